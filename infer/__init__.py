@@ -1,0 +1,1 @@
+"""Routed inference and its benchmark. Its commands come with the inference stage."""

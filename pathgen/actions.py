@@ -1,0 +1,110 @@
+"""The vocabulary of paths: what a layer may do, a path through all layers, and the moves a search makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class LayerAction(IntEnum):
+    """What one layer does. The integer is the number of executions, so a path's sum is its depth."""
+
+    SKIP = 0
+    EXECUTE = 1
+    REPEAT = 2
+
+
+class LayerPath(tuple[int, ...]):
+    """One LayerAction per layer, first layer first. Immutable, hashable, ordered lexicographically.
+
+    Raises:
+        ValueError: on an empty path or an entry that is no LayerAction.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, actions: Iterable[int]) -> LayerPath:
+        """Check and freeze the actions."""
+        path = super().__new__(cls, (int(action) for action in actions))
+        if not path:
+            raise ValueError("a path needs at least one layer")
+        if bad := [a for a in path if a not in (0, 1, 2)]:
+            raise ValueError(f"a layer is skipped (0), executed (1) or repeated (2); got {bad[0]}")
+        return path
+
+    @classmethod
+    def full(cls, num_layers: int) -> LayerPath:
+        """The model as published: every layer once."""
+        return cls((LayerAction.EXECUTE,) * num_layers)
+
+    @classmethod
+    def from_executions(cls, executions: Iterable[int], num_layers: int) -> LayerPath:
+        """Rebuild a path from the layer indices it runs, in order (the inverse of `executions`).
+
+        Raises:
+            ValueError: if the indices do not ascend, or a layer runs more than twice.
+        """
+        indices = list(executions)
+        if indices != sorted(indices):
+            raise ValueError(f"layers must run in ascending order; got {indices}")
+        counts = [indices.count(layer) for layer in range(num_layers)]
+        if len(indices) != sum(counts):
+            raise ValueError(f"layer indices must lie in 0..{num_layers - 1}; got {indices}")
+        return cls(counts)
+
+    @property
+    def depth(self) -> int:
+        """Layer executions of one forward pass."""
+        return sum(self)
+
+    @property
+    def edits(self) -> int:
+        """How many actions are not EXECUTE."""
+        return len(self) - self.count(LayerAction.EXECUTE)
+
+    @property
+    def executions(self) -> tuple[int, ...]:
+        """Layer indices in the order they run; a repeated layer stands twice."""
+        return tuple(layer for layer, times in enumerate(self) for _ in range(times))
+
+    def __str__(self) -> str:
+        """One character per layer: `.` executed, `-` skipped, `2` repeated."""
+        return "".join("-.2"[action] for action in self)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Move:
+    """What a search does to a path: `width` adjacent EXECUTE layers, from `layer` on, become `action`.
+
+    Width 2 exists for SKIP only. Moves never undo edits.
+    """
+
+    layer: int
+    action: LayerAction
+    width: int = 1
+
+    def fits(self, path: LayerPath) -> bool:
+        """Whether all layers it touches are still EXECUTE."""
+        return all(action == LayerAction.EXECUTE for action in path[self.layer : self.layer + self.width])
+
+    def apply(self, path: LayerPath) -> LayerPath:
+        """The path after the move."""
+        end = self.layer + self.width
+        return LayerPath(path[: self.layer] + (int(self.action),) * self.width + path[end:])
+
+    def __str__(self) -> str:
+        """For example `skip 4`, `skip 4-5`, `repeat 12`."""
+        span = f"{self.layer}" if self.width == 1 else f"{self.layer}-{self.layer + self.width - 1}"
+        return f"{self.action.name.lower()} {span}"
+
+
+def all_moves(num_layers: int) -> tuple[Move, ...]:
+    """Every move there is on `num_layers` layers, in a fixed order: skips, adjacent pairs of skips, repeats."""
+
+    def moves() -> Iterator[Move]:
+        yield from (Move(layer, LayerAction.SKIP) for layer in range(num_layers))
+        yield from (Move(layer, LayerAction.SKIP, 2) for layer in range(num_layers - 1))
+        yield from (Move(layer, LayerAction.REPEAT) for layer in range(num_layers))
+
+    return tuple(moves())

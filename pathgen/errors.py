@@ -1,0 +1,21 @@
+"""The few errors a person meets at the terminal, each with the exit code that contracts promise."""
+
+from __future__ import annotations
+
+
+class PathgenError(Exception):
+    """The job failed (exit code 1). Its text is one line that says what, where, and what would be right."""
+
+    exit_code = 1
+
+
+class InputError(PathgenError):
+    """Wrong use or bad input, found before any model is loaded (exit code 2)."""
+
+    exit_code = 2
+
+
+class ArtefactError(PathgenError):
+    """An incompatible or corrupt artefact: another run's folder, a newer schema (exit code 4)."""
+
+    exit_code = 4
