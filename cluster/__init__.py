@@ -2,4 +2,4 @@
 
 
 class ClusterError(Exception):
-    """Ray cannot be reached, or a fleet cannot go on. Its text is one line: what, where, what would be right."""
+    """Ray cannot be reached, or a fleet cannot go on. Its text is one line: what, where, what to do."""

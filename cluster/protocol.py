@@ -27,16 +27,16 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """An actor's news. `finished`, `failed` and `durable` name each key once: in the first report after it happened.
+    """An actor's news: `finished`, `failed` and `durable` name each key once, in the first report after it.
 
     Attributes:
-        room: how many more items the actor would take now. Keep the waiting ones few: what waits in an actor that
-            dies must prove itself alone afterwards, like what was active.
-        active: key -> seconds since the work on it last moved (not since it began). Items that wait are absent.
+        room: how many more items the actor would take now. Keep the waiting ones few: what waits in an actor
+            that dies must prove itself alone afterwards, like what was active.
+        active: key -> seconds since the work on it last moved (not since it began). Waiting items are absent.
         finished: keys whose result is now in memory, failed ones included.
         failed: those of the finished whose result is a failure that the actor itself records.
         durable: keys whose result is now on disk. A key may be finished and durable in the same report.
-        counters: totals since the actor began, by name; the fleet sums them over all actors, dead ones included.
+        counters: totals since the actor began, by name; the fleet sums them over all actors, dead ones too.
     """
 
     room: int
@@ -50,27 +50,27 @@ class Report:
 class FleetActor(Protocol):
     """What a worker class offers. Its work runs in a thread of its own, so that these calls stay short.
 
-    Made with `max_restarts=0, max_task_retries=0` and `max_concurrency=2`: the second thread lets `drain` overtake a
-    `poll` that waits, so the methods share one lock. The constructor loads whatever work needs; the actor counts as
-    started when it answers its first poll. An exception out of any call, or out of the constructor, means that the
-    actor is broken: it is killed and replaced. If the work thread ends by an exception, raise that exception from
-    the next call (from a waiting `poll` at once).
+    Made with `max_restarts=0, max_task_retries=0` and `max_concurrency=2`: the second thread lets `drain`
+    overtake a `poll` that waits, so the methods share one lock. The constructor loads whatever work needs; the
+    actor counts as started when it answers its first poll. An exception out of any call, or out of the
+    constructor, means that the actor is broken: it is killed and replaced. If the work thread ends by an
+    exception, raise that exception from the next call (from a waiting `poll` at once).
     """
 
     def extend(self, items: list[Item]) -> None:
         """Takes items into the backlog: at most `room` of the last report. Called before the next `poll`."""
 
     def poll(self, wait_s: float) -> Report:
-        """News. Returns at once if something became finished or durable since the last report, else after `wait_s`.
+        """News. Returns at once if something is finished or durable since the last report, else after `wait_s`.
 
         `room` alone is no reason to return early: the fleet may have nothing to give.
         """
 
     def drain(self) -> Report:
-        """The last call: take up nothing more, make everything finished durable, then say what became durable.
+        """The last call: take up nothing more, make everything finished durable, say what became durable.
 
-        Items still active are not finished (they are, after an interruption): store what is worth keeping of
-        them and leave them out of the report. It must return within the fleet's bound, or the actor is killed.
+        After an interruption items may still be active: store what is worth keeping of them and leave them out
+        of the report. It must return within the fleet's bound, or the actor is killed.
         """
 
 
