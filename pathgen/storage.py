@@ -1,0 +1,145 @@
+"""Files on any file system: a put that happens whole or not at all, an exclusive create, a clean-up."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable
+
+from fsspec import AbstractFileSystem
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from .errors import InputError, PathgenError
+
+TEMPORARY_PREFIX = ".tmp-"
+"""Dot first and no suffix, so that no reader takes an unfinished file for data."""
+
+
+def _nothing(*_: object) -> None:
+    """The guard and the watcher of a put that needs none."""
+
+
+def open_folder(url: str) -> tuple[AbstractFileSystem, str]:
+    """The file system of a local path or URL, and the folder's path in it.
+
+    Raises:
+        InputError: the protocol is unknown, or its package is not installed.
+    """
+    try:
+        fs, path = url_to_fs(url)
+    except ImportError as error:
+        protocol = url.split("://")[0]
+        package = "'layerpaths[s3]'" if protocol in ("s3", "s3a") else f"the fsspec package for {protocol}://"
+        raise InputError(f"{url}: {protocol}:// needs another package; run: pip install {package}") from error
+    except ValueError as error:
+        raise InputError(f"{url}: {error}; give a folder or a URL such as s3://bucket/run") from error
+    return fs, path.rstrip("/") or "/"
+
+
+def is_local(fs: AbstractFileSystem) -> bool:
+    """Whether files can be renamed and flushed to a disk of this machine."""
+    return isinstance(fs, LocalFileSystem)
+
+
+def list_files(fs: AbstractFileSystem, folder: str) -> list[str]:
+    """Sorted names of the entries of a folder; none if there is no such folder."""
+    fs.invalidate_cache(folder)
+    try:
+        return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in fs.ls(folder, detail=False))
+    except FileNotFoundError:
+        return []
+
+
+def put(
+    fs: AbstractFileSystem,
+    path: str,
+    data: bytes,
+    *,
+    guard: Callable[[], object] = _nothing,
+    passing: Callable[[str], object] = _nothing,
+) -> None:
+    """Write a file so that readers see either what was there before or all of `data`.
+
+    Locally: a temporary file in the same folder, flushed to disk, renamed, the folder flushed. Elsewhere: one
+    put of the finished bytes, which object stores make visible at once.
+
+    Args:
+        fs: the file system.
+        path: the file to make or replace.
+        data: its whole content.
+        guard: called just before the file appears; it raises to call the commit off.
+        passing: told each step's name as it is passed: before-temp, mid-temp, before-rename, after-rename
+            (mid-temp only locally).
+
+    Raises:
+        PathgenError: the file system refuses (disk full, no permission, input/output error).
+    """
+    try:
+        passing("before-temp")
+        if is_local(fs):
+            _put_local(path, data, guard, passing)
+        else:
+            guard()
+            passing("before-rename")
+            fs.pipe_file(path, data)
+        passing("after-rename")
+    except OSError as error:
+        raise PathgenError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _put_local(path: str, data: bytes, guard: Callable[[], object], passing: Callable[[str], object]) -> None:
+    folder = os.path.dirname(path)
+    os.makedirs(folder, exist_ok=True)
+    temporary = os.path.join(folder, f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
+    try:
+        with open(temporary, "wb") as file:
+            half = len(data) // 2
+            file.write(data[:half])
+            file.flush()
+            passing("mid-temp")
+            file.write(data[half:])
+            file.flush()
+            os.fsync(file.fileno())
+        guard()
+        passing("before-rename")
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+    directory = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def create_exclusive(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
+    """Write a file only if there is none of that name; whether it was written.
+
+    Raises:
+        PathgenError: the file system refuses for another reason.
+    """
+    try:
+        if is_local(fs):
+            with fs.open(path, "xb") as file:
+                file.write(data)
+        else:
+            fs.pipe_file(path, data, mode="create")
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise PathgenError(f"cannot write {path}: {error.strerror or error}") from error
+    return True
+
+
+def remove_leftovers(fs: AbstractFileSystem, folder: str) -> list[str]:
+    """Delete the temporary files that killed processes left in a folder; their names.
+
+    Only for the holder of the run's lease: the file of a living writer would go too.
+    """
+    names = [name for name in list_files(fs, folder) if name.startswith(TEMPORARY_PREFIX)]
+    for name in names:
+        fs.rm_file(f"{folder}/{name}")
+    return names
