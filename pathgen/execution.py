@@ -1,0 +1,215 @@
+"""Scores of many (row, path) pairs at once: one layer-synchronous batch over the states the paths share.
+
+Three steps. *Capture*: one stock forward with the layers stubbed records what each layer is called with (masks,
+positions, rotary tables). *Layers*: the plan of `sharing` runs over a pool of states. *Finish*: the scored
+positions' states go back in through the last layer of a one-token stock forward, so that norm, head and
+soft-capping stay the model's, and logits exist for a few positions at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .actions import LayerPath
+from .masks import MaskForm
+from .model import PathModel
+from .rows import Row
+from .sharing import Plan, Step, plan_sharing
+from .states import KeptStates
+from .wrapping import take_rows
+
+STEP_TOKENS = {"cpu": 4096, "cuda": 32768}
+"""Most tokens in one call of one layer, by device type."""
+HEAD_ROWS = 256
+"""Most positions whose logits over the vocabulary exist at a time."""
+KEEP_BYTES = 1 << 30
+"""Default bound on states kept between calls."""
+
+
+@dataclass(slots=True)
+class Work:
+    """Work done by an executor so far.
+
+    Attributes:
+        layers_run: layer executions after sharing, one per state.
+        token_layers: the same in tokens, padding included.
+        layers_run_by_row: `layers_run` by row key.
+        seconds: wall time by step: capture, layers, finish.
+    """
+
+    layers_run: int = 0
+    token_layers: int = 0
+    layers_run_by_row: Counter[Hashable] = field(default_factory=Counter)
+    seconds: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """What the layers are called with: first hidden states [B, T, H] and (args, kwargs) per layer."""
+
+    hidden: Tensor
+    calls: list[tuple[tuple, dict]]
+
+
+class Executor:
+    """Evaluates paths on rows of one model.
+
+    Args:
+        model: the wrapped model.
+        masks: how tree masks are handed to it; None for plain causal rows only.
+        keep_bytes: bound on states kept between calls.
+    """
+
+    def __init__(self, model: PathModel, masks: MaskForm | None, keep_bytes: int = KEEP_BYTES):
+        self.model = model
+        self.masks = masks
+        self.kept = KeptStates(keep_bytes)
+        self.work = Work()
+        self.step_tokens = STEP_TOKENS.get(model.device.type, STEP_TOKENS["cuda"])
+
+    @torch.inference_mode()
+    def token_logprobs(self, asked: Sequence[tuple[Row, LayerPath]]) -> list[np.ndarray]:
+        """Log-probability of each target token of each asked (row, path), in nats.
+
+        Returns:
+            One [K] float32 array per pair, as `row.targets`. Equal pairs are run once.
+        """
+        rows = list({row.key: row for row, _ in asked}.values())
+        row_index = {row.key: index for index, row in enumerate(rows)}
+        width = max(len(row) for row in rows)
+        started = time.perf_counter()
+        captured = self._capture(rows, width)
+        plan = plan_sharing(
+            [(row.key, path) for row, path in asked],
+            row_index,
+            self.kept.__contains__,
+            max(1, self.step_tokens // width),
+        )
+        layers_started = time.perf_counter()
+        pool = self._run(plan, captured, rows, row_index)
+        finish_started = time.perf_counter()
+        logprobs = self._finish(pool, plan.finals, [row for row, _ in asked])
+        finished = time.perf_counter()
+        self.work.seconds.update(
+            capture=layers_started - started,
+            layers=finish_started - layers_started,
+            finish=finished - finish_started,
+        )
+        return logprobs
+
+    def _capture(self, rows: list[Row], width: int) -> Captured:
+        ids = np.zeros((len(rows), width), dtype=np.int64)
+        positions = np.zeros_like(ids)
+        for index, row in enumerate(rows):
+            ids[index, : len(row)] = row.ids
+            positions[index, : len(row)] = row.positions
+        device, model = self.model.device, self.model
+        mask = (
+            self.masks.build(rows, width, model.hf_model.dtype, device)
+            if self.masks is not None
+            else torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
+        )
+        first: list[Tensor] = []
+        calls: list[tuple[tuple, dict]] = []
+
+        def record(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+            if index == 0:
+                first.append(hidden)
+            calls.append((args, kwargs))
+            return model.as_returned(index, hidden)
+
+        with model.mode(record):
+            model.hf_model(
+                input_ids=torch.from_numpy(ids).to(device),
+                position_ids=torch.from_numpy(positions).to(device),
+                attention_mask=mask,
+                use_cache=False,
+                logits_to_keep=1,
+            )
+        return Captured(first[0], calls)
+
+    def _run(self, plan: Plan, captured: Captured, rows: list[Row], row_index: dict[Hashable, int]) -> Tensor:
+        """Run all steps; the pool [slots, T, H] that holds the final states."""
+        hidden = captured.hidden
+        batch, width, _ = hidden.shape
+        pool = hidden.new_zeros(max(plan.num_slots, 1), *hidden.shape[1:])
+        indices = _upload(plan.steps, hidden.device)
+
+        def load(slot: int, key: tuple[Hashable, tuple[int, ...]]) -> None:
+            index = row_index[key[0]]
+            if key[1]:
+                tokens = len(rows[index])
+                pool[slot].zero_()
+                pool[slot, :tokens] = self.kept[key][:tokens].to(pool.device)
+            else:
+                pool[slot] = hidden[index]
+
+        for step, (sources, targets, row_numbers) in zip(plan.steps, indices, strict=True):
+            for slot, key in step.loads:
+                load(slot, key)
+            args, kwargs = captured.calls[step.layer]
+            if batch > 1:
+                args, kwargs = take_rows((args, kwargs), row_numbers, batch)
+            states = self.model.run_layer(step.layer, pool.index_select(0, sources), args, kwargs)
+            pool.index_copy_(0, targets, states.to(pool.device))
+            self.kept.put(step.states, states)
+            self.work.layers_run += len(step.states)
+            self.work.token_layers += len(step.states) * width
+            self.work.layers_run_by_row.update(key[0] for key in step.states)
+        for slot, key in plan.last_loads:
+            load(slot, key)
+        return pool
+
+    def _finish(self, pool: Tensor, finals: list[int], rows: list[Row]) -> list[np.ndarray]:
+        """Log-probabilities of the rows' targets, from the final states in `finals`' slots."""
+        slots = np.concatenate(
+            [np.full(len(row.scored), slot) for slot, row in zip(finals, rows, strict=True)]
+        )
+        tokens = np.concatenate([row.scored for row in rows])
+        starts = np.cumsum([0] + [len(row.scored) for row in rows])
+        predicts = np.concatenate([row.predicts + start for row, start in zip(rows, starts, strict=False)])
+        targets = np.concatenate([row.targets for row in rows])
+        order = np.argsort(predicts, kind="stable")
+        at, wanted, slots_at, tokens_at = (
+            torch.from_numpy(a).to(pool.device) for a in (predicts[order], targets[order], slots, tokens)
+        )
+        states = pool[slots_at, tokens_at]  # [positions, H]
+        found = []
+        for start in range(0, len(slots), HEAD_ROWS):
+            first, last = np.searchsorted(predicts[order], [start, start + HEAD_ROWS])
+            logits = self._head(states[start : start + HEAD_ROWS]).float()
+            here = at[first:last] - start
+            found.append(logits[here, wanted[first:last]] - logits.logsumexp(-1)[here])
+        values = np.empty(len(predicts), dtype=np.float32)
+        values[order] = torch.cat(found).cpu().numpy()
+        return np.split(values, np.cumsum([len(row.targets) for row in rows])[:-1])
+
+    def _head(self, states: Tensor) -> Tensor:
+        """[n, H] final states -> [n, V] logits, through the model's own norm and head on a one-token forward."""
+        model = self.model
+
+        def inject(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+            last = index == model.num_layers - 1
+            return model.as_returned(index, states[:, None] if last else hidden)
+
+        one = torch.zeros(1, 1, dtype=torch.long, device=model.device)
+        with model.mode(inject):
+            return model.hf_model(input_ids=one, position_ids=one, use_cache=False).logits[:, 0]
+
+
+def _upload(steps: list[Step], device: torch.device) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """All steps' (sources, targets, rows) as device tensors, in one transfer."""
+    if not steps:
+        return []
+    flat = np.concatenate([np.array([s.sources, s.targets, s.rows], dtype=np.int64).ravel() for s in steps])
+    sizes = [3 * len(step.sources) for step in steps]
+    parts = torch.from_numpy(flat).to(device, non_blocking=True).split(sizes)
+    return [tuple(part.view(3, -1)) for part in parts]  # type: ignore[misc]
