@@ -1,0 +1,236 @@
+"""A fleet of replaceable Ray actors that works through a stream of items, whatever becomes of single actors."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import ClusterError
+from .leases import MAX_STRIKES, Leases
+from .member import Member, cause_of
+from .protocol import Item, Progress, Recovered, Report
+
+_TICK_S = 0.2
+_PROGRESS_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSettings:
+    """How a fleet is kept.
+
+    Attributes:
+        num_actors: actors at work at a time; fewer where there are fewer items.
+        item_timeout_s: an actor whose work has not moved for so long is killed.
+        start_timeout_s: so long the fleet waits for a first actor to be ready.
+        drain_timeout_s: so long an actor may take to commit what it holds at the end.
+        stop_timeout_s: the same after an interruption; short, as who interrupts may kill 3 s later.
+        poll_s: how long an actor sits on a poll without news.
+        resources: what one actor asks of Ray (`{"CPU": 4}`), for the message when none starts.
+    """
+
+    num_actors: int = 1
+    item_timeout_s: float = 600.0
+    start_timeout_s: float = 300.0
+    drain_timeout_s: float = 120.0
+    stop_timeout_s: float = 2.0
+    poll_s: float = 1.0
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+
+class Fleet:
+    """Runs items on actors that answer `protocol.FleetActor`; replaces those that die.
+
+    Each item is done once as far as the driver knows; an actor that was given up may still be writing, so
+    results must carry its writer id or be checked against a lease of the owner's. Not reusable: one `run`.
+
+    Args:
+        make_actor: makes a Ray actor (`max_restarts=0, max_task_retries=0, max_concurrency=2`) that writes
+            under the given new id.
+        settings: how the fleet is kept.
+        recover: called after a death with the dead writer's id and the items it held that were not known to
+            be durable, before any of them is given out again.
+        on_failed: called with an item that is given up and the cause: its actor died `MAX_STRIKES` times with
+            nothing else in flight.
+        on_progress: called about once a second and at the end, with the counters summed over all actors.
+        stop: once set, actors drain and `run` returns.
+    """
+
+    def __init__(
+        self,
+        make_actor: Callable[[str], Any],
+        settings: FleetSettings,
+        *,
+        recover: Callable[[str, list[Item]], Recovered],
+        on_failed: Callable[[Item, str], None],
+        on_progress: Callable[[Progress, Mapping[str, float]], None],
+        stop: threading.Event,
+    ):
+        self._make_actor = make_actor
+        self._settings = settings
+        self._recover = recover
+        self._on_failed = on_failed
+        self._on_progress = on_progress
+        self._stop = stop
+        self._members: dict[str, Member] = {}
+        self._past_counters: Counter[str] = Counter()
+        self._error: ClusterError | None = None
+        self._total = 0
+        self._ready_at: float | None = None
+        self._told_at = 0.0
+
+    def run(self, items: Iterable[Item], total: int) -> Progress:
+        """Works through the items; returns when all are durable or given up, or after `stop`.
+
+        Args:
+            items: read lazily, a little ahead of the actors; keys unique.
+            total: how many there are, for progress.
+
+        Raises:
+            ClusterError: if no actor starts in time, or actors die again and again without getting anywhere.
+                Actors still alive are drained first.
+        """
+        self._leases = Leases(items)
+        self._total = total
+        try:
+            while True:
+                if self._ending:
+                    self._wind_up()
+                else:
+                    self._hire()
+                if not self._members:
+                    break
+                self._listen()
+                self._watch_clocks()
+                self._tell(every_s=_PROGRESS_EVERY_S)
+        finally:
+            for member in list(self._members.values()):
+                self._remove(member)
+        self._tell(every_s=0.0)
+        if self._error:
+            raise self._error
+        return self._progress()
+
+    @property
+    def _ending(self) -> bool:
+        return self._stop.is_set() or self._error is not None
+
+    def _hire(self) -> None:
+        """Makes actors while there is more queued than actors without work, up to the fleet's size."""
+        spare = sum(
+            member.drain_by is None and not self._leases.unfinished(member.writer) for member in self._members.values()
+        )
+        missing = min(self._settings.num_actors - len(self._members), self._settings.num_actors - spare)
+        for _ in range(min(missing, self._leases.waiting(self._settings.num_actors) - spare)):
+            writer = f"w-{uuid.uuid4().hex[:8]}"
+            member = Member(writer, self._make_actor(writer))
+            member.poll(0.0)
+            self._members[writer] = member
+
+    def _wind_up(self) -> None:
+        """Drains the actors at work, drops those that still start."""
+        for member in list(self._members.values()):
+            if not member.ready:
+                self._remove(member)
+            elif member.drain_by is None:
+                member.drain(self._settings.stop_timeout_s)
+
+    def _listen(self) -> None:
+        """Waits a moment for one answer of any actor, and acts on it."""
+        import ray
+
+        callers = {ref: member for member in self._members.values() for ref in member.calls}
+        answered, _ = ray.wait(list(callers), num_returns=1, timeout=_TICK_S)
+        for ref in answered:
+            member = callers[ref]
+            member.calls.remove(ref)
+            try:
+                answer = ray.get(ref)
+            except ray.exceptions.RayError as error:
+                broken = isinstance(error, ray.exceptions.RayTaskError)
+                self._bury(member, cause_of(error), broken=broken)
+                continue
+            if isinstance(answer, Report):
+                self._ready_at = self._ready_at or time.monotonic()
+                self._leases.record(member.writer, answer)
+                member.hear(answer, has_work=bool(self._leases.unfinished(member.writer)))
+            if not member.calls:
+                self._go_on_with(member)
+
+    def _go_on_with(self, member: Member) -> None:
+        """An actor has answered everything: give it items, or let it go if there is nothing left for it."""
+        if member.drain_by is not None:
+            if self._leases.held(member.writer) and not self._ending:
+                self._bury(member, "it drained, and left finished items uncommitted", broken=True)
+            else:
+                self._remove(member)
+            return
+        items = self._leases.take(member.writer, member.room)
+        if items:
+            member.extend(items)
+        elif not self._leases.unfinished(member.writer) and not self._leases.waiting(1):
+            member.drain(self._settings.drain_timeout_s)
+            return
+        member.poll(self._settings.poll_s)
+
+    def _watch_clocks(self) -> None:
+        """Buries actors that hang; gives the run up if none starts."""
+        now, settings = time.monotonic(), self._settings
+        for member in list(self._members.values()):
+            if member.drain_by is not None:
+                if now > member.drain_by:
+                    self._bury(member, "it did not drain in time", broken=True)
+            elif member.ready and now - member.moved_at > settings.item_timeout_s:
+                self._bury(member, f"its work did not move for {settings.item_timeout_s:g} s")
+        starting = [member.born_at for member in self._members.values() if not member.ready]
+        if starting and len(starting) == len(self._members) and now - max(starting) > settings.start_timeout_s:
+            self._error = ClusterError(self._no_start())
+
+    def _no_start(self) -> str:
+        import ray
+
+        free, total = ray.available_resources(), ray.cluster_resources()
+        names = sorted({"CPU", "GPU", *self._settings.resources})
+        asked = ", ".join(f"{count:g} {name}" for name, count in self._settings.resources.items())
+        offered = ", ".join(f"{free.get(name, 0):g} of {total.get(name, 0):g} {name}" for name in names)
+        return (
+            f"no actor was ready within {self._settings.start_timeout_s:g} s: "
+            f"each asks for {asked or 'nothing'}; free in the cluster: {offered}"
+        )
+
+    def _bury(self, member: Member, cause: str, *, broken: bool = False) -> None:
+        """An actor is dead or as good as dead: what it held goes back to the queue, unless the run is ending."""
+        self._remove(member)
+        if self._ending:
+            return
+        held = self._leases.held(member.writer)
+        recovered = self._recover(member.writer, held) if held else Recovered()
+        for item in self._leases.bury(member.writer, recovered, broken=broken):
+            self._on_failed(item, f"its actor died {MAX_STRIKES} times while working on it alone: {cause}")
+        if self._leases.hopeless:
+            self._error = ClusterError(f"actors die again and again; the last: {cause}")
+
+    def _remove(self, member: Member) -> None:
+        del self._members[member.writer]
+        self._past_counters.update(member.counters)
+        member.kill()
+
+    def _progress(self) -> Progress:
+        done = self._leases.done
+        seconds = time.monotonic() - self._ready_at if self._ready_at else 0.0
+        return Progress(done, self._total, self._leases.failed, done / seconds if seconds else 0.0)
+
+    def _tell(self, *, every_s: float) -> None:
+        """Passes progress on, if it is time."""
+        now = time.monotonic()
+        if now - self._told_at < every_s:
+            return
+        self._told_at = now
+        counters = self._past_counters.copy()
+        for member in self._members.values():
+            counters.update(member.counters)
+        self._on_progress(self._progress(), counters)
