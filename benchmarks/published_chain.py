@@ -60,10 +60,7 @@ def moves(layers: Layers, rng: np.random.Generator) -> list[Layers]:
     """The paths that one published move leads to, shuffled; those that run a layer three times left out."""
     length = len(layers)
     after = [
-        layers[:at] + layers[at + width :]
-        for at in range(length)
-        for width in SKIP_WIDTHS
-        if at + width <= length
+        layers[:at] + layers[at + width :] for at in range(length) for width in SKIP_WIDTHS if at + width <= length
     ]
     after += [
         layers[:at] + layers[at : at + 1] * extra + layers[at:]

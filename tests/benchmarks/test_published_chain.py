@@ -85,7 +85,12 @@ def test_a_right_base_stops_once_two_layers_are_saved():
 
 def test_each_path_is_evaluated_once_and_moves_that_change_nothing_still_spend_simulations():
     asked = []
-    search = chain_search(lambda layers: bool(asked.append(layers)), LAYERS, simulations=50, rng=rng())
+
+    def note(layers):
+        asked.append(layers)
+        return False
+
+    search = chain_search(note, LAYERS, simulations=50, rng=rng())
     assert asked == list(search.evaluated)
     assert len(set(asked)) == len(asked)
     assert len(asked) < search.simulations == 50
