@@ -21,7 +21,7 @@ from torch import Tensor
 from .actions import LayerPath
 from .masks import MaskForm
 from .model import PathModel
-from .rows import Row
+from .token_rows import Row
 from .sharing import Plan, Step, plan_sharing
 from .states import KeptStates
 from .wrapping import take_rows

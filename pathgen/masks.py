@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .rows import Row
+from .token_rows import Row
 
 if TYPE_CHECKING:
     from .model import PathModel
@@ -61,7 +61,7 @@ def find_mask_form(model: PathModel) -> MaskForm | None:
     Both are run once on a short made-up question, longer than the sliding window where that is short.
     """
     from .execution import Executor
-    from .rows import packed_row, plain_rows
+    from .token_rows import packed_row, plain_rows
 
     config = model.config
     attention = getattr(config, "_attn_implementation", None)

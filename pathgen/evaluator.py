@@ -1,0 +1,208 @@
+"""Evaluations of (question, path) pairs: the one place where a task meets the model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from .actions import LayerPath
+from .errors import PathgenError
+from .execution import KEEP_BYTES, Executor
+from .masks import find_mask_form
+from .model import FixedPaths, PathModel
+from .questions import Question
+from .records import Evaluation
+from .token_rows import Row, packed_row, plain_rows
+from .tasks import Task, answers_agree, choice_margin
+
+MAX_PADDING = 0.12
+"""Questions share a batch while padding stays below this share of it; beyond, padding eats what sharing gains."""
+BATCH_STATE_BYTES = 2 << 30
+"""Bound on the pool of states of one batch."""
+DECODE_ROWS = 64
+"""Most (question, path) pairs that decode together."""
+
+
+class QuestionError(PathgenError):
+    """A question that this model cannot be asked (too long, for example); the others can."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A question in tokens: its prompt, and the rows the engine scores."""
+
+    question: Question
+    prompt_ids: list[int]
+    rows: list[Row]
+
+    @property
+    def tokens(self) -> int:
+        """Length of its longest row."""
+        return max(len(row) for row in self.rows)
+
+
+class Evaluator:
+    """Runs paths on questions of one task with one model.
+
+    Args:
+        model: the wrapped model, with its tokenizer.
+        task: how questions are asked and graded.
+        chat: whether prompts go through the chat template.
+        keep_bytes: bound on hidden states kept between calls.
+    """
+
+    def __init__(self, model: PathModel, task: Task, *, chat: bool = False, keep_bytes: int = KEEP_BYTES):
+        if model.tokenizer is None:
+            raise ValueError("evaluating questions needs a PathModel with a tokenizer")
+        self.model = model
+        self.task = task
+        self.chat = chat
+        self.masks = None if task.generates else find_mask_form(model)
+        self.executor = Executor(model, self.masks, keep_bytes)
+        self.max_tokens = context_tokens(model.config)
+
+    def prepare(self, question: Question) -> Prepared:
+        """Tokenise a question.
+
+        Raises:
+            QuestionError: when it does not fit the context, or a continuation has no tokens.
+        """
+        assert self.model.tokenizer is not None
+        prompt, continuations = self.task.encode(question, self.model.tokenizer, self.chat)
+        if not prompt or not all(continuations):
+            raise QuestionError(f"question {question.id}: its prompt or a choice has no tokens for this tokenizer")
+        rows = (
+            [packed_row(question.id, prompt, continuations)]
+            if self.masks is not None
+            else plain_rows(question.id, prompt, continuations)
+        )
+        longest = max(len(prompt) + len(tokens) for tokens in continuations)
+        if self.task.generates:
+            longest = max(longest, len(prompt) + self.task.max_new_tokens)
+        if longest > self.max_tokens:
+            raise QuestionError(
+                f"question {question.id}: {longest} tokens with its answer, but the model's context is {self.max_tokens}"
+            )
+        return Prepared(question, prompt, rows)
+
+    def evaluate(self, asked: Sequence[tuple[Prepared, LayerPath]]) -> list[Evaluation]:
+        """One evaluation per pair, in order. `simulation` is left to the search."""
+        results: list[Evaluation | None] = [None] * len(asked)
+        for indices in self._batches(asked):
+            pairs = [asked[index] for index in indices]
+            for index, evaluation in zip(indices, self._evaluate_batch(pairs), strict=True):
+                results[index] = evaluation
+        return [evaluation for evaluation in results if evaluation is not None]
+
+    def forget(self, prepared: Prepared) -> None:
+        """Free the states kept for a question whose search has ended."""
+        self.executor.kept.forget({row.key for row in prepared.rows})
+
+    def layers_run(self, prepared: Prepared) -> int:
+        """Layer executions done for a question so far, after sharing; a plain row of each choice counts."""
+        return sum(self.executor.work.layers_run_by_row[row.key] for row in prepared.rows)
+
+    def _batches(self, asked: Sequence[tuple[Prepared, LayerPath]]) -> Iterator[list[int]]:
+        """Indices of pairs that run together: of like length, and bounded in memory."""
+        config = self.model.config
+        state_bytes = config.hidden_size * self.model.hf_model.dtype.itemsize
+        batch: list[int] = []
+        used = 0
+        for index in sorted(range(len(asked)), key=lambda i: (-asked[i][0].tokens, asked[i][0].question.id, i)):
+            tokens, rows = asked[index][0].tokens, len(asked[index][0].rows)
+            width = asked[batch[0]][0].tokens if batch else tokens
+            padding = 1 - (used + tokens) / (width * (len(batch) + 1))
+            full = width * (len(batch) + 1) * rows * state_bytes > BATCH_STATE_BYTES
+            if batch and (padding > MAX_PADDING or full):
+                yield batch
+                batch, used = [], 0
+            batch.append(index)
+            used += tokens
+        if batch:
+            yield batch
+
+    def _evaluate_batch(self, pairs: list[tuple[Prepared, LayerPath]]) -> list[Evaluation]:
+        flat = [(row, path) for prepared, path in pairs for row in prepared.rows]
+        logprobs = iter(self.executor.token_logprobs(flat))
+        found = [[(row, next(logprobs)) for row in prepared.rows] for prepared, _ in pairs]
+        if self.task.generates:
+            answers = self._generate(pairs)
+            return [
+                self._graded(prepared, path, float(values[0][1].mean()), answer)
+                for (prepared, path), values, answer in zip(pairs, found, answers, strict=True)
+            ]
+        return [
+            self._chosen(prepared, path, _sums_by_choice(values))
+            for (prepared, path), values in zip(pairs, found, strict=True)
+        ]
+
+    def _chosen(self, prepared: Prepared, path: LayerPath, scores: list[float]) -> Evaluation:
+        question = prepared.question
+        assert question.choices is not None
+        assert question.gold is not None
+        if not all(math.isfinite(score) for score in scores):
+            return Evaluation(path, correct=False, margin=None)
+        margin = choice_margin(scores, question.choices, question.gold)
+        return Evaluation(path, correct=margin > 0, margin=margin, choice_scores=tuple(scores))
+
+    def _graded(self, prepared: Prepared, path: LayerPath, margin: float, answer: str) -> Evaluation:
+        if not math.isfinite(margin):
+            return Evaluation(path, correct=False, margin=None, answer=answer)
+        return Evaluation(path, answers_agree(answer, prepared.question.reference or ""), margin, answer=answer)
+
+    def _generate(self, pairs: list[tuple[Prepared, LayerPath]]) -> list[str]:
+        """Greedy answers, each along its path, many rows at a time."""
+        tokenizer = self.model.tokenizer
+        assert tokenizer is not None
+        answers: list[str] = []
+        for start in range(0, len(pairs), DECODE_ROWS):
+            part = pairs[start : start + DECODE_ROWS]
+            width = max(len(prepared.prompt_ids) for prepared, _ in part)
+            ids = torch.tensor([[0] * (width - len(p.prompt_ids)) + p.prompt_ids for p, _ in part])
+            mask = torch.tensor(
+                [[0] * (width - len(p.prompt_ids)) + [1] * len(p.prompt_ids) for p, _ in part]
+            )
+            tokens = self.model.generate(
+                ids.to(self.model.device),
+                mask.to(self.model.device),
+                policy=FixedPaths(path for _, path in part),
+                max_new_tokens=self.task.max_new_tokens,
+                stop_strings=list(self.task.stop) or None,
+                tokenizer=tokenizer,
+            )
+            texts = tokenizer.batch_decode(tokens[:, width:], skip_special_tokens=True)
+            answers += [_cut(text, self.task.stop) for text in texts]
+        return answers
+
+
+def context_tokens(config: Any) -> int:
+    """The longest row a model takes, in tokens.
+
+    Rotary tables that change with the longest row of a batch (dynamic, longrope) would let one row's length
+    alter its neighbours, so such models are held to their original context.
+    """
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    limit = getattr(config, "max_position_embeddings", None) or 1 << 30
+    if rope.get("rope_type", rope.get("type")) in ("dynamic", "longrope"):
+        original = rope.get("original_max_position_embeddings") or getattr(
+            config, "original_max_position_embeddings", None
+        )
+        limit = min(limit, original or limit)
+    return int(limit)
+
+
+def _sums_by_choice(values: list[tuple[Row, np.ndarray]]) -> list[float]:
+    """Summed log-likelihood per choice, over a packed row or over one row per choice."""
+    owners = np.concatenate([row.owners for row, _ in values])
+    logprobs = np.concatenate([found for _, found in values]).astype(np.float64)
+    return np.bincount(owners, weights=logprobs).tolist()
+
+
+def _cut(text: str, stops: tuple[str, ...]) -> str:
+    ends = [position for stop in stops if (position := text.find(stop)) >= 0]
+    return text[: min(ends)] if ends else text
