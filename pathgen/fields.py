@@ -1,0 +1,85 @@
+"""The fields of a question, read from the values of a source. Each ValueError says what is wrong."""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from string import ascii_uppercase
+from typing import Any, TypeGuard
+
+MAX_CHOICES = len(ascii_uppercase)
+
+
+def parse_text(value: Any, what: str) -> str:
+    """The value unchanged, if it is usable text: not blank, no NUL, and representable in UTF-8."""
+    if value is None:
+        raise ValueError(f"{what} is missing")
+    if not isinstance(value, str):
+        raise ValueError(f"{what} is {type(value).__name__}, not text")
+    if not value.strip():
+        raise ValueError(f"{what} is empty")
+    if "\0" in value:
+        raise ValueError(f"{what} has a NUL character")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError(f"{what} has half of a surrogate pair, which is no character")
+    return value
+
+
+def parse_id(value: Any) -> str:
+    """Text as it is, a whole number as text."""
+    return str(value) if _is_whole(value) else parse_text(value, "id")
+
+
+def parse_choices(value: Any) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
+    """Texts, and their labels where the source has them: `{"text": […], "label": […]}` or a plain list."""
+    if value is None:
+        raise ValueError("choices are missing")
+    texts, labels = (value.get("text"), value.get("label")) if isinstance(value, dict) else (value, None)
+    if not isinstance(texts, list) or not isinstance(labels, list | None):
+        raise ValueError("choices are neither a list of texts nor an object of the lists text and label")
+    if not 2 <= len(texts) <= MAX_CHOICES:
+        raise ValueError(f"has {len(texts)} choices; 2 to {MAX_CHOICES} are needed")
+    choices = tuple(parse_text(text, f"choice {number}") for number, text in enumerate(texts, start=1))
+    if labels is None:
+        return choices, None
+    names = tuple(str(label).strip() for label in labels)
+    if len(names) != len(choices) or len(set(names)) < len(names):
+        raise ValueError(f"the labels ({', '.join(names)}) do not name {len(choices)} choices one by one")
+    return choices, names
+
+
+def parse_gold(value: Any, choices: tuple[str, ...], labels: tuple[str, ...] | None) -> int:
+    """Index of the right choice.
+
+    With labels, the answer is a label or else a choice's text: labels are matched to the given list, since
+    `3` is the first choice where the list starts with it. Without labels, a number is an index from 0, and
+    text is, in this order, a choice's text, an index from 0, or a letter from A.
+    """
+    answer = str(value) if _is_whole(value) else parse_text(value, "answer").strip()
+    texts = [choice.strip() for choice in choices]
+    if labels is not None and answer in labels:
+        return labels.index(answer)
+    if isinstance(value, str) and answer in texts:
+        return texts.index(answer)
+    if labels is None:
+        positions = [str(position) for position in range(len(choices))]
+        for names in (positions, list(ascii_uppercase[: len(choices)])):
+            if answer in names:
+                return names.index(answer)
+    raise ValueError(f"answer {reprlib.repr(answer)} is not among the choices ({reprlib.repr(labels or choices)})")
+
+
+def parse_reference(value: Any) -> str:
+    """The answer as text: what follows the last `####` of a worked solution, or all of it."""
+    what = "reference answer"
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{what} is {value}")
+        return str(int(value)) if value.is_integer() else str(value)
+    if _is_whole(value):
+        return str(value)
+    return parse_text(parse_text(value, what).rpartition("####")[2].strip(), what)
+
+
+def _is_whole(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
