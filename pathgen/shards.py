@@ -21,6 +21,7 @@ from .rows import SCHEMA, UnreadableShard, from_table, to_table
 from .storage import list_files, put
 
 __all__ = [
+    "PATHS_FOLDER",
     "PROGRESS_FOLDER",
     "QUARANTINE_FOLDER",
     "SCHEMA",
@@ -38,6 +39,7 @@ __all__ = [
     "write_shard",
 ]
 
+PATHS_FOLDER = "paths"
 PROGRESS_FOLDER = ".progress"
 QUARANTINE_FOLDER = ".quarantine"
 
@@ -61,9 +63,7 @@ class ShardName:
         """
         match = _NAME.fullmatch(name)
         if match is None:
-            raise UnreadableShard(
-                f"{name}: not a shard's name; expected part-<writer>-<seq>-<digest>.parquet"
-            )
+            raise UnreadableShard(f"{name}: not a shard's name; expected part-<writer>-<seq>-<digest>.parquet")
         return cls(match["writer"], int(match["seq"]), match["digest"])
 
     def __str__(self) -> str:
@@ -172,9 +172,7 @@ def list_shards(fs: AbstractFileSystem, folder: str, writer: str | None = None) 
 
     A folder's progress files are listed by this too; theirs are named by the writer alone.
     """
-    names = [
-        name for name in list_files(fs, folder) if name.endswith(".parquet") and not name.startswith(".")
-    ]
+    names = [name for name in list_files(fs, folder) if name.endswith(".parquet") and not name.startswith(".")]
     if writer is None:
         return names
     return [name for name in names if name.startswith(f"part-{writer}-") or name == f"{writer}.parquet"]
@@ -206,7 +204,13 @@ def _digest(data: bytes) -> str:
 def _to_parquet(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
     # No stored Arrow schema: the Parquet types say all, and no reader can be led to build an extension type.
-    options = {"compression": "zstd", "write_page_checksum": True, "store_schema": False}
+    # No statistics: nothing of the rows stands in the footer, where no checksum guards it.
+    options = {
+        "compression": "zstd",
+        "write_page_checksum": True,
+        "store_schema": False,
+        "write_statistics": False,
+    }
     with pq.ParquetWriter(buffer, table.schema, **options) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata(table.schema.metadata)
@@ -214,15 +218,19 @@ def _to_parquet(table: pa.Table) -> bytes:
 
 
 def _from_parquet(data: bytes, name: str, columns: Sequence[str] | None) -> pa.Table:
-    stored = pq.read_metadata(pa.BufferReader(data)).metadata or {}
+    # Opening a file builds the types that its stored Arrow schema names, so that is refused on the bare bytes.
+    footer = data[-8 - int.from_bytes(data[-8:-4], "little") :]
+    if b"ARROW:schema" in footer:
+        raise UnreadableShard(f"{name}: has a stored Arrow schema, so it was not written by layerpaths")
+    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    stored = file.metadata.metadata or {}
     found = stored.get(VERSION_KEY.encode())
-    if found is None or b"ARROW:schema" in stored:
-        raise UnreadableShard(f"{name}: not written by layerpaths")
+    if found is None:
+        raise UnreadableShard(f"{name}: has no schema version, so it was not written by layerpaths")
     if int(found) > SCHEMA_VERSION:
         raise ArtefactError(
             f"{name} has schema version {int(found)}, this layerpaths reads up to {SCHEMA_VERSION}: upgrade"
         )
-    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
     if not file.schema_arrow.equals(SCHEMA):
         raise UnreadableShard(f"{name}: {_schema_difference(file.schema_arrow)}")
     table = file.read(columns=columns, use_threads=False)

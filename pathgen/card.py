@@ -1,0 +1,71 @@
+"""The dataset card that makes a run's folder a Hugging Face dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import yaml
+from fsspec import AbstractFileSystem
+
+from .runinfo import RunInfo
+from .shards import PATHS_FOLDER
+from .storage import put
+
+CARD_NAME = "README.md"
+
+_TEXT = """\
+# Layer paths of {model} on {task}
+
+Which layers a frozen language model may skip or run twice, searched question by question.
+Each row is one question with every path that was tried: 0 skips a layer, 1 runs it, 2 runs it twice in a row.
+
+```python
+import datasets, polars
+
+datasets.load_dataset("FOLDER")
+polars.read_parquet("FOLDER/paths/*.parquet")
+```
+
+| column | meaning |
+|---|---|
+| `status` | `improved`: full depth wrong, best path right; `kept`: full depth right; `unsolved`, `failed` |
+| `best_path`, `best_depth` | the cheapest right path, and the layers that it executes in one forward pass |
+| `base_margin`, `best_margin` | how far the answer is right, in nats, at full depth and along the best path |
+| `evaluations` | all paths that were run, `simulation` 0 being full depth |
+
+| | |
+|---|---|
+{rows}
+"""
+
+
+def write_card(fs: AbstractFileSystem, out: str, info: RunInfo, summary: Mapping[str, object]) -> None:
+    """Write README.md: before the first shard with an empty summary, and again at the end.
+
+    Args:
+        fs: file system of the run.
+        out: the run's folder.
+        info: the run.
+        summary: figures by name, shown as they are.
+
+    Raises:
+        PathgenError: the file system refuses.
+    """
+    front = yaml.safe_dump(
+        {
+            "tags": ["layerpaths"],
+            "configs": [{"config_name": "default", "data_files": f"{PATHS_FOLDER}/*.parquet"}],
+        },
+        sort_keys=False,
+    )
+    facts = {
+        "model": info.model_id,
+        "fingerprint": info.fingerprint,
+        "task": info.task,
+        "source": info.source,
+        **info.settings,
+        **summary,
+    }
+    rows = "\n".join(f"| {name} | {value} |".replace("\n", " ") for name, value in facts.items())
+    text = _TEXT.format(model=info.model_id, task=info.task, rows=rows)
+    put(fs, f"{out}/{CARD_NAME}", f"---\n{front}---\n{text}".encode())
