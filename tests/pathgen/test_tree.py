@@ -58,6 +58,8 @@ def test_scores_by_hand():
     # A walk that is still out over the first counts in the divisor alone: 8 · √2 / 3.
     search.ask()
     assert search.tree.score(*edge_to(search, "....", "..-.")) == pytest.approx(0.6875 + 0.3771236166)
+    # It went on below, where 7 moves are legal and the prior knows one: P = 7, and Q is the parent's value.
+    assert search.tree.score(*edge_to(search, "..-.", "-.-.")) == pytest.approx(0.6875 + 0.1 * 7 / 2)
 
 
 def test_prior_has_mean_one_over_the_legal_moves():
