@@ -81,6 +81,7 @@ class Fleet:
         self._error: ClusterError | None = None
         self._total = 0
         self._ready_at: float | None = None
+        self._stopped_at: float | None = None
         self._told_at = 0.0
 
     def run(self, items: Iterable[Item], total: int) -> Progress:
@@ -124,29 +125,36 @@ class Fleet:
         spare = sum(
             member.drain_by is None and not self._leases.unfinished(member.writer) for member in self._members.values()
         )
-        missing = min(self._settings.num_actors - len(self._members), self._settings.num_actors - spare)
-        for _ in range(min(missing, self._leases.waiting(self._settings.num_actors) - spare)):
+        wanted = self._leases.waiting(self._settings.num_actors) - spare
+        for _ in range(min(wanted, self._settings.num_actors - len(self._members))):
             writer = f"w-{uuid.uuid4().hex[:8]}"
             member = Member(writer, self._make_actor(writer))
             member.poll(0.0)
             self._members[writer] = member
 
     def _wind_up(self) -> None:
-        """Drains the actors at work, drops those that still start."""
+        """Drains the actors at work, drops those that still start; in haste once `stop` is set."""
+        if self._stop.is_set() and self._stopped_at is None:
+            self._stopped_at = time.monotonic()
         for member in list(self._members.values()):
             if not member.ready:
                 self._remove(member)
-            elif member.drain_by is None:
-                member.drain(self._settings.stop_timeout_s)
+                continue
+            drain_by = member.drain_by or member.drain(self._settings.drain_timeout_s)
+            if self._stopped_at is not None:
+                member.drain_by = min(drain_by, self._stopped_at + self._settings.stop_timeout_s)
 
     def _listen(self) -> None:
-        """Waits a moment for one answer of any actor, and acts on it."""
+        """Waits a moment for an answer of any actor, and acts on all there are."""
         import ray
 
         callers = {ref: member for member in self._members.values() for ref in member.calls}
-        answered, _ = ray.wait(list(callers), num_returns=1, timeout=_TICK_S)
+        ray.wait(list(callers), num_returns=1, timeout=_TICK_S)
+        answered, _ = ray.wait(list(callers), num_returns=len(callers), timeout=0)
         for ref in answered:
             member = callers[ref]
+            if member.writer not in self._members:
+                continue
             member.calls.remove(ref)
             try:
                 answer = ray.get(ref)

@@ -13,7 +13,7 @@ from .protocol import Item, Report
 if TYPE_CHECKING:
     import ray
 
-_KILL_WAIT_S = 5.0
+_KILL_WAIT_S = 2.0
 _ERROR_LINE = re.compile(r"^[A-Za-z_][\w.]*: ")
 _MAX_CAUSE_CHARS = 300
 
@@ -52,10 +52,11 @@ class Member:
         """Hands over items."""
         self.calls.append(self.handle.extend.remote(items))
 
-    def drain(self, bound_s: float) -> None:
-        """Asks it to commit everything within `bound_s`."""
+    def drain(self, bound_s: float) -> float:
+        """Asks it to commit everything within `bound_s`; returns until when."""
         self.calls.append(self.handle.drain.remote())
         self.drain_by = time.monotonic() + bound_s
+        return self.drain_by
 
     def hear(self, report: Report, *, has_work: bool) -> None:
         """Takes note of a report; `has_work`: it still holds something unfinished."""
@@ -76,11 +77,15 @@ class Member:
 
 
 def cause_of(error: BaseException) -> str:
-    """The one line of a Ray error that says what happened: the innermost exception, or how the process ended."""
-    inner = getattr(error, "cause", None)
-    if isinstance(inner, BaseException):
-        return f"{type(inner).__name__}: {inner}".splitlines()[0][:_MAX_CAUSE_CHARS]
-    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    named = [line for line in lines if _ERROR_LINE.match(line)]
-    line = (named or lines)[-1].split(" Some common causes")[0]
-    return line.strip()[:_MAX_CAUSE_CHARS]
+    """One line that says what happened: the innermost exception, or how the actor's process ended."""
+    from ray.exceptions import RayError
+
+    while isinstance(inner := getattr(error, "cause", None) or error.__cause__, BaseException):
+        error = inner
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, RayError):
+        # Ray quotes a remote traceback: its last line may be the second line of a message.
+        line = ([line for line in lines if _ERROR_LINE.match(line)] or lines or [""])[-1]
+    else:
+        line = f"{type(error).__name__}: {lines[0] if lines else ''}"
+    return line.split(" Some common causes")[0].strip()[:_MAX_CAUSE_CHARS]

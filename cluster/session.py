@@ -1,0 +1,156 @@
+"""Connections to Ray: an embedded one by default, or a cluster's, in bounded time and one line when it fails."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from . import ClusterError
+from .member import cause_of
+
+_LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray binds to 127.0.0.1 alone where this is 0 when ray is first imported (its default on macOS and Windows)."""
+_OBJECT_STORE_BYTES = 100 * 2**20
+_PROBE_S = 5.0
+_TRIAL = """
+import ray, sys
+from cluster.member import cause_of
+try:
+    ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
+except Exception as error:
+    sys.exit(cause_of(error))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A live connection to Ray.
+
+    Attributes:
+        address: the cluster's, or None for the embedded Ray.
+        namespace: this run's own, so that named actors of two runs never meet.
+    """
+
+    address: str | None
+    namespace: str
+
+    def num_nodes(self) -> int:
+        """Nodes alive now."""
+        import ray
+
+        return sum(node["Alive"] for node in ray.nodes())
+
+    def resources(self) -> dict[str, float]:
+        """Total resources of the nodes alive now; `CPU` and `GPU` always stand in it."""
+        import ray
+
+        return {"CPU": 0.0, "GPU": 0.0, **ray.cluster_resources()}
+
+
+@contextlib.contextmanager
+def connect(address: str | None, *, num_cpus: int | None = None, timeout_s: float = 30.0) -> Iterator[Session]:
+    """A Ray session for the body of a `with`. Stdout is turned to stderr meanwhile: Ray's notices belong there.
+
+    The address is taken from the argument alone; `RAY_ADDRESS` is not consulted. Ray's token authentication
+    stays as it is. A handler of SIGTERM that was set before stays in place (Ray would replace it).
+
+    Args:
+        address: None starts a Ray of its own on this machine (loopback only, no dashboard) and ends it
+            afterwards; `auto` finds the cluster that runs on this machine; `HOST:PORT` is a cluster that this
+            machine is a node of.
+        num_cpus: CPUs that the embedded Ray offers, by default all.
+        timeout_s: bound on finding out that a cluster does not answer.
+
+    Raises:
+        ClusterError: naming the address, if nothing answers there or Ray will not start.
+    """
+    namespace = f"run-{uuid.uuid4().hex[:12]}"
+    if address is not None:
+        _check(address, timeout_s)
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            _init(address, num_cpus, namespace)
+        except Exception as error:
+            where = "on this machine" if address is None else f"at {address}"
+            raise ClusterError(f"no Ray session {where}: {cause_of(error)}") from error
+        import ray
+
+        try:
+            yield Session(address, namespace)
+        finally:
+            ray.shutdown()
+
+
+def _init(address: str | None, num_cpus: int | None, namespace: str) -> None:
+    """Calls `ray.init`, and puts the caller's SIGTERM handler back."""
+    on_term = signal.getsignal(signal.SIGTERM)
+    if address is None:
+        with _environment(_LOOPBACK_SWITCH, "0"):
+            import ray
+
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                namespace=namespace,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+    else:
+        import ray
+
+        ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
+    if callable(on_term) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_term)
+
+
+@contextlib.contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """An environment variable for the body of a `with`, unless the user has set it."""
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+def _check(address: str, timeout_s: float) -> None:
+    """Finds out whether a cluster answers, without risk: `ray.init` on a dead address hangs or ends the process.
+
+    First the port is tried, then a whole connection in a child process that can be killed.
+    """
+    deadline = time.monotonic() + timeout_s
+    if address != "auto":
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdigit() or "/" in host:
+            raise ClusterError(f"a Ray address is HOST:PORT or auto; got {address}")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=min(timeout_s, _PROBE_S)).close()
+        except (OSError, OverflowError) as error:
+            raise ClusterError(f"no Ray cluster answers at {address}: {error}") from error
+    try:
+        trial = subprocess.run(
+            [sys.executable, "-c", _TRIAL, address],
+            capture_output=True,
+            text=True,
+            timeout=max(0.0, deadline - time.monotonic()),
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ClusterError(f"no Ray cluster answers at {address} within {timeout_s:g} s") from error
+    if trial.returncode != 0:
+        last = (trial.stderr.splitlines() or [f"the trial ended with {trial.returncode}"])[-1]
+        raise ClusterError(f"no Ray session at {address}: {last}")
