@@ -68,12 +68,12 @@ JOBS = _pairs("""
 """What somebody does for a living: who that is."""
 
 MATERIALS = _pairs("""
-    a window pane: glass; a woolly jumper: wool; a car tyre: rubber; a newspaper: paper; a candle: wax;
+    a window pane: glass; a knitted scarf: wool; a car tyre: rubber; a newspaper: paper; a candle: wax;
     a coin: metal; a brick: clay; a horse saddle: leather; a dining table: wood; an igloo: snow;
     a cricket bat: wood; a party balloon: rubber; a wine bottle: glass;
     a frying pan: metal; a boxing glove: leather; a flower pot: clay; a garden fence: wood;
     a light bulb: glass; a church bell: metal; a notebook: paper; a honeycomb: wax; a snowman: snow;
-    a leather belt: leather; a pencil eraser: rubber; a winter sweater: wool; a key: metal; a magazine: paper
+    a holster: leather; a pencil eraser: rubber; a winter sweater: wool; a key: metal; a magazine: paper
 """)
 """A thing: what it is usually made of."""
 
