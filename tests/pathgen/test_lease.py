@@ -23,9 +23,14 @@ def run(request, tmp_path):
     return open_folder(str(tmp_path) if request.param == "local" else f"memory://lease-{uuid.uuid4().hex}")
 
 
-def lease(run, waits=None, **changes):
-    settings = {"heartbeat_s": 0.05, "expiry_s": 0.4, "on_wait": (waits if waits is not None else []).append}
-    return RunLease(*run, **(settings | changes))
+def lease(run, on_wait=lambda message: None, expiry_s=0.4):
+    fs, out = run
+    return RunLease(fs, out, on_wait=on_wait, heartbeat_s=0.05, expiry_s=expiry_s)
+
+
+def check_held(run, held):
+    fs, out = run
+    check_lease(fs, out, held.token)
 
 
 def put_lease(run, content: bytes):
@@ -39,13 +44,13 @@ def holder_elsewhere(**changes) -> bytes:
 
 
 def test_it_is_held_in_the_context_and_given_back(run):
-    waits = []
-    with lease(run, waits) as held:
-        check_lease(*run, held.token)
+    waits: list[str] = []
+    with lease(run, waits.append) as held:
+        check_held(run, held)
         stored = json.loads(run[0].cat_file(f"{run[1]}/{LEASE_NAME}"))
         assert (stored["token"], stored["pid"]) == (held.token, os.getpid())
     with pytest.raises(LeaseLost):
-        check_lease(*run, held.token)
+        check_held(run, held)
     assert not run[0].exists(f"{run[1]}/{LEASE_NAME}")
     assert waits == []
 
@@ -57,19 +62,22 @@ def test_it_is_given_back_after_an_error(run):
 
 
 def test_a_heartbeat_keeps_others_out_and_names_the_holder(run):
-    waits = []
+    waits: list[str] = []
     with lease(run) as held:
-        with pytest.raises(PathgenError, match=rf"process {os.getpid()} on ") as caught, lease(run, waits, expiry_s=60):
+        with (
+            pytest.raises(PathgenError, match=rf"process {os.getpid()} on ") as caught,
+            lease(run, waits.append, expiry_s=60),
+        ):
             pass
         assert caught.value.exit_code == 1
-        check_lease(*run, held.token)
+        check_held(run, held)
     assert len(waits) == 1
     assert f"process {os.getpid()}" in waits[0]
 
 
 def test_the_heartbeat_goes_on(run):
     with lease(run):
-        contents = set()
+        contents: set[bytes] = set()
         while len(contents) < 3:
             contents.add(run[0].cat_file(f"{run[1]}/{LEASE_NAME}"))
             time.sleep(0.01)
@@ -78,7 +86,9 @@ def test_the_heartbeat_goes_on(run):
 def test_a_killed_holder_on_this_host_is_followed_at_once(tmp_path):
     code = (
         "import sys, time; from pathgen.lease import RunLease; from pathgen.storage import open_folder\n"
-        "with RunLease(*open_folder(sys.argv[1]), on_wait=print, heartbeat_s=0.1): print('held', flush=True); time.sleep(60)"
+        "with RunLease(*open_folder(sys.argv[1]), on_wait=print, heartbeat_s=0.1):\n"
+        "    print('held', flush=True)\n"
+        "    time.sleep(60)"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(pathgen.__file__).parent.parent)}
     child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, env=environment)
@@ -89,11 +99,11 @@ def test_a_killed_holder_on_this_host_is_followed_at_once(tmp_path):
         pass
     child.send_signal(signal.SIGKILL)
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, and still a zombie
-    waits = []
-    with lease(run, waits, expiry_s=1e9) as held:
-        check_lease(*run, held.token)
+    waits: list[str] = []
+    with lease(run, waits.append, expiry_s=1e9) as held:
+        check_held(run, held)
     child.wait()
-    with lease(run, waits, expiry_s=1e9):
+    with lease(run, waits.append, expiry_s=1e9):
         pass
     assert waits == []
 
@@ -115,11 +125,11 @@ def test_death_is_told_by_pid_start_time_and_boot():
 @pytest.mark.parametrize("content", [holder_elsewhere(), b"", b'{"token": "t", "ho', b"[1]", b"\xff"])
 def test_a_silent_lease_is_taken_over_after_its_expiry(run, content):
     put_lease(run, content)
-    waits = []
+    waits: list[str] = []
     started_s = time.monotonic()
-    with lease(run, waits) as held:
+    with lease(run, waits.append) as held:
         waited_s = time.monotonic() - started_s
-        check_lease(*run, held.token)
+        check_held(run, held)
     assert waited_s >= 0.4
     assert len(waits) == 1
 
@@ -138,14 +148,14 @@ def test_a_lease_seen_half_written_is_watched_anew_once_it_is_whole(run):
 def test_a_lease_given_back_during_the_wait_is_free(run):
     put_lease(run, holder_elsewhere())
     with lease(run, on_wait=lambda _: run[0].rm_file(f"{run[1]}/{LEASE_NAME}"), expiry_s=1e9) as held:
-        check_lease(*run, held.token)
+        check_held(run, held)
 
 
 def test_who_lost_the_lease_commits_no_more_and_leaves_the_new_holder_alone(run):
     with lease(run) as held:
         put_lease(run, holder_elsewhere())
         with pytest.raises(LeaseLost, match="process 77 on elsewhere"):
-            check_lease(*run, held.token)
+            check_held(run, held)
         time.sleep(0.2)  # four heartbeats that must not win the lease back
     assert run[0].cat_file(f"{run[1]}/{LEASE_NAME}") == holder_elsewhere()
 
@@ -153,7 +163,9 @@ def test_who_lost_the_lease_commits_no_more_and_leaves_the_new_holder_alone(run)
 def test_of_two_that_come_at_once_one_holds_it(tmp_path):
     run = open_folder(str(tmp_path))
     put_lease(run, holder_elsewhere())
-    together, winners, losers = threading.Barrier(2), [], []
+    winners: list[str] = []
+    losers: list[PathgenError] = []
+    together = threading.Barrier(2)
     release = threading.Event()
 
     def contend():
@@ -162,7 +174,7 @@ def test_of_two_that_come_at_once_one_holds_it(tmp_path):
             with lease(run, expiry_s=2) as held:
                 winners.append(held.token)
                 release.wait(30)
-                check_lease(*run, held.token)
+                check_held(run, held)
         except PathgenError as error:
             losers.append(error)
             release.set()

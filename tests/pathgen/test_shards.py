@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from path_records import METADATA, any_records, make_record, no_guard
+from path_records import METADATA, make_record, no_guard
+from record_strategies import any_records
 
 from pathgen import faults
 from pathgen.errors import ArtefactError, InputError, PathgenError
