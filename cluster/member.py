@@ -82,9 +82,10 @@ def cause_of(error: BaseException) -> str:
 
     while isinstance(inner := getattr(error, "cause", None) or error.__cause__, BaseException):
         error = inner
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    if isinstance(error, RayError):
-        # Ray quotes a remote traceback: its last line may be the second line of a message.
+    text = str(error)
+    lines = [line for line in text.splitlines() if line.strip()]
+    if isinstance(error, RayError) or "Traceback (most recent call last)" in text:
+        # A traceback is quoted: the last line may be the second line of a message, so look for the name.
         line = ([line for line in lines if _ERROR_LINE.match(line)] or lines or [""])[-1]
     else:
         line = f"{type(error).__name__}: {lines[0] if lines else ''}"

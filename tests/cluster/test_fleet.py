@@ -324,5 +324,7 @@ def test_causes_are_one_line(local_ray):
 
     assert cause_of(OSError(28, "disk full")) == "OSError: [Errno 28] disk full"
     assert cause_of(ValueError("first\nsecond")) == "ValueError: first"
+    quoted = "No link: Traceback (most recent call last):\n  File x\na.b.LinkError: no token\n\n"
+    assert cause_of(RuntimeError(quoted)) == "a.b.LinkError: no token"
     assert cause_of(ray.exceptions.RayError("Trace\n  File x\nKeyError: 'a'\n  more")) == "KeyError: 'a'"
     assert cause_of(ray.exceptions.RayError("")) == ""
