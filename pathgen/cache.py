@@ -70,6 +70,7 @@ class Slot:
     def select(self, index: Tensor, batch: int) -> None:
         """Keep, in this order, the batch rows `index` [B'] that ran this slot."""
         assert self.store is not None
+        index = index.to(self.store[0].device)
         if self.rows is None:
             take = index
         else:
@@ -149,8 +150,17 @@ class RoutedCache(Cache):
         return self.num_layers
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Forget the last tokens (transformers gives their number with a minus sign)."""
-        removed = abs(tokens_to_remove)
+        """Forget the last tokens.
+
+        Args:
+            tokens_to_remove: their number, with a minus sign, as transformers gives it.
+
+        Raises:
+            ValueError: for a positive number, or more tokens than there are.
+        """
+        removed = -tokens_to_remove
+        if not 0 <= removed <= self.length:
+            raise ValueError(f"crop takes 0 to -{self.length} for {self.length} tokens held; got {tokens_to_remove}")
         self.length -= removed
         for slot in self.slots.values():
             slot.used -= removed

@@ -9,7 +9,7 @@ soft-capping stay the model's, and logits exist for a few positions at a time.
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,9 +21,9 @@ from torch import Tensor
 from .actions import LayerPath
 from .masks import MaskForm
 from .model import PathModel
-from .token_rows import Row
-from .sharing import Plan, Step, plan_sharing
+from .sharing import Plan, StateKey, Step, plan_sharing
 from .states import KeptStates
+from .token_rows import Row
 from .wrapping import take_rows
 
 STEP_TOKENS = {"cpu": 4096, "cuda": 32768}
@@ -48,7 +48,7 @@ class Work:
     layers_run: int = 0
     token_layers: int = 0
     layers_run_by_row: Counter[Hashable] = field(default_factory=Counter)
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +98,9 @@ class Executor:
         finish_started = time.perf_counter()
         logprobs = self._finish(pool, plan.finals, [row for row, _ in asked])
         finished = time.perf_counter()
-        self.work.seconds.update(
-            capture=layers_started - started,
-            layers=finish_started - layers_started,
-            finish=finished - finish_started,
-        )
+        self.work.seconds["capture"] += layers_started - started
+        self.work.seconds["layers"] += finish_started - layers_started
+        self.work.seconds["finish"] += finished - finish_started
         return logprobs
 
     def _capture(self, rows: list[Row], width: int) -> Captured:
@@ -143,12 +141,16 @@ class Executor:
         pool = hidden.new_zeros(max(plan.num_slots, 1), *hidden.shape[1:])
         indices = _upload(plan.steps, hidden.device)
 
-        def load(slot: int, key: tuple[Hashable, tuple[int, ...]]) -> None:
+        # Held from the start: what this call puts into `kept` may push out what its later steps still load.
+        planned = [load for step in plan.steps for load in step.loads] + plan.last_loads
+        held = {key: self.kept[key] for _, key in planned if key[1]}
+
+        def load(slot: int, key: StateKey) -> None:
             index = row_index[key[0]]
             if key[1]:
                 tokens = len(rows[index])
                 pool[slot].zero_()
-                pool[slot, :tokens] = self.kept[key][:tokens].to(pool.device)
+                pool[slot, :tokens] = held.pop(key)[:tokens].to(pool.device)
             else:
                 pool[slot] = hidden[index]
 
@@ -170,9 +172,7 @@ class Executor:
 
     def _finish(self, pool: Tensor, finals: list[int], rows: list[Row]) -> list[np.ndarray]:
         """Log-probabilities of the rows' targets, from the final states in `finals`' slots."""
-        slots = np.concatenate(
-            [np.full(len(row.scored), slot) for slot, row in zip(finals, rows, strict=True)]
-        )
+        slots = np.concatenate([np.full(len(row.scored), slot) for slot, row in zip(finals, rows, strict=True)])
         tokens = np.concatenate([row.scored for row in rows])
         starts = np.cumsum([0] + [len(row.scored) for row in rows])
         predicts = np.concatenate([row.predicts + start for row, start in zip(rows, starts, strict=False)])
@@ -212,4 +212,4 @@ def _upload(steps: list[Step], device: torch.device) -> list[tuple[Tensor, Tenso
     flat = np.concatenate([np.array([s.sources, s.targets, s.rows], dtype=np.int64).ravel() for s in steps])
     sizes = [3 * len(step.sources) for step in steps]
     parts = torch.from_numpy(flat).to(device, non_blocking=True).split(sizes)
-    return [tuple(part.view(3, -1)) for part in parts]  # type: ignore[misc]
+    return [tuple(part.view(3, -1)) for part in parts]

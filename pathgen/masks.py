@@ -86,10 +86,8 @@ def find_mask_form(model: PathModel) -> MaskForm | None:
     tolerance = PROBE_TOLERANCE.get(model.hf_model.dtype, LOW_PRECISION_TOLERANCE)
     for form in forms:
         try:
-            packed = Executor(model, form, keep_bytes=0).token_logprobs(
-                [(packed_row("probe", prompt, choices), full)]
-            )
-        except Exception:  # noqa: BLE001, S112 - a family that does not take this form fails in its own way
+            packed = Executor(model, form, keep_bytes=0).token_logprobs([(packed_row("probe", prompt, choices), full)])
+        except Exception:  # noqa: S112 - a family that does not take this form fails in its own way
             continue
         if np.abs(packed[0] - np.concatenate(plain)).max() <= tolerance:
             return form

@@ -79,6 +79,7 @@ class PathModel:
         self.layers: list[nn.Module] = find_layers(hf_model)
         self.num_layers = len(self.layers)
         self._stock = [layer.forward for layer in self.layers]
+        self._own = [vars(layer).get("forward") for layer in self.layers]  # a hook set before us, or None
         self._mode: LayerFunction | None = None
         self._returns_tuple = [False] * self.num_layers
         for index, layer in enumerate(self.layers):
@@ -157,14 +158,15 @@ class PathModel:
             kwargs["pad_token_id"] = eos[0] if isinstance(eos, list) else (eos if eos is not None else 0)
         cache = RoutedCache(self.num_layers) if cache is None else cache
         with self.routed(policy, mask):
-            return self.hf_model.generate(
-                input_ids=input_ids, attention_mask=mask, past_key_values=cache, **kwargs
-            )
+            return self.hf_model.generate(input_ids=input_ids, attention_mask=mask, past_key_values=cache, **kwargs)
 
     def unwrap(self) -> None:
         """Give the model its own layer forwards back."""
-        for layer in self.layers:
-            del layer.forward
+        for layer, own in zip(self.layers, self._own, strict=True):
+            if own is None:
+                del layer.forward
+            else:
+                layer.forward = own
 
     # Modes: what a layer's forward does at this moment.
 
@@ -193,7 +195,12 @@ class PathModel:
             policy: who decides.
             prompt_mask: [B, T] as the policy sees it; a forward over k·B rows (beams) repeats each row's
                 decision k times.
+
+        Raises:
+            ValueError: fixed paths of another number of layers, or a policy that does not answer once per row.
         """
+        if isinstance(policy, FixedPaths) and policy.table.shape[1] != self.num_layers:
+            raise ValueError(f"paths of {policy.table.shape[1]} layers for a model of {self.num_layers}")
 
         def run(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
             cache = next((a for a in (*args, *kwargs.values()) if isinstance(a, RoutedCache)), None)
@@ -201,6 +208,10 @@ class PathModel:
             if plan is None:
                 copies = hidden.shape[0] // len(prompt_mask)
                 decided = policy.actions(index, hidden[::copies], prompt_mask)
+                if decided.shape != (len(prompt_mask),):
+                    raise ValueError(
+                        f"a policy answers one action a row: shape ({len(prompt_mask)},); got {tuple(decided.shape)}"
+                    )
                 plan = RowPlan.of(decided.repeat_interleave(copies), hidden.device)
                 if cache is not None:
                     cache.plans[index] = plan
@@ -218,6 +229,7 @@ class PathModel:
     def _run_rows(self, index: int, rows: Tensor | None, hidden: Tensor, args: tuple, kwargs: dict) -> Tensor:
         if rows is None:
             return self.run_layer(index, hidden, args, kwargs)
+        rows = rows.to(hidden.device)
         some_args, some_kwargs = take_rows((args, kwargs), rows, hidden.shape[0])
         ran = self.run_layer(index, hidden[rows], some_args, some_kwargs)
         return hidden.index_copy(0, rows, ran)

@@ -74,5 +74,13 @@ def _row(key: Hashable, prompt: Sequence[int], owned: Sequence[tuple[int, Sequen
                 positions.append(start + offset)
                 branch.append(owner)
     scored, predicts = np.unique(np.array(predictors, dtype=np.int64), return_inverse=True)
-    arrays = [np.array(values, dtype=np.int64) for values in (ids, positions, branch)]
-    return Row(key, *arrays, scored, predicts, np.array(targets), np.array(owners))
+    return Row(
+        key,
+        ids=np.array(ids, dtype=np.int64),
+        positions=np.array(positions, dtype=np.int64),
+        branch=np.array(branch, dtype=np.int64),
+        scored=scored,
+        predicts=predicts,
+        targets=np.array(targets, dtype=np.int64),
+        owners=np.array(owners, dtype=np.int64),
+    )

@@ -33,9 +33,7 @@ def find_layers(hf_model: Any) -> list[nn.Module]:
     if kinds:
         raise UnsupportedModelError(f"{name}: layers of kind {', '.join(sorted(kinds))} are not supported")
     if getattr(config, "num_kv_shared_layers", 0):
-        raise UnsupportedModelError(
-            f"{name}: layers that share keys and values cannot be skipped on their own"
-        )
+        raise UnsupportedModelError(f"{name}: layers that share keys and values cannot be skipped on their own")
     stacks = [
         module
         for module in hf_model.modules()
@@ -88,6 +86,10 @@ def check_wrapped(model: PathModel) -> None:
     cache = RoutedCache(model.num_layers)
 
     def check_arguments(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if hidden.shape[:-1] != ids.shape:
+            raise UnsupportedModelError(
+                f"{name}: a layer takes states of shape {tuple(hidden.shape)}, not one row per question"
+            )
         for tensor in tensors_in((args, kwargs)):
             if tensor.dim() > 1 and tensor.shape[0] not in (1, 2):
                 raise UnsupportedModelError(

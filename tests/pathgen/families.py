@@ -1,0 +1,168 @@
+"""Tiny random models of many families, built in code: 4 layers, 32 wide, layers that matter, nothing downloaded.
+
+And what they are run on: prompts of unequal length, and paths that are awkward in one batch.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+
+VOCAB = 97
+LAYERS = 4
+WINDOW = 6
+"""Sliding window in tokens, shorter than the prompts of the tests."""
+
+SIZES: dict[str, Any] = {
+    "vocab_size": VOCAB,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+}
+NO_SPECIAL = {"pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
+ALTERNATING = {"layer_types": ["sliding_attention", "full_attention"] * 2, "sliding_window": WINDOW}
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("Llama", {}),
+    "qwen2": ("Qwen2", {}),
+    "qwen2_sliding": ("Qwen2", {"use_sliding_window": True, "max_window_layers": 2, "sliding_window": WINDOW}),
+    "qwen3": ("Qwen3", {"head_dim": 8}),
+    "mistral": ("Mistral", {"sliding_window": WINDOW, "head_dim": 8}),
+    "gemma2": ("Gemma2", {"head_dim": 8, "query_pre_attn_scalar": 8, **ALTERNATING}),
+    "gemma3": ("Gemma3", {"head_dim": 8, "query_pre_attn_scalar": 8, **ALTERNATING}),
+    "phi3": ("Phi3", {"sliding_window": WINDOW}),
+    "olmo2": ("Olmo2", {}),
+    "gpt2": ("GPT2", {"n_inner": 48}),
+    "gpt_neox": ("GPTNeoX", {"rotary_pct": 0.5}),
+    "opt": ("OPT", {"ffn_dim": 48, "word_embed_proj_dim": 32}),
+    "mixtral": ("Mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": WINDOW}),
+    "olmoe": ("Olmoe", {"num_experts": 4, "num_experts_per_tok": 2}),
+    "qwen3_moe": ("Qwen3Moe", {"head_dim": 8, **EXPERTS}),
+}
+"""name -> (prefix of the transformers classes, what its config has beyond `SIZES`)."""
+
+SLIDING = ("qwen2_sliding", "mistral", "gemma2", "gemma3", "phi3", "mixtral")
+"""Families with a window that some layers see through."""
+
+REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "T5ForConditionalGeneration": (
+        "T5Config",
+        {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_heads": 4},
+        "encoder-decoder",
+    ),
+    "BertLMHeadModel": ("BertConfig", {}, "not causal"),
+    "BloomForCausalLM": ("BloomConfig", {"n_layer": 4, "n_head": 4}, "alibi"),
+    "MptForCausalLM": ("MptConfig", {"d_model": 32, "n_heads": 4, "n_layers": 4, "max_seq_len": 64}, "alibi"),
+    "Gemma3nForCausalLM": (
+        "Gemma3nTextConfig",
+        {
+            "num_kv_shared_layers": 2,
+            "head_dim": 8,
+            "vocab_size_per_layer_input": VOCAB,
+            "hidden_size_per_layer_input": 8,
+            "laurel_rank": 4,
+            "activation_sparsity_pattern": [0.0] * LAYERS,
+            **ALTERNATING,
+        },
+        "share keys and values",
+    ),
+    "MambaForCausalLM": ("MambaConfig", {"state_size": 4}, "linear_attention"),
+    "JambaForCausalLM": (
+        "JambaConfig",
+        {"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 4, "mamba_dt_rank": 4, "num_experts": 2},
+        "linear_attention",
+    ),
+    "Qwen3NextForCausalLM": (
+        "Qwen3NextConfig",
+        {**EXPERTS, "head_dim": 8, "linear_num_key_heads": 2, "linear_num_value_heads": 4},
+        "linear_attention",
+    ),
+    "Llama4ForCausalLM": (
+        "Llama4TextConfig",
+        {"head_dim": 8, "attention_chunk_size": WINDOW, "num_local_experts": 2, "moe_layers": []},
+        "chunked_attention",
+    ),
+    "OpenAIGPTLMHeadModel": ("OpenAIGPTConfig", {"n_embd": 32, "n_layer": 4, "n_head": 4}, "found none"),
+}
+"""class -> (its config, what that has beyond `SIZES`, a part of the reason for which it cannot be run)."""
+
+SUFFIXES = {"GPT2": "LMHeadModel", "Gemma3": "ForCausalLM"}
+CONFIGS = {"Gemma3": "Gemma3TextConfig"}
+
+
+def tiny(name: str, *, attention: str | None = None, seed: int = 0) -> Any:
+    """A fresh seeded model in float32 and eval mode."""
+    prefix, extra = FAMILIES[name]
+    config = getattr(transformers, CONFIGS.get(prefix, f"{prefix}Config"))(**SIZES | NO_SPECIAL | extra)
+    model_class = getattr(transformers, f"{prefix}{SUFFIXES.get(prefix, 'ForCausalLM')}")
+    return build(model_class, config, attention=attention, seed=seed)
+
+
+def build(model_class: Any, config: Any, *, attention: str | None = None, seed: int = 0) -> Any:
+    """A seeded random model whose layers change their input enough for paths to differ."""
+    torch.manual_seed(seed)
+    config._attn_implementation = attention  # None: what the family takes by default
+    model = model_class(config).eval().requires_grad_(False)
+    for parameter in model.parameters():
+        spread = 0.1 if parameter.dim() == 1 else 0.2  # norms and biases stay near their start
+        parameter.add_(torch.randn_like(parameter) * spread)
+    model.generation_config.eos_token_id = None
+    model.generation_config.pad_token_id = 0
+    return model
+
+
+def refused(name: str, **changes: Any) -> Any:
+    """A tiny model of a family that cannot be run along paths."""
+    config_class, extra, _ = REFUSED[name]
+    config = getattr(transformers, config_class)(**SIZES | NO_SPECIAL | {"pad_token_id": 0} | extra | changes)
+    return build(getattr(transformers, name), config)
+
+
+MIXED_PATHS: tuple[tuple[int, ...], ...] = (
+    (1, 1, 1, 1),
+    (0, 1, 1, 1),  # skips the layer that a cache likes to count by
+    (0, 0, 0, 0),
+    (2, 1, 0, 2),
+    (0, 0, 1, 0),
+    (2, 1, 1, 1),
+    (1, 1, 1, 2),
+    (1, 1, 1, 0),
+    (0, 2, 2, 1),
+    (2, 2, 2, 2),
+    (1, 0, 0, 1),
+    (0, 0, 0, 2),
+    (0, 0, 2, 1),
+    (1, 2, 1, 0),
+    (0, 1, 0, 1),
+    (2, 0, 0, 0),
+)
+PROMPT_TOKENS = (14, 9, 1, 11, 7, 13, 8, 2, 12, 10, 14, 6, 9, 14, 3, 11)
+
+
+def random_tokens(count: int, seed: int) -> list[int]:
+    """Token ids, none of them 0, which pads."""
+    rng = random.Random(seed)
+    return [rng.randrange(1, VOCAB) for _ in range(count)]
+
+
+PROMPTS = tuple(random_tokens(count, seed) for seed, count in enumerate(PROMPT_TOKENS))
+
+
+def padded(prompts: Sequence[Sequence[int]], side: str) -> tuple[Tensor, Tensor]:
+    """[B, T] ids and mask, padded on the `left` or the `right`."""
+    width = max(map(len, prompts))
+    ids, mask = torch.zeros(2, len(prompts), width, dtype=torch.int64)
+    for row, prompt in enumerate(prompts):
+        span = slice(width - len(prompt), width) if side == "left" else slice(0, len(prompt))
+        ids[row, span] = torch.tensor(prompt)
+        mask[row, span] = 1
+    return ids, mask
