@@ -43,6 +43,8 @@ PATHS_FOLDER = "paths"
 PROGRESS_FOLDER = ".progress"
 QUARANTINE_FOLDER = ".quarantine"
 
+_SEAL_KEY = "layerpaths.digest"
+_UNSEALED = "0" * 16
 _NAME = re.compile(r"part-(?P<writer>.+)-(?P<seq>\d{5,})-(?P<digest>[0-9a-f]{16})\.parquet")
 
 
@@ -125,16 +127,16 @@ def write_progress(
         PathgenError: disk full and the like; the former progress file stays.
         LeaseLost: from the guard.
     """
-    table = to_table(records).replace_schema_metadata(metadata.key_values())
+    table = to_table(records).replace_schema_metadata(metadata.key_values() | {_SEAL_KEY: _UNSEALED})
     path = f"{out}/{PROGRESS_FOLDER}/{writer}.parquet"
-    put(fs, path, _to_parquet(table), guard=guard, passing=_passing_progress)
+    put(fs, path, _seal(_to_parquet(table)), guard=guard, passing=_passing_progress)
 
 
 def read_shard(fs: AbstractFileSystem, path: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Read and verify a shard or a progress file: the only way that records are read.
 
-    A shard's bytes must have the digest of its name; the pages of both kinds must have their checksums, and
-    the schema must be exactly `SCHEMA`, so that no extension type is ever built from a file.
+    A shard's bytes must have the digest of its name, a progress file's the one in its metadata. The pages must
+    have their checksums, and the schema must be exactly `SCHEMA`: no extension type is ever built from a file.
 
     Args:
         fs: file system of the run.
@@ -159,8 +161,9 @@ def read_shard(fs: AbstractFileSystem, path: str, columns: Sequence[str] | None 
         if error.errno == errno.EIO:
             raise UnreadableShard(f"{name}: {error.strerror}") from error
         raise PathgenError(f"cannot read {path}: {error.strerror or error}") from error
-    if not folder.endswith(f"/{PROGRESS_FOLDER}") and ShardName.parse(name).digest != _digest(data):
-        raise UnreadableShard(f"{name}: its bytes do not have the digest in its name")
+    is_progress = folder.endswith(f"/{PROGRESS_FOLDER}")
+    if not (_is_sealed(data) if is_progress else _digest(data) == ShardName.parse(name).digest):
+        raise UnreadableShard(f"{name}: its bytes do not have the digest in its {'footer' if is_progress else 'name'}")
     try:
         return _from_parquet(data, name, columns)
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
@@ -199,6 +202,24 @@ def _passing_progress(step: str) -> None:
 
 def _digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
+def _seal(data: bytes) -> bytes:
+    """Put the digest of the unsealed bytes in the place of `_UNSEALED`: progress files keep their name."""
+    at = _seal_position(data)
+    assert data[at : at + len(_UNSEALED)] == _UNSEALED.encode()
+    return data[:at] + _digest(data).encode() + data[at + len(_UNSEALED) :]
+
+
+def _is_sealed(data: bytes) -> bool:
+    at = _seal_position(data)
+    end = at + len(_UNSEALED)
+    return data[at:end] == _digest(data[:at] + _UNSEALED.encode() + data[end:]).encode()
+
+
+def _seal_position(data: bytes) -> int:
+    # In the footer the value follows its key after two bytes: Thrift's field header and the length.
+    return data.rfind(_SEAL_KEY.encode()) + len(_SEAL_KEY) + 2
 
 
 def _to_parquet(table: pa.Table) -> bytes:
