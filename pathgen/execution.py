@@ -148,8 +148,7 @@ class Executor:
         def load(slot: int, key: StateKey) -> None:
             index = row_index[key[0]]
             if key[1]:
-                tokens = len(rows[index])
-                pool[slot].zero_()
+                tokens = len(rows[index])  # beyond them the slot is still zero: a plan loads into fresh slots only
                 pool[slot, :tokens] = held.pop(key)[:tokens].to(pool.device)
             else:
                 pool[slot] = hidden[index]

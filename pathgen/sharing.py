@@ -22,7 +22,8 @@ class Step:
 
     Attributes:
         layer: index of the layer.
-        loads: (slot, state) put into the pool before this step: embeddings and kept states.
+        loads: (slot, state) put into the pool before this step: embeddings and kept states. The slots have
+            never been written before: each freed slot goes to a target of the step that freed it.
         sources: slots read; targets: slots written, one for each (they may overlap: all is read first).
         rows: index of each state's row in the batch.
         states: what the targets then hold.

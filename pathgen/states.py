@@ -36,7 +36,8 @@ class KeptStates:
         return self._blocks[block][0][index]
 
     def put(self, keys: Sequence[StateKey], states: Tensor) -> None:
-        """Hold a block [n, T, H], one key a row."""
+        """Hold a block [n, T, H], one key a row; none of the keys is held yet."""
+        assert not any(key in self._where for key in keys)
         size = states.numel() * states.element_size()
         if size > self.max_bytes:
             return

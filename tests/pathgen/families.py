@@ -47,10 +47,15 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "mixtral": ("Mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": WINDOW}),
     "olmoe": ("Olmoe", {"num_experts": 4, "num_experts_per_tok": 2}),
     "qwen3_moe": ("Qwen3Moe", {"head_dim": 8, **EXPERTS}),
+    "gptj": ("GPTJ", {"rotary_dim": 4}),
+    "falcon": ("Falcon", {"alibi": False}),
+    "cohere2": ("Cohere2", ALTERNATING),
+    "granite": ("Granite", {}),
+    "gpt_oss": ("GptOss", {"head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2, **ALTERNATING}),
 }
 """name -> (prefix of the transformers classes, what its config has beyond `SIZES`)."""
 
-SLIDING = ("qwen2_sliding", "mistral", "gemma2", "gemma3", "phi3", "mixtral")
+SLIDING = ("qwen2_sliding", "mistral", "gemma2", "gemma3", "phi3", "mixtral", "cohere2", "gpt_oss")
 """Families with a window that some layers see through."""
 
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from families import FAMILIES, LAYERS, VOCAB, WINDOW, random_tokens, tiny
+from families import FAMILIES, LAYERS, SLIDING, VOCAB, WINDOW, random_tokens, tiny
 from oracle import Oracle
 
 from pathgen.actions import LayerPath
@@ -24,8 +24,8 @@ ATOL = 1e-4
 KEPT = {"none": 0, "few": 20_000, "all": 1 << 30}
 """Bounds on kept states in bytes; `few` holds some eight states and is exceeded all the time."""
 
-BY_KIND = {"qwen2", "qwen2_sliding", "qwen3", "gemma2", "gemma3"}
-WINDOWED = {"qwen2_sliding", "mistral", "gemma2", "gemma3", "phi3", "mixtral"}
+BY_KIND = {"qwen2", "qwen2_sliding", "qwen3", "gemma2", "gemma3", "cohere2", "gpt_oss"}
+ADDITIVE = {"gemma2", "gptj", "gpt_oss"}
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,8 @@ def test_eager_attention(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_how_each_family_takes_its_mask(family: str) -> None:
     _, _, masks = lab(family)
-    window = WINDOW if family in WINDOWED else None
-    assert masks == MaskForm(by_kind=family in BY_KIND, additive=family == "gemma2", window=window)
+    window = WINDOW if family in SLIDING else None
+    assert masks == MaskForm(by_kind=family in BY_KIND, additive=family in ADDITIVE, window=window)
 
 
 def test_attention_without_ready_masks_is_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +138,21 @@ def test_a_family_that_mistakes_the_mask_is_not_packed(monkeypatch: pytest.Monke
     assert find_mask_form(lab("llama")[0]) is None
 
 
-@pytest.mark.parametrize("family", sorted(WINDOWED))
+@pytest.mark.parametrize("additive", [False, True])
+def test_masks_by_hand(additive: bool) -> None:
+    form = MaskForm(by_kind=True, additive=additive, window=2)
+    row = packed_row("q", [5, 6, 7], [[8, 9], [8, 9]])
+    masks = form.build([row], 6, torch.float32, torch.device("cpu"))
+    full = [[1, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0], [1, 1, 1, 0, 0, 0], [1, 1, 1, 1, 0, 0], [1, 1, 1, 0, 1, 0]]
+    near = [[1, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0], [0, 1, 1, 0, 0, 0], [0, 0, 1, 1, 0, 0], [0, 0, 1, 0, 1, 0]]
+    padding = [[0, 0, 0, 0, 0, 1]]  # sees itself, so that no row of a softmax is empty
+    for kind, wanted in ("full_attention", full + padding), ("sliding_attention", near + padding):
+        visible = torch.tensor([[wanted]], dtype=torch.bool)
+        blocked = torch.full(visible.shape, torch.finfo(torch.float32).min)
+        assert torch.equal(masks[kind], blocked.masked_fill(visible, 0.0) if additive else visible)
+
+
+@pytest.mark.parametrize("family", SLIDING)
 def test_the_window_matters(family: str) -> None:
     """A packed mask without the window is seen, so the tests above prove that it is there."""
     model, _, masks = lab(family)

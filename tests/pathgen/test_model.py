@@ -222,6 +222,16 @@ def test_samples_of_a_row_share_its_path() -> None:
     assert_decode_exact(model, oracle, PROMPTS[:3], MIXED_PATHS[1:4], do_sample=True, num_return_sequences=4)
 
 
+def test_a_policy_reads_each_row_once_however_often_it_is_copied() -> None:
+    model, _ = lab("llama")
+    ids, mask = padded(PROMPTS[:4], "left")
+    once, copied = ReadsStates(), ReadsStates()
+    model.generate(ids, mask, policy=once, max_new_tokens=1)
+    model.generate(ids, mask, policy=copied, max_new_tokens=1, num_beams=3)
+    assert copied.paths() == once.paths()
+    assert len(set(once.paths())) > 1
+
+
 def test_prefill_in_chunks() -> None:
     assert_decode_exact(*lab("mistral"), PROMPTS[:5], MIXED_PATHS[:5], prefill_chunk_size=4)
 

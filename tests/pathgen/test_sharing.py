@@ -49,6 +49,7 @@ def simulate(plan: Plan, kept: Set[StateKey]) -> tuple[list[StateKey], list[Stat
         for slot, state in loads:
             assert not state[1] or state in kept, "only embeddings and kept states can be loaded"
             loaded.append(state)
+            assert slot not in pool, "a loaded state finds its slot as it was made: zero beyond its own tokens"
             pool[slot] = state
 
     for step in plan.steps:

@@ -77,6 +77,16 @@ class KeptStatesMachine(RuleBasedStateMachine):
 TestKeptStates = KeptStatesMachine.TestCase
 
 
+def test_the_least_recently_used_block_goes_first() -> None:
+    kept = KeptStates(2 * STATE_BYTES)
+    first, second, third = (("a", (layer,)) for layer in range(3))
+    kept.put([first], block(0, 1))
+    kept.put([second], block(1, 1))
+    assert kept[first].shape == (TOKENS, WIDTH)
+    kept.put([third], block(2, 1))
+    assert [key in kept for key in (first, second, third)] == [True, False, True]
+
+
 def test_nothing_is_kept_without_room() -> None:
     kept = KeptStates(0)
     kept.put([("a", (0,))], block(0, 1))
