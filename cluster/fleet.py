@@ -228,9 +228,8 @@ class Fleet:
         member.kill()
 
     def _progress(self) -> Progress:
-        done = self._leases.done
         seconds = time.monotonic() - self._ready_at if self._ready_at else 0.0
-        return Progress(done, self._total, self._leases.failed, done / seconds if seconds else 0.0)
+        return Progress(self._leases.done, self._total, self._leases.failed, seconds)
 
     def _tell(self, *, every_s: float) -> None:
         """Passes progress on, if it is time."""

@@ -96,10 +96,15 @@ class Progress:
         done: items finished or durable, failed ones included. An actor's death may take it back a little.
         total: all items of the run.
         failed: of the done: by the actors' reports, or given up after too many deaths.
-        rate: items done per second since the first actor was ready; 0 before.
+        seconds: since the first actor was ready; 0 before.
     """
 
     done: int
     total: int
     failed: int
-    rate: float
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Items done per second since the first actor was ready; 0 before."""
+        return self.done / self.seconds if self.seconds else 0.0

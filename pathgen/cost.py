@@ -54,9 +54,7 @@ class CostModel:
         _check_costs(measures)
         total = math.fsum(measures)
         if measures and total == 0:
-            raise ValueError(
-                f"all {len(measures)} {name} measures are zero; at least one layer must cost something"
-            )
+            raise ValueError(f"all {len(measures)} {name} measures are zero; at least one layer must cost something")
         return cls(name, tuple(measure * len(measures) / total for measure in measures))
 
     def cost(self, path: LayerPath) -> float:

@@ -17,8 +17,8 @@ from .masks import find_mask_form
 from .model import FixedPaths, PathModel
 from .questions import Question
 from .records import Evaluation
-from .token_rows import Row, packed_row, plain_rows
 from .tasks import Task, answers_agree, choice_margin
+from .token_rows import Row, packed_row, plain_rows
 
 MAX_PADDING = 0.12
 """Questions share a batch while padding stays below this share of it; beyond, padding eats what sharing gains."""
@@ -86,7 +86,7 @@ class Evaluator:
             longest = max(longest, len(prompt) + self.task.max_new_tokens)
         if longest > self.max_tokens:
             raise QuestionError(
-                f"question {question.id}: {longest} tokens with its answer, but the model's context is {self.max_tokens}"
+                f"question {question.id}: {longest} tokens with its answer, the model's context is {self.max_tokens}"
             )
         return Prepared(question, prompt, rows)
 
@@ -164,9 +164,7 @@ class Evaluator:
             part = pairs[start : start + DECODE_ROWS]
             width = max(len(prepared.prompt_ids) for prepared, _ in part)
             ids = torch.tensor([[0] * (width - len(p.prompt_ids)) + p.prompt_ids for p, _ in part])
-            mask = torch.tensor(
-                [[0] * (width - len(p.prompt_ids)) + [1] * len(p.prompt_ids) for p, _ in part]
-            )
+            mask = torch.tensor([[0] * (width - len(p.prompt_ids)) + [1] * len(p.prompt_ids) for p, _ in part])
             tokens = self.model.generate(
                 ids.to(self.model.device),
                 mask.to(self.model.device),

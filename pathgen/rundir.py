@@ -121,6 +121,13 @@ class RunDirectory:
                 f"--out {self.out} cannot be written ({error.strerror or error}); give another folder"
             ) from error
 
+    def read_file(self, name: str) -> bytes | None:
+        """A file's bytes, None if there is none of that name."""
+        try:
+            return self.fs.cat_file(f"{self.root}/{name}")
+        except FileNotFoundError:
+            return None
+
     def info(self) -> RunInfo:
         """What run.json says.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from .actions import LayerPath, Move
 from .cost import CostModel
 from .records import Evaluation, Status, StopReason
+from .reward import path_reward
 from .search_settings import SearchSettings
 from .tree import PathTree, Walk
 
@@ -78,7 +79,6 @@ class PathSearch:
         self.stop_reason: StopReason | None = None
         self._settings, self._cost = settings, cost
         self._relative_margin = relative_margin
-        self._full_cost = cost.cost(self.tree.full)
         self._asked: dict[LayerPath, _Asked] = {}
         self._layers_spent = False
 
@@ -158,17 +158,9 @@ class PathSearch:
         return "unsolved" if self.best() is None else "improved"
 
     def reward(self, evaluation: Evaluation) -> float:
-        """`quality − λ · cost/cost(full)`, `quality = ½·correct + ½·σ(z)`, 0 without a margin.
-
-        z is the margin in nats, less the full path's with `relative_margin` (where that one exists).
-        """
-        quality = 0.0
-        if evaluation.margin is not None:
-            base_margin = self.base.margin if self.base and self._relative_margin else None
-            z = evaluation.margin - (base_margin or 0.0)
-            # σ(z) = ½ + ½·tanh(z/2), which cannot overflow.
-            quality = 0.5 * evaluation.correct + 0.25 * (1 + math.tanh(z / 2))
-        return quality - self._settings.length_weight * self._cost.cost(evaluation.path) / self._full_cost
+        """`path_reward`, with z relative to the full path's margin (where that one exists) if so set."""
+        base_margin = self.base.margin if self.base and self._relative_margin else None
+        return path_reward(evaluation, base_margin or 0.0, self._cost, self._settings.length_weight)
 
     def _walk(self) -> bool:
         """Walk once from the full path to a path that is new, or newly reached; False where there is none."""

@@ -72,9 +72,7 @@ class SearchSettings:
         """
         cap = num_layers + EXTRA_DEPTH if self.max_depth is None else self.max_depth
         if cap < num_layers:
-            raise ValueError(
-                f"max_depth must be at least {num_layers}, the depth of the full path; got {cap}"
-            )
+            raise ValueError(f"max_depth must be at least {num_layers}, the depth of the full path; got {cap}")
         return cap
 
     def check_budget(self, num_layers: int) -> None:
@@ -84,6 +82,4 @@ class SearchSettings:
             ValueError: if it does not.
         """
         if self.layer_budget is not None and self.layer_budget < num_layers:
-            raise ValueError(
-                f"layer_budget must be at least {num_layers}, the full path's; got {self.layer_budget}"
-            )
+            raise ValueError(f"layer_budget must be at least {num_layers}, the full path's; got {self.layer_budget}")

@@ -1,0 +1,5 @@
+"""`python -m pathgen` is `pathgen`."""
+
+from .cli import main
+
+main()

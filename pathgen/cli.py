@@ -1,0 +1,201 @@
+"""`pathgen`: generate, stats, show, validate. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from .console import command, print_json, read_config, tell
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+class StopRule(StrEnum):
+    """When a search stops."""
+
+    budget = "budget"
+    published = "published"
+
+
+class Cost(StrEnum):
+    """What a path's cost counts."""
+
+    layers = "layers"
+    flops = "flops"
+    latency = "latency"
+
+
+def _option(help_text: str, *names: str, **more: Any) -> Any:
+    """An option with its environment variable, LAYERPATHS_<FLAG>."""
+    variable = "LAYERPATHS_" + names[0].lstrip("-").split("/")[0].replace("-", "_").upper()
+    return typer.Option(*names, help=help_text, envvar=variable, show_envvar=False, **more)
+
+
+OutDir = Annotated[str, typer.Argument(metavar="DIR", help="A run's folder (the --out of `pathgen generate`).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+
+
+@app.callback()
+def _pathgen() -> None:
+    """Search a frozen language model for the layer paths that answer each question best."""
+
+
+@app.command()
+@command
+def generate(
+    out: Annotated[str, _option("Folder or URL of the run; the same command again resumes.", "--out")],
+    model: Annotated[str, _option("Alias, hub id or local folder.", "--model")] = "smollm2-135m",
+    task: Annotated[str, _option("arc, arc-letter or math.", "--task")] = "arc",
+    questions: Annotated[
+        str, _option("builtin[:test], builtin-math, a file, or owner/name[:config][:split].", "--questions")
+    ] = "builtin",
+    limit: Annotated[int | None, _option("Only the first N questions.", "--limit", min=1)] = None,
+    simulations: Annotated[int, _option("Simulations per question.", "--simulations", min=1)] = 50,
+    layer_budget: Annotated[int | None, _option("Layer executions per question.", "--layer-budget", min=1)] = None,
+    seconds_budget: Annotated[float | None, _option("Seconds per question.", "--seconds-budget")] = None,
+    max_depth: Annotated[
+        int | None, _option("Layer executions of one path [default: layers + 4].", "--max-depth", min=1)
+    ] = None,
+    max_edits: Annotated[int, _option("Skips and repeats of one path.", "--max-edits", min=1)] = 8,
+    parallel_leaves: Annotated[int, _option("Paths a search asks at a time.", "--parallel-leaves", min=1)] = 8,
+    calibrate: Annotated[
+        int, _option("Scan all moves on the first N questions for a prior; 0: none.", "--calibrate", min=0)
+    ] = 0,
+    prior: Annotated[str | None, _option("Another run's prior.json.", "--prior")] = None,
+    stop: Annotated[StopRule, _option("When a search stops.", "--stop")] = StopRule.budget,
+    cost: Annotated[Cost, _option("What a path's cost counts.", "--cost")] = Cost.layers,
+    actors: Annotated[str, _option("Actors, or auto: one per GPU, or per 4 cores.", "--actors")] = "auto",
+    threads_per_actor: Annotated[
+        int | None, _option("torch threads of each actor [default: cores / actors].", "--threads-per-actor", min=1)
+    ] = None,
+    gpus_per_actor: Annotated[float, _option("GPUs of each actor.", "--gpus-per-actor")] = 1.0,
+    in_flight: Annotated[
+        int | None, _option("Searches interleaved in one actor [default: by device].", "--in-flight", min=1)
+    ] = None,
+    dtype: Annotated[str | None, _option("[default: float32 on CPU, bfloat16 on CUDA]", "--dtype")] = None,
+    device: Annotated[str | None, _option("cpu or cuda [default: what there is].", "--device")] = None,
+    columns: Annotated[
+        str, _option("Our field = the source's column, e.g. id=qid,prompt=stem,gold=label.", "--columns")
+    ] = "",
+    chat: Annotated[bool, _option("Ask through the chat template.", "--chat/--no-chat")] = False,
+    address: Annotated[str | None, _option("A Ray cluster, auto or HOST:PORT; else Ray here.", "--address")] = None,
+    shared_fs: Annotated[bool, _option("All nodes see --out as the same folder.", "--shared-fs")] = False,
+    question_timeout_s: Annotated[
+        float, _option("Seconds without movement after which an actor is replaced.", "--question-timeout-s")
+    ] = 600.0,
+    start_timeout_s: Annotated[float, _option("Seconds an actor may take to start.", "--start-timeout-s")] = 300.0,
+    retry_failed: Annotated[bool, _option("Search failed questions again.", "--retry-failed/--no-retry-failed")] = True,
+    allow_failures: Annotated[
+        float, _option("Share of failed questions that still counts as success.", "--allow-failures", min=0, max=1)
+    ] = 0.0,
+    seed: Annotated[int, _option("Seed of all searches.", "--seed")] = 0,
+    dry_run: Annotated[bool, _option("Check everything, start nothing.", "--dry-run")] = False,
+    quiet: Annotated[bool, _option("No progress.", "--quiet")] = False,
+    config: Annotated[
+        str | None,
+        typer.Option("--config", help="YAML file of these options.", is_eager=True, callback=read_config),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Search layer paths for every question, and commit them as Parquet."""
+    from .generate import GenerationRun
+    from .options import GenerateOptions, make_search_settings, parse_actors
+    from .questions import parse_columns
+
+    options = GenerateOptions(
+        out=out,
+        model=model,
+        task=task,
+        questions=questions,
+        limit=limit,
+        columns=parse_columns(columns),
+        chat=chat,
+        search=make_search_settings(
+            simulations=simulations,
+            layer_budget=layer_budget,
+            max_depth=max_depth,
+            max_edits=max_edits,
+            parallel_leaves=parallel_leaves,
+            stop=stop.value,
+        ),
+        seconds_budget=seconds_budget,
+        cost=cost.value,
+        calibrate=calibrate,
+        prior=prior,
+        seed=seed,
+        actors=parse_actors(actors),
+        threads_per_actor=threads_per_actor,
+        gpus_per_actor=gpus_per_actor,
+        in_flight=in_flight,
+        device=device,
+        dtype=dtype,
+        address=address,
+        shared_fs=shared_fs,
+        question_timeout_s=question_timeout_s,
+        start_timeout_s=start_timeout_s,
+        retry_failed=retry_failed,
+        allow_failures=allow_failures,
+        dry_run=dry_run,
+        quiet=quiet,
+    )
+    outcome = GenerationRun(options, tell).run()
+    for remark in outcome.remarks:
+        tell(remark)
+    if as_json:
+        print_json(outcome.summary)
+    elif not dry_run:
+        from .show import summary_text
+
+        print(summary_text(outcome.summary))
+    raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
+@command
+def stats(out: OutDir, as_json: AsJson = False) -> None:
+    """Accuracy, depth and chance-corrected headroom of a run, also while it goes on; no Ray, no model."""
+    from .show import stats_text
+    from .stats import run_stats
+
+    found = run_stats(out)
+    print_json(found) if as_json else stats_text(found)
+
+
+@app.command()
+@command
+def show(
+    out: OutDir, question_id: Annotated[str, typer.Argument(metavar="QUESTION_ID")], as_json: AsJson = False
+) -> None:
+    """One question's record as a picture: its paths, margins and depth."""
+    from .show import record_text
+    from .stats import find_record
+
+    record = find_record(out, question_id)
+    print_json(record) if as_json else record_text(record)
+
+
+@app.command()
+@command
+def validate(
+    out: OutDir,
+    replay: Annotated[int, typer.Option("--replay", min=0, help="Evaluations to run again on the model.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Check every shard and record, list leftovers and duplicates, and re-run some evaluations."""
+    from .validate import validate_run
+
+    report = validate_run(out, replay)
+    if as_json:
+        print_json(report)
+    else:
+        from .show import report_text
+
+        report_text(report)
+    raise typer.Exit(0 if report["valid"] else 4)
+
+
+def main() -> None:
+    """Entry point of the `pathgen` console script."""
+    app()

@@ -1,0 +1,128 @@
+"""A run's jobs on a fleet of search actors: what dead actors leave is picked up, failures become records."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+
+from cluster.fleet import Fleet, FleetSettings
+from cluster.protocol import Item, Progress, Recovered
+
+from .index import Budgets
+from .job import Job, RunSettings, failed_record
+from .options import GenerateOptions
+from .placement import Placement
+from .prior import Prior, measure_moves
+from .progress import ProgressView
+from .questions import Question
+from .rundir import RunDirectory
+from .tasks import find_task
+from .writer import RecordWriter
+
+
+class FleetRun:
+    """Runs jobs of one `pathgen generate` on actors.
+
+    Args:
+        directory: the run's folder, whose lease is held.
+        run: what actors are told.
+        placement: where they run.
+        options: what was asked for.
+        budgets: when a question is done.
+        num_layers: of the model.
+        stop: set to wind up.
+
+    Attributes:
+        counters: totals over all actors, as `Searcher.counters`.
+        seconds: from the first actor's being ready to the last commit, over all calls.
+    """
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        run: RunSettings,
+        placement: Placement,
+        options: GenerateOptions,
+        budgets: Budgets,
+        num_layers: int,
+        stop: threading.Event,
+    ):
+        self._directory = directory
+        self._run = run
+        self._placement = placement
+        self._options = options
+        self._budgets = budgets
+        self._num_layers = num_layers
+        self._stop = stop
+        self._driver = RecordWriter(run.out, f"d-{run.token[:8]}", run.metadata, run.token)
+        self.counters: Counter[str] = Counter()
+        self.seconds = 0.0
+
+    def calibrate(self, questions: list[Question]) -> Prior | None:
+        """Scan all single moves on these questions; what is measured, or None if stopped meanwhile."""
+        jobs = self.with_stored([Job(question, kind="scan") for question in questions])
+        self._go("calibrating", self._run, jobs, 0)
+        if self._stop.is_set():
+            return None
+        found = [
+            self._directory.load_record(job.resume, job.question.id) for job in self.with_stored(jobs) if job.resume
+        ]
+        scans = [{evaluation.path: evaluation for evaluation in record.evaluations} for record in found if record]
+        run = self._run
+        statistics = measure_moves(scans, self._num_layers, run.search, run.cost, find_task(run.task).generates)
+        return Prior(run.metadata.fingerprint, run.task, len(scans), statistics)
+
+    def search(self, jobs: list[Job], prior: Prior | None, done_before: int) -> None:
+        """Search the jobs' questions and commit their records."""
+        self._go("searching", replace(self._run, prior=prior), jobs, done_before)
+
+    def with_stored(self, jobs: list[Job]) -> list[Job]:
+        """The same jobs, each naming the files that hold evaluations of its question."""
+        shas = {job.question.id: job.question.sha for job in jobs}
+        found = self._directory.scan(shas, self._budgets).resume
+        return [replace(job, resume=tuple(found.get(job.question.id, ()))) for job in jobs]
+
+    def _go(self, what: str, run: RunSettings, jobs: list[Job], done_before: int) -> None:
+        by_id = {job.question.id: job for job in jobs}
+        counters: Counter[str] = Counter()
+        total = done_before + len(jobs)
+        with ProgressView(what, total, done_before, self._num_layers, quiet=self._options.quiet) as view:
+
+            def on_progress(progress: Progress, latest: Mapping[str, float]) -> None:
+                view.update(progress.done, progress.failed, progress.rate, latest)
+                counters.clear()
+                counters.update(latest)
+
+            fleet = Fleet(
+                self._placement.actor_factory(run),
+                FleetSettings(
+                    num_actors=self._placement.num_actors,
+                    item_timeout_s=self._options.question_timeout_s,
+                    start_timeout_s=self._options.start_timeout_s,
+                    resources=self._placement.resources,
+                ),
+                recover=lambda writer, items: self._recover(writer, [by_id[item.key] for item in items]),
+                on_failed=self._give_up,
+                on_progress=on_progress,
+                stop=self._stop,
+            )
+            progress = fleet.run((Item(job.question.id, job) for job in jobs), len(jobs))
+        self.seconds += progress.seconds
+        self.counters.update(counters)
+
+    def _recover(self, writer: str, jobs: list[Job]) -> Recovered:
+        """What a dead actor committed is done; what it left under way is where its questions go on."""
+        shas = {job.question.id: job.question.sha for job in jobs}
+        found = self._directory.scan(shas, self._budgets, writer=writer)
+        payloads = {
+            job.question.id: replace(job, resume=(*found.resume[job.question.id], *job.resume))
+            for job in jobs
+            if job.question.id in found.resume
+        }
+        return Recovered(found.done | frozenset(found.failed), payloads)
+
+    def _give_up(self, item: Item, error: str) -> None:
+        self._driver.add(failed_record(item.payload, self._run, self._num_layers, self._driver.writer, error))
+        self._driver.commit()

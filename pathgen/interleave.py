@@ -1,0 +1,126 @@
+"""Many searches at once: what each asks next is gathered into one batch on the model, and told back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+
+from .actions import LayerPath
+from .evaluator import Evaluator, Prepared
+from .records import Evaluation, StopReason
+
+
+class Asker(Protocol):
+    """What is run on a question: a `PathSearch`, or the scan of all moves that calibrates a prior."""
+
+    stop_reason: StopReason | None
+    simulations: int
+    evaluations: list[Evaluation]
+
+    def ask(self) -> list[LayerPath]:
+        """The paths to evaluate next; empty once stopped."""
+
+    def tell(self, path: LayerPath, evaluation: Evaluation) -> bool:
+        """Take one result."""
+
+    def finish(self, reason: StopReason) -> None:
+        """Stop for a reason of the caller's."""
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """One question under way.
+
+    Attributes:
+        prepared: the question in tokens.
+        asker: its search or scan.
+        stored: evaluations from an earlier run or a calibration; asks are answered from here first.
+        seconds_budget: stops the search once it has taken so long; None for no limit.
+        seconds: its share of the batches it took part in, in proportion to paths; earlier runs' included.
+        layer_executions: Σ depth of the paths run on the model here (those answered from `stored` left out).
+        error: why it could not be searched, when it could not.
+    """
+
+    prepared: Prepared
+    asker: Asker
+    stored: Mapping[LayerPath, Evaluation] = field(default_factory=dict)
+    seconds_budget: float | None = None
+    seconds: float = 0.0
+    layer_executions: int = 0
+    error: str | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether it has stopped, or failed."""
+        return self.error is not None or self.asker.stop_reason is not None
+
+    def pending(self) -> list[LayerPath]:
+        """Paths that only the model can answer; asks that `stored` can answer are answered on the way."""
+        while not self.done:
+            if self.seconds_budget is not None and self.seconds >= self.seconds_budget:
+                self.asker.finish("budget")
+                break
+            asked = self.asker.ask()
+            for path in asked:
+                if path in self.stored:
+                    self.asker.tell(path, self.stored[path])
+            if missing := [path for path in asked if path not in self.stored]:
+                return missing
+        return []
+
+
+class Interleaver:
+    """Keeps several questions in flight on one evaluator. A round evaluates all that they ask, once.
+
+    Each search waits for all its asked paths and is told them in ask order, so what else shared the batch
+    changes nothing but the last bits of a float.
+    """
+
+    def __init__(self, evaluator: Evaluator):
+        self.evaluator = evaluator
+        self.running: list[Running] = []
+
+    def step(self) -> list[Running]:
+        """One round; the questions that ended in it. Their kept states are freed."""
+        asked = [(running, path) for running in self.running for path in running.pending()]
+        if asked:
+            started = time.perf_counter()
+            self._evaluate(asked)
+            share = (time.perf_counter() - started) / len(asked)
+            for running, path in asked:
+                running.seconds += share
+                running.layer_executions += path.depth
+        ended = [running for running in self.running if running.done]
+        self.running = [running for running in self.running if not running.done]
+        for running in ended:
+            self.evaluator.forget(running.prepared)
+        return ended
+
+    def _evaluate(self, asked: list[tuple[Running, LayerPath]]) -> None:
+        try:
+            self._tell(asked)
+        except torch.OutOfMemoryError:
+            self.evaluator.executor.kept.clear()
+            torch.cuda.empty_cache()
+            self._evaluate_apart(asked)
+
+    def _evaluate_apart(self, asked: list[tuple[Running, LayerPath]]) -> None:
+        """After running out of memory: half a batch at a time; a question that does not fit even so has failed."""
+        middle = (len(asked) + 1) // 2
+        for half in (asked[:middle], asked[middle:]):
+            try:
+                self._tell(half)
+            except torch.OutOfMemoryError as error:
+                for running in {id(running): running for running, _ in half}.values():
+                    running.error = f"out of memory in half a batch of {len(half)} paths: {error}"
+
+    def _tell(self, asked: list[tuple[Running, LayerPath]]) -> None:
+        evaluations = self.evaluator.evaluate([(running.prepared, path) for running, path in asked])
+        for (running, path), evaluation in zip(asked, evaluations, strict=True):
+            if path == LayerPath.full(len(path)) and evaluation.margin is None:
+                running.error = "the model gives NaN or Inf at full depth"
+            running.asker.tell(path, evaluation)

@@ -1,0 +1,64 @@
+"""Cost models that are read off the model: FLOPs from its weights, latency from a stopwatch."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .checkpoints import layer_parameters
+from .cost import CostModel
+from .errors import InputError
+
+if TYPE_CHECKING:
+    from .job import RunSettings
+
+LATENCY_TOKENS = 64
+LATENCY_REPEATS = 9
+
+
+def flops_cost(folder: Path, num_layers: int) -> CostModel:
+    """Weights in proportion to the parameters that each layer uses per token (two FLOPs each).
+
+    Raises:
+        InputError: when the checkpoint's tensor names do not tell the layers apart.
+    """
+    parameters = layer_parameters(folder, num_layers)
+    if not all(parameters):
+        raise InputError(f"{folder}: tensor names do not tell each layer's weights; use --cost layers or latency")
+    return CostModel.from_measures("flops", parameters)
+
+
+def latency_cost(run: RunSettings) -> CostModel:
+    """Median milliseconds of each layer on one row of LATENCY_TOKENS tokens, measured in one Ray task."""
+    import ray
+
+    task = ray.remote(num_cpus=run.threads, num_gpus=run.devices_per_actor if run.device != "cpu" else 0)(_measure)
+    return CostModel.from_measures("latency", ray.get(task.remote(run)))
+
+
+def _measure(run: RunSettings) -> list[float]:
+    import torch
+
+    from .model import PathModel
+
+    torch.set_num_threads(run.threads)
+    model = PathModel.from_pretrained(run.model, dtype=run.dtype, device=run.device)
+    times: list[list[float]] = [[] for _ in range(model.num_layers)]
+
+    def timed(index: int, hidden: Any, *args: Any, **kwargs: Any) -> Any:
+        if hidden.is_cuda:
+            torch.cuda.synchronize()
+        started = time.perf_counter()
+        out = model.run_layer(index, hidden, args, kwargs)
+        if hidden.is_cuda:
+            torch.cuda.synchronize()
+        times[index].append(time.perf_counter() - started)
+        return model.as_returned(index, out)
+
+    ids = torch.arange(LATENCY_TOKENS, device=model.device)[None] % model.config.vocab_size
+    with torch.inference_mode(), model.mode(timed):
+        for _ in range(LATENCY_REPEATS):
+            model.hf_model(input_ids=ids, use_cache=False, logits_to_keep=1)
+    return [1000 * statistics.median(found[1:]) for found in times]

@@ -1,0 +1,100 @@
+"""What `pathgen generate` is asked for, and which of it makes two runs the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import InputError
+from .prior import Prior
+from .search_settings import SearchSettings
+from .tasks import Task
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateOptions:
+    """The options of `pathgen generate`; its help tells each."""
+
+    out: str
+    model: str = "smollm2-135m"
+    task: str = "arc"
+    questions: str = "builtin"
+    limit: int | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    chat: bool = False
+    search: SearchSettings = field(default_factory=SearchSettings)
+    seconds_budget: float | None = None
+    cost: str = "layers"
+    calibrate: int = 0
+    prior: str | None = None
+    seed: int = 0
+    actors: int | None = None
+    threads_per_actor: int | None = None
+    gpus_per_actor: float = 1.0
+    in_flight: int | None = None
+    device: str | None = None
+    dtype: str | None = None
+    address: str | None = None
+    shared_fs: bool = False
+    question_timeout_s: float = 600.0
+    start_timeout_s: float = 300.0
+    retry_failed: bool = True
+    allow_failures: float = 0.0
+    dry_run: bool = False
+    quiet: bool = False
+
+    def settings(self, task: Task, num_layers: int, dtype: str, prior: Prior | None) -> dict[str, Any]:
+        """All that changes results, as plain JSON values: what run.json keeps and a later call must repeat.
+
+        Args:
+            task: the task.
+            num_layers: of the model.
+            dtype: of the weights.
+            prior: the one given by `--prior`, if any.
+        """
+        search = self.search
+        return {
+            "simulations": search.simulations,
+            "layer_budget": search.layer_budget,
+            "seconds_budget": self.seconds_budget,
+            "max_depth": search.depth_cap(num_layers),
+            "max_edits": search.max_edits,
+            "parallel_leaves": search.parallel_leaves,
+            "stop": search.stop,
+            "exploration": search.exploration,
+            "widening_k": search.widening_k,
+            "widening_alpha": search.widening_alpha,
+            "length_weight": search.length_weight,
+            "cost": self.cost,
+            "calibrate": 0 if prior else self.calibrate,
+            "prior": prior.digest if prior else None,
+            "seed": self.seed,
+            "dtype": dtype,
+            "task": task.describe(self.chat),
+        }
+
+
+def make_search_settings(**settings: Any) -> SearchSettings:
+    """Search settings from the command line.
+
+    Raises:
+        InputError: naming the setting that is out of its bounds.
+    """
+    try:
+        return SearchSettings(**settings)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def parse_actors(text: str) -> int | None:
+    """`auto` is None.
+
+    Raises:
+        InputError: neither `auto` nor a positive number.
+    """
+    if text == "auto":
+        return None
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise InputError(f"--actors must be auto or a positive number; got {text!r}")

@@ -1,0 +1,27 @@
+"""What a search maximises: being right, by a margin, on few layers."""
+
+from __future__ import annotations
+
+import math
+
+from .actions import LayerPath
+from .cost import CostModel
+from .records import Evaluation
+
+
+def path_reward(evaluation: Evaluation, base_margin: float, cost: CostModel, length_weight: float) -> float:
+    """`quality − λ · cost/cost(full)`, where `quality = ½·correct + ½·σ(z)`, and 0 without a margin.
+
+    Args:
+        evaluation: the path's result.
+        base_margin: subtracted from the margin to give z, in nats: the full path's where an answer is
+            generated, 0 where choices compete (their margin is relative already).
+        cost: prices the path.
+        length_weight: λ.
+    """
+    quality = 0.0
+    if evaluation.margin is not None:
+        # σ(z) = ½ + ½·tanh(z/2), which cannot overflow.
+        quality = 0.5 * evaluation.correct + 0.25 * (1 + math.tanh((evaluation.margin - base_margin) / 2))
+    full = LayerPath.full(len(evaluation.path))
+    return quality - length_weight * cost.cost(evaluation.path) / cost.cost(full)

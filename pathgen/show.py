@@ -1,0 +1,147 @@
+"""Runs and records as people like to see them, in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .actions import LayerPath
+
+SHADES = " ▁▂▃▄▅▆▇█"
+MOST_PATHS = 12
+
+
+def summary_text(summary: Mapping[str, Any]) -> str:
+    """What `pathgen generate` says at the end, the next command included."""
+    lines = [f"{summary['questions']} questions in {summary['out']}"]
+    if summary["solved_rate"] is not None:
+        lines.append(
+            f"full depth is right on {summary['base_accuracy']:.1%}; some path on {summary['solved_rate']:.1%} "
+            "(chosen with the gold answer, an upper bound: `pathgen stats` takes luck off)"
+        )
+    if summary["mean_best_depth"] is not None:
+        saved = summary["num_layers"] - summary["mean_best_depth"]
+        lines.append(
+            f"best paths run {summary['mean_best_depth']:.1f} of {summary['num_layers']} layers ({saved:.1f} saved)"
+        )
+    if summary["questions_per_second"]:
+        lines.append(
+            f"searched {summary['searched']} in {summary['search_seconds']:.0f} s "
+            f"({summary['questions_per_second']:.2f} questions a second, {summary['actors']} actors)"
+        )
+    lines.append(f"next: pathgen stats {summary['out']}")
+    return "\n".join(lines)
+
+
+def stats_text(stats: Mapping[str, Any]) -> None:
+    """Print `pathgen stats`."""
+    console = Console(highlight=False)
+    going = "  (still going on)" if stats["under_way"] else ""
+    console.print(f"[bold]{stats['out']}[/]  {stats['model']}, task {stats['task']}{going}")
+    console.print(
+        f"done {stats['done']} of {stats['total']}: improved {stats['improved']}, kept {stats['kept']}, "
+        f"unsolved {stats['unsolved']}, failed {stats['failed']}"
+    )
+    if not stats["questions"]:
+        return
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_row("accuracy, full depth", f"{stats['base_accuracy']:.1%}")
+    table.add_row("some path right", f"{stats['solved_rate']:.1%}", "upper bound, chosen with gold")
+    if stats["mean_best_depth"] is not None:
+        table.add_row("depth of best paths", f"{stats['mean_best_depth']:.2f} of {stats['num_layers']}")
+        table.add_row("layers saved", f"{stats['num_layers'] - stats['mean_best_depth']:.2f}", "per forward pass")
+        table.add_row("median margin", f"{stats['median_best_margin']:.2f} nats", "of best paths")
+    table.add_row("work", f"{stats['layers_run']:,} layers run", f"for {stats['layer_executions']:,} asked")
+    console.print(table)
+    _print_headroom(console, stats["headroom"])
+    _print_histogram(console, stats["action_counts"])
+
+
+def record_text(record: Mapping[str, Any]) -> None:
+    """Print one record as a picture."""
+    console = Console(highlight=False)
+    console.print(f"[bold]{record['question_id']}[/]  {record['status']}", highlight=False)
+    console.print(Text(record["prompt"]))
+    for index, choice in enumerate(record["choices"] or ()):
+        console.print(Text(f"  {'*' if index == record['gold'] else ' '} {choice}"))
+    if record["reference"]:
+        console.print(Text(f"  reference: {record['reference']}"))
+    if record["error"]:
+        console.print(Text(f"failed after {record['attempts']} attempts: {record['error']}", style="red"))
+        return
+    evaluations = sorted(record["evaluations"], key=_by_worth)[:MOST_PATHS]
+    table = Table(box=None, pad_edge=False)
+    for name in ("sim", "depth", "margin", "path (. run, - skip, 2 repeat)"):
+        table.add_column(name, justify="left" if name.startswith("path") else "right", no_wrap=True)
+    table.add_column("answer", no_wrap=True, overflow="ellipsis")
+    shown = [record["evaluations"][0], *[e for e in evaluations if e["simulation"]]]
+    for evaluation in shown:
+        path = LayerPath(evaluation["path"])
+        margin = "-" if evaluation["margin"] is None else f"{evaluation['margin']:+.2f}"
+        table.add_row(
+            str(evaluation["simulation"]),
+            str(path.depth),
+            margin,
+            Text(str(path), style="green" if evaluation["correct"] else "red"),
+            Text(_answer(evaluation, record["choices"])),
+        )
+    console.print(table)
+    console.print(
+        f"{len(record['evaluations'])} paths, {record['layer_executions']} layers asked, {record['layers_run']} run, "
+        f"{record['seconds']:.1f} s, ended by {record['stop_reason']}"
+    )
+
+
+def report_text(report: Mapping[str, Any]) -> None:
+    """Print `pathgen validate`."""
+    console = Console(highlight=False)
+    console.print(f"{report['shards']} shards, {report['records']} records, {report['questions']} questions")
+    for problem in report["problems"]:
+        console.print(Text(f"  {problem}", style="red"))
+    for note in report["notes"]:
+        console.print(Text(f"  {note}"))
+    if report["replayed"]:
+        console.print(
+            f"{report['replayed']} evaluations run again: largest gap {report['largest_gap_nats']:.2g} nats, "
+            f"{report['verdicts_changed']} verdicts changed"
+        )
+    console.print("valid" if report["valid"] else "not valid")
+
+
+def _by_worth(evaluation: Mapping[str, Any]) -> tuple[bool, int, float]:
+    margin = evaluation["margin"]
+    return not evaluation["correct"], sum(evaluation["path"]), -(margin if margin is not None else float("-inf"))
+
+
+def _answer(evaluation: Mapping[str, Any], choices: Sequence[str] | None) -> str:
+    if evaluation["answer"] is not None:
+        return " ".join(evaluation["answer"].split())
+    scores = evaluation["choice_scores"]
+    return choices[max(range(len(scores)), key=scores.__getitem__)] if scores and choices else ""
+
+
+def _print_headroom(console: Console, headroom: Mapping[str, Any] | None) -> None:
+    if not headroom or headroom["gold"] is None:
+        return
+    console.print(
+        f"of {headroom['questions']} wrong at full depth, some path reaches gold for {headroom['gold']:.1%}"
+        + (f", a wrong choice of like rank for {headroom['placebo']:.1%}" if headroom["placebo"] is not None else "")
+    )
+    if headroom["excess"] is not None:
+        verdict = "above chance" if headroom["excess"] > 0.05 else "[yellow]not clearly above chance[/]"
+        console.print(f"excess {headroom['excess']:+.1%}: {verdict}")
+    if headroom["breaks"] is not None:
+        console.print(f"of the right ones, some path breaks {headroom['breaks']:.1%}")
+
+
+def _print_histogram(console: Console, counts: Sequence[Sequence[int]]) -> None:
+    if not counts:
+        return
+    most = max(max(skip, repeat) for skip, _, repeat in counts) or 1
+    for name, action in (("skipped ", 0), ("repeated", 2)):
+        bars = "".join(SHADES[round(row[action] / most * (len(SHADES) - 1))] for row in counts)
+        console.print(f"{name} {bars}  layers 0-{len(counts) - 1}, full bar {most}")

@@ -1,0 +1,129 @@
+"""`pathgen validate`: is all that a run holds whole, consistent, and true when run again?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from .actions import LayerPath
+from .errors import ArtefactError
+from .index import progress_files, read_tables, shard_files
+from .questions import Question
+from .records import PathRecord
+from .rundir import RunDirectory
+from .runinfo import RunInfo
+from .shards import QUARANTINE_FOLDER, SCHEMA, from_table
+from .storage import TEMPORARY_PREFIX, list_files
+
+REPLAY_TOLERANCE_NATS = 1e-3
+
+
+def validate_run(out: str, replay: int) -> dict[str, Any]:
+    """Check a run's folder; run `replay` evaluations again on the model.
+
+    Returns:
+        A JSON object; `valid` is whether there are no problems. Leftovers and quarantined files are notes.
+
+    Raises:
+        InputError: the folder holds no run.
+        ArtefactError: a shard of a newer schema version.
+    """
+    directory = RunDirectory(out)
+    info = directory.info()
+    files = shard_files(directory.fs, directory.root)
+    tables, unreadable = read_tables(directory.fs, directory.root, files, SCHEMA.names)
+    problems = list(unreadable.values())
+    records = [record for table in tables.values() for record in from_table(table)]
+    for record in records:
+        problems += [f"{record.question_id}: {fault}" for fault in record_faults(record, info)]
+    counts = Counter(record.question_id for record in records)
+    problems += [f"{question_id}: in {count} rows" for question_id, count in sorted(counts.items()) if count > 1]
+    report: dict[str, Any] = {
+        "out": out,
+        "shards": len(files),
+        "records": len(records),
+        "questions": len(counts),
+        "problems": problems,
+        "notes": _notes(directory),
+        "replayed": 0,
+        "largest_gap_nats": None,
+        "verdicts_changed": 0,
+    }
+    if replay:
+        _replay(records, info, replay, report)
+    report["valid"] = not problems
+    return report
+
+
+def record_faults(record: PathRecord, info: RunInfo) -> list[str]:
+    """What a record says that cannot be."""
+    faults = []
+    if record.status == "failed":
+        return [] if record.error else ["failed without an error"]
+    paths = [evaluation.path for evaluation in record.evaluations]
+    if not paths or paths[0] != LayerPath.full(record.num_layers):
+        return ["its first evaluation is not the full path"]
+    if any(len(path) != record.num_layers for path in paths):
+        faults.append(f"a path has not {record.num_layers} actions")
+    if len(set(paths)) < len(paths):
+        faults.append("a path was evaluated twice")
+    if record.layer_executions != sum(path.depth for path in paths):
+        faults.append("layer_executions is not the sum of its paths' depths")
+    if any(path.edits > info.settings["max_edits"] for path in paths):
+        faults.append(f"a path has more than {info.settings['max_edits']} edits")
+    right = [evaluation for evaluation in record.evaluations if evaluation.correct]
+    wanted = "kept" if record.base_correct else "improved" if right else "unsolved"
+    if record.status != wanted:
+        faults.append(f"status {record.status} where its evaluations say {wanted}")
+    if record.best_path not in ([evaluation.path for evaluation in right] or paths[:1]):
+        faults.append("best_path is not among its right evaluations")
+    if record.best_path is not None and record.best_depth != record.best_path.depth:
+        faults.append("best_depth is not the depth of best_path")
+    return faults
+
+
+def _notes(directory: RunDirectory) -> list[str]:
+    fs, root = directory.fs, directory.root
+    notes = [f"quarantined: {name}" for name in list_files(fs, f"{root}/{QUARANTINE_FOLDER}")]
+    notes += [f"under way: {name}" for name in progress_files(fs, root)]
+    for folder in (root, directory.paths):
+        notes += [f"leftover: {name}" for name in list_files(fs, folder) if name.startswith(TEMPORARY_PREFIX)]
+    return notes
+
+
+def _replay(records: list[PathRecord], info: RunInfo, count: int, report: dict[str, Any]) -> None:
+    """Run a sample of evaluations again, and compare margins and verdicts."""
+    from .checkpoints import fingerprint, resolve_model
+    from .evaluator import Evaluator
+    from .model import PathModel
+    from .tasks import find_task
+
+    if fingerprint(resolve_model(info.model_id)) != info.fingerprint:
+        raise ArtefactError(f"{info.model_id} is not the model this run was made with ({info.fingerprint})")
+    pairs = [(record, evaluation) for record in records for evaluation in record.evaluations]
+    chosen = np.random.default_rng(0).permutation(len(pairs))[:count]
+    evaluator = Evaluator(
+        PathModel.from_pretrained(info.model_id, dtype=info.settings["dtype"]),
+        find_task(info.task),
+        chat=info.settings["task"]["chat"],
+    )
+    sample = [pairs[index] for index in sorted(chosen)]
+    prepared = {
+        record.question_id: evaluator.prepare(
+            Question(record.question_id, record.prompt, record.choices, record.gold, record.reference)
+        )
+        for record, _ in sample
+    }
+    again = evaluator.evaluate([(prepared[record.question_id], evaluation.path) for record, evaluation in sample])
+    gaps = [
+        abs(new.margin - old.margin)
+        for (_, old), new in zip(sample, again, strict=True)
+        if new.margin is not None and old.margin is not None
+    ]
+    report["replayed"] = len(sample)
+    report["largest_gap_nats"] = max(gaps, default=0.0)
+    report["verdicts_changed"] = sum(new.correct != old.correct for (_, old), new in zip(sample, again, strict=True))
+    if info.settings["dtype"] == "float32" and report["largest_gap_nats"] > REPLAY_TOLERANCE_NATS:
+        report["problems"].append(f"evaluations differ by up to {report['largest_gap_nats']:.2g} nats when run again")
