@@ -77,8 +77,8 @@ def generate(
     dtype: Annotated[str | None, _option("[default: float32 on CPU, bfloat16 on CUDA]", "--dtype")] = None,
     device: Annotated[str | None, _option("cpu or cuda [default: what there is].", "--device")] = None,
     columns: Annotated[
-        str, _option("Our field = the source's column, e.g. id=qid,prompt=stem,gold=label.", "--columns")
-    ] = "",
+        str | None, _option("Our field = the source's column, e.g. id=qid,prompt=stem,gold=label.", "--columns")
+    ] = None,
     chat: Annotated[bool, _option("Ask through the chat template.", "--chat/--no-chat")] = False,
     address: Annotated[str | None, _option("A Ray cluster, auto or HOST:PORT; else Ray here.", "--address")] = None,
     shared_fs: Annotated[bool, _option("All nodes see --out as the same folder.", "--shared-fs")] = False,
@@ -110,7 +110,7 @@ def generate(
         task=task,
         questions=questions,
         limit=limit,
-        columns=parse_columns(columns),
+        columns=parse_columns(columns) if columns else {},
         chat=chat,
         search=make_search_settings(
             simulations=simulations,
