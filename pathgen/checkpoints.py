@@ -171,7 +171,7 @@ def _convert_gguf(source: Path, gguf: str, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     model = AutoModelForCausalLM.from_pretrained(source, gguf_file=gguf, dtype=torch.float32)
-    model.hf_quantizer = None  # the weights are plain float32 now; a quantised model refuses to be saved
+    model.hf_quantizer = None  # type: ignore[assignment]  # the weights are plain float32 now; a quantised model refuses to be saved
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     building = folder.with_name(f".{folder.name}-{os.getpid()}")

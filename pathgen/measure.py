@@ -35,7 +35,7 @@ def latency_cost(run: RunSettings) -> CostModel:
     import ray
 
     task = ray.remote(num_cpus=run.threads, num_gpus=run.devices_per_actor if run.device != "cpu" else 0)(_measure)
-    return CostModel.from_measures("latency", ray.get(task.remote(run)))
+    return CostModel.from_measures("latency", ray.get(task.remote(run)))  # type: ignore[arg-type]
 
 
 def _measure(run: RunSettings) -> list[float]:

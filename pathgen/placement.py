@@ -50,13 +50,13 @@ class Placement:
 
         from .worker import SearchWorker
 
-        actor = ray.remote(
+        actor = ray.remote(SearchWorker).options(
             num_cpus=self.resources["CPU"],
             num_gpus=self.resources.get("GPU", 0),
             max_restarts=0,
             max_task_retries=0,
             max_concurrency=2,
-        )(SearchWorker)
+        )
         return lambda writer: actor.remote(run, writer)
 
 

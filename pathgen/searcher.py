@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -64,7 +64,7 @@ class Searcher:
         self._in_flight: dict[str, _Entry] = {}
         self._refused: list[PathRecord] = []
         self.moved_at: dict[str, float] = {}
-        self.counters: Counter[str] = Counter()
+        self.counters: defaultdict[str, float] = defaultdict(float)
 
     @property
     def held(self) -> int:
