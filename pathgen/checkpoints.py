@@ -81,7 +81,7 @@ def load_model(
         folder, dtype=torch_dtype, device_map=device_map, use_safetensors=True, trust_remote_code=False
     )
     if device_map is None:
-        model = model.to(target)
+        model = model.to(target)  # type: ignore[arg-type]
     model.eval().requires_grad_(False)
     return model, AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
