@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-from .console import command, print_json, read_config, tell
+from .console import Commands, print_json, read_config, tell
+from .cost import CostName
+from .options import DTYPES, GenerateOptions, make_search_settings, parse_actors
+from .search_settings import EXTRA_DEPTH, StopRule
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+DEFAULTS = GenerateOptions(out="")
 
-
-class StopRule(StrEnum):
-    """When a search stops."""
-
-    budget = "budget"
-    published = "published"
-
-
-class Cost(StrEnum):
-    """What a path's cost counts."""
-
-    layers = "layers"
-    flops = "flops"
-    latency = "latency"
+app = typer.Typer(
+    cls=Commands,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"max_content_width": 100},
+)
 
 
 def _option(help_text: str, *names: str, **more: Any) -> Any:
@@ -43,65 +38,82 @@ def _pathgen() -> None:
 
 
 @app.command()
-@command
 def generate(
     out: Annotated[str, _option("Folder or URL of the run; the same command again resumes.", "--out")],
-    model: Annotated[str, _option("Alias, hub id or local folder.", "--model")] = "smollm2-135m",
-    task: Annotated[str, _option("arc, arc-letter or math.", "--task")] = "arc",
+    model: Annotated[str, _option("Alias, hub id or local folder.", "--model")] = DEFAULTS.model,
+    task: Annotated[str, _option("arc, arc-letter or math.", "--task")] = DEFAULTS.task,
     questions: Annotated[
         str, _option("builtin[:test], builtin-math, a file, or owner/name[:config][:split].", "--questions")
-    ] = "builtin",
-    limit: Annotated[int | None, _option("Only the first N questions.", "--limit", min=1)] = None,
-    simulations: Annotated[int, _option("Simulations per question.", "--simulations", min=1)] = 50,
-    layer_budget: Annotated[int | None, _option("Layer executions per question.", "--layer-budget", min=1)] = None,
-    seconds_budget: Annotated[float | None, _option("Seconds per question.", "--seconds-budget")] = None,
+    ] = DEFAULTS.questions,
+    limit: Annotated[int | None, _option("Only the first N questions.", "--limit", min=1)] = DEFAULTS.limit,
+    simulations: Annotated[
+        int, _option("Simulations per question.", "--simulations", min=1)
+    ] = DEFAULTS.search.simulations,
+    layer_budget: Annotated[
+        int | None, _option("Layer executions per question.", "--layer-budget", min=1)
+    ] = DEFAULTS.search.layer_budget,
+    seconds_budget: Annotated[
+        float | None, _option("Seconds per question.", "--seconds-budget")
+    ] = DEFAULTS.seconds_budget,
     max_depth: Annotated[
-        int | None, _option("Layer executions of one path [default: layers + 4].", "--max-depth", min=1)
-    ] = None,
-    max_edits: Annotated[int, _option("Skips and repeats of one path.", "--max-edits", min=1)] = 8,
-    parallel_leaves: Annotated[int, _option("Paths a search asks at a time.", "--parallel-leaves", min=1)] = 8,
+        int | None, _option(f"Layer executions of one path [default: layers + {EXTRA_DEPTH}].", "--max-depth", min=1)
+    ] = DEFAULTS.search.max_depth,
+    max_edits: Annotated[
+        int, _option("Skips and repeats of one path.", "--max-edits", min=1)
+    ] = DEFAULTS.search.max_edits,
+    parallel_leaves: Annotated[
+        int, _option("Paths a search asks at a time.", "--parallel-leaves", min=1)
+    ] = DEFAULTS.search.parallel_leaves,
     calibrate: Annotated[
         int, _option("Scan all moves on the first N questions for a prior; 0: none.", "--calibrate", min=0)
-    ] = 0,
-    prior: Annotated[str | None, _option("Another run's prior.json.", "--prior")] = None,
-    stop: Annotated[StopRule, _option("When a search stops.", "--stop")] = StopRule.budget,
-    cost: Annotated[Cost, _option("What a path's cost counts.", "--cost")] = Cost.layers,
+    ] = DEFAULTS.calibrate,
+    prior: Annotated[str | None, _option("Another run's prior.json.", "--prior")] = DEFAULTS.prior,
+    stop: Annotated[StopRule, _option("When a search stops.", "--stop")] = DEFAULTS.search.stop,
+    cost: Annotated[CostName, _option("What a path's cost counts.", "--cost")] = DEFAULTS.cost,
     actors: Annotated[str, _option("Actors, or auto: one per GPU, or per 4 cores.", "--actors")] = "auto",
     threads_per_actor: Annotated[
         int | None, _option("torch threads of each actor [default: cores / actors].", "--threads-per-actor", min=1)
-    ] = None,
-    gpus_per_actor: Annotated[float, _option("GPUs of each actor.", "--gpus-per-actor")] = 1.0,
+    ] = DEFAULTS.threads_per_actor,
+    gpus_per_actor: Annotated[float, _option("GPUs of each actor.", "--gpus-per-actor")] = DEFAULTS.gpus_per_actor,
     in_flight: Annotated[
         int | None, _option("Searches interleaved in one actor [default: by device].", "--in-flight", min=1)
-    ] = None,
-    dtype: Annotated[str | None, _option("[default: float32 on CPU, bfloat16 on CUDA]", "--dtype")] = None,
-    device: Annotated[str | None, _option("cpu or cuda [default: what there is].", "--device")] = None,
+    ] = DEFAULTS.in_flight,
+    dtype: Annotated[
+        str | None, _option(f"{', '.join(DTYPES)} [default: float32 on CPU, bfloat16 on CUDA].", "--dtype")
+    ] = DEFAULTS.dtype,
+    device: Annotated[
+        str | None, _option("cpu, cuda or cuda:N [default: what there is].", "--device")
+    ] = DEFAULTS.device,
     columns: Annotated[
         str | None, _option("Our field = the source's column, e.g. id=qid,prompt=stem,gold=label.", "--columns")
     ] = None,
-    chat: Annotated[bool, _option("Ask through the chat template.", "--chat/--no-chat")] = False,
-    address: Annotated[str | None, _option("A Ray cluster, auto or HOST:PORT; else Ray here.", "--address")] = None,
-    shared_fs: Annotated[bool, _option("All nodes see --out as the same folder.", "--shared-fs")] = False,
+    chat: Annotated[bool, _option("Ask through the chat template.", "--chat/--no-chat")] = DEFAULTS.chat,
+    address: Annotated[
+        str | None, _option("A Ray cluster, auto or HOST:PORT; else Ray here.", "--address")
+    ] = DEFAULTS.address,
+    shared_fs: Annotated[bool, _option("All nodes see --out as the same folder.", "--shared-fs")] = DEFAULTS.shared_fs,
     question_timeout_s: Annotated[
         float, _option("Seconds without movement after which an actor is replaced.", "--question-timeout-s")
-    ] = 600.0,
-    start_timeout_s: Annotated[float, _option("Seconds an actor may take to start.", "--start-timeout-s")] = 300.0,
-    retry_failed: Annotated[bool, _option("Search failed questions again.", "--retry-failed/--no-retry-failed")] = True,
+    ] = DEFAULTS.question_timeout_s,
+    start_timeout_s: Annotated[
+        float, _option("Seconds an actor may take to start.", "--start-timeout-s")
+    ] = DEFAULTS.start_timeout_s,
+    retry_failed: Annotated[
+        bool, _option("Search failed questions again.", "--retry-failed/--no-retry-failed")
+    ] = DEFAULTS.retry_failed,
     allow_failures: Annotated[
         float, _option("Share of failed questions that still counts as success.", "--allow-failures", min=0, max=1)
-    ] = 0.0,
-    seed: Annotated[int, _option("Seed of all searches.", "--seed")] = 0,
-    dry_run: Annotated[bool, _option("Check everything, start nothing.", "--dry-run")] = False,
-    quiet: Annotated[bool, _option("No progress.", "--quiet")] = False,
+    ] = DEFAULTS.allow_failures,
+    seed: Annotated[int, _option("Seed of all searches.", "--seed")] = DEFAULTS.seed,
+    dry_run: Annotated[bool, _option("Check everything, start nothing.", "--dry-run")] = DEFAULTS.dry_run,
+    quiet: Annotated[bool, _option("No progress.", "--quiet")] = DEFAULTS.quiet,
     config: Annotated[
-        str | None,
-        typer.Option("--config", help="YAML file of these options.", is_eager=True, callback=read_config),
+        str | None, _option("YAML file of these options.", "--config", is_eager=True, callback=read_config)
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Search layer paths for every question, and commit them as Parquet."""
     from .generate import GenerationRun
-    from .options import GenerateOptions, make_search_settings, parse_actors
     from .questions import parse_columns
 
     options = GenerateOptions(
@@ -118,10 +130,10 @@ def generate(
             max_depth=max_depth,
             max_edits=max_edits,
             parallel_leaves=parallel_leaves,
-            stop=stop.value,
+            stop=stop,
         ),
         seconds_budget=seconds_budget,
-        cost=cost.value,
+        cost=cost,
         calibrate=calibrate,
         prior=prior,
         seed=seed,
@@ -153,7 +165,6 @@ def generate(
 
 
 @app.command()
-@command
 def stats(out: OutDir, as_json: AsJson = False) -> None:
     """Accuracy, depth and chance-corrected headroom of a run, also while it goes on; no Ray, no model."""
     from .show import stats_text
@@ -164,7 +175,6 @@ def stats(out: OutDir, as_json: AsJson = False) -> None:
 
 
 @app.command()
-@command
 def show(
     out: OutDir, question_id: Annotated[str, typer.Argument(metavar="QUESTION_ID")], as_json: AsJson = False
 ) -> None:
@@ -177,7 +187,6 @@ def show(
 
 
 @app.command()
-@command
 def validate(
     out: OutDir,
     replay: Annotated[int, typer.Option("--replay", min=0, help="Evaluations to run again on the model.")] = 0,

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import math
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NoReturn
 
 import typer
 import yaml
+from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from cluster import ClusterError
 
 from .errors import PathgenError
 
-P = ParamSpec("P")
-R = TypeVar("R")
+QUIET_LIBRARIES = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # transformers heeds it too
+    "HF_HUB_VERBOSITY": "error",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+"""Environment of every command: stderr is for our own lines. What the user has set stays."""
 
 
 def tell(line: str) -> None:
@@ -32,25 +39,40 @@ def print_json(value: dict[str, Any]) -> None:
     print(json.dumps(_plain(value), allow_nan=False), flush=True)
 
 
-def command(function: Callable[P, R]) -> Callable[P, R]:
-    """Turn the errors a person can meet into one line on stderr, JSON if asked for, and the exit code."""
+class Interrupted(PathgenError):
+    """Ctrl-C."""
 
-    @functools.wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+    exit_code = 130
+
+
+class Commands(TyperGroup):
+    """A program's commands: any error is one line on stderr, JSON on stdout if asked for, and the exit code.
+
+    Give it as `cls` of a `typer.Typer`.
+    """
+
+    def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> NoReturn:
+        """Run the command that the arguments name, and end the process."""
+        arguments = list(sys.argv[1:] if args is None else args) or ["--help"]
+        for name, value in QUIET_LIBRARIES.items():
+            os.environ.setdefault(name, value)
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
         try:
-            return function(*args, **kwargs)
-        except (PathgenError, ClusterError) as error:
+            code = super().main(arguments, *more, **{**extra, "standalone_mode": False})
+        except (TyperException, PathgenError, ClusterError) as error:
             code = getattr(error, "exit_code", 1)
-            tell(f"error: {error}")
-            if kwargs.get("as_json"):
-                print_json({"error": str(error), "exit_code": code})
-            raise typer.Exit(code) from None
-        except KeyboardInterrupt:
-            tell("interrupted: finished work is kept; the same command goes on from here")
-            raise typer.Exit(130) from None
+            text = _one_line(error) if isinstance(error, TyperException) else str(error)
+            tell(f"error: {text}")
+            if "--json" in arguments:
+                print_json({"error": text, "exit_code": code})
+        sys.exit(code or 0)
 
-    return run
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted; the same command goes on from what is finished") from None
 
 
 def read_config(context: typer.Context, path: str | None) -> str | None:
@@ -68,11 +90,12 @@ def read_config(context: typer.Context, path: str | None) -> str | None:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise typer.BadParameter(f"{path} is no YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(content, dict):
-        raise typer.BadParameter(f"{path} must hold `option: value` lines")
+        raise typer.BadParameter(f"{path} must hold lines like `simulations: 100`")
     names = {
         option.lstrip("-").replace("-", "_"): parameter.name
         for parameter in context.command.params
-        for option in (*parameter.opts, *parameter.secondary_opts)
+        for option in parameter.opts
+        if parameter.name not in ("config", "help")
     }
     unknown = [str(key) for key in content if str(key).replace("-", "_") not in names]
     if unknown:
@@ -82,6 +105,11 @@ def read_config(context: typer.Context, path: str | None) -> str | None:
         **{names[str(key).replace("-", "_")]: value for key, value in content.items()},
     }
     return path
+
+
+def _one_line(error: TyperException) -> str:
+    """What typer says over several lines, without its full stop."""
+    return " ".join(error.format_message().split()).removesuffix(".")
 
 
 def _plain(value: Any) -> Any:

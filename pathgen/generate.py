@@ -18,7 +18,7 @@ from .card import write_card
 from .checkpoints import fingerprint, num_layers, resolve_model
 from .compaction import compact
 from .cost import CostModel
-from .errors import InputError
+from .errors import InputError, PathgenError
 from .index import Budgets
 from .job import Job, RunSettings
 from .lease import RunLease, check_lease
@@ -47,6 +47,14 @@ class Outcome:
     remarks: list[str]
 
 
+class Interrupted(PathgenError):
+    """A signal ended the run at once (exit code 128 + its number)."""
+
+    def __init__(self, number: int):
+        super().__init__("interrupted: finished work is kept; the same command goes on from here")
+        self.exit_code = 128 + number
+
+
 class GenerationRun:
     """One call of `pathgen generate`. Whatever can be refused is refused by the constructor, before a model loads.
 
@@ -73,10 +81,13 @@ class GenerationRun:
         self.num_layers = num_layers(self.folder)
         self.prior = self._given_prior()
         self._device: str | None = options.device
+        self._check_chat()
         self.info = self._info()
+        self.budgets = Budgets.of(self.info.settings, self.num_layers)
         self.directory.check_settings(self.info)
         self.stop = threading.Event()
         self.signal: int | None = None
+        self._can_wind_up = False
 
     def run(self) -> Outcome:
         """Do what is left to do, under the folder's lease.
@@ -84,9 +95,15 @@ class GenerationRun:
         Raises:
             PathgenError, ClusterError: with the exit code in the class.
         """
-        started = time.perf_counter()
         if self.options.dry_run:
             return self._dry()
+        try:
+            return self._run()
+        except KeyboardInterrupt:
+            raise Interrupted(self.signal or signal.SIGINT) from None
+
+    def _run(self) -> Outcome:
+        started = time.perf_counter()
         self.directory.create()
         fs, root = self.directory.fs, self.directory.root
         with RunLease(fs, root, on_wait=self.tell) as lease, self._signals():
@@ -111,11 +128,11 @@ class GenerationRun:
             settings = options.settings(self.task, self.num_layers, self._dtype(), self.prior)
         except ValueError as error:
             raise InputError(str(error)) from error
-        notes: dict[str, Any] = {"questions": len(self.questions)}
+        notes: dict[str, Any] = {}
         if options.seconds_budget is not None or options.cost == "latency":
             notes["determinism"] = "not reproducible: seconds or measured costs decide what is searched"
         source = options.questions if options.limit is None else f"{options.questions} (first {options.limit})"
-        return RunInfo(settings, options.model, self.fingerprint, self.task.name, source, notes)
+        return RunInfo(settings, options.model, self.fingerprint, self.task.name, source, notes, len(self.questions))
 
     def _dtype(self) -> str:
         """The one asked for, else that of the run to go on with, else float32 on CPU and bfloat16 on CUDA."""
@@ -131,6 +148,13 @@ class GenerationRun:
         self._device = self._device or default_device(self.options.address)
         return self._device
 
+    def _check_chat(self) -> None:
+        if self.options.chat:
+            from transformers import AutoTokenizer
+
+            tokenizer = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
+            self.task.encode(self.questions[0], tokenizer, chat=True)
+
     def _given_prior(self) -> Prior | None:
         if self.options.prior is None:
             return None
@@ -142,7 +166,7 @@ class GenerationRun:
         known = self.directory.read_file("run.json") is not None
         done, going = 0, 0
         if known:
-            plan = self._scan()
+            plan = self._scan(set_aside=False)
             done, going = len(plan.done), len(plan.resume)
         left = len(self.questions) - done
         self.tell(
@@ -152,16 +176,12 @@ class GenerationRun:
         summary = {"out": self.options.out, "questions": len(self.questions), "done_before": done, "to_search": left}
         return Outcome(summary, 0, [])
 
-    def _budgets(self) -> Budgets:
-        search = self.options.search
-        by_layers = self.options.cost == "layers"
-        deepest = search.depth_cap(self.num_layers) if by_layers else self.num_layers + search.max_edits
-        return Budgets(search.simulations, search.layer_budget, self.options.seconds_budget, deepest)
-
-    def _scan(self) -> Plan:
-        plan = self.directory.scan({question.id: question.sha for question in self.questions}, self._budgets())
+    def _scan(self, *, set_aside: bool = True) -> Plan:
+        shas = {question.id: question.sha for question in self.questions}
+        plan = self.directory.scan(shas, self.budgets, set_aside=set_aside)
+        then = "moved to .quarantine, its questions are searched again" if set_aside else "a run would set it aside"
         for line in plan.quarantined:
-            self.tell(f"warning: {line}; moved to .quarantine, its questions are searched again")
+            self.tell(f"warning: {line}; {then}")
         return plan
 
     def _jobs(self, plan: Plan) -> list[Job]:
@@ -203,10 +223,12 @@ class GenerationRun:
                 in_flight=placement.in_flight,
             )
             run = replace(run, cost=self._cost(run))
-            fleet = FleetRun(self.directory, run, placement, self.options, self._budgets(), self.num_layers, self.stop)
+            fleet = FleetRun(self.directory, run, placement, self.options, self.budgets, self.num_layers, self.stop)
+            self._can_wind_up = True
             prior = self._prior(fleet)
             if not self.stop.is_set():
                 fleet.search(fleet.with_stored(jobs) if self.options.calibrate else jobs, prior, done_before)
+            self._can_wind_up = False
         return {**fleet.counters, "search_seconds": fleet.seconds, "actors": placement.num_actors}
 
     def _check_disks(self, session: Session) -> None:
@@ -279,12 +301,16 @@ class GenerationRun:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Within the block, Ctrl-C and SIGTERM stop the run cleanly; a second one at once."""
+        """Within the block, Ctrl-C and SIGTERM let actors commit what is finished; a second one ends the run at once.
+
+        So does a first one while there is no actor that could commit anything.
+        """
 
         def on_signal(number: int, frame: object) -> None:
-            if self.stop.is_set():
+            second = self.signal is not None
+            self.signal = self.signal or number
+            if second or not self._can_wind_up:
                 raise KeyboardInterrupt
-            self.signal = number
             self.stop.set()
             self.tell("stopping: committing what is finished (again to stop at once)")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -53,6 +54,18 @@ class Budgets:
     layer_executions: int | None
     seconds: float | None
     max_depth: int
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], num_layers: int) -> Budgets:
+        """The budgets among a run's settings, on a model of `num_layers`."""
+        by_layers = settings["cost"] == "layers"
+        return cls(
+            settings["simulations"],
+            settings["layer_budget"],
+            settings["seconds_budget"],
+            # Where another cost caps a path, only its edits bound its layer executions: each may be a repeat.
+            settings["max_depth"] if by_layers else num_layers + settings["max_edits"],
+        )
 
     def reached(self) -> pl.Expr:
         """Whether a row has spent one of these budgets, or ended for good before."""

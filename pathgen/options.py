@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from .cost import CostName
 from .errors import InputError
-from .prior import Prior
 from .search_settings import SearchSettings
-from .tasks import Task
+
+if TYPE_CHECKING:
+    from .prior import Prior
+    from .tasks import Task
+
+DTYPES = ("float32", "bfloat16", "float16")
+DEVICE = re.compile(r"cpu|cuda(:\d+)?")
+ABOVE_ZERO = ("seconds_budget", "gpus_per_actor", "question_timeout_s", "start_timeout_s")
 
 
 @dataclass(frozen=True, slots=True)
 class GenerateOptions:
-    """The options of `pathgen generate`; its help tells each."""
+    """The options of `pathgen generate`; its help tells each.
+
+    Raises:
+        InputError: names the option, what it may be, and what was given.
+    """
 
     out: str
     model: str = "smollm2-135m"
@@ -25,7 +38,7 @@ class GenerateOptions:
     chat: bool = False
     search: SearchSettings = field(default_factory=SearchSettings)
     seconds_budget: float | None = None
-    cost: str = "layers"
+    cost: CostName = "layers"
     calibrate: int = 0
     prior: str | None = None
     seed: int = 0
@@ -43,6 +56,17 @@ class GenerateOptions:
     allow_failures: float = 0.0
     dry_run: bool = False
     quiet: bool = False
+
+    def __post_init__(self) -> None:
+        """Check what no other part of a run would refuse before it starts actors."""
+        for name in ABOVE_ZERO:
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise InputError(f"--{name.replace('_', '-')} must be a finite number above 0; got {value:g}")
+        if self.dtype is not None and self.dtype not in DTYPES:
+            raise InputError(f"--dtype must be one of {', '.join(DTYPES)}; got {self.dtype!r}")
+        if self.device is not None and not DEVICE.fullmatch(self.device):
+            raise InputError(f"--device must be cpu, cuda or cuda:N; got {self.device!r}")
 
     def settings(self, task: Task, num_layers: int, dtype: str, prior: Prior | None) -> dict[str, Any]:
         """All that changes results, as plain JSON values: what run.json keeps and a later call must repeat.

@@ -50,7 +50,7 @@ class Plan:
         done: ids that need no more work.
         resume: by id not done, the files with stored evaluations of it, best first, relative to the folder.
         failed: by id whose committed record is a failed one, the attempts so far.
-        quarantined: one line a file that could not be read and was moved away.
+        quarantined: one line a file that could not be read.
         superseded: committed rows that another row of the same question outranks.
         others: committed questions that were not asked for; they stay.
     """
@@ -170,20 +170,23 @@ class RunDirectory:
             remove_leftovers(self.fs, self.root + folder)
         return info
 
-    def scan(self, questions: Mapping[str, str], budgets: Budgets, writer: str | None = None) -> Plan:
+    def scan(
+        self, questions: Mapping[str, str], budgets: Budgets, writer: str | None = None, *, set_aside: bool = True
+    ) -> Plan:
         """Find what is done and what can go on; unreadable files are quarantined. The lease is held.
 
         Args:
             questions: by id, the question's sha.
             budgets: what is wanted of each question.
             writer: look at this writer's files only, as after its death.
+            set_aside: False leaves unreadable files where they are, and so needs no lease.
 
         Raises:
             ArtefactError: a question was edited since it was searched, or a newer layerpaths wrote a file.
         """
         files = [*shard_files(self.fs, self.root, writer), *progress_files(self.fs, self.root, writer)]
         tables, unreadable = read_tables(self.fs, self.root, files, INDEX_COLUMNS)
-        for file, reason in unreadable.items():
+        for file, reason in unreadable.items() if set_aside else ():
             quarantine(self.fs, self.root, file, reason)
         stored = index(tables)
         committed = stored.filter(pl.col("seq").is_not_null())

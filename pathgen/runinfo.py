@@ -24,6 +24,7 @@ class RunInfo:
         task: name of the task.
         source: where the questions come from; questions may be added, so it may change.
         notes: free, for example measured costs; kept from the first call on.
+        questions: how many the latest call asks for.
     """
 
     settings: dict[str, Any]
@@ -32,6 +33,7 @@ class RunInfo:
     task: str
     source: str
     notes: dict[str, Any] = field(default_factory=dict)
+    questions: int = 0
 
     def to_json(self) -> bytes:
         """As the content of run.json."""
@@ -40,6 +42,7 @@ class RunInfo:
             "model": {"id": self.model_id, "fingerprint": self.fingerprint},
             "task": self.task,
             "source": self.source,
+            "questions": self.questions,
             "settings": self.settings,
             "notes": self.notes,
         }
@@ -66,6 +69,7 @@ class RunInfo:
                 task=stored["task"],
                 source=stored["source"],
                 notes=dict(stored["notes"]),
+                questions=stored["questions"],
             )
         except (ValueError, KeyError, TypeError) as error:
             raise ArtefactError(f"{path} is damaged ({error}); restore it or give another --out") from error
@@ -101,6 +105,7 @@ class RunInfo:
             settings=self.settings | budgets,
             source=new.source,
             notes=new.notes | self.notes,
+            questions=new.questions,
         )
 
 

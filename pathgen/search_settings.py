@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+StopRule = Literal["budget", "published"]
+
 EXTRA_DEPTH = 4
 """Layer executions that a path may spend beyond the full path, unless `max_depth` says otherwise."""
 
@@ -36,8 +38,8 @@ class SearchSettings:
     layer_budget: int | None = None
     max_depth: int | None = None
     max_edits: int = 8
-    parallel_leaves: int = 4
-    stop: Literal["budget", "published"] = "budget"
+    parallel_leaves: int = 8
+    stop: StopRule = "budget"
     exploration: float = 0.1
     widening_k: float = 1.0
     widening_alpha: float = 0.5

@@ -162,7 +162,7 @@ def test_the_published_rule_wants_two_layers_saved():
 
 
 def test_finishing_keeps_what_was_told_and_withdraws_the_rest():
-    search, evaluate = layer_search(6), toy_model(0)
+    search, evaluate = layer_search(6, parallel_leaves=4), toy_model(0)
     tell_all(search, evaluate)
     a, b, _, d = search.ask()
     search.tell(d, evaluate(d))
