@@ -222,7 +222,7 @@ class GenerationRun:
                 threads=placement.threads,
                 in_flight=placement.in_flight,
             )
-            run = replace(run, cost=self._cost(run))
+            run = replace(run, cost=self._cost(run, placement.resources))
             fleet = FleetRun(self.directory, run, placement, self.options, self.budgets, self.num_layers, self.stop)
             self._can_wind_up = True
             prior = self._prior(fleet)
@@ -239,7 +239,7 @@ class GenerationRun:
                 "write its own disk; give an object store's URL, or --shared-fs if all nodes see this folder"
             )
 
-    def _cost(self, run: RunSettings) -> CostModel:
+    def _cost(self, run: RunSettings, resources: Mapping[str, float]) -> CostModel:
         """The chosen cost model; a measured one is measured once and kept in run.json."""
         from .measure import flops_cost, latency_cost
 
@@ -247,7 +247,8 @@ class GenerationRun:
             return run.cost
         if stored := self.info.notes.get("cost"):
             return CostModel.from_json(stored)
-        cost = flops_cost(self.folder, self.num_layers) if self.options.cost == "flops" else latency_cost(run)
+        by_flops = self.options.cost == "flops"
+        cost = flops_cost(self.folder, self.num_layers) if by_flops else latency_cost(run, resources)
         self.info = self.directory.begin(replace(self.info, notes=self.info.notes | {"cost": cost.to_json()}))
         return cost
 

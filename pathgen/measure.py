@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from cluster import ClusterError
+from cluster.member import cause_of
 
 from .checkpoints import layer_parameters
 from .cost import CostModel
@@ -30,21 +34,35 @@ def flops_cost(folder: Path, num_layers: int) -> CostModel:
     return CostModel.from_measures("flops", parameters)
 
 
-def latency_cost(run: RunSettings) -> CostModel:
-    """Median milliseconds of each layer on one row of LATENCY_TOKENS tokens, measured in one Ray task."""
+def latency_cost(run: RunSettings, resources: Mapping[str, float]) -> CostModel:
+    """Measure each layer where an actor would run, in one Ray task.
+
+    Args:
+        run: what actors are told.
+        resources: what each asks of Ray.
+
+    Raises:
+        ClusterError: the measurement failed.
+    """
     import ray
 
-    task = ray.remote(num_cpus=run.threads, num_gpus=run.devices_per_actor if run.device != "cpu" else 0)(_measure)
-    return CostModel.from_measures("latency", ray.get(task.remote(run)))  # type: ignore[arg-type]
+    remote = ray.remote(num_cpus=resources["CPU"], num_gpus=resources.get("GPU", 0), max_retries=0)
+    try:
+        milliseconds = ray.get(remote(layer_milliseconds).remote(run))
+    except ray.exceptions.RayError as error:
+        raise ClusterError(f"layers cannot be timed for --cost latency: {cause_of(error)}") from error
+    return CostModel.from_measures("latency", milliseconds)
 
 
-def _measure(run: RunSettings) -> list[float]:
+def layer_milliseconds(run: RunSettings) -> list[float]:
+    """Median milliseconds of each layer on one row of LATENCY_TOKENS tokens; the first run only warms up."""
     import torch
 
     from .model import PathModel
 
     torch.set_num_threads(run.threads)
-    model = PathModel.from_pretrained(run.model, dtype=run.dtype, device=run.device)
+    device_map = "auto" if run.devices_per_actor > 1 else None
+    model = PathModel.from_pretrained(run.model, dtype=run.dtype, device=run.device, device_map=device_map)
     times: list[list[float]] = [[] for _ in range(model.num_layers)]
 
     def timed(index: int, hidden: Any, *args: Any, **kwargs: Any) -> Any:

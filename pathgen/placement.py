@@ -30,7 +30,7 @@ class Placement:
 
     Attributes:
         num_actors: actors at a time.
-        threads: torch threads of each.
+        threads: torch threads of each actor.
         device: torch device of each.
         devices_per_actor: devices that one model is spread over.
         in_flight: searches interleaved in each.
@@ -89,21 +89,24 @@ def place_actors(
         InputError: when more is asked for than there is.
     """
     cpus, gpus = int(offered["CPU"]), offered["GPU"]
-    if device.startswith("cuda"):
+    kind = "cuda" if device.startswith("cuda") else "cpu"
+    if kind == "cuda":
         each = options.gpus_per_actor
-        actors = options.actors or max(1, math.floor(gpus / each))
+        actors = min(options.actors or max(1, math.floor(gpus / each)), num_jobs)
         threads = options.threads_per_actor or 1
         resources = {"CPU": 1.0, "GPU": each}
     else:
-        actors = options.actors or _cpu_actors(cpus, offered, folder)
-        threads = options.threads_per_actor or max(1, cpus // actors)
-        resources = {"CPU": float(min(threads, max(1, cpus // actors)))}
-    actors = min(actors, num_jobs)
+        actors = min(options.actors or _cpu_actors(cpus, offered, folder), num_jobs)
+        share = max(1, cpus // actors)
+        threads = options.threads_per_actor or share
+        resources = {"CPU": float(min(threads, share))}
     asked = {name: amount * actors for name, amount in resources.items()}
     if lacking := [name for name, amount in asked.items() if amount > offered.get(name, 0)]:
         name = lacking[0]
-        raise InputError(f"{actors} actors ask for {asked[name]:g} {name}, but there are {offered.get(name, 0):g}")
-    kind = "cuda" if device.startswith("cuda") else "cpu"
+        raise InputError(
+            f"--actors {actors} on {device} asks for {asked[name]:g} {name}s and there are {offered.get(name, 0):g}; "
+            "ask for fewer"
+        )
     return Placement(
         actors,
         threads,

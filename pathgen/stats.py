@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow.compute as pc
 
-from .errors import ArtefactError
-from .index import progress_files
+from .errors import InputError
+from .index import Budgets
+from .lease import LEASE_NAME, Holder
 from .rundir import RunDirectory
 
 COLUMNS = [
     "question_id",
     "status",
+    "stop_reason",
     "choices",
     "gold",
     "num_layers",
@@ -69,18 +72,18 @@ def run_stats(out: str) -> dict[str, Any]:
     directory = RunDirectory(out)
     info = directory.info()
     rows = pl.DataFrame(pl.from_arrow(directory.table([*COLUMNS, "evaluations"])))
-    total = info.notes.get("questions")
     summary = summarize(rows)
+    num_layers = summary["num_layers"]
     return {
         "out": out,
         "model": info.model_id,
         "task": info.task,
-        "total": max(int(total or 0), rows.height),
-        "done": rows.height - summary["failed"],
+        "total": max(info.questions, rows.height),
+        "done": rows.filter(Budgets.of(info.settings, num_layers).reached()).height if num_layers else 0,
         **summary,
         "action_counts": action_counts(rows["best_path"].drop_nulls().to_list()),
         "headroom": headroom(rows),
-        "under_way": len(progress_files(directory.fs, directory.root)) > 0,
+        "under_way": _is_held(directory),
     }
 
 
@@ -97,39 +100,35 @@ def headroom(rows: pl.DataFrame) -> dict[str, Any] | None:
 
     Over the questions that full depth answers wrong: `gold`, the share for which some evaluated path reaches
     the right choice; `placebo`, the share for which some path reaches a wrong choice that full depth ranked
-    like gold, weighted to gold's ranks; `excess`, their difference. `breaks` is the share of right answers
-    that some path breaks. None for tasks without choices.
+    like gold, weighted to gold's ranks; `excess`, their difference. A rank that only gold ever had (the second
+    of two choices, say) has no placebo: its questions count for `gold` alone. `breaks` is the share of right
+    answers that some path breaks. None for tasks without choices.
     """
     gold_hits: dict[int, list[bool]] = {}
     placebo_hits: dict[int, list[bool]] = {}
     broken: list[bool] = []
     for row in rows.filter(pl.col("status") != "failed").iter_rows(named=True):
-        scores = [e["choice_scores"] for e in row["evaluations"] if e["choice_scores"]]
+        scores = [evaluation["choice_scores"] for evaluation in row["evaluations"] if evaluation["choice_scores"]]
         if row["gold"] is None or not scores:
             continue
-        base, gold = np.array(scores[0]), row["gold"]
-        reached = {int(np.argmax(s)) for s in scores[1:]}
+        reached = {int(np.argmax(other)) for other in scores[1:]}
         if row["base_correct"]:
-            broken.append(bool(reached - {gold}))
+            broken.append(bool(reached - {row["gold"]}))
             continue
-        ranks = {int(choice): rank for rank, choice in enumerate(np.argsort(-base, kind="stable"))}
-        for choice, rank in ranks.items():
-            if rank:  # rank 0 is what full depth answers
-                (gold_hits if choice == gold else placebo_hits).setdefault(rank, []).append(choice in reached)
-    weights = {rank: len(hits) for rank, hits in gold_hits.items() if rank in placebo_hits}
-    count = sum(len(hits) for hits in gold_hits.values())
-    if not count and not broken:
+        ranking = np.argsort(-np.array(scores[0]), kind="stable").tolist()
+        for rank, choice in enumerate(ranking[1:], start=1):  # the first is what full depth answers
+            hits = gold_hits if choice == row["gold"] else placebo_hits
+            hits.setdefault(rank, []).append(choice in reached)
+    mended = [(rank, hit) for rank, hits in gold_hits.items() for hit in hits]
+    if not mended and not broken:
         return None
-    gold_share = _ratio(sum(sum(hits) for hits in gold_hits.values()), count)
-    placebo = _ratio(
-        sum(weight * float(np.mean(placebo_hits[rank])) for rank, weight in weights.items()), sum(weights.values())
-    )
+    chance = {rank: float(np.mean(hits)) for rank, hits in placebo_hits.items()}
     return {
-        "questions": count,
-        "gold": gold_share,
-        "placebo": placebo,
-        "excess": gold_share - placebo if gold_share is not None and placebo is not None else None,
-        "breaks": _ratio(sum(broken), len(broken)),
+        "questions": len(mended),
+        "gold": _share([hit for _, hit in mended]),
+        "placebo": _share([chance[rank] for rank, _ in mended if rank in chance]),
+        "excess": _share([hit - chance[rank] for rank, hit in mended if rank in chance]),
+        "breaks": _share(broken),
     }
 
 
@@ -137,21 +136,29 @@ def find_record(out: str, question_id: str) -> dict[str, Any]:
     """One committed record, as a dict of its columns.
 
     Raises:
-        InputError: the folder holds no run.
-        ArtefactError: a shard is unreadable, or no record has this id.
+        InputError: the folder holds no run, or no record has this id.
+        ArtefactError: a shard is unreadable.
     """
     directory = RunDirectory(out)
     directory.info()
-    rows = pl.DataFrame(pl.from_arrow(directory.table()))
-    found = rows.filter(pl.col("question_id") == question_id)
-    if not found.height:
-        some = ", ".join(rows["question_id"].head(3)) or "none yet"
-        raise ArtefactError(f"{out} holds no record of question {question_id!r}; it has {rows.height}: {some} …")
-    return found.row(0, named=True)
+    table = directory.table()
+    found = table.filter(pc.equal(table["question_id"], question_id)).to_pylist()
+    if not found:
+        some = ", ".join(table["question_id"][:3].to_pylist())
+        held = f"it has {table.num_rows}, for example {some}" if some else "it has none yet"
+        raise InputError(f"{out} holds no record of question {question_id!r}; {held}")
+    return found[0]
 
 
-def _ratio(part: float, whole: float) -> float | None:
-    return part / whole if whole else None
+def _is_held(directory: RunDirectory) -> bool:
+    """Whether a run is at work in the folder, as far as its lease tells from here."""
+    lease = directory.read_file(LEASE_NAME)
+    holder = Holder.parse(lease) if lease is not None else None
+    return holder is not None and not holder.is_dead_here()
+
+
+def _share(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
 
 
 def _mean(column: pl.Series) -> float | None:

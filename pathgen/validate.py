@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from .actions import LayerPath
+from .cost import CostModel
 from .errors import ArtefactError
 from .index import progress_files, read_tables, shard_files
+from .provenance import ShardMetadata
 from .questions import Question
-from .records import PathRecord
+from .records import Evaluation, PathRecord
 from .rundir import RunDirectory
 from .runinfo import RunInfo
-from .shards import QUARANTINE_FOLDER, SCHEMA, from_table
+from .shards import PROGRESS_FOLDER, QUARANTINE_FOLDER, SCHEMA, UnreadableShard, from_table
 from .storage import TEMPORARY_PREFIX, list_files
 
 REPLAY_TOLERANCE_NATS = 1e-3
@@ -24,7 +29,8 @@ def validate_run(out: str, replay: int) -> dict[str, Any]:
     """Check a run's folder; run `replay` evaluations again on the model.
 
     Returns:
-        A JSON object; `valid` is whether there are no problems. Leftovers and quarantined files are notes.
+        A JSON object; `valid` is whether there are no problems. What an interrupted run leaves behind is noted
+        and no problem: leftover and quarantined files, questions in several rows.
 
     Raises:
         InputError: the folder holds no run.
@@ -32,21 +38,26 @@ def validate_run(out: str, replay: int) -> dict[str, Any]:
     """
     directory = RunDirectory(out)
     info = directory.info()
-    files = shard_files(directory.fs, directory.root)
-    tables, unreadable = read_tables(directory.fs, directory.root, files, SCHEMA.names)
-    problems = list(unreadable.values())
-    records = [record for table in tables.values() for record in from_table(table)]
+    tables, problems = _read(directory)
+    records: list[PathRecord] = []
+    for file, table in tables.items():
+        if (made_with := ShardMetadata.of(table).fingerprint) != info.fingerprint:
+            problems.append(f"{file}: made with model {made_with}, the run's is {info.fingerprint}")
+        try:
+            records += from_table(table)
+        except UnreadableShard as error:
+            problems.append(f"{file}: {error}")
     for record in records:
         problems += [f"{record.question_id}: {fault}" for fault in record_faults(record, info)]
     counts = Counter(record.question_id for record in records)
-    problems += [f"{question_id}: in {count} rows" for question_id, count in sorted(counts.items()) if count > 1]
+    repeated = [f"{question_id}: in {count} rows" for question_id, count in sorted(counts.items()) if count > 1]
     report: dict[str, Any] = {
         "out": out,
-        "shards": len(files),
+        "shards": len(tables),
         "records": len(records),
         "questions": len(counts),
         "problems": problems,
-        "notes": _notes(directory),
+        "notes": repeated + _notes(directory),
         "replayed": 0,
         "largest_gap_nats": None,
         "verdicts_changed": 0,
@@ -77,18 +88,47 @@ def record_faults(record: PathRecord, info: RunInfo) -> list[str]:
     wanted = "kept" if record.base_correct else "improved" if right else "unsolved"
     if record.status != wanted:
         faults.append(f"status {record.status} where its evaluations say {wanted}")
-    if record.best_path not in ([evaluation.path for evaluation in right] or paths[:1]):
-        faults.append("best_path is not among its right evaluations")
-    if record.best_path is not None and record.best_depth != record.best_path.depth:
+    return faults + _best_faults(record, right or record.evaluations[:1], _cost_of(info, record.num_layers))
+
+
+def _best_faults(record: PathRecord, candidates: Sequence[Evaluation], cost: CostModel) -> list[str]:
+    """The best is the cheapest of the candidates, then the one with the largest margin."""
+    best = next((evaluation for evaluation in candidates if evaluation.path == record.best_path), None)
+    if best is None:
+        return ["best_path is not among its right evaluations"]
+    faults = []
+    if any(
+        (cost.cost(other.path), -(other.margin or 0.0)) < (cost.cost(best.path), -(best.margin or 0.0))
+        for other in candidates
+    ):
+        faults.append("best_path is not the cheapest right path, or not the one with the largest margin")
+    if record.best_depth != best.path.depth:
         faults.append("best_depth is not the depth of best_path")
+    if record.best_margin != best.margin:
+        faults.append("best_margin is not the margin of best_path")
     return faults
+
+
+def _cost_of(info: RunInfo, num_layers: int) -> CostModel:
+    stored = info.notes.get("cost")
+    return CostModel.from_json(stored) if stored else CostModel.layers(num_layers)
+
+
+def _read(directory: RunDirectory) -> tuple[dict[str, pa.Table], list[str]]:
+    """The readable shards by name, and what is wrong with the others."""
+    while True:
+        # A run that tidies up replaces shards between the listing and the reading: look again then.
+        with suppress(FileNotFoundError):
+            files = shard_files(directory.fs, directory.root)
+            tables, unreadable = read_tables(directory.fs, directory.root, files, SCHEMA.names)
+            return tables, list(unreadable.values())
 
 
 def _notes(directory: RunDirectory) -> list[str]:
     fs, root = directory.fs, directory.root
     notes = [f"quarantined: {name}" for name in list_files(fs, f"{root}/{QUARANTINE_FOLDER}")]
     notes += [f"under way: {name}" for name in progress_files(fs, root)]
-    for folder in (root, directory.paths):
+    for folder in (root, directory.paths, f"{root}/{PROGRESS_FOLDER}", f"{root}/{QUARANTINE_FOLDER}"):
         notes += [f"leftover: {name}" for name in list_files(fs, folder) if name.startswith(TEMPORARY_PREFIX)]
     return notes
 
