@@ -1,0 +1,145 @@
+"""What all benchmarks share: the machine, turns that alternate, and intervals by bootstrap over questions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import typer
+from numpy.typing import ArrayLike, NDArray
+
+from pathgen.errors import PathgenError
+
+DRAWS = 10_000
+"""Bootstrap draws behind each interval."""
+Z95 = 1.959964
+"""Two-sided 95 % quantile of the normal distribution."""
+PACKAGES = ("layerpaths", "torch", "transformers", "ray", "numpy")
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def run_script(main: Callable[..., None]) -> None:
+    """Run a benchmark's `main` as its command line; what a person did wrong ends in one line and an exit code."""
+    try:
+        typer.run(main)
+    except PathgenError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """What a figure was taken on.
+
+    Args:
+        threads: torch threads that each rival (or each actor) may use.
+    """
+    return {
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "torch_threads": threads,
+        "load_average": os.getloadavg()[0],
+        "python": platform.python_version(),
+        **{package: version(package) for package in PACKAGES},
+    }
+
+
+def alternate(
+    rivals: Mapping[str, Callable[[Sequence[T]], R]], items: Sequence[T], *, block: int, repeats: int
+) -> dict[str, list[list[R]]]:
+    """Run every rival on every block of items, `repeats` times, in turns, so that drift hits all alike.
+
+    The order of the rivals is rotated from turn to turn.
+
+    Returns:
+        [repeats][blocks] of what the rival gave, by rival.
+    """
+    blocks = [items[start : start + block] for start in range(0, len(items), block)]
+    results: dict[str, list[list[R]]] = {name: [[] for _ in range(repeats)] for name in rivals}
+    for repeat in range(repeats):
+        for number, part in enumerate(blocks):
+            for name in rotated(list(rivals), repeat + number):
+                results[name][repeat].append(rivals[name](part))
+    return results
+
+
+def rotated(names: list[str], turn: int) -> list[str]:
+    """The names, starting with another one each turn."""
+    start = turn % len(names)
+    return names[start:] + names[:start]
+
+
+def mean(values: ArrayLike, seed: int) -> dict[str, Any]:
+    """A mean over questions with its interval.
+
+    Args:
+        values: [questions].
+        seed: of the bootstrap.
+    """
+    return _estimate(float(np.mean(_floats(values))), _resampled_means(values, seed))
+
+
+def ratio(numerators: ArrayLike, denominators: ArrayLike, seed: int, *, paired: bool = True) -> dict[str, Any]:
+    """A ratio of means over questions with its interval.
+
+    Args:
+        numerators: [questions].
+        denominators: [questions], of the same ones in the same order if `paired`.
+        seed: of the bootstrap.
+        paired: whether one draw of questions serves both sides.
+    """
+    value = float(np.mean(_floats(numerators)) / np.mean(_floats(denominators)))
+    below = _resampled_means(denominators, seed if paired else seed + 1)
+    return _estimate(value, _resampled_means(numerators, seed) / below)
+
+
+def share(hits: int, total: int) -> dict[str, Any]:
+    """A share with its Wilson interval, which a bootstrap would leave empty at 0 and 1."""
+    if not total:
+        return {"value": None, "ci95": None, "of": 0}
+    rate, square = hits / total, Z95**2 / total
+    middle = (rate + square / 2) / (1 + square)
+    reach = Z95 * np.sqrt(rate * (1 - rate) / total + square / (4 * total)) / (1 + square)
+    return {"value": rate, "ci95": [max(0.0, float(middle - reach)), min(1.0, float(middle + reach))], "of": total}
+
+
+def target(value: float | None, *, least: float | None = None, most: float | None = None) -> dict[str, Any]:
+    """A figure beside what it should be; one that could not be taken has not met it."""
+    met = value is not None and (least is None or value >= least) and (most is None or value <= most)
+    return {"value": value, "least": least, "most": most, "met": bool(met)}
+
+
+def apportion(seconds: float, weights: ArrayLike) -> NDArray[np.float64]:
+    """Wall time of a block, shared out by weight: what each of its questions cost, overheads included."""
+    positive = np.maximum(_floats(weights), 1e-9)
+    return seconds * positive / positive.sum()
+
+
+def _resampled_means(values: ArrayLike, seed: int) -> NDArray[np.float64]:
+    """[DRAWS] means over questions drawn with replacement; equal seeds and lengths draw the same questions."""
+    sample = _floats(values)
+    drawn = np.random.default_rng(seed).integers(len(sample), size=(DRAWS, len(sample)))
+    return sample[drawn].mean(axis=1)
+
+
+def _estimate(value: float, draws: NDArray[np.float64]) -> dict[str, Any]:
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return {"value": value, "ci95": [float(low), float(high)]}
+
+
+def _floats(values: ArrayLike) -> NDArray[np.float64]:
+    return np.asarray(values, dtype=np.float64)
+
+
+def _cpu_model() -> str:
+    """By Linux's own words where there are any; elsewhere Python's."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
