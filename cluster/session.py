@@ -92,8 +92,22 @@ def connect(address: str | None, *, num_cpus: int | None = None, timeout_s: floa
 
 
 def _init(address: str | None, num_cpus: int | None, namespace: str) -> None:
-    """Calls `ray.init`, and puts the caller's SIGTERM handler back."""
+    """Calls `ray.init`, so that a SIGTERM meanwhile and afterwards reaches the caller's handler."""
     on_term = signal.getsignal(signal.SIGTERM)
+    try:
+        _start(address, num_cpus, namespace)
+    except SystemExit:
+        # This is how Ray answers a SIGTERM while it starts, whatever handler was set.
+        if callable(on_term):
+            on_term(signal.SIGTERM, None)
+        raise
+    finally:
+        if callable(on_term) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_term)
+
+
+def _start(address: str | None, num_cpus: int | None, namespace: str) -> None:
+    """Calls `ray.init`."""
     if address is None:
         with _environment(_LOOPBACK_SWITCH, "0"):
             import ray
@@ -111,8 +125,6 @@ def _init(address: str | None, num_cpus: int | None, namespace: str) -> None:
         import ray
 
         ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
-    if callable(on_term) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, on_term)
 
 
 @contextlib.contextmanager

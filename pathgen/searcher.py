@@ -29,6 +29,10 @@ class _Entry:
     def tokens(self) -> int:
         return self.running.prepared.tokens
 
+    @property
+    def earlier_simulations(self) -> int:
+        return (self.earlier.simulations or 0) if self.earlier else 0
+
 
 class Searcher:
     """Keeps `in_flight` questions of like length in one batch, drawn from a backlog.
@@ -42,8 +46,9 @@ class Searcher:
     Attributes:
         moved_at: when the work on each question in flight last moved, in `time.monotonic()` seconds.
         counters: totals so far, over questions that ended: `searched`, `continued` (from an earlier record), `solved`,
-            `depth_solved` (Σ best depth of the solved), `failed`, `simulations`, `layer_executions`; and of all
-            work: `layers_run`, `token_layers`, `busy_s` (time in model execution).
+            `depth_solved` (Σ best depth of the solved), `failed`; and of all work, also on questions under way:
+            `simulations` (those replayed from an earlier record left out), `layer_executions`, `layers_run`,
+            `token_layers`, `busy_s` (time in model execution).
     """
 
     def __init__(
@@ -94,15 +99,25 @@ class Searcher:
         self._fill()
         work = self._evaluator.executor.work
         started, layers_run, token_layers = time.perf_counter(), work.layers_run, work.token_layers
+        simulations, layer_executions = self._asked_so_far()
         ended = self._interleaver.step()
         self.counters["busy_s"] += time.perf_counter() - started
         self.counters["layers_run"] += work.layers_run - layers_run
         self.counters["token_layers"] += work.token_layers - token_layers
+        simulations_now, layer_executions_now = self._asked_so_far()
+        self.counters["simulations"] += simulations_now - simulations
+        self.counters["layer_executions"] += layer_executions_now - layer_executions
         now = time.monotonic()
         self.moved_at = dict.fromkeys(self._in_flight, now)
         records, self._refused = self._refused, []
         self.counters["failed"] += len(records)
         return records + [self._end(running) for running in ended]
+
+    def _asked_so_far(self) -> tuple[int, int]:
+        """Simulations that no earlier run had made, and layer executions, of the questions in flight."""
+        entries = self._in_flight.values()
+        simulations = sum(max(0, entry.running.asker.simulations - entry.earlier_simulations) for entry in entries)
+        return simulations, sum(entry.running.layer_executions for entry in entries)
 
     def under_way(self) -> list[PathRecord]:
         """Records of questions not ended, as far as anything of them is known: what a resume can use."""
@@ -136,7 +151,6 @@ class Searcher:
     def _end(self, running: Running) -> PathRecord:
         entry = self._in_flight.pop(running.prepared.question.id)
         self.moved_at.pop(entry.job.question.id, None)
-        self.counters["layer_executions"] += running.layer_executions
         if running.error is not None:
             self.counters["failed"] += 1
             return failed_record(entry.job, self._run, self._num_layers, self._writer, running.error)
@@ -144,7 +158,7 @@ class Searcher:
             return self._unfinished(entry)
         record = blank_record(entry.job, self._run, self._num_layers, self._writer)
         fill_searched(record, running.asker, layers_run=self._layers_run(entry), seconds=running.seconds)
-        self._count(record, entry.earlier)
+        self._count(record, continued=entry.earlier_simulations > 0)
         return record
 
     def _unfinished(self, entry: _Entry) -> PathRecord:
@@ -166,10 +180,9 @@ class Searcher:
         earlier = (entry.earlier.layers_run or 0) if entry.earlier else 0
         return earlier + self._evaluator.layers_run(entry.running.prepared)
 
-    def _count(self, record: PathRecord, earlier: PathRecord | None) -> None:
+    def _count(self, record: PathRecord, *, continued: bool) -> None:
         solved = record.status in SOLVED
         self.counters["searched"] += 1
-        self.counters["continued"] += earlier is not None and bool(earlier.simulations)
+        self.counters["continued"] += continued
         self.counters["solved"] += solved
         self.counters["depth_solved"] += (record.best_depth or 0) if solved else 0
-        self.counters["simulations"] += (record.simulations or 0) - ((earlier.simulations or 0) if earlier else 0)

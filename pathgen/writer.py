@@ -1,7 +1,12 @@
-"""One writer's way to disk: finished records gather, become a shard, and lie in a progress file until then."""
+"""One writer's way to disk: finished records gather, become a shard, and lie in a progress file until then.
+
+`LAYERPATHS_SHARD_S` and `LAYERPATHS_PROGRESS_S` in the environment shorten the intervals, so that a test's run
+of a few seconds commits as often as one of hours.
+"""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -12,8 +17,8 @@ from .rundir import RunDirectory
 from .shards import PROGRESS_FOLDER, ShardMetadata, write_progress, write_shard
 
 SHARD_RECORDS = 64
-SHARD_S = 60.0
-PROGRESS_S = 30.0
+SHARD_S = float(os.environ.get("LAYERPATHS_SHARD_S", 60))
+PROGRESS_S = float(os.environ.get("LAYERPATHS_PROGRESS_S", 30))
 """A shard holds so many questions, or the work of so many seconds; progress in between is flushed this often."""
 
 
