@@ -72,6 +72,8 @@ class ProgressView:
             print(f"{self._what} {self._before + done}/{self._total}  {found}", file=sys.stderr, flush=True)
 
     def _found(self, done: int, failed: int, rate: float, counters: Mapping[str, float]) -> str:
+        if not done:
+            return "working" if any(counters.values()) else "starting actors"
         parts = [f"{rate:.2f} q/s" if rate >= 0.1 else f"{60 * rate:.1f} q/min"]
         left = self._total - self._before - done
         if rate > 0:

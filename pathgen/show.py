@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,11 +19,12 @@ MOST_PATHS = 12
 
 def summary_text(summary: Mapping[str, Any]) -> str:
     """What `pathgen generate` says at the end, the next command included."""
-    lines = [f"{summary['questions']} questions in {summary['out']}"]
+    failed = f", {summary['failed']} failed" if summary["failed"] else ""
+    lines = [f"{_count(summary['questions'], 'question')} in {summary['out']}{failed}"]
     if summary["solved_rate"] is not None:
         lines.append(
-            f"full depth is right on {summary['base_accuracy']:.1%}; some path on {summary['solved_rate']:.1%} "
-            "(chosen with the gold answer, an upper bound: `pathgen stats` takes luck off)"
+            f"full depth is right on {summary['base_accuracy']:.1%}, some path on {summary['solved_rate']:.1%} "
+            "(an upper bound, chosen with gold)"
         )
     if summary["mean_best_depth"] is not None:
         saved = summary["num_layers"] - summary["mean_best_depth"]
@@ -30,18 +33,18 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         )
     if summary["questions_per_second"]:
         lines.append(
-            f"searched {summary['searched']} in {summary['search_seconds']:.0f} s "
-            f"({summary['questions_per_second']:.2f} questions a second, {summary['actors']} actors)"
+            f"searched {summary['searched']} in {summary['search_seconds']:.1f} s "
+            f"({summary['questions_per_second']:.2f} questions a second, {_count(summary['actors'], 'actor')})"
         )
-    lines.append(f"next: pathgen stats {summary['out']}")
+    lines.append(f"next: pathgen stats {shlex.quote(summary['out'])}")
     return "\n".join(lines)
 
 
 def stats_text(stats: Mapping[str, Any]) -> None:
     """Print `pathgen stats`."""
     console = Console(highlight=False)
-    going = "  (still going on)" if stats["under_way"] else ""
-    console.print(f"[bold]{stats['out']}[/]  {stats['model']}, task {stats['task']}{going}")
+    going = " (a run is at work)" if stats["under_way"] else ""
+    console.print(Text(f"{stats['out']}: {stats['model']}, task {stats['task']}{going}", style="bold"))
     console.print(
         f"done {stats['done']} of {stats['total']}: improved {stats['improved']}, kept {stats['kept']}, "
         f"unsolved {stats['unsolved']}, failed {stats['failed']}"
@@ -55,7 +58,7 @@ def stats_text(stats: Mapping[str, Any]) -> None:
         table.add_row("depth of best paths", f"{stats['mean_best_depth']:.2f} of {stats['num_layers']}")
         table.add_row("layers saved", f"{stats['num_layers'] - stats['mean_best_depth']:.2f}", "per forward pass")
         table.add_row("median margin", f"{stats['median_best_margin']:.2f} nats", "of best paths")
-    table.add_row("work", f"{stats['layers_run']:,} layers run", f"for {stats['layer_executions']:,} asked")
+    table.add_row("layers asked", f"{stats['layer_executions']:,}", f"{stats['layers_run']:,} run, the rest shared")
     console.print(table)
     _print_headroom(console, stats["headroom"])
     _print_histogram(console, stats["action_counts"])
@@ -64,7 +67,7 @@ def stats_text(stats: Mapping[str, Any]) -> None:
 def record_text(record: Mapping[str, Any]) -> None:
     """Print one record as a picture."""
     console = Console(highlight=False)
-    console.print(f"[bold]{record['question_id']}[/]  {record['status']}", highlight=False)
+    console.print(Text(f"{record['question_id']}: {record['status']}", style="bold"))
     console.print(Text(record["prompt"]))
     for index, choice in enumerate(record["choices"] or ()):
         console.print(Text(f"  {'*' if index == record['gold'] else ' '} {choice}"))
@@ -75,8 +78,9 @@ def record_text(record: Mapping[str, Any]) -> None:
         return
     evaluations = sorted(record["evaluations"], key=_by_worth)[:MOST_PATHS]
     table = Table(box=None, pad_edge=False)
-    for name in ("sim", "depth", "margin", "path (. run, - skip, 2 repeat)"):
-        table.add_column(name, justify="left" if name.startswith("path") else "right", no_wrap=True)
+    for name in ("sim", "depth", "margin", ""):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("path (. run, - skip, 2 repeat)", no_wrap=True)
     table.add_column("answer", no_wrap=True, overflow="ellipsis")
     shown = [record["evaluations"][0], *[e for e in evaluations if e["simulation"]]]
     for evaluation in shown:
@@ -86,28 +90,34 @@ def record_text(record: Mapping[str, Any]) -> None:
             str(evaluation["simulation"]),
             str(path.depth),
             margin,
+            "✓" if evaluation["correct"] else "",
             Text(str(path), style="green" if evaluation["correct"] else "red"),
             Text(_answer(evaluation, record["choices"])),
         )
     console.print(table)
+    if len(record["evaluations"]) > len(shown):
+        console.print(f"… and {len(record['evaluations']) - len(shown)} more paths, dearer or further from right")
     console.print(
-        f"{len(record['evaluations'])} paths, {record['layer_executions']} layers asked, {record['layers_run']} run, "
-        f"{record['seconds']:.1f} s, ended by {record['stop_reason']}"
+        f"{record['layer_executions']} layers asked, {record['layers_run']} run; {record['seconds']:.1f} s; "
+        f"ended: {record['stop_reason']}"
     )
 
 
 def report_text(report: Mapping[str, Any]) -> None:
     """Print `pathgen validate`."""
     console = Console(highlight=False)
-    console.print(f"{report['shards']} shards, {report['records']} records, {report['questions']} questions")
+    console.print(
+        f"{_count(report['shards'], 'shard')}, {_count(report['records'], 'record')}, "
+        f"{_count(report['questions'], 'question')}"
+    )
     for problem in report["problems"]:
         console.print(Text(f"  {problem}", style="red"))
     for note in report["notes"]:
         console.print(Text(f"  {note}"))
     if report["replayed"]:
         console.print(
-            f"{report['replayed']} evaluations run again: largest gap {report['largest_gap_nats']:.2g} nats, "
-            f"{report['verdicts_changed']} verdicts changed"
+            f"{_count(report['replayed'], 'evaluation')} run again: largest gap {report['largest_gap_nats']:.2g} nats, "
+            f"{_count(report['verdicts_changed'], 'verdict')} changed"
         )
     console.print("valid" if report["valid"] else "not valid")
 
@@ -125,17 +135,22 @@ def _answer(evaluation: Mapping[str, Any], choices: Sequence[str] | None) -> str
 
 
 def _print_headroom(console: Console, headroom: Mapping[str, Any] | None) -> None:
-    if not headroom or headroom["gold"] is None:
+    """Gold against placebo; the excess counts as more than chance beyond two standard errors of the placebo."""
+    if not headroom:
         return
-    console.print(
-        f"of {headroom['questions']} wrong at full depth, some path reaches gold for {headroom['gold']:.1%}"
-        + (f", a wrong choice of like rank for {headroom['placebo']:.1%}" if headroom["placebo"] is not None else "")
-    )
+    if headroom["gold"] is not None:
+        wrong = _count(headroom["questions"], "question")
+        console.print(f"of {wrong} wrong at full depth, some path reaches gold for {headroom['gold']:.1%}")
     if headroom["excess"] is not None:
-        verdict = "above chance" if headroom["excess"] > 0.05 else "[yellow]not clearly above chance[/]"
-        console.print(f"excess {headroom['excess']:+.1%}: {verdict}")
+        placebo = headroom["placebo"]
+        noise = 2 * math.sqrt(placebo * (1 - placebo) / headroom["questions"])
+        verdict = "more than chance" if headroom["excess"] > noise else "not clearly more than chance"
+        console.print(
+            f"and a wrong choice of like rank for {placebo:.1%}: excess {headroom['excess']:+.1%} "
+            f"(± {noise:.1%}), {verdict}"
+        )
     if headroom["breaks"] is not None:
-        console.print(f"of the right ones, some path breaks {headroom['breaks']:.1%}")
+        console.print(f"of those right at full depth, some path breaks {headroom['breaks']:.1%}")
 
 
 def _print_histogram(console: Console, counts: Sequence[Sequence[int]]) -> None:
@@ -144,4 +159,8 @@ def _print_histogram(console: Console, counts: Sequence[Sequence[int]]) -> None:
     most = max(max(skip, repeat) for skip, _, repeat in counts) or 1
     for name, action in (("skipped ", 0), ("repeated", 2)):
         bars = "".join(SHADES[round(row[action] / most * (len(SHADES) - 1))] for row in counts)
-        console.print(f"{name} {bars}  layers 0-{len(counts) - 1}, full bar {most}")
+        console.print(f"{name} {bars}  layers 0-{len(counts) - 1}, full bar: {_count(most, 'question')}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
