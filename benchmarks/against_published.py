@@ -26,10 +26,13 @@ from pathgen.records import SOLVED, question_seed
 from pathgen.search_settings import SearchSettings
 
 if TYPE_CHECKING:
-    from in_process import Searched
+    from in_process import InProcess, Searched
     from published_search import Result
 
     from pathgen.evaluator import Evaluator
+    from pathgen.job import RunSettings
+    from pathgen.model import PathModel
+    from pathgen.tasks import Task
 
 BLOCK = 8
 """Questions of the published search, and of ours, a turn."""
@@ -177,12 +180,26 @@ def compare(published: Sequence[Found], ours: Sequence[Found], seed: int) -> dic
     }
 
 
-def calibrated_speed(
-    published: Sequence[Found], calibrated: Sequence[Found], calibration_s: float, seed: int
+def calibrated_figures(
+    published: Sequence[Found], calibrated: Sequence[Found], token_layers: int, scan_seconds: Sequence[float], seed: int
 ) -> dict[str, Any]:
-    """How many times more questions per second than the published search, calibration counted in."""
+    """Figures with a prior, its cost counted in.
+
+    Args:
+        published: what the published search found, on fewer questions.
+        calibrated: what ours found with the prior.
+        token_layers: of these searches; the scans' are not in it.
+        scan_seconds: time of each scan behind the prior.
+        seed: of the bootstrap.
+    """
+    calibration_s = sum(scan_seconds)
     each = calibration_s / len(calibrated)
-    return ratio([f.seconds for f in published], [each + f.seconds for f in calibrated], seed, paired=False)
+    return {
+        "calibrated_on": len(scan_seconds),
+        "calibration_seconds": calibration_s,
+        **figures(calibrated, token_layers, seed, extra_s=calibration_s),
+        "speed": ratio([f.seconds for f in published], [each + f.seconds for f in calibrated], seed, paired=False),
+    }
 
 
 def take_turns(
@@ -195,10 +212,25 @@ def take_turns(
     turns = -(-len(questions["published"]) // BLOCK)
     results: dict[str, list[Any]] = {name: [] for name in searches}
     for turn in range(turns):
-        for name in rotated(list(searches), turn):
+        for name in rotated(tuple(searches), turn):
             results[name] += searches[name](questions[name][turn::turns])
             print(f"turn {turn + 1}/{turns}: {name} {len(results[name])}", file=sys.stderr, flush=True)
     return results
+
+
+def calibrate_search(
+    model: PathModel, task: Task, run: RunSettings, questions: Sequence[Question]
+) -> tuple[InProcess, list[float]]:
+    """Our search with a prior measured on these questions, and what each question's scan took, in seconds."""
+    from in_process import InProcess, prior_from
+
+    from pathgen.evaluator import Evaluator
+
+    scans = InProcess(run, Evaluator(model, task)).scan(questions)
+    records = [scan.record for scan in scans]
+    prior = prior_from(records, run, num_layers=model.num_layers)
+    search = InProcess(replace(run, prior=prior), Evaluator(model, task), records)
+    return search, [scan.seconds for scan in scans]
 
 
 def main(
@@ -215,7 +247,7 @@ def main(
 ) -> None:
     """Race the two searches; the last line on stdout is one JSON document."""
     import torch
-    from in_process import InProcess, prior_from, run_settings
+    from in_process import InProcess, run_settings
 
     from pathgen.evaluator import Evaluator
     from pathgen.model import PathModel
@@ -233,10 +265,7 @@ def main(
     searches: dict[str, Callable[[Sequence[Question]], list[Any]]] = {"published": published, "ours": ours.search}
     asked = {"published": loaded[:limit], "ours": loaded[:limit]}
     if calibrated:
-        scans = InProcess(run, Evaluator(path_model, task)).scan(loaded[:calibrate])
-        records = [scan.record for scan in scans]
-        prior = prior_from(records, run, num_layers=path_model.num_layers)
-        with_prior = InProcess(replace(run, prior=prior), Evaluator(path_model, task), records)
+        with_prior, scan_seconds = calibrate_search(path_model, task, run, loaded[:calibrate])
         searches["calibrated"], asked["calibrated"] = with_prior.search, loaded[:calibrated]
     results = take_turns(searches, asked)
 
@@ -257,14 +286,8 @@ def main(
         **compare(theirs, own, seed),
     }
     if calibrated:
-        calibration_s = sum(scan.seconds for scan in scans)
         found = [Found.by_us(searched) for searched in results["calibrated"]]
-        document["calibrated"] = {
-            "calibrated_on": len(scans),
-            "calibration_seconds": calibration_s,
-            **figures(found, with_prior.token_layers, seed, extra_s=calibration_s),
-            "speed": calibrated_speed(theirs, found, calibration_s, seed),
-        }
+        document["calibrated"] = calibrated_figures(theirs, found, with_prior.token_layers, scan_seconds, seed)
     print_json(document | {"by_question": {"published": [asdict(f) for f in theirs], "ours": [asdict(f) for f in own]}})
 
 

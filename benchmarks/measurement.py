@@ -70,10 +70,10 @@ def alternate(
     return results
 
 
-def rotated(names: list[str], turn: int) -> list[str]:
+def rotated(names: Sequence[T], turn: int) -> list[T]:
     """The names, starting with another one each turn."""
     start = turn % len(names)
-    return names[start:] + names[:start]
+    return [*names[start:], *names[:start]]
 
 
 def mean(values: ArrayLike, seed: int) -> dict[str, Any]:
