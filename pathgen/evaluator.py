@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from .actions import LayerPath
+from .decoding import greedy_answers
 from .errors import PathgenError
 from .execution import KEEP_BYTES, Executor
 from .masks import find_mask_form
-from .model import FixedPaths, PathModel
+from .model import PathModel
 from .questions import Question
 from .records import Evaluation
 from .tasks import Task, answers_agree, choice_margin
@@ -118,6 +119,7 @@ class Evaluator:
             width = asked[batch[0]][0].tokens if batch else tokens
             padding = 1 - (used + tokens) / (width * (len(batch) + 1))
             full = width * (len(batch) + 1) * rows * state_bytes > BATCH_STATE_BYTES
+            full = full or (self.task.generates and len(batch) == DECODE_ROWS)
             if batch and (padding > MAX_PADDING or full):
                 yield batch
                 batch, used = [], 0
@@ -127,18 +129,32 @@ class Evaluator:
             yield batch
 
     def _evaluate_batch(self, pairs: list[tuple[Prepared, LayerPath]]) -> list[Evaluation]:
+        if self.task.generates:
+            return self._generated(pairs)
         flat = [(row, path) for prepared, path in pairs for row in prepared.rows]
         logprobs = iter(self.executor.token_logprobs(flat))
         found = [[(row, next(logprobs)) for row in prepared.rows] for prepared, _ in pairs]
-        if self.task.generates:
-            answers = self._generate(pairs)
-            return [
-                self._graded(prepared, path, float(values[0][1].mean()), answer)
-                for (prepared, path), values, answer in zip(pairs, found, answers, strict=True)
-            ]
         return [
             self._chosen(prepared, path, _sums_by_choice(values))
             for (prepared, path), values in zip(pairs, found, strict=True)
+        ]
+
+    def _generated(self, pairs: list[tuple[Prepared, LayerPath]]) -> list[Evaluation]:
+        """The row that scores the reference begins with the prompt, so running it is the prefill as well."""
+        logprobs, cache = self.executor.prefill([(prepared.rows[0], path) for prepared, path in pairs])
+        started = time.perf_counter()
+        answers = greedy_answers(
+            self.model,
+            [prepared.prompt_ids for prepared, _ in pairs],
+            [path for _, path in pairs],
+            cache,
+            max_new_tokens=self.task.max_new_tokens,
+            stop=self.task.stop,
+        )
+        self.executor.work.seconds["decode"] += time.perf_counter() - started
+        return [
+            self._graded(prepared, path, float(values.mean()), answer)
+            for (prepared, path), values, answer in zip(pairs, logprobs, answers, strict=True)
         ]
 
     def _chosen(self, prepared: Prepared, path: LayerPath, scores: list[float]) -> Evaluation:
@@ -154,28 +170,6 @@ class Evaluator:
         if not math.isfinite(margin):
             return Evaluation(path, correct=False, margin=None, answer=answer)
         return Evaluation(path, answers_agree(answer, prepared.question.reference or ""), margin, answer=answer)
-
-    def _generate(self, pairs: list[tuple[Prepared, LayerPath]]) -> list[str]:
-        """Greedy answers, each along its path, many rows at a time."""
-        tokenizer = self.model.tokenizer
-        assert tokenizer is not None
-        answers: list[str] = []
-        for start in range(0, len(pairs), DECODE_ROWS):
-            part = pairs[start : start + DECODE_ROWS]
-            width = max(len(prepared.prompt_ids) for prepared, _ in part)
-            ids = torch.tensor([[0] * (width - len(p.prompt_ids)) + p.prompt_ids for p, _ in part])
-            mask = torch.tensor([[0] * (width - len(p.prompt_ids)) + [1] * len(p.prompt_ids) for p, _ in part])
-            tokens = self.model.generate(
-                ids.to(self.model.device),
-                mask.to(self.model.device),
-                policy=FixedPaths(path for _, path in part),
-                max_new_tokens=self.task.max_new_tokens,
-                stop_strings=list(self.task.stop) or None,
-                tokenizer=tokenizer,
-            )
-            texts = tokenizer.batch_decode(tokens[:, width:], skip_special_tokens=True)
-            answers += [_cut(text, self.task.stop) for text in texts]
-        return answers
 
 
 def context_tokens(config: Any) -> int:
@@ -199,8 +193,3 @@ def _sums_by_choice(values: list[tuple[Row, np.ndarray]]) -> list[float]:
     owners = np.concatenate([row.owners for row, _ in values])
     logprobs = np.concatenate([found for _, found in values]).astype(np.float64)
     return np.bincount(owners, weights=logprobs).tolist()
-
-
-def _cut(text: str, stops: tuple[str, ...]) -> str:
-    ends = [position for stop in stops if (position := text.find(stop)) >= 0]
-    return text[: min(ends)] if ends else text

@@ -12,6 +12,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,11 @@ import torch
 from torch import Tensor
 
 from .actions import LayerPath
+from .cache import RoutedCache
 from .masks import MaskForm
 from .model import PathModel
-from .sharing import Plan, StateKey, Step, plan_sharing
+from .prefill import RecordingCache
+from .sharing import Plan, StateKey, Step, plan_sharing, states_to
 from .states import KeptStates
 from .token_rows import Row
 from .wrapping import take_rows
@@ -42,7 +45,7 @@ class Work:
         layers_run: layer executions after sharing, one per state.
         token_layers: the same in tokens, padding included.
         layers_run_by_row: `layers_run` by row key.
-        seconds: wall time by step: capture, layers, finish.
+        seconds: wall time by step: capture, layers, finish; and decode, which the evaluator adds.
     """
 
     layers_run: int = 0
@@ -53,10 +56,14 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """What the layers are called with: first hidden states [B, T, H] and (args, kwargs) per layer."""
+    """What the layers are called with: first hidden states [B, T, H] and (args, kwargs) per layer.
+
+    A recorder is among the layers' arguments as their cache.
+    """
 
     hidden: Tensor
     calls: list[tuple[tuple, dict]]
+    recorder: RecordingCache | None
 
 
 class Executor:
@@ -75,25 +82,43 @@ class Executor:
         self.work = Work()
         self.step_tokens = STEP_TOKENS.get(model.device.type, STEP_TOKENS["cuda"])
 
-    @torch.inference_mode()
     def token_logprobs(self, asked: Sequence[tuple[Row, LayerPath]]) -> list[np.ndarray]:
         """Log-probability of each target token of each asked (row, path), in nats.
 
         Returns:
             One [K] float32 array per pair, as `row.targets`. Equal pairs are run once.
         """
+        return self._evaluate(asked, None)
+
+    def prefill(self, asked: Sequence[tuple[Row, LayerPath]]) -> tuple[list[np.ndarray], RoutedCache]:
+        """The same for plain causal rows, and what generation can go on from.
+
+        Returns:
+            The log-probabilities, and a cache that holds the prompt of each pair but for its last token, padded on
+            the left. The states and their keys and values are shared as in `token_logprobs`.
+        """
+        assert self.masks is None, "generation goes on from plain causal rows"
+        recorder = RecordingCache(self.model.num_layers)
+        logprobs = self._evaluate(asked, recorder)
+        return logprobs, recorder.filled(asked, self.model.device)
+
+    @torch.inference_mode()
+    def _evaluate(self, asked: Sequence[tuple[Row, LayerPath]], recorder: RecordingCache | None) -> list[np.ndarray]:
         rows = list({row.key: row for row, _ in asked}.values())
         row_index = {row.key: index for index, row in enumerate(rows)}
         width = max(len(row) for row in rows)
         started = time.perf_counter()
-        captured = self._capture(rows, width)
+        captured = self._capture(rows, width, recorder)
         plan = plan_sharing(
             [(row.key, path) for row, path in asked],
             row_index,
-            self.kept.__contains__,
+            self.kept.__contains__ if recorder is None else self.kept.holds_way_to,
             max(1, self.step_tokens // width),
         )
         layers_started = time.perf_counter()
+        if recorder is not None:
+            for key in _not_run(asked, plan):
+                recorder.states[key] = self.kept.key_values(key)
         pool = self._run(plan, captured, rows, row_index)
         finish_started = time.perf_counter()
         logprobs = self._finish(pool, plan.finals, [row for row, _ in asked])
@@ -103,7 +128,7 @@ class Executor:
         self.work.seconds["finish"] += finished - finish_started
         return logprobs
 
-    def _capture(self, rows: list[Row], width: int) -> Captured:
+    def _capture(self, rows: list[Row], width: int, recorder: RecordingCache | None) -> Captured:
         ids = np.zeros((len(rows), width), dtype=np.int64)
         positions = np.zeros_like(ids)
         for index, row in enumerate(rows):
@@ -129,10 +154,11 @@ class Executor:
                 input_ids=torch.from_numpy(ids).to(device),
                 position_ids=torch.from_numpy(positions).to(device),
                 attention_mask=mask,
-                use_cache=False,
+                past_key_values=recorder,
+                use_cache=recorder is not None,
                 logits_to_keep=1,
             )
-        return Captured(first[0], calls)
+        return Captured(first[0], calls, recorder)
 
     def _run(self, plan: Plan, captured: Captured, rows: list[Row], row_index: dict[Hashable, int]) -> Tensor:
         """Run all steps; the pool [slots, T, H] that holds the final states."""
@@ -161,7 +187,8 @@ class Executor:
                 args, kwargs = take_rows((args, kwargs), row_numbers, batch)
             states = self.model.run_layer(step.layer, pool.index_select(0, sources), args, kwargs)
             pool.index_copy_(0, targets, states.to(pool.device))
-            self.kept.put(step.states, states)
+            key_values = captured.recorder.name_last(step.states) if captured.recorder is not None else None
+            self.kept.put(step.states, states, key_values)
             self.work.layers_run += len(step.states)
             self.work.token_layers += len(step.states) * width
             self.work.layers_run_by_row.update(key[0] for key in step.states)
@@ -202,6 +229,13 @@ class Executor:
         one = torch.zeros(1, 1, dtype=torch.long, device=model.device)
         with model.mode(inject):
             return model.hf_model(input_ids=one, position_ids=one, use_cache=False).logits[:, 0]
+
+
+def _not_run(asked: Sequence[tuple[Row, LayerPath]], plan: Plan) -> list[StateKey]:
+    """The states on the way of the asked paths that the plan leaves out, because they are kept."""
+    run = {state for step in plan.steps for state in step.states}
+    ends = dict.fromkeys((row.key, path.executions) for row, path in asked)
+    return [state for state in dict.fromkeys(chain.from_iterable(map(states_to, ends))) if state not in run]
 
 
 def _upload(steps: list[Step], device: torch.device) -> list[tuple[Tensor, Tensor, Tensor]]:

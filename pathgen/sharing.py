@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from .actions import LayerPath
 
@@ -52,6 +53,13 @@ class Plan:
         return sum(len(step.states) for step in self.steps)
 
 
+def states_to(end: StateKey) -> Iterator[StateKey]:
+    """The states on the way to one, from itself back to the first layer's; the embeddings are not among them."""
+    row, executions = end
+    for length in range(len(executions), 0, -1):
+        yield row, executions[:length]
+
+
 def plan_sharing(
     asked: Sequence[tuple[Hashable, LayerPath]],
     row_index: dict[Hashable, int],
@@ -88,11 +96,7 @@ def _parent(state: StateKey) -> StateKey:
 
 def _missing_states(end: StateKey, is_kept: Callable[[StateKey], bool]) -> Iterator[StateKey]:
     """The states between the path's longest kept beginning (at worst the embeddings) and its end."""
-    row, executions = end
-    for length in range(len(executions), 0, -1):
-        if is_kept((row, executions[:length])):
-            return
-        yield row, executions[:length]
+    return takewhile(lambda state: not is_kept(state), states_to(end))
 
 
 def _batches(computed: dict[StateKey, None], max_rows: int) -> Iterator[tuple[Step, list[StateKey]]]:

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
-from .sharing import StateKey
+from .prefill import KeyValues
+from .sharing import StateKey, states_to
+
+
+@dataclass(slots=True, eq=False)
+class _Block:
+    """States [n, T, H] as a layer returned them, the keys and values it made on the way, and who is held in it."""
+
+    states: Tensor
+    key_values: KeyValues | None
+    held: set[StateKey]
+
+    @property
+    def nbytes(self) -> int:
+        """What stays allocated for it: a model may hand out its keys and values as views of something larger."""
+        storages = [tensor.untyped_storage() for tensor in (self.states, *(self.key_values or ()))]
+        return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 class KeptStates:
-    """States by key, in the blocks [n, T, H] in which layers returned them; the least recently used block goes first.
+    """States by key, in the blocks in which layers returned them; the least recently used block goes first.
 
     A block is held without a copy and dropped as a whole, so `nbytes` is what really stays allocated.
 
@@ -22,7 +39,7 @@ class KeptStates:
     def __init__(self, max_bytes: int):
         self.max_bytes = max_bytes
         self.nbytes = 0
-        self._blocks: OrderedDict[int, tuple[Tensor, set[StateKey]]] = OrderedDict()
+        self._blocks: OrderedDict[int, _Block] = OrderedDict()
         self._where: dict[StateKey, tuple[int, int]] = {}
         self._next_block = 0
 
@@ -31,32 +48,36 @@ class KeptStates:
 
     def __getitem__(self, key: StateKey) -> Tensor:
         """[T, H] the state; using it makes its block the most recent."""
-        block, index = self._where[key]
-        self._blocks.move_to_end(block)
-        return self._blocks[block][0][index]
+        block, index = self._used(key)
+        return block.states[index]
 
-    def put(self, keys: Sequence[StateKey], states: Tensor) -> None:
-        """Hold a block [n, T, H], one key a row; none of the keys is held yet."""
-        assert not any(key in self._where for key in keys)
-        size = states.numel() * states.element_size()
-        if size > self.max_bytes:
+    def key_values(self, key: StateKey) -> KeyValues:
+        """[heads, T, head_dim] keys and values that the state's last layer made; using them counts as above."""
+        block, index = self._used(key)
+        assert block.key_values is not None
+        return block.key_values[0][index], block.key_values[1][index]
+
+    def holds_way_to(self, key: StateKey) -> bool:
+        """Whether every state on the way to this one, itself included, is held with its keys and values."""
+        places = (self._where.get(state) for state in states_to(key))
+        return all(place is not None and self._blocks[place[0]].key_values is not None for place in places)
+
+    def put(self, keys: Sequence[StateKey], states: Tensor, key_values: KeyValues | None = None) -> None:
+        """Hold a block [n, T, H], one key a row; a state that was held before is held in the new block only."""
+        block = _Block(states, key_values, set(keys))
+        if block.nbytes > self.max_bytes:
             return
-        block, self._next_block = self._next_block, self._next_block + 1
-        self._blocks[block] = (states, set(keys))
-        self._where.update((key, (block, index)) for index, key in enumerate(keys))
-        self.nbytes += size
+        self._remove([key for key in keys if key in self._where])
+        number, self._next_block = self._next_block, self._next_block + 1
+        self._blocks[number] = block
+        self._where.update((key, (number, index)) for index, key in enumerate(keys))
+        self.nbytes += block.nbytes
         while self.nbytes > self.max_bytes:
-            self._drop(next(iter(self._blocks)))
+            self._remove(list(next(iter(self._blocks.values())).held))
 
     def forget(self, rows: set[Hashable]) -> None:
         """Drop the states of rows that no search asks for any more."""
-        for block, (_, keys) in list(self._blocks.items()):
-            gone = {key for key in keys if key[0] in rows}
-            keys -= gone
-            for key in gone:
-                del self._where[key]
-            if not keys:
-                self._drop(block)
+        self._remove([key for key in self._where if key[0] in rows])
 
     def clear(self) -> None:
         """Drop everything."""
@@ -64,8 +85,17 @@ class KeptStates:
         self._where.clear()
         self.nbytes = 0
 
-    def _drop(self, block: int) -> None:
-        states, keys = self._blocks.pop(block)
-        self.nbytes -= states.numel() * states.element_size()
+    def _used(self, key: StateKey) -> tuple[_Block, int]:
+        number, index = self._where[key]
+        self._blocks.move_to_end(number)
+        return self._blocks[number], index
+
+    def _remove(self, keys: Iterable[StateKey]) -> None:
+        """Drop states, and each block in which none is held any more."""
         for key in keys:
-            del self._where[key]
+            number, _ = self._where.pop(key)
+            block = self._blocks[number]
+            block.held.remove(key)
+            if not block.held:
+                del self._blocks[number]
+                self.nbytes -= block.nbytes

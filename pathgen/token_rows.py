@@ -39,6 +39,11 @@ class Row:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def prompt_tokens(self) -> int:
+        """How many of its tokens, the first ones, are the prompt's."""
+        return int((self.branch == PROMPT).sum())
+
     def visible(self, window: int | None) -> NDArray[np.bool_]:
         """[T, T] the tree mask: query row, key column; `window` limits the distance in positions."""
         distance = self.positions[:, None] - self.positions[None, :]

@@ -104,3 +104,42 @@ def test_states_are_held_without_a_copy() -> None:
 def test_an_unknown_state_is_a_key_error() -> None:
     with pytest.raises(KeyError):
         KeptStates(10)["a", (0,)]
+
+
+def key_values(first: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys and values [count, heads, T, head_dim] cut out of one fused tensor, as some models make them."""
+    fused = torch.arange(first, first + count, dtype=torch.float32)[:, None, None, None].repeat(1, 1, TOKENS, 6)
+    return fused[..., :2], fused[..., 2:4]
+
+
+def test_fused_keys_and_values_count_with_all_that_they_hold_alive() -> None:
+    kept = KeptStates(1000)
+    kept.put([("a", (0,))], block(0, 1), key_values(0, 1))
+    assert kept.nbytes == STATE_BYTES + TOKENS * 6 * 4
+    assert all((part == 0).all() and part.shape == (1, TOKENS, 2) for part in kept.key_values(("a", (0,))))
+
+
+def test_the_way_to_a_state_needs_every_state_with_keys_and_values() -> None:
+    kept = KeptStates(10_000)
+    way = [("a", (0,)), ("a", (0, 2)), ("a", (0, 2, 2))]
+    kept.put(way[:2], block(0, 2), key_values(0, 2))
+    kept.put(way[2:], block(2, 1))
+    assert [kept.holds_way_to(state) for state in way] == [True, True, False]
+    kept.put(way[2:], block(2, 1), key_values(2, 1))
+    assert kept.holds_way_to(way[2])
+    kept.put(way[:1], block(0, 1))
+    assert [kept.holds_way_to(state) for state in way] == [False, False, False]
+
+
+def test_a_state_put_again_is_held_once_and_in_the_new_block() -> None:
+    kept = KeptStates(10 * STATE_BYTES)
+    first, second = ("a", (0,)), ("a", (1,))
+    kept.put([first, second], block(0, 2))
+    kept.put([first], block(7, 1))
+    assert (kept[first] == 7).all()
+    assert (kept[second] == 1).all()
+    assert kept.nbytes == 3 * STATE_BYTES
+    kept.put([second], block(8, 1))
+    assert kept.nbytes == 2 * STATE_BYTES, "the first block holds nobody any more"
+    kept.forget({"a"})
+    assert kept.nbytes == 0
