@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 PATHS = 16
 MAX_GAP_NATS = 1e-3
 """Largest accepted gap between the scores of two ways of running the same path."""
-WARM_UP_QUESTIONS = 2
+WARM_UP_QUESTIONS = 1
 BLOCK = 12
 """Questions a way runs before it is the next one's turn."""
 SWEEP_LEAVES = (1, 2, 4, 8, 16)
@@ -132,8 +132,8 @@ def setting_name(parallel_leaves: int, in_flight: int) -> str:
 def main(
     questions: Annotated[str, typer.Option(help="A local file, a hub dataset or `builtin`.")] = "builtin",
     model: Annotated[str, typer.Option(help="Alias, folder or hub id.")] = "smollm2-135m",
-    limit: Annotated[int, typer.Option(min=1, help="Only the first N questions.")] = 24,
-    repeats: Annotated[int, typer.Option(min=1, help="Turns of each way on each question.")] = 3,
+    limit: Annotated[int, typer.Option(min=1, help="Only the first N questions.")] = 16,
+    repeats: Annotated[int, typer.Option(min=1, help="Turns of each way on each question.")] = 2,
     parallel_leaves: Annotated[int, typer.Option(min=1, help="Of `interleaved`.")] = SearchSettings().parallel_leaves,
     in_flight: Annotated[int, typer.Option(min=1, help="Of `interleaved`.")] = IN_FLIGHT["cpu"],
     sweep: Annotated[bool, typer.Option("--sweep", help="Only `interleaved`, over many settings of the two.")] = False,

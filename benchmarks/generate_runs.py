@@ -70,7 +70,12 @@ def generate(out: Path, *options: str) -> FinishedRun:
     with tempfile.TemporaryFile() as stdout:
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=stdout)
-        clock = _watch(process)
+        try:
+            clock = _watch(process)
+        except BaseException:
+            process.terminate()  # it commits what is finished, and takes its actors with it
+            process.wait()
+            raise
         wall_s = time.perf_counter() - started
         if code := process.wait():
             raise PathgenError(f"pathgen generate {' '.join(options)} ended with exit code {code}")

@@ -47,6 +47,19 @@ def test_a_run_that_fails_ends_the_benchmark_with_its_exit_code(tmp_path):
         generate_runs.generate(tmp_path / "out", "--questions", str(tmp_path / "absent.jsonl"))
 
 
+def test_an_interrupted_benchmark_leaves_no_run_behind(tmp_path, monkeypatch):
+    watched = []
+
+    def interrupt(process):
+        watched.append(process)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(generate_runs, "_watch", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        generate_runs.generate(tmp_path / "out")
+    assert watched[0].poll() is not None
+
+
 @dataclass(frozen=True, slots=True)
 class FakeRun(FinishedRun):
     """A run without a folder."""
