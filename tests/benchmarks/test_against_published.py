@@ -4,7 +4,8 @@ from dataclasses import replace
 import against_published
 import numpy as np
 import pytest
-from against_published import Found, calibrated_figures, compare, figures, take_turns
+from against_published import take_turns
+from found import Found, calibrated_figures, compare, figures
 from in_process import InProcess, prior_from, run_settings
 from tiny_checkpoint import NUM_LAYERS, save_tiny_model
 
