@@ -14,11 +14,12 @@ from .actions import LayerPath
 from .decoding import greedy_answers
 from .errors import PathgenError
 from .execution import KEEP_BYTES, Executor
+from .grading import answers_agree
 from .masks import find_mask_form
 from .model import PathModel
 from .questions import Question
 from .records import Evaluation
-from .tasks import Task, answers_agree, choice_margin
+from .tasks import Task, choice_margin
 from .token_rows import Row, packed_row, plain_rows
 
 MAX_PADDING = 0.12

@@ -1,0 +1,99 @@
+r"""Grading of generated answers: which part of a text is the answer, and whether two answers are the same.
+
+Numbers are compared as numbers, whatever their dress: `1,234`, `$1234.00`, `\frac{3}{4}`, `0.75`, `72 clips`.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+NUMBER = re.compile(
+    r"(?:(?<!\d)[-+])?\$?"  # in `5-3` the minus is no sign
+    r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+|(?=(?<!\d)\.\d))"
+    r"(?:\.\d+)?(?:[eE][-+]?\d{1,2}(?!\d))?"
+    r"(?:/\d+(?:\.\d+)?)?%?"
+)
+MAX_DIGITS = 100
+"""A longer string of digits is text: nobody's answer, and slow to compare as a number."""
+RELATIVE_TOLERANCE = Fraction(1, 10**12)
+"""Numbers this close are equal: references are often floats cut short, such as 0.6666666666666666."""
+
+
+def extract_answer(text: str) -> str:
+    r"""The answer within a text: what follows the last `####`, else the last `\boxed{…}`, else the last number.
+
+    A text without any of them is its own answer, stripped.
+    """
+    if (marked := _marked(text)) is not None:
+        return marked
+    numbers = NUMBER.findall(_plain(text))
+    return numbers[-1] if numbers else text.strip()
+
+
+def answers_agree(answer: str, reference: str) -> bool:
+    """Whether a generated text holds the reference answer.
+
+    Args:
+        answer: a generated text; its answer is found as `extract_answer` does.
+        reference: a number, bare or followed by a unit in words, is compared with the last number of the answer;
+            anything else as text, without regard to case, spaces and a final full stop.
+    """
+    marked = _marked(reference)
+    wanted = reference if marked is None else marked
+    number = _bare_number(wanted)
+    if number is None:
+        marked = _marked(answer)
+        return _folded(answer if marked is None else marked) == _folded(wanted)
+    numbers = NUMBER.findall(_plain(extract_answer(answer)))
+    given = parse_number(numbers[-1]) if numbers else None
+    return given is not None and abs(given - number) <= RELATIVE_TOLERANCE * max(abs(given), abs(number))
+
+
+def parse_number(text: str) -> Fraction | None:
+    r"""A number written as `1,234.5`, `$3`, `3/4`, `\frac{3}{4}`, `50%` (its figure, 50) or `15.0`; else None."""
+    plain = _plain(text).strip().rstrip(".")
+    if len(plain) > MAX_DIGITS or not NUMBER.fullmatch(plain):
+        return None
+    top, _, bottom = re.sub(r"[,$%]", "", plain).partition("/")
+    divisor = Fraction(bottom or 1)
+    return Fraction(top) / divisor if divisor else None
+
+
+def _bare_number(text: str) -> Fraction | None:
+    """The number that the text is, or begins with if only a unit in words follows."""
+    first, *unit = _plain(text).split() or [""]
+    return parse_number(first) if all(word.strip(".,").isalpha() for word in unit) else None
+
+
+def _marked(text: str) -> str | None:
+    r"""What stands after the last `####`, up to the end of the line, or in the last `\boxed{…}`; None without."""
+    if "####" in text:
+        lines = text.rsplit("####", 1)[1].strip().splitlines()
+        text = lines[0].strip() if lines else ""
+        return text if (boxed := _last_boxed(text)) is None else boxed
+    return _last_boxed(text)
+
+
+def _last_boxed(text: str) -> str | None:
+    start = text.rfind("\\boxed{")
+    if start < 0:
+        return None
+    inside = text[start + len("\\boxed{") :]
+    depth = 1
+    for index, character in enumerate(inside):
+        depth += {"{": 1, "}": -1}.get(character, 0)
+        if depth == 0:
+            return inside[:index].strip()
+    return None
+
+
+def _plain(text: str) -> str:
+    r"""Numbers out of their TeX: `\frac{3}{4}` is 3/4, `1{,}234` is 1,234, `\$5` is $5; a real minus sign is `-`."""
+    text = text.replace("\N{MINUS SIGN}", "-").replace("{,}", ",").replace("\\$", "$").replace("\\%", "%")
+    text = re.sub(r"\\[dt]?frac\{([^{}]+)\}\{([^{}]+)\}", r"\1/\2", text)
+    return re.sub(r"\\(?:text|mathrm)\{([^{}]*)\}", r" \1", text)
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split()).rstrip(".")
