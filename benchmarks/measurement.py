@@ -36,7 +36,7 @@ def run_script(main: Callable[..., None]) -> None:
 
 
 def machine(threads: int) -> dict[str, Any]:
-    """What a figure was taken on.
+    """What a figure was taken on; `load_average` is the last minute's, the benchmark's own work included.
 
     Args:
         threads: torch threads that each rival (or each actor) may use.
@@ -66,6 +66,7 @@ def alternate(
     for repeat in range(repeats):
         for number, part in enumerate(blocks):
             for name in rotated(list(rivals), repeat + number):
+                print(f"repeat {repeat + 1}/{repeats}, block {number + 1}/{len(blocks)}: {name}", file=sys.stderr)
                 results[name][repeat].append(rivals[name](part))
     return results
 
