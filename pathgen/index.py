@@ -139,17 +139,18 @@ def index(tables: Mapping[str, pa.Table]) -> pl.DataFrame:
 def in_preference(frame: pl.DataFrame) -> pl.DataFrame:
     """Sorted so that of several records of a question the one that counts comes first.
 
-    That is one that has not failed, then the most simulations, then the smallest writer and sequence number. The
-    file's name and the row only make the order total.
+    That is one that has not failed, then the most simulations (of failed ones, attempts), then the smallest writer
+    and sequence number. The file's name and the row only make the order total.
     """
+    has_failed = pl.col("status") == "failed"
     return (
-        frame.with_columns(has_failed=pl.col("status") == "failed")
+        frame.with_columns(has_failed=has_failed, failures=pl.when(has_failed).then("attempts").otherwise(0))
         .sort(
-            ["question_id", "has_failed", "simulations", "writer", "seq", "file", "row"],
-            descending=[False, False, True, False, False, False, False],
+            ["question_id", "has_failed", "simulations", "failures", "writer", "seq", "file", "row"],
+            descending=[False, False, True, True, False, False, False, False],
             nulls_last=True,
         )
-        .drop("has_failed")
+        .drop("has_failed", "failures")
     )
 
 

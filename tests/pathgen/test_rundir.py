@@ -205,6 +205,12 @@ def test_of_several_records_the_unfailed_then_the_longest_then_the_first_counts(
     assert sorted(row["task"] for row in rows) == ["a3", "b5", "c0"]
 
 
+def test_of_several_failed_records_the_one_of_most_attempts_counts(run):
+    for writer, attempts in (("w-0", 1), ("w-1", 3), ("w-2", 2)):
+        shard(run, make_record("a", status="failed", attempts=attempts), writer=writer)
+    assert run.table(["attempts"])["attempts"].to_pylist() == [3]
+
+
 def test_an_edited_question_is_refused(run):
     shard(run, *(make_record(f"q{i}") for i in range(7)))
     progress(run, make_record("p"))
