@@ -18,11 +18,11 @@ from .index import (
     shard_files,
 )
 from .shards import PATHS_FOLDER, PROGRESS_FOLDER, ShardName, commit_table, read_shard
-from .storage import list_files
+from .storage import list_files, remove_leftovers
 
 
 def compact(fs: AbstractFileSystem, out: str, guard: Callable[[], object]) -> None:
-    """Rewrite shards without superseded rows, and delete progress files that the shards have caught up with.
+    """Rewrite shards without superseded rows, delete progress files that the shards have caught up with, and leftovers.
 
     Every new shard is committed before the first old one goes, so a kill at any moment loses nothing and the next
     call finishes the work. For the holder of the run's lease, when no actor writes any more.
@@ -57,6 +57,8 @@ def compact(fs: AbstractFileSystem, out: str, guard: Callable[[], object]) -> No
             guard()
             fault_point("before-delete")
             fs.rm_file(f"{out}/{file}")
+    for folder in (PATHS_FOLDER, PROGRESS_FOLDER):
+        remove_leftovers(fs, f"{out}/{folder}")
     _remove_outlived_progress(fs, out, best, guard)
 
 
