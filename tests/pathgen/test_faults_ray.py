@@ -177,10 +177,9 @@ def test_calibration_is_kept_when_interrupted_and_answers_the_searches(lab, tmp_
 
 @pytest.mark.parametrize("actors", [2, 3])
 def test_the_number_of_actors_changes_no_record(lab, whole, tmp_path, actors):
-    outcome = lab.generate(tmp_path / "run", actors=actors, in_flight=1)
-    assert outcome.exit_code == 0
-    found = records(tmp_path / "run")
-    assert_same(found, whole[0])
+    assert lab.generate(tmp_path / "run", actors=actors, in_flight=1).exit_code == 0
+    assert lab.births == actors
+    assert_same(records(tmp_path / "run"), whole[0])
 
 
 def test_actors_that_never_start_end_the_run_with_the_cause(lab, tmp_path):
@@ -196,11 +195,9 @@ def test_a_full_disk_ends_the_run_and_harms_nothing_committed(lab, whole, tmp_pa
     with pytest.raises(ClusterError, match="No space left on device") as caught:
         lab.generate(out, ["before-temp:1:enospc"], for_all=True)
     assert "\n" not in str(caught.value)
-    kept = records_of_two = {name: whole[0][name] for name in list(whole[0])[:2]}
-    assert lab.generate(out, limit=2).summary["done_before"] == len(kept)
+    assert lab.generate(out, limit=2).summary["done_before"] == 2
     assert lab.generate(out).exit_code == 0
     assert_same(records(out), whole[0])
-    assert records_of_two.keys() <= records(out).keys()
 
 
 @pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)])
