@@ -19,7 +19,7 @@ from .records import Evaluation, StopReason
 from .reward import path_reward
 from .search_settings import SearchSettings
 
-TEMPERATURE = 0.05
+TEMPERATURE = 0.15
 """Reward by which a move must be better on average to be e times likelier; chosen by measurement (docs/LOG.md)."""
 SCAN_CHUNK = 24
 """Paths a scan asks at a time."""
@@ -34,7 +34,8 @@ class MoveStatistics:
         keeps: share of the right answers that stay right; None if full depth got none right.
         mends: share of the wrong answers that become right; None if full depth got none wrong.
         margin_shift: mean change of the margin, in nats.
-        reward_gain: mean change of the search's reward, the length term included.
+        gain_if_right: mean change of the search's reward (the length term included) where full depth is right.
+        gain_if_wrong: the same where it is wrong. Both are the mean over all questions where one group is empty.
         layers_run: layer executions that the move costs when everything below it is shared.
     """
 
@@ -42,7 +43,8 @@ class MoveStatistics:
     keeps: float | None
     mends: float | None
     margin_shift: float
-    reward_gain: float
+    gain_if_right: float
+    gain_if_wrong: float
     layers_run: int
 
 
@@ -62,9 +64,13 @@ class Prior:
     questions: int
     statistics: tuple[MoveStatistics, ...]
 
-    def weights(self) -> dict[Move, float]:
-        """P of each move, up to a factor: exp(reward gain / TEMPERATURE)."""
-        return {entry.move: math.exp(entry.reward_gain / TEMPERATURE) for entry in self.statistics}
+    def weights(self, base_correct: bool) -> dict[Move, float]:
+        """P of each move, up to a factor: exp(reward gain / TEMPERATURE), by whether full depth is right.
+
+        What mends a wrong answer is not what keeps a right one: the moves that change most do the former.
+        """
+        gains = {entry.move: entry.gain_if_right if base_correct else entry.gain_if_wrong for entry in self.statistics}
+        return {move: math.exp(gain / TEMPERATURE) for move, gain in gains.items()}
 
     def to_json(self) -> str:
         """As the content of prior.json."""
@@ -177,13 +183,18 @@ def measure_moves(
         mended = [after.correct for before, after in pairs if not before.correct]
         shifts = [(after.margin or 0.0) - (before.margin or 0.0) for before, after in pairs if after.margin is not None]
         gains = [reward(after, before.margin or 0.0) - reward(before, before.margin or 0.0) for before, after in pairs]
+        by_base = {
+            right: [gain for gain, (before, _) in zip(gains, pairs, strict=True) if before.correct == right] or gains
+            for right in (True, False)
+        }
         entries.append(
             MoveStatistics(
                 move,
                 keeps=float(np.mean(kept)) if kept else None,
                 mends=float(np.mean(mended)) if mended else None,
                 margin_shift=float(np.mean(shifts)) if shifts else 0.0,
-                reward_gain=float(np.mean(gains)) if gains else -1.0,
+                gain_if_right=float(np.mean(by_base[True])) if gains else -1.0,
+                gain_if_wrong=float(np.mean(by_base[False])) if gains else -1.0,
                 layers_run=sum(path[move.layer :]) - (move.action == LayerAction.REPEAT),
             )
         )
@@ -197,6 +208,7 @@ def _statistics_from(entry: Mapping[str, Any]) -> MoveStatistics:
         entry["keeps"],
         entry["mends"],
         float(entry["margin_shift"]),
-        float(entry["reward_gain"]),
+        float(entry["gain_if_right"]),
+        float(entry["gain_if_wrong"]),
         int(entry["layers_run"]),
     )

@@ -55,6 +55,7 @@ class PathSearch:
         prior: weight >= 0 of each move, a missing one 0; larger is considered earlier and explored more.
             None: all alike.
         relative_margin: whether quality measures the margin from the full path's, as generation needs.
+        prior_if_wrong: takes the place of `prior` where the full path is wrong.
 
     Raises:
         ValueError: if the cost model is of another number of layers, a budget or cap leaves no room for the
@@ -69,6 +70,7 @@ class PathSearch:
         rng: np.random.Generator,
         prior: Mapping[Move, float] | None = None,
         relative_margin: bool = False,
+        prior_if_wrong: Mapping[Move, float] | None = None,
     ) -> None:
         if len(cost.weights) != num_layers:
             raise ValueError(f"the cost model is of {len(cost.weights)} layers, the search of {num_layers}")
@@ -79,6 +81,7 @@ class PathSearch:
         self.stop_reason: StopReason | None = None
         self._settings, self._cost = settings, cost
         self._relative_margin = relative_margin
+        self._prior_if_wrong = prior_if_wrong
         self._asked: dict[LayerPath, _Asked] = {}
         self._layers_spent = False
 
@@ -203,6 +206,8 @@ class PathSearch:
                 continue
             self.evaluations.append(asked.evaluation)
             self.layer_executions += path.depth
+            if path == self.tree.full and not asked.evaluation.correct and self._prior_if_wrong is not None:
+                self.tree.use_prior(self._prior_if_wrong)
             reward = self.reward(asked.evaluation)
             self.tree.add(path, reward)
             self.tree.back_up(asked.walk, reward)

@@ -63,7 +63,7 @@ class Searcher:
         self._evaluator = evaluator
         self._load_record = load_record
         self._num_layers = evaluator.model.num_layers
-        self._prior = run.prior.weights() if run.prior else None
+        self._prior = {right: run.prior.weights(right) for right in (True, False)} if run.prior else {}
         self._interleaver = Interleaver(evaluator)
         self._backlog: list[_Entry] = []
         self._in_flight: dict[str, _Entry] = {}
@@ -130,7 +130,8 @@ class Searcher:
             self._run.search,
             self._run.cost,
             np.random.default_rng(question_seed(self._run.seed, job.question.id)),
-            prior=self._prior,
+            prior=self._prior.get(True),
+            prior_if_wrong=self._prior.get(False),
             relative_margin=self._evaluator.task.generates,
         )
 

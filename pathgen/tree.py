@@ -109,8 +109,16 @@ class PathTree:
         self.full = LayerPath.full(num_layers)
         self._settings, self._cost, self._rng = settings, cost, rng
         self._cost_cap = cost.cost(self.full) * settings.depth_cap(num_layers) / num_layers + ROUNDING
-        self._prior = _checked_prior(prior, num_layers)
+        self.use_prior(prior)
         self._closed_children: Counter[LayerPath] = Counter()
+
+    def use_prior(self, prior: Mapping[Move, float] | None) -> None:
+        """Order and weigh the moves of nodes added from now on by this prior.
+
+        Raises:
+            ValueError: see the class.
+        """
+        self._prior = _checked_prior(prior, len(self.full))
 
     @property
     def root(self) -> Node:

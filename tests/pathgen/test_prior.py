@@ -44,14 +44,14 @@ def test_moves_measured_by_hand():
     # reward = ½·correct + ½·σ(margin) − ¼·depth / 2; skipping one of two layers gives back ⅛.
     first = (sigma(2) - sigma(1)) / 2 + 1 / 8
     second = 1 / 2 + (sigma(1) - sigma(-1)) / 2 + 1 / 8
-    assert skip.reward_gain == pytest.approx((first + second) / 2)
+    assert (skip.gain_if_right, skip.gain_if_wrong) == pytest.approx((first, second))
     assert skip.layers_run == 1  # layer 1 alone: nothing below it can be shared
 
     repeat = found[REPEAT_1]
     assert (repeat.keeps, repeat.mends, repeat.margin_shift) == (0.0, 0.0, -4.0)
     assert repeat.layers_run == 1  # its first pass is the full path's
     never = found[Move(0, LayerAction.SKIP, 2)]
-    assert (never.keeps, never.mends, never.reward_gain) == (None, None, -1.0)
+    assert (never.keeps, never.mends, never.gain_if_right, never.gain_if_wrong) == (None, None, -1.0, -1.0)
 
 
 def test_a_question_without_a_margin_at_full_depth_is_left_out():
@@ -64,8 +64,16 @@ def test_weights_grow_with_the_gain():
     prior = Prior(
         "f", "arc", 1, measure_moves([scan_of({None: 1.0, SKIP_0: 2.0})], LAYERS, SearchSettings(), COST, False)
     )
-    gain = prior.statistics[0].reward_gain
-    assert prior.weights()[SKIP_0] == pytest.approx(math.exp(gain / TEMPERATURE))
+    gain = prior.statistics[0].gain_if_right
+    assert prior.weights(True)[SKIP_0] == pytest.approx(math.exp(gain / TEMPERATURE))
+    assert prior.weights(False) == prior.weights(True)  # no wrong answer was seen: the mean over all serves
+
+
+def test_what_mends_and_what_keeps_weigh_apart():
+    scans = [scan_of({None: 1.0, SKIP_0: 2.0, REPEAT_1: -3.0}), scan_of({None: -1.0, SKIP_0: -2.0, REPEAT_1: 3.0})]
+    prior = Prior("f", "arc", 2, measure_moves(scans, LAYERS, SearchSettings(), COST, False))
+    assert prior.weights(True)[SKIP_0] > prior.weights(True)[REPEAT_1]
+    assert prior.weights(False)[SKIP_0] < prior.weights(False)[REPEAT_1]
 
 
 def test_a_scan_asks_for_every_legal_single_move_once():

@@ -19,6 +19,7 @@ from search_toys import cost_models, drive, layer_search, scripted, search_maker
 
 from pathgen.actions import LayerAction, LayerPath, Move
 from pathgen.cost import CostModel
+from pathgen.records import Evaluation
 from pathgen.search import PathSearch, SearchSettings
 
 GOLDEN = Path(__file__).parent / "golden_tree.json"
@@ -262,3 +263,20 @@ def test_golden_tree():
 
 if __name__ == "__main__":
     GOLDEN.write_text(json.dumps(golden_tree(), indent=1) + "\n")
+
+
+@pytest.mark.parametrize("base_correct", [True, False])
+def test_a_wrong_full_path_brings_its_own_prior(base_correct):
+    """The moves that keep a right answer and those that mend a wrong one are not the same."""
+    skip, repeat = Move(0, LayerAction.SKIP), Move(1, LayerAction.REPEAT)
+    search = PathSearch(
+        3,
+        SearchSettings(parallel_leaves=1),
+        CostModel.layers(3),
+        np.random.default_rng(0),
+        {skip: 1.0},
+        prior_if_wrong={repeat: 1.0},
+    )
+    (full,) = search.ask()
+    search.tell(full, Evaluation(full, base_correct, 1.0 if base_correct else -1.0))
+    assert search.ask() == [(skip if base_correct else repeat).apply(full)]
