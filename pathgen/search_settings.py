@@ -40,8 +40,8 @@ class SearchSettings:
     max_edits: int = 8
     parallel_leaves: int = 8
     stop: StopRule = "budget"
-    exploration: float = 0.1
-    widening_k: float = 1.0
+    exploration: float = 0.02
+    widening_k: float = 2.0
     widening_alpha: float = 0.5
     length_weight: float = 0.25
 

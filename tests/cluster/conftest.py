@@ -15,9 +15,9 @@ def ray_token(tmp_path_factory):
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def local_ray():
-    """One Ray with two CPUs for all tests; gives its address."""
+    """One Ray with two CPUs for a module's tests; gives its address. Others connect for themselves afterwards."""
     import ray
 
     context = ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
