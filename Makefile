@@ -27,11 +27,13 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Quick tests first: what a mistake breaks is seen early.
+# Quick tests first: what a mistake breaks is seen early. Ray settles on authentication once per process, so the tests
+# that start a Ray of their own (tests/cluster) and those that join one run in processes of their own.
 test: setup lint
 	$(BIN)/pytest -q -m "not slow and not ray and not model"
-	$(BIN)/pytest -q -m "(ray or model) and not slow"
-	$(BIN)/pytest -q -m slow
+	$(BIN)/pytest -q -m ray tests/cluster
+	$(BIN)/pytest -q -m "(ray or model) and not slow" --ignore tests/cluster
+	$(BIN)/pytest -q -m slow --ignore tests/cluster
 
 clean:
 	rm -rf $(VENV) runs *.egg-info
