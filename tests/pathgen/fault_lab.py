@@ -31,7 +31,7 @@ from pathgen.worker import SearchWorker
 
 CPUS = 3
 LIMIT = 6
-SIMULATIONS = 25
+SIMULATIONS = 60
 COMMIT_AT_ONCE = {"LAYERPATHS_SHARD_S": "0", "LAYERPATHS_PROGRESS_S": "0", "OMP_NUM_THREADS": "1"}
 """Every round writes progress, every finished question becomes a shard: so a kill loses no more than a round."""
 
