@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CORES_PER_ACTOR = 4
 ACTOR_OVERHEAD_BYTES = 3 << 30
 """Memory of an actor beside its weights: kept states, activations, Python."""
-IN_FLIGHT = {"cpu": 2, "cuda": 16}
+IN_FLIGHT = {"cpu": 4, "cuda": 16}
 """Searches interleaved in one actor, by device; the CPU's by measurement (docs/LOG.md)."""
 
 

@@ -38,7 +38,7 @@ class SearchSettings:
     layer_budget: int | None = None
     max_depth: int | None = None
     max_edits: int = 8
-    parallel_leaves: int = 8
+    parallel_leaves: int = 4
     stop: StopRule = "budget"
     exploration: float = 0.02
     widening_k: float = 2.0

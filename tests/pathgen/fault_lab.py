@@ -155,7 +155,7 @@ def start(command: list[str], **environment: str) -> subprocess.Popen:
     )
 
 
-def wait_for(condition: Callable[[], object], limit_s: float = 60.0) -> float:
+def wait_for(condition: Callable[[], object], limit_s: float = 180.0) -> float:
     """Wait until it holds; the seconds it took."""
     started = time.monotonic()
     while not condition():

@@ -71,7 +71,7 @@ def test_a_killed_driver_takes_its_actors_along_and_the_next_run_goes_on_at_once
     wait_for(lambda: has(out, state) or driver.poll() is not None)
     driver.kill()
     assert driver.wait() == -signal.SIGKILL
-    wait_for(lambda: not lab.actors(), limit_s=10)
+    wait_for(lambda: not lab.actors(), limit_s=30)
     outcome = lab.generate(out)
     assert outcome.exit_code == 0
     assert not lab.said  # neither a wait for the lease nor a broken file
@@ -232,7 +232,7 @@ def test_sigterm_while_the_model_loads(lab, tmp_path):
     driver = start(lab.command(tmp_path / "run", "--address", lab.address))
     wait_for(lambda: lab.actors() or driver.poll() is not None)
     _end_with_sigterm(driver, tmp_path / "run")
-    wait_for(lambda: not lab.actors(), limit_s=10)
+    wait_for(lambda: not lab.actors(), limit_s=30)
 
 
 def _end_with_sigterm(driver: subprocess.Popen, out) -> None:
