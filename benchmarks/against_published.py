@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from pathgen.model import PathModel
     from pathgen.tasks import Task
 
-BLOCK = 8
-"""Questions of the published search, and of ours, a turn."""
+BLOCK = 20
+"""Questions of the published search, and of ours, a turn: enough that ours fills its batch, as in a run it does."""
 WARM_UP_QUESTIONS = 1
 
 

@@ -95,7 +95,8 @@ def test_a_question_that_does_not_fit_ends_the_benchmark_by_name(model, run):
         InProcess(run, fresh(model)).search([long])
 
 
-def test_every_search_meets_all_its_questions_in_shared_turns():
+def test_every_search_meets_all_its_questions_in_shared_turns(monkeypatch):
+    monkeypatch.setattr(against_published, "BLOCK", 8)
     calls = []
 
     def search(name):
