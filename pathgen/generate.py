@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from cluster.session import Session
 
 PRIOR_NAME = "prior.json"
+INTERRUPTED = "interrupted: finished work is kept; the same command goes on from here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Interrupted(PathgenError):
     """A signal ended the run at once (exit code 128 + its number)."""
 
     def __init__(self, number: int):
-        super().__init__("interrupted: finished work is kept; the same command goes on from here")
+        super().__init__(INTERRUPTED)
         self.exit_code = 128 + number
 
 
@@ -289,7 +290,7 @@ class GenerationRun:
 
     def _verdict(self, rows: pl.DataFrame) -> tuple[list[str], int]:
         if self.signal is not None:
-            return ["interrupted: finished work is kept; the same command goes on from here"], 128 + self.signal
+            return [INTERRUPTED], 128 + self.signal
         asked = rows.filter(pl.col("question_id").is_in([question.id for question in self.questions]))
         failed = asked.filter(pl.col("status") == "failed")["question_id"].sort()
         if not len(failed):

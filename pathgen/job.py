@@ -11,7 +11,7 @@ from .actions import LayerPath
 from .cost import CostModel
 from .prior import Prior
 from .questions import Question
-from .records import Evaluation, PathRecord, StopReason, question_seed
+from .records import Evaluation, PathRecord, question_seed
 from .search import PathSearch
 from .search_settings import SearchSettings
 from .shards import ShardMetadata
@@ -119,16 +119,12 @@ def fill_searched(record: PathRecord, search: PathSearch, *, layers_run: int, se
     """Make it the record of a search that has stopped."""
     base = search.base
     assert base is not None
+    assert search.stop_reason is not None
     best = search.best() or base  # unsolved: the full path
     record.status = search.status()
-    record.stop_reason = _stopped(search.stop_reason)
+    record.stop_reason = search.stop_reason
     record.base_correct, record.base_margin = base.correct, base.margin
     record.best_path, record.best_depth, record.best_margin = LayerPath(best.path), best.path.depth, best.margin
     record.evaluations = list(search.evaluations)
     record.simulations, record.layer_executions = search.simulations, search.layer_executions
     record.layers_run, record.seconds = layers_run, seconds
-
-
-def _stopped(reason: StopReason | None) -> StopReason:
-    assert reason is not None
-    return reason
