@@ -7,13 +7,12 @@ import pytest
 from against_published import take_turns
 from found import Found, calibrated_figures, compare, figures
 from in_process import InProcess, prior_from, run_settings
-from tiny_checkpoint import NUM_LAYERS, save_tiny_model
+from tiny_checkpoint import NUM_LAYERS
 
 from pathgen.actions import LayerPath, all_moves
 from pathgen.cost import CostModel
 from pathgen.errors import PathgenError
 from pathgen.evaluator import Evaluator
-from pathgen.model import PathModel
 from pathgen.questions import Question
 from pathgen.records import question_seed
 from pathgen.search import PathSearch
@@ -22,16 +21,6 @@ from pathgen.tasks import find_task
 
 SETTINGS = SearchSettings(simulations=10, parallel_leaves=2)
 FOUND = Found("q", 1.0, True, True, 5, 2.0, 10, 60, 30)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return str(save_tiny_model(tmp_path_factory.mktemp("model")))
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return PathModel.from_pretrained(folder)
 
 
 @pytest.fixture(scope="module")

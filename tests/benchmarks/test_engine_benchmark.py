@@ -5,25 +5,14 @@ import numpy as np
 import pytest
 import torch
 from scoring_ways import MAX_EDITS, Asked, FixedAsk, Outcome, engine_calls, interleaved, random_paths, stock
-from tiny_checkpoint import NUM_LAYERS, save_tiny_model
+from tiny_checkpoint import NUM_LAYERS
 
 from pathgen.actions import LayerPath
 from pathgen.errors import PathgenError
 from pathgen.evaluator import Evaluator
-from pathgen.model import PathModel
 from pathgen.questions import Question
 from pathgen.records import Evaluation
 from pathgen.tasks import find_task
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return str(save_tiny_model(tmp_path_factory.mktemp("model")))
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return PathModel.from_pretrained(folder)
 
 
 @pytest.fixture(scope="module")
