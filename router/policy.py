@@ -1,0 +1,44 @@
+"""A router at work: the layer policy by which a model takes its own path on each prompt."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pathgen.actions import LayerAction
+
+from .modules import Router
+
+
+class RouterPolicy:
+    """Each row takes the action of the highest logit, at each layer, from the states that reach it.
+
+    Args:
+        router: on the model's device.
+        bias: added to every SKIP logit and taken from every REPEAT logit: positive is shallower. The router's own
+            where None.
+    """
+
+    def __init__(self, router: Router, bias: float | None = None):
+        self.router = router.eval()
+        bias = router.config.bias if bias is None else bias
+        device = router.static_logits.device
+        self._shift = torch.tensor([bias, 0.0, -bias], device=device)
+        self._order = torch.tensor([LayerAction.EXECUTE, LayerAction.SKIP, LayerAction.REPEAT], device=device)
+        self._weights: tuple[Tensor, Tensor] | None = None
+
+    @torch.inference_mode()
+    def actions(self, layer: int, hidden: Tensor, prompt_mask: Tensor) -> Tensor:
+        """[B] actions, decided on the device; ties go to EXECUTE, then SKIP."""
+        if self.router.config.static_only:
+            pooled = hidden[:, :1]
+        else:
+            pooled = torch.bmm(self._window_weights(prompt_mask, hidden), hidden)
+        logits = self.router.logits(layer, pooled.to(self._order.device)) + self._shift
+        return self._order[logits[:, self._order].argmax(-1)]
+
+    def _window_weights(self, prompt_mask: Tensor, hidden: Tensor) -> Tensor:
+        """The pooling's weights, made once per prompt rather than once per layer."""
+        if self._weights is None or self._weights[0] is not prompt_mask or self._weights[1].dtype != hidden.dtype:
+            self._weights = (prompt_mask, self.router.config.pooling.weights(prompt_mask).to(hidden.dtype))
+        return self._weights[1]

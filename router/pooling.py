@@ -1,0 +1,58 @@
+"""What a router sees of a prompt: its hidden states, averaged over windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Pooling:
+    """How the states of a prompt become the vectors a router reads.
+
+    Attributes:
+        kind: `windows`: the mean over each of `windows` equal stretches of the prompt; `last`: its last token.
+        windows: how many vectors come of a prompt; 1 for `last`.
+
+    Raises:
+        ValueError: on an unknown kind or a number of windows that does not fit it.
+    """
+
+    kind: Literal["windows", "last"] = "windows"
+    windows: int = 8
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        if self.kind not in ("windows", "last"):
+            raise ValueError(f"pooling is windows or last; got {self.kind!r}")
+        if self.windows < 1 or (self.kind == "last" and self.windows != 1):
+            raise ValueError(f"pooling {self.kind!r} with {self.windows} windows; last takes 1, windows 1 or more")
+
+    def weights(self, prompt_mask: Tensor) -> Tensor:
+        """[B, W, T] the share of each token in each window; rows of padding are 0, each window sums to 1.
+
+        Window w of n tokens spans floor(w·n/W) to ceil((w+1)·n/W): equal stretches where W divides n, else
+        neighbours share a token, and prompts shorter than W repeat theirs, so that no window is ever empty
+        (Dr.LLM, section 3.3, leaves the remainder open).
+
+        Args:
+            prompt_mask: [B, T] 1 for prompt tokens, 0 for padding on either side.
+        """
+        mask = prompt_mask.to(torch.bool)
+        place = mask.cumsum(-1) - 1  # [B, T] index of each token among its row's
+        length = mask.sum(-1)[:, None, None]  # [B, 1, 1]
+        if self.kind == "last":
+            inside = (place[:, None] == length - 1) & mask[:, None]
+        else:
+            window = torch.arange(self.windows, device=mask.device)[None, :, None]
+            start = window * length // self.windows
+            end = -(-(window + 1) * length // self.windows)
+            inside = (place[:, None] >= start) & (place[:, None] < end) & mask[:, None]
+        return inside / inside.sum(-1, keepdim=True).clamp(min=1)
+
+    def pool(self, hidden: Tensor, prompt_mask: Tensor) -> Tensor:
+        """[B, W, H] of the states [B, T, H], in their dtype."""
+        return torch.bmm(self.weights(prompt_mask).to(hidden.dtype), hidden)
