@@ -1,0 +1,131 @@
+"""Accuracy and depth of routers and static paths on questions nobody chose on, paired with full depth.
+
+    python benchmarks/final_table.py --questions sealed.jsonl --scores FILE \
+        --system static=static.json@30 --system router=ROUTER_DIR
+
+A system is NAME=ROUTER_DIR, NAME=F.json (its best path), NAME=F.json@D (its best path of depth D or less), or
+NAME=digits (a path, one action a layer). Each router is joined by `NAME shuffled`: the same paths dealt to other
+questions, which is what it would score if its choices had nothing to do with the question.
+
+Intervals: Wilson for accuracies, paired bootstrap of 10,000 draws for differences, exact McNemar for p.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from measurement import DRAWS, machine, run_script
+from numpy.typing import NDArray
+from path_scores import PathScores
+from scipy.stats import binomtest
+
+from pathgen.actions import LayerPath
+from pathgen.console import print_json
+from pathgen.questions import Question, load_questions
+
+Outcomes = NDArray[np.bool_]
+
+
+def static_path(spec: str) -> LayerPath | None:
+    """The path of `digits`, `F.json` or `F.json@D`; None if the spec is a router's folder."""
+    if spec.isdigit():
+        return LayerPath(int(digit) for digit in spec)
+    name, _, depth = spec.partition("@")
+    if not name.endswith(".json"):
+        return None
+    from pathgen.static import load_static
+
+    found = load_static(name)
+    return found.at_depth(int(depth)) if depth else found.best.path
+
+
+def routed_paths(model: str, folder: str, questions: list[Question]) -> list[LayerPath]:
+    """The path that a router takes on each question's prompt."""
+    import torch
+
+    from pathgen.decisions import decide_paths
+    from pathgen.model import PathModel
+    from pathgen.tasks import find_task
+    from router.modules import Router
+    from router.policy import RouterPolicy
+
+    torch.set_num_threads(2)
+    router = Router.from_pretrained(folder)
+    path_model = PathModel.from_pretrained(model)
+    assert path_model.tokenizer is not None
+    task = find_task("arc")
+    prompts = [task.encode(question, path_model.tokenizer, chat=False)[0] for question in questions]
+    return decide_paths(path_model, RouterPolicy(router), prompts)
+
+
+def figures(outcomes: Outcomes, full: Outcomes, paths: list[LayerPath], rng: np.random.Generator) -> dict[str, Any]:
+    """One row of the table."""
+    count = len(outcomes)
+    interval = binomtest(int(outcomes.sum()), count).proportion_ci(method="wilson")
+    difference = outcomes.astype(float) - full
+    draws = difference[rng.integers(count, size=(DRAWS, count))].mean(1)
+    won, lost = int((outcomes & ~full).sum()), int((~outcomes & full).sum())
+    common = Counter(paths).most_common(1)[0]
+    return {
+        "accuracy": float(outcomes.mean()),
+        "accuracy_ci95": [interval.low, interval.high],
+        "delta": float(difference.mean()),
+        "delta_ci95": np.quantile(draws, [0.025, 0.975]).tolist(),
+        "p_value": float(binomtest(won, won + lost).pvalue) if won + lost else 1.0,
+        "discordant": [won, lost],
+        "mean_depth": float(np.mean([path.depth for path in paths])),
+        "distinct_paths": len(set(paths)),
+        "off_common_share": 1 - common[1] / count,
+        "common_path": "".join(map(str, common[0])),
+    }
+
+
+def main(
+    questions: Annotated[str, typer.Option(help="Question file.")],
+    scores: Annotated[Path, typer.Option(help="File of scores, added to.")],
+    system: Annotated[list[str], typer.Option(help="NAME=SPEC; may repeat.")],
+    model: Annotated[str, typer.Option(help="Alias or folder.")] = "smollm2-135m",
+    num_layers: Annotated[int, typer.Option(help="Of the model.")] = 30,
+    limit: Annotated[int | None, typer.Option(help="Questions.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap and the dealing.")] = 0,
+) -> None:
+    """Print one JSON object."""
+    asked = load_questions(questions, needs="choices", limit=limit)
+    count = len(asked)
+    rng = np.random.default_rng(seed)
+    taken: dict[str, list[LayerPath]] = {"full": [LayerPath.full(num_layers)] * count}
+    for entry in system:
+        name, _, spec = entry.partition("=")
+        path = static_path(spec)
+        taken[name] = [path] * count if path else routed_paths(model, spec, asked)
+        if path is None:
+            dealt = rng.permutation(count)
+            taken[f"{name} shuffled"] = [taken[name][index] for index in dealt]
+    table = PathScores(scores, model)
+    table.compute("arc", {q: list(dict.fromkeys(paths[i] for paths in taken.values())) for i, q in enumerate(asked)})
+    right = {
+        name: np.array([table.margins("arc", [q], [path])[0, 0] > 0 for q, path in zip(asked, paths, strict=True)])
+        for name, paths in taken.items()
+    }
+    rows = {name: figures(right[name], right["full"], taken[name], rng) for name in taken}
+    for name in taken:
+        if f"{name} shuffled" in taken:
+            rows[name]["against_shuffled"] = figures(right[name], right[f"{name} shuffled"], taken[name], rng)
+    print_json(
+        {
+            "benchmark": "final_table",
+            "questions": {"source": Path(questions).name, "count": count},
+            "model": model,
+            "seed": seed,
+            "systems": rows,
+            "machine": machine(1),
+        }
+    )
+
+
+if __name__ == "__main__":
+    run_script(main)
