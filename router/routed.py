@@ -1,0 +1,122 @@
+"""The figure that counts: how right, and how deep, the routed model is on questions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pathgen.actions import LayerPath
+from pathgen.decisions import decide_paths
+from pathgen.evaluator import Evaluator, QuestionError
+from pathgen.model import LayerPolicy
+from pathgen.questions import Question
+
+CHUNK_QUESTIONS = 16
+DRAWS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedScores:
+    """What became of questions, each run along a path.
+
+    Attributes:
+        questions: those that could be asked, in order.
+        paths: the path each took.
+        correct: [N] whether each was answered right.
+        margins: [N] in nats, NaN where the model gave none.
+    """
+
+    questions: tuple[Question, ...]
+    paths: tuple[LayerPath, ...]
+    correct: NDArray[np.bool_]
+    margins: NDArray[np.float64]
+
+    @property
+    def accuracy(self) -> float:
+        """Share right."""
+        return float(self.correct.mean())
+
+    @property
+    def mean_depth(self) -> float:
+        """Layer executions of one forward pass."""
+        return float(np.mean([path.depth for path in self.paths]))
+
+    @property
+    def common_path(self) -> LayerPath:
+        """The path that most questions take; of several the first met."""
+        return Counter(self.paths).most_common(1)[0][0]
+
+    def shares(self) -> dict[str, float]:
+        """Share of questions off the full path and off the most common path: a collapsed router shows here."""
+        full, common = LayerPath.full(len(self.paths[0])), self.common_path
+        return {
+            "off_full_share": float(np.mean([path != full for path in self.paths])),
+            "off_common_share": float(np.mean([path != common for path in self.paths])),
+        }
+
+
+def route(evaluator: Evaluator, policy: LayerPolicy, questions: Sequence[Question]) -> list[LayerPath]:
+    """The path that the policy takes on each question's prompt.
+
+    Raises:
+        QuestionError: one does not fit the model's context.
+    """
+    prompts = [evaluator.prepare(question).prompt_ids for question in questions]
+    return decide_paths(evaluator.model, policy, prompts)
+
+
+def run_paths(
+    evaluator: Evaluator,
+    questions: Sequence[Question],
+    paths: Sequence[LayerPath],
+    on_done: Callable[[int], None] = lambda done: None,
+) -> RoutedScores:
+    """Each question along its path.
+
+    Args:
+        evaluator: the model on the questions' task.
+        questions: that fit its context.
+        paths: one each.
+        on_done: told how many are done.
+    """
+    correct, margins = [], []
+    for start in range(0, len(questions), CHUNK_QUESTIONS):
+        part = [evaluator.prepare(question) for question in questions[start : start + CHUNK_QUESTIONS]]
+        for evaluation in evaluator.evaluate(list(zip(part, paths[start : start + CHUNK_QUESTIONS], strict=True))):
+            correct.append(evaluation.correct)
+            margins.append(np.nan if evaluation.margin is None else evaluation.margin)
+        for prepared in part:
+            evaluator.forget(prepared)
+        on_done(len(correct))
+    return RoutedScores(tuple(questions), tuple(paths), np.array(correct, dtype=bool), np.array(margins))
+
+
+def askable(evaluator: Evaluator, questions: Sequence[Question]) -> list[Question]:
+    """The questions that fit the model's context."""
+    fitting = []
+    for question in questions:
+        try:
+            evaluator.prepare(question)
+        except QuestionError:
+            continue
+        fitting.append(question)
+    return fitting
+
+
+def paired_difference(new: NDArray[np.bool_], old: NDArray[np.bool_], seed: int) -> dict[str, Any]:
+    """Accuracy gained by `new` over `old` on the same questions, with its 95 % bootstrap interval over questions."""
+    difference = new.astype(float) - old
+    rng = np.random.default_rng(seed)
+    count = len(difference)
+    draws = [difference[rng.integers(count, size=count)].mean() for _ in range(DRAWS)]
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return {
+        "delta": float(difference.mean()),
+        "ci95": [float(low), float(high)],
+        "discordant": [int((new & ~old).sum()), int((~new & old).sum())],
+    }

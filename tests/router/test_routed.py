@@ -1,0 +1,67 @@
+"""Routed scores are those of the paths that the policy takes, whatever the batching."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pathgen.actions import LayerPath
+from pathgen.evaluator import Evaluator
+from pathgen.model import PathModel
+from pathgen.questions import Question
+from pathgen.tasks import find_task
+from router.config import RouterConfig
+from router.modules import Router, path_logits
+from router.policy import RouterPolicy
+from router.routed import RoutedScores, askable, paired_difference, route, run_paths
+
+
+@pytest.fixture(scope="module")
+def evaluator(tiny_model):
+    return Evaluator(PathModel.from_pretrained(str(tiny_model)), find_task("arc"))
+
+
+QUESTIONS = [
+    Question(f"q{number}", "Which one floats" + "?" * number, ("cork", "lead", "iron bar"), number % 3)
+    for number in range(20)
+]
+
+
+def test_a_static_router_runs_its_path_on_all(evaluator):
+    path = LayerPath([1, 0, 1, 2, 1, 1])
+    config = RouterConfig("tiny", "0" * 16, 6, 32, ("arc",), "static", head="none")
+    router = Router(config)
+    router.static_logits.data = path_logits(path)
+    paths = route(evaluator, RouterPolicy(router), QUESTIONS)
+    assert set(paths) == {path}
+    told = []
+    scores = run_paths(evaluator, QUESTIONS, paths, told.append)
+    assert told[-1] == len(QUESTIONS)
+    assert scores.mean_depth == 6
+    assert scores.shares() == {"off_full_share": 1.0, "off_common_share": 0.0}
+    alone = [evaluator.evaluate([(evaluator.prepare(question), path)])[0] for question in QUESTIONS]
+    assert scores.correct.tolist() == [evaluation.correct for evaluation in alone]
+    np.testing.assert_allclose(scores.margins, [evaluation.margin for evaluation in alone], atol=1e-4)
+
+
+def test_what_does_not_fit_the_context_is_left_out(evaluator):
+    long = Question("long", "x" * 600, ("a", "b"), 0)
+    assert askable(evaluator, [QUESTIONS[0], long, QUESTIONS[1]]) == QUESTIONS[:2]
+
+
+def test_shares_of_a_mixed_set():
+    full, short = LayerPath([1, 1]), LayerPath([1, 0])
+    scores = RoutedScores(
+        tuple(QUESTIONS[:4]), (full, short, full, LayerPath([2, 1])), np.zeros(4, dtype=bool), np.zeros(4)
+    )
+    assert scores.shares() == {"off_full_share": 0.5, "off_common_share": 0.5}
+    assert scores.common_path == full
+
+
+def test_a_paired_difference_counts_who_won_and_lost():
+    new, old = np.array([1, 1, 0, 1, 0] * 40, dtype=bool), np.array([1, 0, 1, 0, 0] * 40, dtype=bool)
+    found = paired_difference(new, old, seed=0)
+    assert found["delta"] == pytest.approx(0.2)
+    assert found["discordant"] == [80, 40]
+    low, high = found["ci95"]
+    assert 0 < low < 0.2 < high < 0.4
