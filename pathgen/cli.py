@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from .console import Commands, print_json, read_config, tell
+from .console import AsJson, Commands, option, print_json, read_config, tell
 from .cost import CostName
 from .options import DTYPES, GenerateOptions, make_search_settings, parse_actors
 from .search_settings import EXTRA_DEPTH, StopRule
@@ -22,14 +22,7 @@ app = typer.Typer(
 )
 
 
-def _option(help_text: str, *names: str, **more: Any) -> Any:
-    """An option with its environment variable, LAYERPATHS_<FLAG>."""
-    variable = "LAYERPATHS_" + names[0].lstrip("-").split("/")[0].replace("-", "_").upper()
-    return typer.Option(*names, help=help_text, envvar=variable, show_envvar=False, **more)
-
-
 OutDir = Annotated[str, typer.Argument(metavar="DIR", help="A run's folder (the --out of `pathgen generate`).")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 
 
 @app.callback()
@@ -39,76 +32,76 @@ def _pathgen() -> None:
 
 @app.command()
 def generate(
-    out: Annotated[str, _option("Folder or URL of the run; the same command again resumes.", "--out")],
-    model: Annotated[str, _option("Alias, hub id or local folder.", "--model")] = DEFAULTS.model,
-    task: Annotated[str, _option("arc, arc-letter or math.", "--task")] = DEFAULTS.task,
+    out: Annotated[str, option("Folder or URL of the run; the same command again resumes.", "--out")],
+    model: Annotated[str, option("Alias, hub id or local folder.", "--model")] = DEFAULTS.model,
+    task: Annotated[str, option("arc, arc-letter or math.", "--task")] = DEFAULTS.task,
     questions: Annotated[
-        str, _option("builtin[:test], builtin-math, a file, or owner/name[:config][:split].", "--questions")
+        str, option("builtin[:test], builtin-math, a file, or owner/name[:config][:split].", "--questions")
     ] = DEFAULTS.questions,
-    limit: Annotated[int | None, _option("Only the first N questions.", "--limit", min=1)] = DEFAULTS.limit,
+    limit: Annotated[int | None, option("Only the first N questions.", "--limit", min=1)] = DEFAULTS.limit,
     simulations: Annotated[
-        int, _option("Simulations per question.", "--simulations", min=1)
+        int, option("Simulations per question.", "--simulations", min=1)
     ] = DEFAULTS.search.simulations,
     layer_budget: Annotated[
-        int | None, _option("Layer executions per question.", "--layer-budget", min=1)
+        int | None, option("Layer executions per question.", "--layer-budget", min=1)
     ] = DEFAULTS.search.layer_budget,
     seconds_budget: Annotated[
-        float | None, _option("Seconds per question.", "--seconds-budget")
+        float | None, option("Seconds per question.", "--seconds-budget")
     ] = DEFAULTS.seconds_budget,
     max_depth: Annotated[
-        int | None, _option(f"Layer executions of one path [default: layers + {EXTRA_DEPTH}].", "--max-depth", min=1)
+        int | None, option(f"Layer executions of one path [default: layers + {EXTRA_DEPTH}].", "--max-depth", min=1)
     ] = DEFAULTS.search.max_depth,
     max_edits: Annotated[
-        int, _option("Skips and repeats of one path.", "--max-edits", min=1)
+        int, option("Skips and repeats of one path.", "--max-edits", min=1)
     ] = DEFAULTS.search.max_edits,
     parallel_leaves: Annotated[
-        int, _option("Paths a search asks at a time.", "--parallel-leaves", min=1)
+        int, option("Paths a search asks at a time.", "--parallel-leaves", min=1)
     ] = DEFAULTS.search.parallel_leaves,
     calibrate: Annotated[
-        int, _option("Scan all moves on the first N questions for a prior; 0: none.", "--calibrate", min=0)
+        int, option("Scan all moves on the first N questions for a prior; 0: none.", "--calibrate", min=0)
     ] = DEFAULTS.calibrate,
-    prior: Annotated[str | None, _option("Another run's prior.json.", "--prior")] = DEFAULTS.prior,
-    stop: Annotated[StopRule, _option("When a search stops.", "--stop")] = DEFAULTS.search.stop,
-    cost: Annotated[CostName, _option("What a path's cost counts.", "--cost")] = DEFAULTS.cost,
-    actors: Annotated[str, _option("Actors, or auto: one per GPU, or per 4 cores.", "--actors")] = "auto",
+    prior: Annotated[str | None, option("Another run's prior.json.", "--prior")] = DEFAULTS.prior,
+    stop: Annotated[StopRule, option("When a search stops.", "--stop")] = DEFAULTS.search.stop,
+    cost: Annotated[CostName, option("What a path's cost counts.", "--cost")] = DEFAULTS.cost,
+    actors: Annotated[str, option("Actors, or auto: one per GPU, or per 4 cores.", "--actors")] = "auto",
     threads_per_actor: Annotated[
-        int | None, _option("torch threads of each actor [default: cores / actors].", "--threads-per-actor", min=1)
+        int | None, option("torch threads of each actor [default: cores / actors].", "--threads-per-actor", min=1)
     ] = DEFAULTS.threads_per_actor,
-    gpus_per_actor: Annotated[float, _option("GPUs of each actor.", "--gpus-per-actor")] = DEFAULTS.gpus_per_actor,
+    gpus_per_actor: Annotated[float, option("GPUs of each actor.", "--gpus-per-actor")] = DEFAULTS.gpus_per_actor,
     in_flight: Annotated[
-        int | None, _option("Searches interleaved in one actor [default: by device].", "--in-flight", min=1)
+        int | None, option("Searches interleaved in one actor [default: by device].", "--in-flight", min=1)
     ] = DEFAULTS.in_flight,
     dtype: Annotated[
-        str | None, _option(f"{', '.join(DTYPES)} [default: float32 on CPU, bfloat16 on CUDA].", "--dtype")
+        str | None, option(f"{', '.join(DTYPES)} [default: float32 on CPU, bfloat16 on CUDA].", "--dtype")
     ] = DEFAULTS.dtype,
     device: Annotated[
-        str | None, _option("cpu, cuda or cuda:N [default: what there is].", "--device")
+        str | None, option("cpu, cuda or cuda:N [default: what there is].", "--device")
     ] = DEFAULTS.device,
     columns: Annotated[
-        str | None, _option("Our field = the source's column, e.g. id=qid,prompt=stem,gold=label.", "--columns")
+        str | None, option("Our field = the source's column, e.g. id=qid,prompt=stem,gold=label.", "--columns")
     ] = None,
-    chat: Annotated[bool, _option("Ask through the chat template.", "--chat/--no-chat")] = DEFAULTS.chat,
+    chat: Annotated[bool, option("Ask through the chat template.", "--chat/--no-chat")] = DEFAULTS.chat,
     address: Annotated[
-        str | None, _option("A Ray cluster, auto or HOST:PORT; else Ray here.", "--address")
+        str | None, option("A Ray cluster, auto or HOST:PORT; else Ray here.", "--address")
     ] = DEFAULTS.address,
-    shared_fs: Annotated[bool, _option("All nodes see --out as the same folder.", "--shared-fs")] = DEFAULTS.shared_fs,
+    shared_fs: Annotated[bool, option("All nodes see --out as the same folder.", "--shared-fs")] = DEFAULTS.shared_fs,
     question_timeout_s: Annotated[
-        float, _option("Seconds without movement after which an actor is replaced.", "--question-timeout-s")
+        float, option("Seconds without movement after which an actor is replaced.", "--question-timeout-s")
     ] = DEFAULTS.question_timeout_s,
     start_timeout_s: Annotated[
-        float, _option("Seconds an actor may take to start.", "--start-timeout-s")
+        float, option("Seconds an actor may take to start.", "--start-timeout-s")
     ] = DEFAULTS.start_timeout_s,
     retry_failed: Annotated[
-        bool, _option("Search failed questions again.", "--retry-failed/--no-retry-failed")
+        bool, option("Search failed questions again.", "--retry-failed/--no-retry-failed")
     ] = DEFAULTS.retry_failed,
     allow_failures: Annotated[
-        float, _option("Share of failed questions that still counts as success.", "--allow-failures", min=0, max=1)
+        float, option("Share of failed questions that still counts as success.", "--allow-failures", min=0, max=1)
     ] = DEFAULTS.allow_failures,
-    seed: Annotated[int, _option("Seed of all searches.", "--seed")] = DEFAULTS.seed,
-    dry_run: Annotated[bool, _option("Check everything, start nothing.", "--dry-run")] = DEFAULTS.dry_run,
-    quiet: Annotated[bool, _option("No progress.", "--quiet")] = DEFAULTS.quiet,
+    seed: Annotated[int, option("Seed of all searches.", "--seed")] = DEFAULTS.seed,
+    dry_run: Annotated[bool, option("Check everything, start nothing.", "--dry-run")] = DEFAULTS.dry_run,
+    quiet: Annotated[bool, option("No progress.", "--quiet")] = DEFAULTS.quiet,
     config: Annotated[
-        str | None, _option("YAML file of these options.", "--config", is_eager=True, callback=read_config)
+        str | None, option("YAML file of these options.", "--config", is_eager=True, callback=read_config)
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 import yaml
@@ -27,6 +27,15 @@ QUIET_LIBRARIES = {
     "TRANSFORMERS_VERBOSITY": "error",
 }
 """Environment of every command: stderr is for our own lines. What the user has set stays."""
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+
+
+def option(help_text: str, *names: str, **more: Any) -> Any:
+    """An option with its environment variable, LAYERPATHS_<FLAG>."""
+    variable = "LAYERPATHS_" + names[0].lstrip("-").split("/")[0].replace("-", "_").upper()
+    return typer.Option(*names, help=help_text, envvar=variable, show_envvar=False, **more)
 
 
 def tell(line: str) -> None:
