@@ -33,6 +33,10 @@ polars.read_parquet("FOLDER/paths/*.parquet")
 | `base_margin`, `best_margin` | how far the answer is right, in nats, at full depth and along the best path |
 | `evaluations` | all paths that were run, `simulation` 0 being full depth |
 
+Best paths are chosen with gold. Among many paths some reach any answer that was nearly given, so the share of
+questions that some path solves is no gain by itself: `pathgen stats FOLDER` sets a placebo beside it, the share
+that reaches an equally likely wrong answer. Only the excess is more than chance.
+
 | | |
 |---|---|
 {rows}

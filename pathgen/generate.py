@@ -141,7 +141,9 @@ class GenerationRun:
             return self.options.dtype
         if self.directory.read_file("run.json") is not None:
             return self.directory.info().settings["dtype"]
-        return "bfloat16" if self._find_device().startswith("cuda") else "float32"
+        from .placement import default_dtype
+
+        return default_dtype(self._find_device())
 
     def _find_device(self) -> str:
         from .placement import default_device
@@ -325,5 +327,6 @@ class GenerationRun:
 
 
 def _card_rows(summary: Mapping[str, Any]) -> dict[str, object]:
-    names = ("questions", "failed", "base_accuracy", "solved_rate", "mean_best_depth", "num_layers")
+    # The solved rate is chosen with gold, and says nothing without the placebo that `pathgen stats` sets beside it.
+    names = ("questions", "failed", "base_accuracy", "mean_best_depth", "num_layers")
     return {name: summary[name] for name in names}

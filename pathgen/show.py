@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .actions import LayerPath
+from .headroom import excess_text
 
 SHADES = " ▁▂▃▄▅▆▇█"
 MOST_PATHS = 12
@@ -24,7 +24,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
     if summary["solved_rate"] is not None:
         lines.append(
             f"full depth is right on {summary['base_accuracy']:.1%}, some path on {summary['solved_rate']:.1%} "
-            "(an upper bound, chosen with gold)"
+            "(chosen with gold; `pathgen stats` sets a placebo beside it)"
         )
     if summary["mean_best_depth"] is not None:
         saved = summary["num_layers"] - summary["mean_best_depth"]
@@ -53,12 +53,14 @@ def stats_text(stats: Mapping[str, Any]) -> None:
         return
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("accuracy, full depth", f"{stats['base_accuracy']:.1%}")
-    table.add_row("some path right", f"{stats['solved_rate']:.1%}", "upper bound, chosen with gold")
+    table.add_row("some path right", f"{stats['solved_rate']:.1%}", "upper bound, chosen with gold; placebo below")
     if stats["mean_best_depth"] is not None:
         table.add_row("depth of best paths", f"{stats['mean_best_depth']:.2f} of {stats['num_layers']}")
         table.add_row("layers saved", f"{stats['num_layers'] - stats['mean_best_depth']:.2f}", "per forward pass")
+    if stats["median_best_margin"] is not None:
         table.add_row("median margin", f"{stats['median_best_margin']:.2f} nats", "of best paths")
-    table.add_row("layers asked", f"{stats['layer_executions']:,}", f"{stats['layers_run']:,} run, the rest shared")
+    shared = f"{stats['layers_run']:,} run, the rest shared" if stats["layers_run"] else ""
+    table.add_row("layers asked", f"{stats['layer_executions']:,}", shared)
     console.print(table)
     _print_headroom(console, stats["headroom"])
     _print_histogram(console, stats["action_counts"])
@@ -97,10 +99,7 @@ def record_text(record: Mapping[str, Any]) -> None:
     console.print(table)
     if len(record["evaluations"]) > len(shown):
         console.print(f"… and {len(record['evaluations']) - len(shown)} more paths, dearer or further from right")
-    console.print(
-        f"{record['layer_executions']} layers asked, {record['layers_run']} run; {record['seconds']:.1f} s; "
-        f"ended: {record['stop_reason']}"
-    )
+    console.print(_effort(record))
 
 
 def report_text(report: Mapping[str, Any]) -> None:
@@ -122,6 +121,18 @@ def report_text(report: Mapping[str, Any]) -> None:
     console.print("valid" if report["valid"] else "not valid")
 
 
+def _effort(record: Mapping[str, Any]) -> str:
+    """What the search took; an imported record knows less of it."""
+    parts = [f"{record['layer_executions']} layers asked"]
+    if record["layers_run"] is not None:
+        parts[0] += f", {record['layers_run']} run"
+    if record["seconds"] is not None:
+        parts.append(f"{record['seconds']:.1f} s")
+    if record["stop_reason"] is not None:
+        parts.append(f"ended: {record['stop_reason']}")
+    return "; ".join(parts)
+
+
 def _by_worth(evaluation: Mapping[str, Any]) -> tuple[bool, int, float]:
     margin = evaluation["margin"]
     return not evaluation["correct"], sum(evaluation["path"]), -(margin if margin is not None else float("-inf"))
@@ -135,19 +146,20 @@ def _answer(evaluation: Mapping[str, Any], choices: Sequence[str] | None) -> str
 
 
 def _print_headroom(console: Console, headroom: Mapping[str, Any] | None) -> None:
-    """Gold against placebo; the excess counts as more than chance beyond two standard errors of the placebo."""
+    """What some path mends, never without its placebo."""
     if not headroom:
+        console.print("no placebo without scored choices: nothing tells how much of what is solved is chance")
         return
-    if headroom["gold"] is not None:
-        wrong = _count(headroom["questions"], "question")
-        console.print(f"of {wrong} wrong at full depth, some path reaches gold for {headroom['gold']:.1%}")
-    if headroom["excess"] is not None:
-        placebo = headroom["placebo"]
-        noise = 2 * math.sqrt(placebo * (1 - placebo) / headroom["questions"])
-        verdict = "more than chance" if headroom["excess"] > noise else "not clearly more than chance"
+    if headroom["questions"]:
+        console.print(f"wrong at full depth: {_count(headroom['questions'], 'question')}")
+    if headroom["warning"]:
+        console.print(Text(f"warning: {headroom['warning']}", style="yellow"), soft_wrap=True)
+    elif headroom["questions"]:
         console.print(
-            f"and a wrong choice of like rank for {placebo:.1%}: excess {headroom['excess']:+.1%} "
-            f"(± {noise:.1%}), {verdict}"
+            f"some path mends {headroom['gold']:.1%} of them, and {headroom['placebo']:.1%} reach an equally likely "
+            f"wrong answer: {excess_text(headroom)}: above chance",
+            soft_wrap=True,
+            markup=False,
         )
     if headroom["breaks"] is not None:
         console.print(f"of those right at full depth, some path breaks {headroom['breaks']:.1%}")

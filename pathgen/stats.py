@@ -10,6 +10,7 @@ import polars as pl
 import pyarrow.compute as pc
 
 from .errors import InputError
+from .headroom import headroom
 from .index import Budgets
 from .lease import LEASE_NAME, Holder
 from .rundir import RunDirectory
@@ -95,43 +96,6 @@ def action_counts(paths: Sequence[Sequence[int]]) -> list[list[int]]:
     return [[int((table[:, layer] == action).sum()) for action in (0, 1, 2)] for layer in range(table.shape[1])]
 
 
-def headroom(rows: pl.DataFrame) -> dict[str, Any] | None:
-    """How much of what the search mends is more than luck.
-
-    Over the questions that full depth answers wrong: `gold`, the share for which some evaluated path reaches
-    the right choice; `placebo`, the share for which some path reaches a wrong choice that full depth ranked
-    like gold, weighted to gold's ranks; `excess`, their difference. A rank that only gold ever had (the second
-    of two choices, say) has no placebo: its questions count for `gold` alone. `breaks` is the share of right
-    answers that some path breaks. None for tasks without choices.
-    """
-    gold_hits: dict[int, list[bool]] = {}
-    placebo_hits: dict[int, list[bool]] = {}
-    broken: list[bool] = []
-    for row in rows.filter(pl.col("status") != "failed").iter_rows(named=True):
-        scores = [evaluation["choice_scores"] for evaluation in row["evaluations"] if evaluation["choice_scores"]]
-        if row["gold"] is None or not scores:
-            continue
-        reached = {int(np.argmax(other)) for other in scores[1:]}
-        if row["base_correct"]:
-            broken.append(bool(reached - {row["gold"]}))
-            continue
-        ranking = np.argsort(-np.array(scores[0]), kind="stable").tolist()
-        for rank, choice in enumerate(ranking[1:], start=1):  # the first is what full depth answers
-            hits = gold_hits if choice == row["gold"] else placebo_hits
-            hits.setdefault(rank, []).append(choice in reached)
-    mended = [(rank, hit) for rank, hits in gold_hits.items() for hit in hits]
-    if not mended and not broken:
-        return None
-    chance = {rank: float(np.mean(hits)) for rank, hits in placebo_hits.items()}
-    return {
-        "questions": len(mended),
-        "gold": _share([hit for _, hit in mended]),
-        "placebo": _share([chance[rank] for rank, _ in mended if rank in chance]),
-        "excess": _share([hit - chance[rank] for rank, hit in mended if rank in chance]),
-        "breaks": _share(broken),
-    }
-
-
 def find_record(out: str, question_id: str) -> dict[str, Any]:
     """One committed record, as a dict of its columns.
 
@@ -155,10 +119,6 @@ def _is_held(directory: RunDirectory) -> bool:
     lease = directory.read_file(LEASE_NAME)
     holder = Holder.parse(lease) if lease is not None else None
     return holder is not None and not holder.is_dead_here()
-
-
-def _share(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if values else None
 
 
 def _mean(column: pl.Series) -> float | None:

@@ -3,12 +3,14 @@ import os
 import uuid
 
 import polars as pl
+import pyarrow as pa
 import pytest
 from path_records import METADATA, make_record, no_guard
 
 from pathgen.card import write_card
+from pathgen.compaction import compact
 from pathgen.errors import ArtefactError, InputError
-from pathgen.index import Budgets
+from pathgen.index import Budgets, read_tables
 from pathgen.rundir import RunDirectory
 from pathgen.runinfo import RunInfo
 from pathgen.shards import list_shards, write_progress, write_shard
@@ -261,6 +263,56 @@ def test_an_empty_run_reads_as_an_empty_table(run):
     assert run.table(["question_id"]).num_rows == 0
 
 
+def test_batches_are_the_table_a_shard_at_a_time(run):
+    shard(run, make_record("a"), make_record("b", 2), make_record("f", status="failed"))
+    shard(run, make_record("c"), make_record("b", 5), seq=1)
+    shard(run, make_record("b", 1), seq=2)
+    batches = list(run.batches())
+    assert [batch["question_id"].to_pylist() for batch in batches] == [["a", "f"], ["c", "b"]]
+    assert pa.concat_tables(batches).equals(run.table())
+    assert [batch.column_names for batch in run.batches(["task", "seed"])] == [["task", "seed"]] * 2
+
+
+def test_batches_of_an_empty_run_are_none(run):
+    assert list(run.batches()) == []
+
+
+def test_batches_decode_the_rows_of_one_shard_at_a_time(run, monkeypatch):
+    for seq in range(4):
+        shard(run, make_record(f"q{seq}"), seq=seq)
+    decoded = []
+
+    def watched(fs, out, files, columns):
+        if "evaluations" in columns:
+            decoded.append(list(files))
+        return read_tables(fs, out, files, columns)
+
+    monkeypatch.setattr("pathgen.rundir.read_tables", watched)
+    for given, batch in enumerate(run.batches(), start=1):
+        assert batch.num_rows == 1
+        assert [len(files) for files in decoded] == [1] * given
+
+
+def test_batches_give_each_question_once_while_shards_are_replaced(run):
+    shard(run, make_record("a"), make_record("b", 1))
+    shard(run, make_record("b", 3), make_record("c"), seq=1)
+    shard(run, make_record("c", 2), make_record("d"), seq=2)
+    batches = run.batches(["question_id"])
+    first = next(batches)
+    compact(run.fs, run.root, no_guard)
+    shard(run, make_record("e"), seq=3)
+    ids = [first["question_id"].to_pylist(), *(batch["question_id"].to_pylist() for batch in batches)]
+    assert sorted(sum(ids, [])) == ["a", "b", "c", "d", "e"]
+
+
+def test_batches_refuse_an_unreadable_shard(run):
+    shard(run, make_record("a"))
+    bad = shard(run, make_record("b"), seq=1)
+    run.fs.pipe_file(f"{run.root}/{bad}", b"PAR1")
+    with pytest.raises(ArtefactError, match="1 unreadable"):
+        next(run.batches())
+
+
 # --- other programs ---------------------------------------------------------------------------------------
 
 
@@ -275,8 +327,8 @@ def test_a_finished_folder_is_a_dataset(tmp_path, monkeypatch):
     shard(run, make_record("a"), make_record("b", status="failed"))
     shard(run, make_record("c"), seq=1)
     progress(run, make_record("d", status="searching"))
-    write_card(run.fs, run.root, info, {"solved_rate": 0.5})
-    assert "| solved_rate | 0.5 |" in (tmp_path / "run" / "README.md").read_text()
+    write_card(run.fs, run.root, info, {"base_accuracy": 0.5})
+    assert "| base_accuracy | 0.5 |" in (tmp_path / "run" / "README.md").read_text()
 
     rows = load_dataset(str(tmp_path / "run"), cache_dir=str(tmp_path / "cache"))["train"]
     assert sorted(rows["question_id"]) == ["a", "b", "c"]

@@ -44,7 +44,9 @@ def show(tmp_path):
 def test_the_end_of_a_run_ends_with_the_next_command():
     lines = summary_text(SUMMARY).splitlines()
     assert lines[0] == "40 questions in runs/my run, 2 failed"
-    assert lines[1].startswith("full depth is right on 50.0%, some path on 75.0%")
+    assert lines[1] == (
+        "full depth is right on 50.0%, some path on 75.0% (chosen with gold; `pathgen stats` sets a placebo beside it)"
+    )
     assert lines[2] == "best paths run 25.5 of 30 layers (4.5 saved)"
     assert lines[3] == "searched 10 in 20.0 s (0.50 questions a second, 1 actor)"
     assert lines[-1] == "next: pathgen stats 'runs/my run'"
@@ -107,3 +109,48 @@ def test_stats_are_drawn(show):
     assert "layers saved          1.00" in text
     assert lines[-2].startswith("skipped    █ ")  # the best path skips layer 2 alone
     assert lines[-1].startswith("repeated      ")
+
+
+def test_what_some_path_solves_is_never_told_without_the_placebo(show):
+    """Two of three wrong answers are mended, as luck has it: a wrong choice of like rank is reached as often."""
+    base = (3.0, 2.0, 1.0)
+    paths = [LayerPath.full(4), LayerPath((1, 0, 1, 1))]
+
+    def wrong(question_id, gold, scores):
+        evaluations = [
+            Evaluation(path, simulation == gold == 1, 0.0, values, None, simulation)
+            for simulation, (path, values) in enumerate(zip(paths, (base, scores), strict=True))
+        ]
+        return make_record(
+            question_id,
+            status="unsolved",
+            choices=("a", "b", "c"),
+            gold=gold,
+            base_correct=False,
+            evaluations=evaluations,
+        )
+
+    show(wrong("1", 1, (1.0, 3.0, 2.0)), "stats")
+    show(wrong("2", 2, (1.0, 2.0, 3.0)), "stats")
+    lines = show(wrong("3", 2, (1.0, 3.0, 2.0)), "stats")
+    text = "\n".join(lines)
+    assert "upper bound, chosen with gold; placebo below" in text
+    (warning,) = [line for line in lines if line.startswith("warning: ")]
+    # Placebos: at the second rank b of "2" (no) and of "3" (yes), at the third c of "1" (no): (1/2 + 0 + 0) / 3.
+    assert warning.startswith(
+        "warning: some path mends 67% of the wrong answers, and 17% reach an equally likely wrong answer: "
+        "excess +50.0 points ["
+    )
+    assert warning.endswith("]: 3 wrong answers are too few to tell from chance")
+
+
+def test_generated_answers_have_no_placebo_and_stats_say_so(show):
+    record = make_record("q", choices=None, gold=None, reference="2")
+    record.evaluations = [Evaluation(LayerPath.full(4), True, 0.5, None, "2", 0)]
+    text = " ".join(show(record, "stats"))
+    assert "no placebo without scored choices: nothing tells how much of what is solved is chance" in text
+
+
+def test_a_record_of_unknown_effort_is_drawn(show):
+    lines = show(make_record("q", layers_run=None, seconds=None, stop_reason=None))
+    assert lines[-1] == "13 layers asked"

@@ -6,12 +6,13 @@ import pytest
 from path_records import METADATA, make_record, no_guard
 
 from pathgen.actions import LayerPath
+from pathgen.headroom import FEWEST_QUESTIONS, headroom
 from pathgen.lease import LEASE_NAME, RunLease
 from pathgen.records import Evaluation
 from pathgen.rundir import RunDirectory
 from pathgen.runinfo import RunInfo
 from pathgen.shards import to_table, write_progress, write_shard
-from pathgen.stats import action_counts, find_record, headroom, run_stats, summarize
+from pathgen.stats import action_counts, find_record, run_stats, summarize
 
 SETTINGS = {
     "simulations": 3,
@@ -73,7 +74,10 @@ def test_headroom_by_hand():
 def test_a_rank_without_a_placebo_counts_for_gold_alone():
     two_choices = scored("1", 1, [2, 1], [1, 2])
     found = headroom(frame([two_choices]))
-    assert found == {"questions": 1, "gold": 1.0, "placebo": None, "excess": None, "breaks": None}
+    assert found is not None
+    assert "nothing tells how much of that is chance" in found.pop("warning")
+    nothing = dict.fromkeys(("placebo", "excess", "excess_ci95", "breaks"))
+    assert found == {"questions": 1, "gold": 1.0, "above_chance": False} | nothing
 
     # Rank 3 is gold's alone, mended; at rank 1 and 2 gold and placebo are both there, and nothing is reached.
     others = [
@@ -127,7 +131,39 @@ def test_luck_alone_has_no_excess_though_it_mends_many_and_skill_has_some():
     assert skill is not None
     assert luck["gold"] > 0.4
     assert abs(luck["excess"]) < 0.04
+    low, high = luck["excess_ci95"]
+    assert low < 0 < high
+    assert not luck["above_chance"]
+    assert luck["warning"].endswith(f"[{100 * low:+.1f}, {100 * high:+.1f}]: not above chance")
     assert skill["excess"] > 0.15
+    assert skill["excess_ci95"][0] > 0
+    assert (skill["above_chance"], skill["warning"]) == (True, None)
+
+
+def test_the_interval_is_that_of_a_bootstrap_over_whole_questions():
+    rows = simulated(np.random.default_rng(1), lift=0.2, questions=200)
+    found = headroom(rows)
+    assert found is not None
+    wrong = rows.filter(~pl.col("base_correct"))
+    rng = np.random.default_rng(2)
+    draws = [headroom(wrong[rng.integers(wrong.height, size=wrong.height)]) for _ in range(400)]
+    excess = [draw["excess"] for draw in draws if draw is not None]
+    spread = np.std(excess)
+    # A percentile of 400 draws is known to about a tenth of the spread; a right answer in the sample has no say.
+    assert found["excess_ci95"] == pytest.approx(np.percentile(excess, [2.5, 97.5]), abs=0.5 * spread)
+    assert found["excess_ci95"] == headroom(rows)["excess_ci95"]
+
+
+@pytest.mark.parametrize("missing", [1, 0])
+def test_a_few_questions_are_no_proof(missing):
+    # Every gold is reached and no other choice ever: as far above chance as can be.
+    records = [scored(str(n), 1 + n % 2, [3, 2, 1], *([[1, 3, 2]], [[1, 2, 3]])[n % 2]) for n in range(30 - missing)]
+    found = headroom(frame(records))
+    assert found is not None
+    assert FEWEST_QUESTIONS == 30
+    assert found["excess_ci95"] == [1.0, 1.0]
+    assert found["above_chance"] == (not missing)
+    assert (found["warning"] or "").endswith("29 wrong answers are too few to tell from chance" * missing)
 
 
 # --- counts and rates -----------------------------------------------------------------------------------

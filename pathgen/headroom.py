@@ -1,0 +1,158 @@
+"""Headroom against chance: how much of what a search mends is more than luck.
+
+Among many paths some lead to any answer that was nearly given, right or wrong. So the share of wrong answers that some
+path mends says nothing until the placebo is taken off: the share that reaches a wrong choice which full depth
+ranked like gold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+DRAWS = 2000
+SEED = 0
+FEWEST_QUESTIONS = 30
+"""Below so many wrong answers a bootstrap is too narrow for a verdict."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankedHits:
+    """What the paths of the questions that full depth answers wrong reach, by the choice's rank at full depth.
+
+    Row q holds question q's choices but the one that full depth gives; R is the largest number of them. Ranks count
+    from 0 here, the first after full depth's answer.
+
+    Attributes:
+        gold: [Q, R] 1 at gold's rank.
+        gold_hits: [Q, R] 1 there if some path reaches gold.
+        placebos: [Q, R] 1 at the rank of each wrong choice.
+        placebo_hits: [Q, R] 1 there if some path reaches it.
+    """
+
+    gold: np.ndarray
+    gold_hits: np.ndarray
+    placebos: np.ndarray
+    placebo_hits: np.ndarray
+
+    @classmethod
+    def of(cls, questions: Iterable[tuple[int, list[int], set[int]]]) -> RankedHits:
+        """From each question's gold, its choices ranked at full depth, and those that some other path reaches."""
+        every = list(questions)
+        width = max((len(ranking) - 1 for _, ranking, _ in every), default=0)
+        gold, gold_hits, placebos, placebo_hits = np.zeros((4, len(every), width), dtype=np.int64)
+        for row, (right, ranking, reached) in enumerate(every):
+            for rank, choice in enumerate(ranking[1:]):
+                kind, hits = (gold, gold_hits) if choice == right else (placebos, placebo_hits)
+                kind[row, rank] = 1
+                hits[row, rank] = choice in reached
+        return cls(gold, gold_hits, placebos, placebo_hits)
+
+    def interval(self) -> list[float] | None:
+        """95 % of the excess: percentiles of a bootstrap over questions, the placebo drawn anew with them.
+
+        Questions of one pattern are exchangeable, so their counts are drawn rather than the questions. None where
+        no draw has a placebo.
+        """
+        patterns, counts = np.unique(np.hstack(self._parts()), axis=0, return_counts=True)
+        total = counts.sum()
+        drawn = np.random.default_rng(SEED).multinomial(total, counts / total, size=DRAWS)  # [draws, patterns]
+        sums = np.split(drawn @ patterns, 4, axis=1)
+        _, excess = _placebo_and_excess(*sums)
+        excess = excess[np.isfinite(excess)]
+        return np.percentile(excess, [2.5, 97.5]).tolist() if excess.size else None
+
+    def placebo_and_excess(self) -> tuple[float | None, float | None]:
+        """Both weighted to gold's ranks, over the questions whose rank has a placebo; None where there are none."""
+        placebo, excess = _placebo_and_excess(*(part.sum(axis=0, keepdims=True) for part in self._parts()))
+        return (float(placebo[0]), float(excess[0])) if np.isfinite(excess[0]) else (None, None)
+
+    def _parts(self) -> tuple[np.ndarray, ...]:
+        return self.gold, self.gold_hits, self.placebos, self.placebo_hits
+
+
+def headroom(rows: pl.DataFrame) -> dict[str, Any] | None:
+    """How much of what the search mends is more than luck.
+
+    Over the questions that full depth answers wrong: `gold`, the share for which some evaluated path reaches
+    the right choice; `placebo`, the share for which some path reaches a wrong choice that full depth ranked
+    like gold, weighted to gold's ranks; `excess`, their difference, and `excess_ci95`, its bootstrap interval over
+    questions. A rank that only gold ever had (the second of two choices, say) has no placebo: its questions
+    count for `gold` alone. `above_chance` is whether the whole interval lies above 0 on at least
+    FEWEST_QUESTIONS questions; else `warning` says why not. `breaks` is the share of right answers that some path
+    breaks. None for records without choice scores.
+
+    Args:
+        rows: one row a question, with `status`, `gold`, `base_correct` and `evaluations`, full depth's first.
+    """
+    wrong: list[tuple[int, list[int], set[int]]] = []
+    broken: list[bool] = []
+    for row in rows.filter(pl.col("status") != "failed").iter_rows(named=True):
+        scores = [evaluation["choice_scores"] for evaluation in row["evaluations"] if evaluation["choice_scores"]]
+        if row["gold"] is None or not scores:
+            continue
+        reached = {int(np.argmax(other)) for other in scores[1:]}
+        if row["base_correct"]:
+            broken.append(bool(reached - {row["gold"]}))
+        else:
+            ranking = np.argsort(-np.array(scores[0]), kind="stable").tolist()
+            wrong.append((row["gold"], ranking, reached))
+    if not wrong and not broken:
+        return None
+    hits = RankedHits.of(wrong)
+    placebo, excess = hits.placebo_and_excess()
+    interval = hits.interval() if excess is not None else None
+    found = {
+        "questions": len(wrong),
+        "gold": _share([gold in reached for gold, _, reached in wrong]),
+        "placebo": placebo,
+        "excess": excess,
+        "excess_ci95": interval,
+        "above_chance": interval is not None and interval[0] > 0 and len(wrong) >= FEWEST_QUESTIONS,
+        "breaks": _share(broken),
+    }
+    return found | {"warning": _warning(found)}
+
+
+def excess_text(headroom: Mapping[str, Any]) -> str:
+    """For example `excess +0.5 points [-9.0, +10.2]`."""
+    low, high = headroom["excess_ci95"]
+    return f"excess {100 * headroom['excess']:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def _placebo_and_excess(
+    gold: np.ndarray, gold_hits: np.ndarray, placebos: np.ndarray, placebo_hits: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """From sums over questions, each [draws, R]; [draws] each, NaN where no rank of gold's has a placebo."""
+    has_placebo = placebos > 0
+    expected = gold * placebo_hits / np.maximum(placebos, 1)  # 0 where there is no placebo
+    counted = np.where(has_placebo, gold, 0).sum(axis=1).astype(float)
+    counted[counted == 0] = np.nan
+    reached = np.where(has_placebo, gold_hits, 0).sum(axis=1)
+    placebo = expected.sum(axis=1) / counted
+    return placebo, reached / counted - placebo
+
+
+def _warning(found: Mapping[str, Any]) -> str | None:
+    if not found["questions"] or found["above_chance"]:
+        return None
+    if found["excess_ci95"] is None:
+        return (
+            f"some path mends {found['gold']:.0%} of the wrong answers, and no wrong choice ever had gold's rank: "
+            "nothing tells how much of that is chance"
+        )
+    mended = (
+        f"some path mends {found['gold']:.0%} of the wrong answers, and {found['placebo']:.0%} reach an equally "
+        f"likely wrong answer: {excess_text(found)}: "
+    )
+    if found["questions"] < FEWEST_QUESTIONS:
+        return f"{mended}{found['questions']} wrong answers are too few to tell from chance"
+    return f"{mended}not above chance"
+
+
+def _share(values: list[bool]) -> float | None:
+    return float(np.mean(values)) if values else None
