@@ -1,0 +1,208 @@
+"""Labels: what a router should do on each question, drawn from all that the search learned about it.
+
+Policies that imitate right paths: `shortest` (Dr.LLM's), `margin`, `consensus`; one that needs none: `value`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pathgen.actions import LayerAction, LayerPath
+from pathgen.cost import CostModel
+from pathgen.errors import InputError
+from pathgen.questions import Question
+from pathgen.records import Evaluation, PathRecord
+from pathgen.reward import path_reward
+
+from .dataset import PathDatasets, question_of
+from .values import Floats, MeanEffects, action_values, question_effects
+
+LENGTH_WEIGHT = 0.25
+"""λ of `consensus`: what a path as deep as the full one costs, in units of quality. The search's own."""
+CONSENSUS_TEMPERATURE = 0.1
+"""Of the weights of `consensus`, in units of reward."""
+VALUE_TEMPERATURE_NATS = 0.5
+"""Of the targets of `value`: an edit worth so much margin is e times as likely as EXECUTE."""
+
+Choice = tuple[LayerPath, Floats]
+"""The path that features are taken along, and targets [L, 3]."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Label:
+    """What a router should do on one question.
+
+    Attributes:
+        question: the question.
+        task: how it is rendered.
+        out: the folder of paths it is from.
+        path: what the model runs along when its features are taken (teacher forcing).
+        targets: [L, 3] float32 probabilities of SKIP, EXECUTE and REPEAT; rows sum to 1.
+        weight: how much it counts in the loss.
+    """
+
+    question: Question
+    task: str
+    out: str
+    path: LayerPath
+    targets: NDArray[np.float32]
+    weight: float = 1.0
+
+
+def shortest(record: PathRecord, right: Sequence[Evaluation]) -> Choice:
+    """The right path of fewest layer executions (Dr.LLM, section 3.2).
+
+    Ties: the fewest different layers, then the largest margin, then lexicographic order.
+    """
+    path = min(right, key=_by_length).path
+    return path, one_hot(path)
+
+
+def margin(record: PathRecord, right: Sequence[Evaluation]) -> Choice:
+    """The right path of the largest margin; ties as in `shortest`."""
+    path = min(right, key=lambda evaluation: (-_margin(evaluation), _by_length(evaluation))).path
+    return path, one_hot(path)
+
+
+def consensus(record: PathRecord, right: Sequence[Evaluation]) -> Choice:
+    """All right paths at once, good and shallow ones the more.
+
+    A path weighs exp(r/τ), normalised over the right ones, with the search's reward r = quality − λ·depth/L (see
+    `pathgen.reward`). A layer's targets are the weighted frequencies of its actions; the features' path is the right
+    one that agrees with them most, Σ over layers of its actions' targets; ties as in `shortest`.
+    """
+    # Margins of choices are relative already; those of generated answers count from the full path's.
+    base = record.base_margin if record.choices is None else 0.0
+    assert base is not None
+    cost = CostModel.layers(record.num_layers)
+    rewards = np.array([path_reward(evaluation, base, cost, LENGTH_WEIGHT) for evaluation in right])
+    weights = _softmax(rewards / CONSENSUS_TEMPERATURE)
+    choices = np.stack([one_hot(evaluation.path) for evaluation in right])  # [N, L, 3]
+    targets = np.einsum("n,nla->la", weights, choices)
+    agreements = np.einsum("nla,la->n", choices, targets).round(9)  # equal sums in another order are a tie
+    best = min(range(len(right)), key=lambda i: (-agreements[i], _by_length(right[i])))
+    return right[best].path, targets
+
+
+IMITATION: dict[str, Callable[[PathRecord, Sequence[Evaluation]], Choice]] = {
+    "shortest": shortest,
+    "margin": margin,
+    "consensus": consensus,
+}
+"""Policies that imitate right paths: a record and its right evaluations, at least one, to a choice."""
+
+LABEL_POLICIES = (*IMITATION, "value")
+
+
+def make_labels(
+    datasets: PathDatasets,
+    policy: str,
+    *,
+    unsolved: Literal["full", "drop"] = "drop",
+    actions: Sequence[str] = ("skip", "execute", "repeat"),
+) -> Iterator[Label]:
+    """The labels of all questions, as a stream in the datasets' order.
+
+    Args:
+        datasets: where the records are.
+        policy: one of LABEL_POLICIES.
+        unsolved: what becomes of a question without a right path among those allowed, under a policy that imitates:
+            no label, or the full path. `value` needs no right path and labels every question.
+        actions: names of what the router may choose; a path with any other action is not imitated.
+
+    Raises:
+        InputError: the policy is unknown; or, at the end of the stream, no question has a label.
+        ValueError: an action is unknown, or execute is not among them.
+        ArtefactError: from the datasets.
+    """
+    from .config import allowed_actions  # loads torch
+
+    if policy not in LABEL_POLICIES:
+        raise InputError(f"unknown label policy {policy!r}; policies are {', '.join(LABEL_POLICIES)}")
+    allowed = allowed_actions(tuple(actions))
+    if policy == "value":
+        return _value_labels(datasets, allowed)
+    return _imitation_labels(datasets, policy, unsolved, allowed)
+
+
+def action_counts(labels: Iterable[Label]) -> Floats:
+    """[L, 3] how often the labels ask for each action at each layer: the sum of their targets.
+
+    Only one column is above 0 where there is one class only, and so nothing to learn.
+
+    Raises:
+        ValueError: there are no labels.
+    """
+    counts: Floats | None = None
+    for label in labels:
+        counts = label.targets.astype(np.float64) if counts is None else counts + label.targets
+    if counts is None:
+        raise ValueError("there are no labels to count actions of")
+    return counts
+
+
+def one_hot(path: LayerPath) -> Floats:
+    """[L, 3] targets that ask for the path."""
+    return np.eye(len(LayerAction))[list(path)]
+
+
+def _imitation_labels(
+    datasets: PathDatasets, policy: str, unsolved: Literal["full", "drop"], allowed: Sequence[LayerAction]
+) -> Iterator[Label]:
+    choose, full, found = IMITATION[policy], LayerPath.full(datasets.num_layers), False
+    for out, record in datasets.records():
+        right = [e for e in record.evaluations if e.correct and set(e.path) <= set(allowed)]
+        if right:
+            yield _label(out, record, *choose(record, right))
+        elif unsolved == "full":
+            yield _label(out, record, full, one_hot(full))
+        else:
+            continue
+        found = True
+    if not found:
+        names = ", ".join(action.name.lower() for action in allowed)
+        raise InputError(
+            f"no labels in {', '.join(datasets.settings)}: no question has a right path of {names} alone; "
+            "search more questions, allow more actions, or use --labels value"
+        )
+
+
+def _value_labels(datasets: PathDatasets, allowed: Sequence[LayerAction]) -> Iterator[Label]:
+    """Targets exp(value/τ), normalised over the allowed actions of a layer.
+
+    The features' path is the full one: values tell what an edit does to a pass without any.
+    """
+    pooled = {task: MeanEffects(datasets.num_layers) for task in datasets.tasks}
+    for _, record in datasets.records():
+        pooled[record.task].add(record)
+    means = {task: effects.solve() for task, effects in pooled.items()}
+    forbidden = np.array([0.0 if action in allowed else -np.inf for action in LayerAction])
+    full = LayerPath.full(datasets.num_layers)
+    for out, record in datasets.records():
+        values = action_values(question_effects(record, means[record.task]))
+        yield _label(out, record, full, _softmax(values / VALUE_TEMPERATURE_NATS + forbidden))
+
+
+def _label(out: str, record: PathRecord, path: LayerPath, targets: Floats) -> Label:
+    return Label(question_of(record), record.task, out, path, targets.astype(np.float32))
+
+
+def _margin(evaluation: Evaluation) -> float:
+    return -math.inf if evaluation.margin is None else evaluation.margin
+
+
+def _by_length(evaluation: Evaluation) -> tuple[int, int, float, LayerPath]:
+    path = evaluation.path
+    return path.depth, len(path) - path.count(LayerAction.SKIP), -_margin(evaluation), path
+
+
+def _softmax(scores: Floats) -> Floats:
+    """Over the last axis."""
+    odds = np.exp(scores - scores.max(-1, keepdims=True))
+    return odds / odds.sum(-1, keepdims=True)

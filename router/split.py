@@ -1,0 +1,54 @@
+"""Which questions are held out, and that no question stands on both sides."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from pathgen.errors import InputError
+from pathgen.questions import Question
+
+SHOWN = 5
+
+
+def held_out(question_id: str, share: float, seed: int = 0) -> bool:
+    """Whether a question is among a held-out share of all.
+
+    A question's lot hangs on its id and the seed alone, so it outlives new questions and another order, and
+    a larger share holds out all that a smaller one does.
+
+    Args:
+        question_id: the question.
+        share: of questions to hold out, 0 to 1.
+        seed: another one draws another share.
+
+    Raises:
+        ValueError: on a share outside 0 to 1.
+    """
+    if not 0 <= share <= 1:
+        raise ValueError(f"the held-out share lies between 0 and 1; got {share:g}")
+    digest = hashlib.blake2b(f"{seed}\x1f{question_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < share * 2**64
+
+
+def check_disjoint(training: Iterable[Question], dev: Iterable[Question]) -> None:
+    """See that no development question is trained on, by its id or by its prompt, case and spaces aside.
+
+    Raises:
+        InputError: some are; names the first five.
+    """
+    ids, texts = set(), set()
+    for question in training:
+        ids.add(question.id)
+        texts.add(_folded(question.prompt))
+    shared = [question.id for question in dev if question.id in ids or _folded(question.prompt) in texts]
+    if shared:
+        names = ", ".join(shared[:SHOWN]) + (", …" if len(shared) > SHOWN else "")
+        raise InputError(
+            f"{len(shared)} development questions are among those trained on, by id or by text ({names}); "
+            "give development paths of other questions"
+        )
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split())
