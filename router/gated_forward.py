@@ -1,0 +1,132 @@
+"""The frozen model with soft gates on its layers, h ← h + g·(f(h) − h), differentiable in the gates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pathgen.evaluator import Prepared
+from pathgen.masks import find_mask_form
+from pathgen.model import PathModel
+from pathgen.token_rows import PROMPT, Row
+
+BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
+"""Most tokens, padding included, whose activations are held for one backward, by device type."""
+MAX_PADDING = 0.12
+"""Questions share a batch while padding stays below this share of it."""
+
+Gate = Callable[[int, Tensor, Tensor], Tensor]
+"""(layer, hidden [R, T, H] that reach it, prompt_mask [R, T]) -> [R] gates, one a row."""
+
+
+class GatedModel:
+    """Scores continuations with every layer f of a frozen model mixed with its input by a gate g.
+
+    g = 1 gives the layer's own output and g = 0 its input, both exactly; g > 1 goes on beyond the output, in place
+    of a second pass. The model's own forward drives embeddings, masks, rotary tables, final norm and head.
+
+    Args:
+        model: the wrapped model; its weights take no gradient.
+    """
+
+    def __init__(self, model: PathModel):
+        self.model = model
+        self.masks = find_mask_form(model)
+
+    def batches(self, questions: Sequence[Prepared]) -> Iterator[list[int]]:
+        """Indices of questions that are scored together: of like length, and bounded in tokens."""
+        limit = BATCH_TOKENS.get(self.model.device.type, BATCH_TOKENS["cuda"])
+        batch: list[int] = []
+        rows = used = 0
+        for index in sorted(range(len(questions)), key=lambda i: (-questions[i].tokens, i)):
+            tokens = sum(map(len, questions[index].rows))
+            width = questions[batch[0]].tokens if batch else 0
+            area = width * (rows + len(questions[index].rows))
+            if batch and (area > limit or used + tokens < area * (1 - MAX_PADDING)):
+                yield batch
+                batch, rows, used = [], 0, 0
+            batch.append(index)
+            rows += len(questions[index].rows)
+            used += tokens
+        if batch:
+            yield batch
+
+    def scores(self, questions: Sequence[Prepared], gate: Gate) -> list[Tensor]:
+        """Summed log-likelihood in nats of each continuation, [C] float32 a question, with their graph.
+
+        Args:
+            questions: one batch. Each row's scores depend on its own gates only.
+            gate: asked once per layer, first layer first.
+        """
+        rows = [row for prepared in questions for row in prepared.rows]
+        states = self._final_states(rows, gate)
+        logits = self._head(states).float()  # [N, V], the scored positions of all rows
+        starts = np.cumsum([0] + [len(row.scored) for row in rows])
+        predicts = np.concatenate([row.predicts + start for row, start in zip(rows, starts, strict=False)])
+        at, wanted = (
+            torch.from_numpy(array).to(logits.device)
+            for array in (predicts, np.concatenate([row.targets for row in rows]))
+        )
+        logprobs = logits[at, wanted] - logits.logsumexp(-1)[at]
+        counts = [1 + max(int(row.owners.max()) for row in prepared.rows) for prepared in questions]
+        firsts = np.cumsum([0, *counts])
+        owners = np.concatenate(
+            [row.owners + first for prepared, first in zip(questions, firsts, strict=False) for row in prepared.rows]
+        )
+        sums = logprobs.new_zeros(int(firsts[-1])).index_add(0, torch.from_numpy(owners).to(logprobs.device), logprobs)
+        return list(sums.split(counts))
+
+    def _final_states(self, rows: list[Row], gate: Gate) -> Tensor:
+        """[N, H] what the last layer leaves at the scored positions, row after row."""
+        model, device = self.model, self.model.device
+        width = max(map(len, rows))
+        ids = np.zeros((len(rows), width), dtype=np.int64)
+        positions = np.zeros_like(ids)
+        prompt = np.zeros_like(ids)
+        for index, row in enumerate(rows):
+            ids[index, : len(row)] = row.ids
+            positions[index, : len(row)] = row.positions
+            prompt[index, : len(row)] = row.branch == PROMPT
+        mask = (
+            self.masks.build(rows, width, model.hf_model.dtype, device)
+            if self.masks is not None
+            else torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
+        )
+        prompt_mask = torch.from_numpy(prompt).to(device)
+        final: list[Tensor] = []
+
+        def mix(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+            weight = gate(index, hidden, prompt_mask.to(hidden.device)).to(hidden)[:, None, None]
+            mixed = torch.lerp(hidden, model.run_layer(index, hidden, args, kwargs), weight)
+            if index == model.num_layers - 1:
+                final.append(mixed)
+            return model.as_returned(index, mixed)
+
+        with model.mode(mix):
+            model.hf_model(
+                input_ids=torch.from_numpy(ids).to(device),
+                position_ids=torch.from_numpy(positions).to(device),
+                attention_mask=mask,
+                use_cache=False,
+                logits_to_keep=1,
+            )
+        owner = np.concatenate([np.full(len(row.scored), index) for index, row in enumerate(rows)])
+        token = np.concatenate([row.scored for row in rows])
+        states = final[0]
+        return states[torch.from_numpy(owner).to(states.device), torch.from_numpy(token).to(states.device)]
+
+    def _head(self, states: Tensor) -> Tensor:
+        """[N, H] final states to [N, V] logits, through the model's own norm and head on a one-token forward."""
+        model = self.model
+
+        def inject(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+            last = index == model.num_layers - 1
+            return model.as_returned(index, states[:, None] if last else hidden)
+
+        one = torch.zeros(1, 1, dtype=torch.long, device=model.device)
+        with model.mode(inject):
+            return model.hf_model(input_ids=one, position_ids=one, use_cache=False).logits[:, 0]
