@@ -19,6 +19,7 @@ from .progress import ProgressView
 from .questions import Question
 from .rundir import RunDirectory
 from .tasks import find_task
+from .worker import SearchWorker
 from .writer import RecordWriter
 
 
@@ -96,7 +97,7 @@ class FleetRun:
                 counters.update(latest)
 
             fleet = Fleet(
-                self._placement.actor_factory(run),
+                self._placement.actor_factory(SearchWorker, run),
                 FleetSettings(
                     num_actors=self._placement.num_actors,
                     item_timeout_s=self._options.question_timeout_s,

@@ -58,11 +58,9 @@ def layer_milliseconds(run: RunSettings) -> list[float]:
     """Median milliseconds of each layer on one row of LATENCY_TOKENS tokens; the first run only warms up."""
     import torch
 
-    from .model import PathModel
+    from .worker import load_placed
 
-    torch.set_num_threads(run.threads)
-    device_map = "auto" if run.devices_per_actor > 1 else None
-    model = PathModel.from_pretrained(run.model, dtype=run.dtype, device=run.device, device_map=device_map)
+    model = load_placed(run)
     times: list[list[float]] = [[] for _ in range(model.num_layers)]
 
     def timed(index: int, hidden: Any, *args: Any, **kwargs: Any) -> Any:

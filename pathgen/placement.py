@@ -6,22 +6,38 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import psutil
 
 from .checkpoints import weight_bytes
 from .errors import InputError
-from .job import RunSettings
-
-if TYPE_CHECKING:
-    from .options import GenerateOptions
 
 CORES_PER_ACTOR = 4
 ACTOR_OVERHEAD_BYTES = 3 << 30
 """Memory of an actor beside its weights: kept states, activations, Python."""
 IN_FLIGHT = {"cpu": 4, "cuda": 16}
 """Searches interleaved in one actor, by device; the CPU's by measurement (docs/LOG.md)."""
+
+
+class ActorOptions(Protocol):
+    """What a person may ask for of a run's actors; None leaves it to the rules here."""
+
+    @property
+    def actors(self) -> int | None:
+        """Actors at a time."""
+
+    @property
+    def threads_per_actor(self) -> int | None:
+        """Torch threads of each."""
+
+    @property
+    def gpus_per_actor(self) -> float:
+        """GPUs of each on CUDA, or the share of one."""
+
+    @property
+    def in_flight(self) -> int | None:
+        """Items that each works on at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +49,7 @@ class Placement:
         threads: torch threads of each actor.
         device: torch device of each.
         devices_per_actor: devices that one model is spread over.
-        in_flight: searches interleaved in each.
+        in_flight: items that each works on at a time.
         resources: what each asks of Ray.
     """
 
@@ -44,20 +60,18 @@ class Placement:
     in_flight: int
     resources: Mapping[str, float]
 
-    def actor_factory(self, run: RunSettings) -> Callable[[str], Any]:
-        """Makes a Ray actor that writes under the given id."""
+    def actor_factory(self, worker: type, settings: Any) -> Callable[[str], Any]:
+        """Makes Ray actors of a class, each from the settings and the id under which it writes."""
         import ray
 
-        from .worker import SearchWorker
-
-        actor = ray.remote(SearchWorker).options(
+        actor: Any = ray.remote(worker).options(
             num_cpus=self.resources["CPU"],
             num_gpus=self.resources.get("GPU", 0),
             max_restarts=0,
             max_task_retries=0,
             max_concurrency=2,
         )
-        return lambda writer: actor.remote(run, writer)
+        return lambda writer: actor.remote(settings, writer)
 
 
 def default_device(address: str | None) -> str:
@@ -72,10 +86,15 @@ def default_device(address: str | None) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def default_dtype(device: str) -> str:
+    """Of a model's weights, where nobody says otherwise."""
+    return "bfloat16" if device.startswith("cuda") else "float32"
+
+
 def place_actors(
-    options: GenerateOptions, device: str, offered: Mapping[str, float], folder: Path, num_jobs: int
+    options: ActorOptions, device: str, offered: Mapping[str, float], folder: Path, num_jobs: int
 ) -> Placement:
-    """Decide on actors for `num_jobs` questions.
+    """Decide on actors for `num_jobs` items.
 
     Args:
         options: what was asked for; `actors` None means auto: one per GPU, or one per CORES_PER_ACTOR cores,
@@ -83,7 +102,7 @@ def place_actors(
         device: torch device.
         offered: the session's total resources.
         folder: of the model.
-        num_jobs: questions to do.
+        num_jobs: items to do.
 
     Raises:
         InputError: when more is asked for than there is.

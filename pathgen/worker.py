@@ -1,14 +1,13 @@
-"""The search actor: a thread that searches, and the short calls by which a fleet drives it."""
+"""The search actor, and what every actor with a model shares: how it loads, and which errors end its process."""
 
 from __future__ import annotations
 
-import os
-import threading
-import time
+from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 import torch
 
-from cluster.protocol import Item, Report
+from cluster.work_thread import WorkThread
 
 from .evaluator import Evaluator
 from .faults import fault_point
@@ -21,11 +20,10 @@ from .writer import RecordWriter
 
 BACKLOG = 2
 """Questions held for each one in flight: enough to pick neighbours in length from, few to prove innocent later."""
-IDLE_S = 1.0
 
 
-class SearchWorker:
-    """Answers `cluster.protocol.FleetActor`. The model is loaded once, by the constructor.
+class SearchWorker(WorkThread):
+    """Searches questions. The model is loaded once, by the constructor.
 
     Args:
         run: the run's settings.
@@ -33,118 +31,83 @@ class SearchWorker:
     """
 
     def __init__(self, run: RunSettings, writer: str):
-        torch.set_num_threads(run.threads)
-        device_map = "auto" if run.devices_per_actor > 1 else None
-        model = PathModel.from_pretrained(run.model, dtype=run.dtype, device=run.device, device_map=device_map)
-        evaluator = Evaluator(model, find_task(run.task), chat=run.chat)
-        self._capacity = run.in_flight * (1 + BACKLOG)
+        evaluator = Evaluator(load_placed(run), find_task(run.task), chat=run.chat)
         self._searcher = Searcher(run, writer, evaluator, RunDirectory(run.out).load_record)
         self._writer = RecordWriter(run.out, writer, run.metadata, run.token)
+        super().__init__(run.in_flight * (1 + BACKLOG), is_sticky)
 
-        self._news = threading.Condition()  # guards all below
-        self._fresh: list[Job] = []
-        self._report = Report(room=self._capacity)
-        self._draining = False
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="search", daemon=True)
-        self._thread.start()
+    @property
+    def held(self) -> int:
+        """Questions taken up and not ended."""
+        return self._searcher.held
 
-    def extend(self, items: list[Item]) -> None:
-        """Take questions into the backlog."""
-        with self._news:
-            self._raise_error()
-            self._fresh += [item.payload for item in items]
-            self._news.notify_all()
+    @property
+    def moved_at(self) -> Mapping[str, float]:
+        """As `Searcher.moved_at`."""
+        return self._searcher.moved_at
 
-    def poll(self, wait_s: float) -> Report:
-        """News: at once if a question finished or became durable, else after `wait_s`."""
-        with self._news:
-            self._news.wait_for(
-                lambda: self._report.finished or self._report.durable or self._error is not None, timeout=wait_s
-            )
-            return self._take_report()
+    @property
+    def counters(self) -> Mapping[str, float]:
+        """As `Searcher.counters`."""
+        return self._searcher.counters
 
-    def drain(self) -> Report:
-        """Commit what is finished, keep the searches under way as progress, and stop working."""
-        with self._news:
-            self._draining = True
-            self._news.notify_all()
-        self._thread.join()
-        with self._news:
-            return self._take_report()
+    def take_up(self, job: Job) -> None:
+        """Take a question into the searcher's backlog."""
+        fault_point(f"take-up-{job.question.id}")
+        self._searcher.take_up(job)
 
-    def _take_report(self) -> Report:
-        self._raise_error()
-        now = time.monotonic()
-        news = self._report
-        self._report = Report(room=0)
-        return Report(
-            room=max(0, self._capacity - self._searcher.held - len(self._fresh)),
-            active={key: now - moved_at for key, moved_at in dict(self._searcher.moved_at).items()},
-            finished=news.finished,
-            failed=news.failed,
-            durable=news.durable,
-            counters=dict(self._searcher.counters),
-        )
-
-    def _raise_error(self) -> None:
-        if self._error is not None:
-            raise self._error
-
-    def _work(self) -> None:
-        """The thread: rounds until drained."""
-        try:
-            while self._wait_for_work():
-                self._round()
-            self._publish(durable=self._writer.close(self._searcher.under_way()))
-        except BaseException as error:  # whatever it is, the fleet must hear of it
-            if _is_sticky(error):
-                os._exit(1)  # a CUDA context that has failed fails for ever; only a new process helps
-            with self._news:
-                self._error = error
-                self._news.notify_all()
-
-    def _wait_for_work(self) -> bool:
-        """Sleep a little if there is nothing to do; False once draining."""
-        with self._news:
-            if not (self._fresh or self._searcher.held or self._draining):
-                self._news.wait(timeout=IDLE_S)
-            return not self._draining
-
-    def _round(self) -> None:
-        with self._news:
-            fresh, self._fresh = self._fresh, []
-        for job in fresh:
-            fault_point(f"take-up-{job.question.id}")
-            self._searcher.take_up(job)
+    def step(self) -> None:
+        """One round of all searches; records that ended go to the writer, which commits what is due."""
         if self._searcher.held:
             records = self._searcher.step()
             fault_point("after-step")
             for record in records:
                 self._writer.add(record)
-            self._publish(
+            self.publish(
                 finished=[record.question_id for record in records],
                 failed=[record.question_id for record in records if record.status == "failed"],
             )
-        self._publish(durable=self._writer.tick(self._searcher.under_way))
+        self.publish(durable=self._writer.tick(self._searcher.under_way))
 
-    def _publish(
-        self, finished: list[str] | None = None, failed: list[str] | None = None, durable: list[str] | None = None
-    ) -> None:
-        """Add to the next report."""
-        if not (finished or failed or durable):
-            return
-        with self._news:
-            self._report = Report(
-                room=0,
-                finished=(*self._report.finished, *(finished or ())),
-                failed=(*self._report.failed, *(failed or ())),
-                durable=(*self._report.durable, *(durable or ())),
-            )
-            self._news.notify_all()
+    def close(self) -> Iterable[str]:
+        """Commit what is finished, and keep the searches under way as progress."""
+        return self._writer.close(self._searcher.under_way())
 
 
-def _is_sticky(error: BaseException) -> bool:
-    """Whether a CUDA error leaves this process useless."""
+class PlacedModel(Protocol):
+    """Settings that say which model an actor loads, and on what."""
+
+    @property
+    def model(self) -> str:
+        """Alias, folder or hub id."""
+
+    @property
+    def dtype(self) -> str:
+        """Of the weights."""
+
+    @property
+    def device(self) -> str:
+        """Torch device."""
+
+    @property
+    def devices_per_actor(self) -> int:
+        """Above 1, the model is spread over so many devices."""
+
+    @property
+    def threads(self) -> int:
+        """Torch threads of the process."""
+
+
+def load_placed(settings: PlacedModel) -> PathModel:
+    """The model of an actor, in an actor's process; errors as `PathModel.from_pretrained`."""
+    torch.set_num_threads(settings.threads)
+    device_map = "auto" if settings.devices_per_actor > 1 else None
+    return PathModel.from_pretrained(
+        settings.model, dtype=settings.dtype, device=settings.device, device_map=device_map
+    )
+
+
+def is_sticky(error: BaseException) -> bool:
+    """Whether a CUDA error leaves this process useless: a context that has failed fails for ever."""
     accelerator_error = getattr(torch, "AcceleratorError", ())
     return isinstance(error, accelerator_error) or "CUDA error" in str(error)

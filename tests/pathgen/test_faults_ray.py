@@ -41,7 +41,7 @@ LAYERS = 6
 def lab(tiny_model):
     with ray_in_a_process() as (address, process), pytest.MonkeyPatch.context() as patch:
         lab = Lab(address, process, tiny_model)
-        patch.setattr(Placement, "actor_factory", lambda placement, run: lab.make_actor(placement, run))
+        patch.setattr(Placement, "actor_factory", lambda placement, worker, run: lab.make_actor(placement, run))
         patch.setattr(cluster.session, "_check", lambda *_: None)  # seconds, and this Ray is there
         yield lab
 

@@ -1,0 +1,147 @@
+"""The frame of a fleet's actor: a thread that works round by round, and the short calls by which a fleet drives it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from .protocol import Item, Report
+
+IDLE_S = 1.0
+"""A thread without work runs a round this often all the same."""
+
+
+class WorkThread(ABC):
+    """Answers `protocol.FleetActor`; a subclass says what a round of work is.
+
+    The abstract methods run in the thread, and their exceptions reach the fleet by its next call. The abstract
+    properties are read from other threads meanwhile, so they must stand at any moment.
+
+    Args:
+        capacity: items held at a time, those waiting included.
+        is_fatal: whether an exception leaves the whole process useless; it ends then, so that a new one is made.
+
+    The constructor starts the thread: a subclass calls it last, when all is there that its work needs.
+    """
+
+    def __init__(self, capacity: int, is_fatal: Callable[[BaseException], bool]):
+        self._capacity = capacity
+        self._is_fatal = is_fatal
+        self._news = threading.Condition()  # guards all below
+        self._fresh: list[Item] = []
+        self._report = Report(room=capacity)
+        self._draining = False
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="work", daemon=True)
+        self._thread.start()
+
+    @property
+    @abstractmethod
+    def held(self) -> int:
+        """Items taken up and not finished."""
+
+    @property
+    @abstractmethod
+    def moved_at(self) -> Mapping[str, float]:
+        """When the work on each item under way last moved, in `time.monotonic()` seconds."""
+
+    @property
+    @abstractmethod
+    def counters(self) -> Mapping[str, float]:
+        """Totals since the actor began."""
+
+    @abstractmethod
+    def take_up(self, payload: Any) -> None:
+        """Accept one item."""
+
+    @abstractmethod
+    def step(self) -> None:
+        """One round of work, if there is any, and commits that are due; it publishes what came of it."""
+
+    @abstractmethod
+    def close(self) -> Iterable[str]:
+        """Commit what is finished and keep what is worth keeping of the rest; the keys that became durable."""
+
+    def extend(self, items: list[Item]) -> None:
+        """Take items into the backlog."""
+        with self._news:
+            self._raise_error()
+            self._fresh += items
+            self._news.notify_all()
+
+    def poll(self, wait_s: float) -> Report:
+        """News: at once if an item finished or became durable, else after `wait_s`."""
+        with self._news:
+            self._news.wait_for(
+                lambda: self._report.finished or self._report.durable or self._error is not None, timeout=wait_s
+            )
+            return self._take_report()
+
+    def drain(self) -> Report:
+        """Let the round under way end, close, and stop working."""
+        with self._news:
+            self._draining = True
+            self._news.notify_all()
+        self._thread.join()
+        with self._news:
+            return self._take_report()
+
+    def publish(self, *, finished: Iterable[str] = (), failed: Iterable[str] = (), durable: Iterable[str] = ()) -> None:
+        """Add keys to the next report."""
+        with self._news:
+            self._report = Report(
+                room=0,
+                finished=(*self._report.finished, *finished),
+                failed=(*self._report.failed, *failed),
+                durable=(*self._report.durable, *durable),
+            )
+            self._news.notify_all()
+
+    def _take_report(self) -> Report:
+        self._raise_error()
+        now = time.monotonic()
+        news = self._report
+        self._report = Report(room=0)
+        return Report(
+            room=max(0, self._capacity - self.held - len(self._fresh)),
+            active={key: now - moved_at for key, moved_at in dict(self.moved_at).items()},
+            finished=news.finished,
+            failed=news.failed,
+            durable=news.durable,
+            counters=dict(self.counters),
+        )
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        """The thread: rounds until drained."""
+        try:
+            while self._wait_for_work():
+                self._round()
+            self.publish(durable=self.close())
+        except BaseException as error:  # whatever it is, the fleet must hear of it
+            if self._is_fatal(error):
+                os._exit(1)
+            with self._news:
+                self._error = error
+                self._news.notify_all()
+
+    def _wait_for_work(self) -> bool:
+        """Sleep a little if there is nothing to do; False once draining."""
+        with self._news:
+            if not (self._fresh or self.held or self._draining):
+                self._news.wait(timeout=IDLE_S)
+            return not self._draining
+
+    def _round(self) -> None:
+        with self._news:
+            fresh, self._fresh = self._fresh, []
+        for item in fresh:
+            self.take_up(item.payload)
+        self.step()
