@@ -98,6 +98,8 @@ def _check_fit(config: RouterConfig, trained: TrainedGates, path: LayerPath | No
             f"the config's width and pooling must be the gates' {settings.rank} and {settings.pooling}; "
             f"got {config.width} and {config.pooling}"
         )
+    if trained.heads is not None and not settings.allow_repeat and "repeat" in config.actions:
+        raise ValueError("the gates were trained without repeats; the config's actions must leave repeat out")
     if config.num_layers != len(trained.gates) or (path is not None and len(path) != config.num_layers):
         raise ValueError(f"the gates are of {len(trained.gates)} layers; the config's and the path's must be too")
     if path is not None and not set(path) <= set(allowed_actions(config.actions)):

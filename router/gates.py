@@ -200,7 +200,7 @@ def margin_gradients(model: PathModel, questions: Sequence[Prepared]) -> NDArray
         batch = [questions[index] for index in indices]
         gates = torch.ones(len(batch), model.num_layers, device=model.device, requires_grad=True)
         scores = gated.scores(batch, _own_gates(gates, batch))
-        total = torch.stack([_margin(prepared, found) for prepared, found in zip(batch, scores, strict=True)]).sum()
+        total = torch.stack([_margin(prepared, own) for prepared, own in zip(batch, scores, strict=True)]).sum()
         (slopes,) = torch.autograd.grad(total, gates)  # rows are independent, so one backward serves them all
         found[indices] = slopes.cpu().numpy()
     return found

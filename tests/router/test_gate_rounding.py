@@ -118,6 +118,10 @@ def test_what_does_not_fit_is_refused():
     for change in ({"width": 2}, {"pooling": Pooling(windows=3)}):
         with pytest.raises(ValueError, match="width and pooling must be the gates'"):
             gates_router(replace(config, **change), trained)
+    never = replace(trained, settings=replace(trained.settings, allow_repeat=False))
+    with pytest.raises(ValueError, match="trained without repeats"):
+        gates_router(config, never)
+    assert len(gates_router(replace(config, actions=("skip", "execute")), never).heads) == LAYERS
     with pytest.raises(ValueError, match="the gates are of 4 layers"):
         gates_router(replace(CONFIG, num_layers=5), STATIC)
     with pytest.raises(ValueError, match="the gates are of 4 layers"):
