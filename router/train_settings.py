@@ -1,0 +1,55 @@
+"""How a router's heads are trained."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+BATCH_SIZE = 32
+"""Questions of one step, in training and in evaluation."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSettings:
+    """How heads are trained (defaults: Dr.LLM, section 4.1, where it says).
+
+    Attributes:
+        epochs: at most.
+        batch_size: questions of one step.
+        learning_rate: AdamW's, at its highest.
+        weight_decay: AdamW's.
+        warmup_share: of all steps, rising linearly from 0; a cosine to 0 follows.
+        focal_gamma: γ of the focal loss.
+        class_beta: β of the class weights.
+        clip_norm: bound on the gradient's norm over all heads.
+        patience: epochs without a lower development loss after which training ends; None: never.
+        seed: of the order in which questions are visited.
+
+    Raises:
+        ValueError: a value out of bounds, naming field and bound.
+    """
+
+    epochs: int = 25
+    batch_size: int = BATCH_SIZE
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup_share: float = 0.1
+    focal_gamma: float = 2.0
+    class_beta: float = 0.999
+    clip_norm: float = 1.0
+    patience: int | None = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        bounds = {
+            "at least 1": (("epochs", "batch_size", "patience"), lambda value: value >= 1),
+            "above 0": (("learning_rate", "clip_norm"), lambda value: 0 < value < math.inf),
+            "at least 0": (("weight_decay", "focal_gamma", "seed"), lambda value: 0 <= value < math.inf),
+            "in [0, 1)": (("warmup_share", "class_beta"), lambda value: 0 <= value < 1),
+        }
+        for bound, (names, holds) in bounds.items():
+            for name in names:
+                value = getattr(self, name)
+                if not (value is None and name == "patience") and not holds(value):
+                    raise ValueError(f"{name} must be {bound}; got {value}")
