@@ -1,7 +1,8 @@
-"""`pathgen`: generate, stats, show, validate. Heavy imports wait until a command needs them."""
+"""`pathgen`: generate, static, stats, show, validate, export, import. Heavy imports wait until a command needs them."""
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated
 
 import typer
@@ -196,6 +197,70 @@ def validate(
 
         report_text(report)
     raise typer.Exit(0 if report["valid"] else 4)
+
+
+@app.command()
+def static(
+    paths: Annotated[list[str], option("A run's folder; may repeat, all of one model.", "--paths")],
+    out: Annotated[str, option("JSON file to write.", "--out")],
+    limit: Annotated[int | None, option("At most N questions of each folder.", "--limit", min=1)] = None,
+    candidates: Annotated[int, option("Paths proposed in each fold.", "--candidates", min=2)] = 48,
+    folds: Annotated[int, option("Folds of the cross-validation.", "--folds", min=2)] = 5,
+    device: Annotated[str | None, option("cpu, cuda or cuda:N [default: what there is].", "--device")] = None,
+    dtype: Annotated[str | None, option(f"{', '.join(DTYPES)} [default: the run's].", "--dtype")] = None,
+    threads: Annotated[int | None, option("torch threads [default: the cores].", "--threads", min=1)] = None,
+    seed: Annotated[int, option("Of the folds and the order of questions.", "--seed")] = 0,
+    quiet: Annotated[bool, option("No progress.", "--quiet")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find the best single path for all questions of a task, at each depth, cross-validated."""
+    from .static_report import static_text
+    from .static_run import StaticOptions, find_static_paths
+
+    options = StaticOptions(tuple(paths), out, limit, candidates, folds, device, dtype, threads, seed, quiet)
+    found = find_static_paths(options)
+    print_json({"out": out, **found.to_dict()}) if as_json else static_text(found, paths, out)
+
+
+@app.command("export")
+def export_command(
+    out: OutDir,
+    file: Annotated[str, option("The new file.", "--out", metavar="F")],
+    format_name: Annotated[str, option("dr-llm, polar or jsonl.", "--format")],
+    as_json: AsJson = False,
+) -> None:
+    """Write a run's records as another program's file, or losslessly as JSON lines."""
+    from .exchange import export_run
+
+    report = export_run(out, format_name, file)
+    if as_json:
+        print_json(report)
+    else:
+        left_out = f"; {report['left_out']} failed ones have no place in it" if report["left_out"] else ""
+        print(f"{report['records']} records in {file}{left_out}")
+
+
+@app.command("import")
+def import_command(
+    file: Annotated[str, typer.Argument(metavar="F", help="A file as `pathgen export` or the other program writes.")],
+    format_name: Annotated[str, option("dr-llm, polar or jsonl.", "--format")],
+    model: Annotated[str, option("Alias, hub id or local folder of the model the paths run through.", "--model")],
+    task: Annotated[str, option("The task they were found on: arc, arc-letter or math.", "--task")],
+    out: Annotated[str, option("New folder or URL of the run.", "--out")],
+    as_json: AsJson = False,
+) -> None:
+    """Make a run's folder of another program's file, for stats, validate and router training."""
+    from .exchange import import_file
+
+    report = import_file(file, format_name, model, task, out)
+    if as_json:
+        print_json(report)
+    else:
+        print(
+            f"{report['records']} records in {out}: improved {report['improved']}, kept {report['kept']}, "
+            f"unsolved {report['unsolved']}, failed {report['failed']}"
+        )
+        print(f"next: pathgen stats {shlex.quote(out)}")
 
 
 def main() -> None:

@@ -1,0 +1,91 @@
+"""Choosing one path for all questions: racing the candidates, and cross-validating the choice at each depth."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+RACE_ERRORS = 3.0
+"""A candidate is out when it lies so many paired standard errors behind the best of its depth or less."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice:
+    """The path of one depth.
+
+    Attributes:
+        depth: layer executions.
+        path: index of the path of highest mean quality over all questions.
+        held_out: [Q] index of the path that was chosen without the question's fold.
+    """
+
+    depth: int
+    path: int
+    held_out: np.ndarray
+
+
+def question_hash(sha: str, seed: int) -> int:
+    """A number of 63 bits that says where a question stands among others, and in which fold; equal questions agree."""
+    digest = hashlib.blake2b(f"{seed}\x1f{sha}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def survivors(quality: np.ndarray, depths: np.ndarray, full: int) -> np.ndarray:
+    """Which candidates may still turn out best.
+
+    Args:
+        quality: [Q, P] of at least two questions, without NaN.
+        depths: [P] layer executions of the candidates.
+        full: index of the full path, which always stays.
+
+    Returns:
+        [P] bool.
+    """
+    means = quality.mean(axis=0)
+    stays = np.ones(len(depths), dtype=bool)
+    for candidate in range(len(depths)):
+        rivals = np.flatnonzero(depths <= depths[candidate])
+        rival = rivals[means[rivals].argmax()]
+        mean, error = paired_difference(quality[:, candidate], quality[:, rival])
+        stays[candidate] = mean >= -RACE_ERRORS * error
+    stays[full] = True
+    return stays
+
+
+def paired_difference(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+    """Mean of one − other over questions, and its standard error."""
+    difference = one.astype(np.float64) - other
+    return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
+
+
+def choose_by_depth(quality: np.ndarray, depths: np.ndarray, folds: np.ndarray, proposed: np.ndarray) -> list[Choice]:
+    """Choose the path of each depth, and choose it again for each fold from the questions outside it.
+
+    The second choice knows nothing of the questions it is judged on: its candidates were proposed from the training
+    questions alone, and it goes by their quality on those. The mean over `held_out` is therefore what choosing a
+    path in this way is worth on new questions, free of the winner's curse.
+
+    Args:
+        quality: [Q, P], without NaN.
+        depths: [P] layer executions.
+        folds: [Q] number of each question's fold, each of 0..K-1 at least once.
+        proposed: [K, P] bool, which candidates come from the questions outside each fold.
+
+    Returns:
+        Shallowest first, the depths at which every fold has a candidate.
+    """
+    choices = []
+    for depth in np.unique(depths):
+        menus = [np.flatnonzero((depths == depth) & proposed[fold]) for fold in range(len(proposed))]
+        if not all(len(menu) for menu in menus):
+            continue
+        held_out = np.empty(len(folds), dtype=np.int64)
+        for fold, menu in enumerate(menus):
+            training = quality[folds != fold][:, menu].mean(axis=0)
+            held_out[folds == fold] = menu[training.argmax()]
+        candidates = np.flatnonzero((depths == depth) & proposed.any(axis=0))
+        best = candidates[quality[:, candidates].mean(axis=0).argmax()]
+        choices.append(Choice(int(depth), int(best), held_out))
+    return choices

@@ -1,0 +1,241 @@
+"""`pathgen static`: propose paths from what searches found, evaluate them on the questions, and choose."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .actions import LayerPath
+from .candidates import propose
+from .checkpoints import fingerprint, resolve_model
+from .effects import Effects
+from .errors import ArtefactError, InputError
+from .path_table import PathTable, Scores
+from .progress import ProgressView
+from .questions import Question
+from .reward import path_quality
+from .searched_run import SearchedRun
+from .selection import question_hash, survivors
+from .static import StaticPaths
+from .static_report import choose_paths
+from .storage import open_folder, put
+from .tasks import find_task
+
+if TYPE_CHECKING:
+    from .evaluator import Evaluator
+    from .model import PathModel
+
+RACE_EVERY_QUESTIONS = 150
+"""Candidates are dropped after each so many questions."""
+
+
+@dataclass(frozen=True, slots=True)
+class StaticOptions:
+    """The options of `pathgen static`; its help tells each."""
+
+    paths: tuple[str, ...]
+    out: str
+    limit: int | None = None
+    candidates: int = 48
+    folds: int = 5
+    device: str | None = None
+    dtype: str | None = None
+    threads: int | None = None
+    seed: int = 0
+    quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question that takes part.
+
+    Attributes:
+        run: index of the run that it is of.
+        question: the question.
+        fold: in which it is held out.
+    """
+
+    run: int
+    question: Question
+    fold: int
+
+
+def find_static_paths(options: StaticOptions) -> StaticPaths:
+    """Do what the options ask for, and write the result.
+
+    Raises:
+        InputError: a folder holds no run or nothing searched, too few questions, a bad device, dtype or output file.
+        ArtefactError: runs of different models, a damaged one, or a model that is not the runs' any more.
+    """
+    out_fs, out_path = open_folder(options.out)
+    if out_fs.isdir(out_path):
+        raise InputError(f"--out {options.out} is a folder; give a file, for example {options.out}/static.json")
+    runs = load_runs(options.paths)
+    asked = draw_questions(runs, options)
+    proposals = propose_by_fold(runs, asked, options)
+    paths = list(dict.fromkeys(path for proposed in proposals for path in proposed))
+    models = Models(runs[0], options)
+    tables = [PathTable(run, models.dtype, models.evaluator_of(run)) for run in runs]
+    paths = race(tables, asked, paths, options)
+    scores = scores_of(tables, asked, paths)
+    run_of, folds = (np.array([getattr(entry, name) for entry in asked]) for name in ("run", "fold"))
+    found = choose_paths(runs, run_of, folds, proposals, paths, scores, options.seed)
+    put(out_fs, out_path, found.to_json())
+    return found
+
+
+def load_runs(folders: Sequence[str]) -> list[SearchedRun]:
+    """The runs of these folders.
+
+    Raises:
+        InputError: a folder given twice, or as `SearchedRun.load`.
+        ArtefactError: runs of different models or prompt formats.
+    """
+    if len(set(folders)) < len(folders):
+        raise InputError("--paths names a folder twice")
+    runs = [SearchedRun.load(folder) for folder in folders]
+    for run in runs[1:]:
+        if run.info.fingerprint != runs[0].info.fingerprint:
+            raise ArtefactError(
+                f"{run.out} is of model {run.info.model_id} ({run.info.fingerprint}), {runs[0].out} of "
+                f"{runs[0].info.model_id} ({runs[0].info.fingerprint}); one path serves one model: search them apart"
+            )
+        if run.chat != runs[0].chat:
+            raise ArtefactError(
+                f"of {runs[0].out} and {run.out} one was asked through the chat template; pick one kind"
+            )
+    return runs
+
+
+def draw_questions(runs: Sequence[SearchedRun], options: StaticOptions) -> list[Asked]:
+    """The questions that take part, in an order drawn by the seed: at most `limit` of each run.
+
+    Raises:
+        InputError: some fold would be empty.
+    """
+    drawn = []
+    for index, run in enumerate(runs):
+        hashed = sorted(((question_hash(q.sha, options.seed), q.id, q) for q in run.questions), key=lambda h: h[:2])
+        drawn += [(number, Asked(index, q, number % options.folds)) for number, _, q in hashed[: options.limit]]
+    asked = [entry for _, entry in sorted(drawn, key=lambda pair: (pair[0], pair[1].run, pair[1].question.id))]
+    if len({entry.fold for entry in asked}) < options.folds:
+        raise InputError(f"{len(asked)} questions are too few for --folds {options.folds}; about ten a fold are needed")
+    return asked
+
+
+def propose_by_fold(
+    runs: Sequence[SearchedRun], asked: Sequence[Asked], options: StaticOptions
+) -> list[list[LayerPath]]:
+    """For each fold the paths to evaluate, proposed from the search's evaluations of the other folds' questions."""
+    paths, gains, folds = [], [], []
+    for entry in asked:
+        run = runs[entry.run]
+        base, *others = run.evaluations[entry.question.sha]
+        relative_to = (base.margin or 0.0) if find_task(run.info.task).generates else 0.0
+        for evaluation in others:
+            paths.append(evaluation.path)
+            gains.append(path_quality(evaluation, relative_to) - path_quality(base, relative_to))
+            folds.append(entry.fold)
+    actions = np.array(paths, dtype=np.uint8).reshape(-1, runs[0].num_layers)
+    gained, fold_of = np.array(gains), np.array(folds)
+    return [
+        propose(Effects.fit(actions[fold_of != fold], gained[fold_of != fold]), options.candidates)
+        for fold in range(options.folds)
+    ]
+
+
+class Models:
+    """The runs' model, loaded when something first has to be evaluated.
+
+    Args:
+        run: one of them.
+        options: device, dtype and threads.
+
+    Attributes:
+        dtype: in which paths are evaluated.
+    """
+
+    def __init__(self, run: SearchedRun, options: StaticOptions):
+        self._run = run
+        self._options = options
+        self.dtype = options.dtype or run.dtype
+
+    @cached_property
+    def model(self) -> PathModel:
+        """The model.
+
+        Raises:
+            ArtefactError: its name stands for other weights now.
+        """
+        import torch
+
+        from .model import PathModel
+        from .placement import default_device
+
+        if self._options.threads is not None:
+            torch.set_num_threads(self._options.threads)
+        info = self._run.info
+        if fingerprint(resolve_model(info.model_id)) != info.fingerprint:
+            raise ArtefactError(f"{info.model_id} is not the model {self._run.out} was made with ({info.fingerprint})")
+        device = self._options.device or default_device(None)
+        return PathModel.from_pretrained(info.model_id, dtype=self.dtype, device=device)
+
+    def evaluator_of(self, run: SearchedRun) -> Callable[[], Evaluator]:
+        """Gives the evaluator of a run's task, always the same one."""
+        made: list[Evaluator] = []
+
+        def give() -> Evaluator:
+            if not made:
+                from .evaluator import Evaluator
+
+                made.append(Evaluator(self.model, find_task(run.info.task), chat=run.chat))
+            return made[0]
+
+        return give
+
+
+def race(
+    tables: Sequence[PathTable], asked: Sequence[Asked], paths: Sequence[LayerPath], options: StaticOptions
+) -> list[LayerPath]:
+    """Evaluate the paths on the questions, dropping on the way those that fall behind for good.
+
+    Returns:
+        Those that stayed to the end, and so were evaluated on all questions.
+    """
+    full = LayerPath.full(len(paths[0]))
+    left = list(paths)
+    done, evaluated, started = 0, 0, time.monotonic()
+    with ProgressView(f"evaluating {len(paths)} paths", len(asked), 0, len(full), quiet=options.quiet) as view:
+
+        def on_progress(questions: int, evaluations: int) -> None:
+            nonlocal done, evaluated
+            done += questions
+            evaluated += questions if evaluations else 0
+            view.update(done, 0, evaluated / max(time.monotonic() - started, 1e-9), {})
+
+        for start in range(0, len(asked), RACE_EVERY_QUESTIONS):
+            block = asked[start : start + RACE_EVERY_QUESTIONS]
+            for index, table in enumerate(tables):
+                table.evaluate([entry.question for entry in block if entry.run == index], left, on_progress)
+            seen = asked[: start + len(block)]
+            if len(seen) < len(asked):
+                quality = scores_of(tables, seen, left).quality
+                stays = survivors(quality, np.array([path.depth for path in left]), left.index(full))
+                left = [path for path, stay in zip(left, stays, strict=True) if stay]
+    return left
+
+
+def scores_of(tables: Sequence[PathTable], asked: Sequence[Asked], paths: Sequence[LayerPath]) -> Scores:
+    """What is known of the paths, one row a question in the order asked."""
+    rows = [[row for row, entry in enumerate(asked) if entry.run == index] for index in range(len(tables))]
+    parts = [
+        table.scores([asked[row].question for row in mine], paths) for table, mine in zip(tables, rows, strict=True)
+    ]
+    order = np.argsort(np.concatenate([np.array(mine, dtype=np.int64) for mine in rows]))
+    stacked = Scores.stack(parts)
+    return Scores(stacked.correct[order], stacked.margin[order], stacked.quality[order])

@@ -1,0 +1,63 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from pathgen.actions import LayerPath
+from pathgen.candidates import propose
+from pathgen.effects import Effects
+
+NUM_LAYERS = 30
+FULL = LayerPath.full(NUM_LAYERS)
+
+
+def planted(skips=(), repeats=()):
+    """Every edit costs 0.1, these nothing or even a gain of 0.05."""
+    skip, repeat = np.full(NUM_LAYERS, -0.1), np.full(NUM_LAYERS, -0.1)
+    skip[list(skips)] = 0.05
+    repeat[list(repeats)] = 0.05
+    return Effects(skip, repeat, np.zeros(NUM_LAYERS - 1))
+
+
+def test_the_full_path_comes_first_and_none_twice():
+    for count in (2, 10, 48):
+        paths = propose(planted([3]), count)
+        assert paths[0] == FULL
+        assert len(set(paths)) == len(paths) == count
+
+
+def test_candidates_are_spread_over_depths():
+    by_depth = Counter(path.depth for path in propose(planted(), 48)[1:])
+    assert set(by_depth) == set(range(21, 33))
+    assert max(by_depth.values()) - min(by_depth.values()) <= 1
+
+
+def test_the_best_of_each_depth_is_found():
+    good = [4, 9, 16, 17, 18, 19, 20, 26, 28]
+    paths = propose(planted(good), 48)
+    for skips in range(1, len(good) + 1):
+        of_depth = [path for path in paths if path.depth == NUM_LAYERS - skips and 2 not in path]
+        assert any(set(np.flatnonzero(np.array(path) == 0)) <= set(good) for path in of_depth), skips
+
+
+def test_good_skips_are_combined_with_good_repeats():
+    paths = propose(planted([19], [25, 27]), 48)
+    wanted = LayerPath({19: 0, 25: 2, 27: 2}.get(layer, 1) for layer in range(NUM_LAYERS))
+    assert wanted in paths
+
+
+def test_blocks_are_there_where_neighbours_go_together():
+    adjacent = np.zeros(NUM_LAYERS - 1)
+    adjacent[12:18] = 0.12  # each of 12..18 costs 0.1 alone, and next to nothing beside its neighbours
+    effects = Effects(np.full(NUM_LAYERS, -0.1), np.full(NUM_LAYERS, -0.1), adjacent)
+    block = LayerPath(0 if 12 <= layer <= 18 else 1 for layer in range(NUM_LAYERS))
+    assert block in propose(effects, 48)
+
+
+@pytest.mark.parametrize("num_layers", [1, 2, 3])
+def test_the_smallest_models_have_candidates_too(num_layers):
+    nothing = Effects(np.zeros(num_layers), np.zeros(num_layers), np.zeros(num_layers - 1))
+    paths = propose(nothing, 48)
+    assert paths[0] == LayerPath.full(num_layers)
+    assert all(1 <= path.depth <= num_layers + 2 for path in paths)
+    assert len(paths) > 1

@@ -1,0 +1,185 @@
+"""`pathgen static` on a tiny model: from run folders to the file, resumed, raced and refused."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+from commands import pathgen
+from searched_runs import FULL, choice_questions, write_run
+
+from pathgen import static_run
+from pathgen.actions import LayerPath
+from pathgen.evaluator import Evaluator
+from pathgen.model import PathModel
+from pathgen.questions import Question
+from pathgen.static import StaticPaths
+from pathgen.tasks import find_task
+
+QUESTIONS = 40
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model) -> PathModel:
+    return PathModel.from_pretrained(str(tiny_model))
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory, tiny_model, model):
+    """A run's folder; its table grows from test to test, as it may."""
+    folder = tmp_path_factory.mktemp("searched") / "run"
+    return write_run(folder, tiny_model, Evaluator(model, find_task("arc")), choice_questions(QUESTIONS))
+
+
+@pytest.fixture
+def evaluations(monkeypatch):
+    """Counts (question id, path) as evaluators are asked."""
+    asked: Counter[tuple[str, LayerPath]] = Counter()
+    evaluate = Evaluator.evaluate
+
+    def counted(self, pairs):
+        asked.update((prepared.question.id, path) for prepared, path in pairs)
+        return evaluate(self, pairs)
+
+    monkeypatch.setattr(Evaluator, "evaluate", counted)
+    return asked
+
+
+def call(out, *folders, **options):
+    flags = [part for name, value in options.items() for part in (f"--{name}", value)]
+    paths = [part for folder in folders for part in ("--paths", folder)]
+    return pathgen("static", *paths, "--out", out, "--threads", 1, "--quiet", *flags)
+
+
+def test_it_finds_writes_and_tells(searched, tmp_path):
+    out = tmp_path / "static.json"
+    answer = call(out, searched)
+    assert answer.code == 0
+    assert f"next: router train --method static --static {out} --paths {searched} --out ROUTER" in answer.stdout
+    found = StaticPaths.from_json(out.read_bytes(), str(out))
+    assert (found.tasks, found.questions, found.folds, found.num_layers) == (("arc",), QUESTIONS, 5, 6)
+    assert [entry.depth for entry in found.frontier] == [5, 6, 7, 8]
+    for entry in found.frontier:
+        assert str(entry.path) in answer.stdout
+        assert entry.cv_delta_vs_full == pytest.approx(entry.cv_accuracy - found.full.accuracy)
+    (folder,) = found.per_folder
+    assert (folder.folder, folder.questions, folder.full_accuracy) == (searched, QUESTIONS, found.full.accuracy)
+    assert folder.best_cv_accuracy == found.best.cv_accuracy
+    assert folder.shallow_cv_accuracy == found.shallow.cv_accuracy
+
+
+def test_its_accuracies_are_those_of_the_model(searched, tmp_path, model):
+    out = tmp_path / "static.json"
+    assert call(out, searched).code == 0
+    found = StaticPaths.from_json(out.read_bytes(), str(out))
+    evaluator = Evaluator(model, find_task("arc"))
+    prepared = [evaluator.prepare(question) for question in choice_questions(QUESTIONS)]
+    for entry in (found.full, *found.frontier):
+        right = [evaluation.correct for evaluation in evaluator.evaluate([(each, entry.path) for each in prepared])]
+        assert entry.accuracy == pytest.approx(sum(right) / QUESTIONS)
+
+
+def test_a_second_call_evaluates_nothing_and_finds_the_same(searched, tmp_path, evaluations):
+    first = call(tmp_path / "one.json", searched, seed=7)
+    assert evaluations
+    assert set(evaluations.values()) == {1}
+    assert FULL not in {path for _, path in evaluations}  # the search has it
+    before = evaluations.total()
+    second = call(tmp_path / "two.json", searched, seed=7)
+    assert (first.code, second.code) == (0, 0)
+    assert evaluations.total() == before
+    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
+
+
+def test_json_is_the_file_and_where_it_is(searched, tmp_path):
+    out = tmp_path / "static.json"
+    answer = call(out, searched, limit=30)
+    shown = pathgen("static", "--paths", searched, "--out", out, "--limit", 30, "--threads", 1, "--quiet", "--json")
+    assert (answer.code, shown.code) == (0, 0)
+    assert shown.json == {"out": str(out), **json.loads(out.read_bytes())}
+    assert shown.json["questions"] == 30
+
+
+def test_racing_spares_evaluations(tmp_path, tiny_model, model, monkeypatch, evaluations):
+    monkeypatch.setattr(static_run, "RACE_EVERY_QUESTIONS", 15)
+    run = write_run(tmp_path / "run", tiny_model, Evaluator(model, find_task("arc")), choice_questions(QUESTIONS))
+    evaluations.clear()
+    out = tmp_path / "static.json"
+    # Every path that is edited is dropped at the first chance.
+    monkeypatch.setattr(static_run, "survivors", lambda quality, depths, full: [i == full for i in range(len(depths))])
+    assert call(out, run).code == 0
+    by_question = Counter(question for question, _ in evaluations)
+    assert len(by_question) == 15
+    found = StaticPaths.from_json(out.read_bytes(), str(out))
+    assert [entry.path for entry in found.frontier] == [FULL]
+    assert found.best == found.shallow == found.full
+
+
+def test_several_folders_are_one_set_and_told_apart(searched, tmp_path, tiny_model, model):
+    letters = Evaluator(model, find_task("arc-letter"))
+    other = write_run(tmp_path / "letters", tiny_model, letters, choice_questions(25))
+    out = tmp_path / "static.json"
+    answer = call(out, searched, other, limit=25)
+    assert answer.code == 0
+    found = StaticPaths.from_json(out.read_bytes(), str(out))
+    assert (found.tasks, found.questions) == (("arc", "arc-letter"), 50)
+    assert [(part.folder, part.task, part.questions) for part in found.per_folder] == [
+        (searched, "arc", 25),
+        (other, "arc-letter", 25),
+    ]
+    whole = sum(part.questions * part.full_accuracy for part in found.per_folder) / 50
+    assert found.full.accuracy == pytest.approx(whole)
+    assert f"{other} (arc-letter, 25)" in answer.stdout
+
+
+def test_equal_questions_of_two_folders_are_never_in_different_folds(searched, tmp_path, tiny_model, model):
+    renamed = [Question(f"other-{q.id}", q.prompt, q.choices, q.gold, q.reference) for q in choice_questions(QUESTIONS)]
+    again = write_run(tmp_path / "again", tiny_model, Evaluator(model, find_task("arc")), renamed)
+    options = static_run.StaticOptions((searched, again), "unused")
+    asked = static_run.draw_questions(static_run.load_runs(options.paths), options)
+    folds = {}
+    for entry in asked:
+        folds.setdefault(entry.question.sha, set()).add(entry.fold)
+    assert len(asked) == 2 * QUESTIONS
+    assert all(len(found) == 1 for found in folds.values())
+
+
+def test_proposals_do_not_know_the_questions_of_their_fold(searched):
+    options = static_run.StaticOptions((searched,), "unused")
+    runs = static_run.load_runs(options.paths)
+    asked = static_run.draw_questions(runs, options)
+    before = static_run.propose_by_fold(runs, asked, options)
+    for entry in asked:
+        if entry.fold == 2:
+            base, *_ = runs[0].evaluations[entry.question.sha]
+            runs[0].evaluations[entry.question.sha] = [base]
+    after = static_run.propose_by_fold(runs, asked, options)
+    assert after[2] == before[2]
+    assert after != before
+
+
+def test_runs_of_other_models_are_refused(searched, tmp_path, tiny_model, model):
+    evaluator = Evaluator(model, find_task("arc"))
+    other = write_run(tmp_path / "other", tiny_model, evaluator, choice_questions(20), model_print="0" * 16)
+    together = call(tmp_path / "static.json", searched, other)
+    assert together.code == 4
+    assert "one path serves one model" in together.error
+    changed = call(tmp_path / "static.json", other)  # its model's folder holds other weights now
+    assert changed.code == 4
+    assert "is not the model" in changed.error
+
+
+def test_wrong_use_is_one_line_and_exit_2(searched, tmp_path):
+    out = tmp_path / "static.json"
+    for answer, reason in (
+        (call(out, tmp_path / "nothing"), "holds no run"),
+        (call(out, searched, searched), "names a folder twice"),
+        (call(tmp_path, searched), "is a folder"),
+        (call(out, searched, limit=3), "too few for --folds 5"),
+        (call(out, searched, folds=1), "--folds"),
+        (call(out, searched, dtype="float7"), "float7"),
+    ):
+        assert answer.code == 2
+        assert reason in answer.error
+    assert not out.exists()

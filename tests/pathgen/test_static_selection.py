@@ -1,0 +1,73 @@
+import numpy as np
+
+from pathgen.selection import choose_by_depth, question_hash, survivors
+
+QUESTIONS, FOLDS = 500, 5
+
+
+def folds():
+    return np.arange(QUESTIONS) % FOLDS
+
+
+def test_a_lucky_path_wins_in_sample_and_not_held_out():
+    """Forty paths of one worth: the best of them looks good on all questions, and is worth no more than the others."""
+    rng = np.random.default_rng(1)
+    quality = (rng.random((QUESTIONS, 40)) < 0.5).astype(float)
+    (choice,) = choose_by_depth(quality, np.full(40, 6), folds(), np.ones((FOLDS, 40), dtype=bool))
+    in_sample = quality[:, choice.path].mean()
+    held_out = quality[np.arange(QUESTIONS), choice.held_out].mean()
+    assert in_sample == quality.mean(axis=0).max()
+    assert in_sample > 0.53
+    assert held_out < 0.51
+
+
+def test_a_path_that_shines_in_one_fold_alone_is_not_chosen_for_it():
+    """Path 1 is right on all of fold 0 and nowhere else; whoever judges fold 0 may not know that."""
+    quality = np.zeros((QUESTIONS, 2))
+    quality[:, 0] = 0.3
+    quality[folds() == 0, 1] = 1.6
+    (choice,) = choose_by_depth(quality, np.array([6, 6]), folds(), np.ones((FOLDS, 2), dtype=bool))
+    assert choice.path == 1  # 0.32 over all questions
+    assert set(choice.held_out[folds() == 0]) == {0}
+    assert set(choice.held_out[folds() != 0]) == {1}
+
+
+def test_a_fold_chooses_among_its_own_candidates_only():
+    quality = np.tile([0.9, 0.1, 0.5], (QUESTIONS, 1))
+    proposed = np.ones((FOLDS, 3), dtype=bool)
+    proposed[2] = [False, True, True]
+    proposed[3] = [False, True, False]
+    (choice,) = choose_by_depth(quality, np.array([6, 6, 6]), folds(), proposed)
+    assert choice.path == 0
+    assert [set(choice.held_out[folds() == fold]) for fold in range(FOLDS)] == [{0}, {0}, {2}, {1}, {0}]
+
+
+def test_depths_that_some_fold_has_no_candidate_for_are_left_out():
+    proposed = np.ones((FOLDS, 3), dtype=bool)
+    proposed[4, 0] = False
+    choices = choose_by_depth(np.zeros((QUESTIONS, 3)), np.array([4, 5, 6]), folds(), proposed)
+    assert [choice.depth for choice in choices] == [5, 6]
+
+
+def test_racing_drops_what_is_clearly_worse_than_a_path_no_deeper():
+    base = 0.5 + 0.1 * np.random.default_rng(0).normal(size=150)
+    noise = np.tile([0.2, -0.2], 75)  # its mean over 150 questions has a standard error of 0.0164
+    behind = {0: 0.0, 1: 0.0, 2: 0.04, 3: 0.06, 4: 0.06}
+    quality = np.stack([base - gap + (noise if gap else 0.0) for gap in behind.values()], axis=1)
+    # 2 is behind by less than three errors, 3 by more, 4 likewise but the shallowest of all.
+    assert survivors(quality, np.array([6, 5, 6, 5, 4]), full=0).tolist() == [True, True, True, False, True]
+
+
+def test_racing_goes_by_the_paired_difference_and_never_drops_the_full_path():
+    rng = np.random.default_rng(0)
+    hard = rng.normal(0, 1, (150, 1))  # moves all paths of a question alike, and so says nothing
+    quality = hard + np.array([0.0, 0.1]) + 0.05 * rng.normal(size=(150, 2))
+    depths = np.array([6, 6])
+    assert survivors(quality, depths, full=1).tolist() == [False, True]
+    assert survivors(quality, depths, full=0).tolist() == [True, True]
+
+
+def test_equal_questions_have_equal_hashes_and_seeds_shuffle():
+    assert question_hash("a", 0) == question_hash("a", 0) != question_hash("a", 1)
+    counts = np.bincount([question_hash(str(i), 0) % FOLDS for i in range(2000)], minlength=FOLDS)
+    assert counts.min() > 320
