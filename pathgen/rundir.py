@@ -270,11 +270,14 @@ class RunDirectory:
                 refuse_unreadable(self.out, unreadable)
                 best = best_rows(index(tables)).filter(~pl.col("question_id").is_in(given)).sort("file", "row")
                 for (file,), rows in best.group_by("file", maintain_order=True):
-                    shard, unreadable = read_tables(self.fs, self.root, [str(file)], wanted)
-                    refuse_unreadable(self.out, unreadable)
+                    yield self._take(str(file), rows["row"], wanted)
                     given.update(rows["question_id"])
-                    yield shard[str(file)].take(rows["row"].to_arrow()).replace_schema_metadata()
                 return
+
+    def _take(self, file: str, rows: pl.Series, columns: Sequence[str]) -> pa.Table:
+        tables, unreadable = read_tables(self.fs, self.root, [file], columns)
+        refuse_unreadable(self.out, unreadable)
+        return tables[file].take(rows.to_arrow()).replace_schema_metadata()
 
     def _refuse_edited(self, stored: pl.DataFrame) -> None:
         edited = stored.filter(pl.col("question_sha") != pl.col("wanted_sha"))["question_id"].unique().sort()

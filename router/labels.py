@@ -6,6 +6,7 @@ Policies that imitate right paths: `shortest` (Dr.LLM's), `margin`, `consensus`;
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -20,6 +21,7 @@ from pathgen.questions import Question
 from pathgen.records import Evaluation, PathRecord
 from pathgen.reward import path_reward
 
+from .config import allowed_actions
 from .dataset import PathDatasets, question_of
 from .values import Floats, MeanEffects, action_values, question_effects
 
@@ -32,6 +34,10 @@ VALUE_TEMPERATURE_NATS = 0.5
 
 Choice = tuple[LayerPath, Floats]
 """The path that features are taken along, and targets [L, 3]."""
+Imitation = Callable[[PathRecord, Sequence[Evaluation]], Choice]
+"""From a record and those of its right evaluations that may be imitated, at least one."""
+Records = Iterator[tuple[str, PathRecord]]
+"""Each with its folder."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +62,7 @@ class Label:
 
 
 def shortest(record: PathRecord, right: Sequence[Evaluation]) -> Choice:
-    """The right path of fewest layer executions (Dr.LLM, section 3.2).
+    """The right path of fewest layer executions, Dr.LLM's label (arXiv 2510.12773).
 
     Ties: the fewest different layers, then the largest margin, then lexicographic order.
     """
@@ -90,12 +96,12 @@ def consensus(record: PathRecord, right: Sequence[Evaluation]) -> Choice:
     return right[best].path, targets
 
 
-IMITATION: dict[str, Callable[[PathRecord, Sequence[Evaluation]], Choice]] = {
+IMITATION: dict[str, Imitation] = {
     "shortest": shortest,
     "margin": margin,
     "consensus": consensus,
 }
-"""Policies that imitate right paths: a record and its right evaluations, at least one, to a choice."""
+"""The policies that imitate right paths."""
 
 LABEL_POLICIES = (*IMITATION, "value")
 
@@ -106,8 +112,9 @@ def make_labels(
     *,
     unsolved: Literal["full", "drop"] = "drop",
     actions: Sequence[str] = ("skip", "execute", "repeat"),
+    wanted: Callable[[str], bool] = lambda question_id: True,
 ) -> Iterator[Label]:
-    """The labels of all questions, as a stream in the datasets' order.
+    """The labels of questions, as a stream in the datasets' order.
 
     Args:
         datasets: where the records are.
@@ -115,20 +122,25 @@ def make_labels(
         unsolved: what becomes of a question without a right path among those allowed, under a policy that imitates:
             no label, or the full path. `value` needs no right path and labels every question.
         actions: names of what the router may choose; a path with any other action is not imitated.
+        wanted: by its id, whether a question is labelled; others add nothing to `value`'s mean over questions either,
+            so that held-out ones stay unseen.
 
     Raises:
-        InputError: the policy is unknown; or, at the end of the stream, no question has a label.
+        InputError: the policy is unknown; or, at the end of the stream, one that imitates has found no label.
         ValueError: an action is unknown, or execute is not among them.
         ArtefactError: from the datasets.
     """
-    from .config import allowed_actions  # loads torch
-
     if policy not in LABEL_POLICIES:
         raise InputError(f"unknown label policy {policy!r}; policies are {', '.join(LABEL_POLICIES)}")
     allowed = allowed_actions(tuple(actions))
+
+    def records() -> Records:
+        return ((out, record) for out, record in datasets.records() if wanted(record.question_id))
+
     if policy == "value":
-        return _value_labels(datasets, allowed)
-    return _imitation_labels(datasets, policy, unsolved, allowed)
+        return _value_labels(records, datasets.num_layers, allowed)
+    found = _imitation_labels(records(), IMITATION[policy], unsolved, allowed)
+    return _at_least_one(found, datasets, allowed)
 
 
 def action_counts(labels: Iterable[Label]) -> Floats:
@@ -153,40 +165,44 @@ def one_hot(path: LayerPath) -> Floats:
 
 
 def _imitation_labels(
-    datasets: PathDatasets, policy: str, unsolved: Literal["full", "drop"], allowed: Sequence[LayerAction]
+    records: Records, choose: Imitation, unsolved: Literal["full", "drop"], allowed: Sequence[LayerAction]
 ) -> Iterator[Label]:
-    choose, full, found = IMITATION[policy], LayerPath.full(datasets.num_layers), False
-    for out, record in datasets.records():
+    for out, record in records:
         right = [e for e in record.evaluations if e.correct and set(e.path) <= set(allowed)]
         if right:
             yield _label(out, record, *choose(record, right))
         elif unsolved == "full":
+            full = LayerPath.full(record.num_layers)
             yield _label(out, record, full, one_hot(full))
-        else:
-            continue
-        found = True
-    if not found:
-        names = ", ".join(action.name.lower() for action in allowed)
-        raise InputError(
-            f"no labels in {', '.join(datasets.settings)}: no question has a right path of {names} alone; "
-            "search more questions, allow more actions, or use --labels value"
-        )
 
 
-def _value_labels(datasets: PathDatasets, allowed: Sequence[LayerAction]) -> Iterator[Label]:
-    """Targets exp(value/τ), normalised over the allowed actions of a layer.
+def _value_labels(records: Callable[[], Records], num_layers: int, allowed: Sequence[LayerAction]) -> Iterator[Label]:
+    """Targets exp(value/τ), normalised over the allowed actions of a layer; two passes over the records.
 
     The features' path is the full one: values tell what an edit does to a pass without any.
     """
-    pooled = {task: MeanEffects(datasets.num_layers) for task in datasets.tasks}
-    for _, record in datasets.records():
+    pooled: defaultdict[str, MeanEffects] = defaultdict(lambda: MeanEffects(num_layers))
+    for _, record in records():
         pooled[record.task].add(record)
     means = {task: effects.solve() for task, effects in pooled.items()}
     forbidden = np.array([0.0 if action in allowed else -np.inf for action in LayerAction])
-    full = LayerPath.full(datasets.num_layers)
-    for out, record in datasets.records():
+    full = LayerPath.full(num_layers)
+    for out, record in records():
         values = action_values(question_effects(record, means[record.task]))
         yield _label(out, record, full, _softmax(values / VALUE_TEMPERATURE_NATS + forbidden))
+
+
+def _at_least_one(labels: Iterator[Label], datasets: PathDatasets, allowed: Sequence[LayerAction]) -> Iterator[Label]:
+    found = False
+    for label in labels:
+        found = True
+        yield label
+    if not found:
+        names = ", ".join(action.name.lower() for action in allowed)
+        raise InputError(
+            f"no labels in {', '.join(datasets.settings)}: of the questions asked for none has a right path of {names} "
+            "alone; search more questions, allow more actions, or use --labels value"
+        )
 
 
 def _label(out: str, record: PathRecord, path: LayerPath, targets: Floats) -> Label:

@@ -234,6 +234,16 @@ def test_values_of_actions_not_allowed_are_left_out(tmp_path):
     assert label.targets[3, 2] > 0.5
 
 
+@pytest.mark.parametrize("policy", LABEL_POLICIES)
+def test_questions_not_wanted_are_as_if_they_were_not_there(tmp_path, policy):
+    held_out = searched("held-out", {"....": 1.0, "-...": 4.0, "2...": -3.0})
+    alone = labels(tmp_path / "alone", [KEPT, MENDED], policy)
+    among = labels(tmp_path / "among", [held_out, KEPT, MENDED], policy, wanted=lambda name: name != "held-out")
+    assert [label.question for label in among] == [label.question for label in alone]
+    for one, other in zip(among, alone, strict=True):
+        np.testing.assert_array_equal(one.targets, other.targets)
+
+
 @pytest.mark.parametrize("policy", ["shortest", "margin", "consensus"])
 def test_no_label_at_all_is_refused_at_the_end(tmp_path, policy):
     stream = make_labels(PathDatasets([write_run(tmp_path / "run", [UNSOLVED])]), policy)
