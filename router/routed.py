@@ -16,6 +16,8 @@ from pathgen.evaluator import Evaluator, QuestionError
 from pathgen.model import LayerPolicy
 from pathgen.questions import Question
 
+from .metrics import PathShares
+
 CHUNK_QUESTIONS = 16
 DRAWS = 10_000
 
@@ -42,22 +44,14 @@ class RoutedScores:
         return float(self.correct.mean())
 
     @property
-    def mean_depth(self) -> float:
-        """Layer executions of one forward pass."""
-        return float(np.mean([path.depth for path in self.paths]))
-
-    @property
     def common_path(self) -> LayerPath:
         """The path that most questions take; of several the first met."""
         return Counter(self.paths).most_common(1)[0][0]
 
-    def shares(self) -> dict[str, float]:
-        """Share of questions off the full path and off the most common path: a collapsed router shows here."""
-        full, common = LayerPath.full(len(self.paths[0])), self.common_path
-        return {
-            "off_full_share": float(np.mean([path != full for path in self.paths])),
-            "off_common_share": float(np.mean([path != common for path in self.paths])),
-        }
+    @property
+    def shares(self) -> PathShares:
+        """How many questions leave the full path and the most common one: a collapsed router shows here."""
+        return PathShares.of(np.array(self.paths))
 
 
 def route(evaluator: Evaluator, policy: LayerPolicy, questions: Sequence[Question]) -> list[LayerPath]:

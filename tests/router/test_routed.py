@@ -11,6 +11,7 @@ from pathgen.model import PathModel
 from pathgen.questions import Question
 from pathgen.tasks import find_task
 from router.config import RouterConfig
+from router.metrics import PathShares
 from router.modules import Router, path_logits
 from router.policy import RouterPolicy
 from router.routed import RoutedScores, askable, paired_difference, route, run_paths
@@ -37,8 +38,7 @@ def test_a_static_router_runs_its_path_on_all(evaluator):
     told = []
     scores = run_paths(evaluator, QUESTIONS, paths, told.append)
     assert told[-1] == len(QUESTIONS)
-    assert scores.mean_depth == 6
-    assert scores.shares() == {"off_full_share": 1.0, "off_common_share": 0.0}
+    assert scores.shares == PathShares(off_full=1.0, off_common=0.0, mean_depth=6.0)
     alone = [evaluator.evaluate([(evaluator.prepare(question), path)])[0] for question in QUESTIONS]
     assert scores.correct.tolist() == [evaluation.correct for evaluation in alone]
     np.testing.assert_allclose(scores.margins, [evaluation.margin for evaluation in alone], atol=1e-4)
@@ -54,7 +54,7 @@ def test_shares_of_a_mixed_set():
     scores = RoutedScores(
         tuple(QUESTIONS[:4]), (full, short, full, LayerPath([2, 1])), np.zeros(4, dtype=bool), np.zeros(4)
     )
-    assert scores.shares() == {"off_full_share": 0.5, "off_common_share": 0.5}
+    assert scores.shares == PathShares(off_full=0.5, off_common=0.5, mean_depth=2.0)
     assert scores.common_path == full
 
 

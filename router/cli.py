@@ -1,0 +1,184 @@
+"""`router`: train, evaluate, show. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import typer
+
+from pathgen.console import AsJson, Commands, option, print_json, read_config, tell
+from pathgen.options import DTYPES, parse_actors
+
+app = typer.Typer(
+    cls=Commands,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"max_content_width": 100},
+)
+
+RouterDir = Annotated[str, typer.Argument(metavar="ROUTER", help="A router's folder (the --out of `router train`).")]
+Pool = Literal["windows", "last"]
+
+
+@app.callback()
+def _router() -> None:
+    """Train routers on path shards: which layers a frozen model skips, runs or repeats on each prompt."""
+
+
+@app.command()
+def train(
+    paths: Annotated[list[str], option("Folder of paths of `pathgen generate`; may repeat.", "--paths")],
+    out: Annotated[str, option("Folder of the router.", "--out")],
+    method: Annotated[str, option("static, imitate or gates.", "--method")] = "static",
+    labels: Annotated[str, option("For imitate: shortest, margin, consensus or value.", "--labels")] = "shortest",
+    unsolved: Annotated[
+        Literal["full", "drop"], option("Questions without a right path: full depth, or left out.", "--unsolved")
+    ] = "drop",
+    static: Annotated[
+        str | None, option("F.json of `pathgen static`: the path to deploy, or the part under the heads.", "--static")
+    ] = None,
+    actions: Annotated[str, option("What the router may choose.", "--actions")] = "skip,execute,repeat",
+    dev: Annotated[
+        list[str] | None, option("Folder of development questions; may repeat. Else a share of --paths.", "--dev")
+    ] = None,
+    dev_share: Annotated[float, option("Held out of --paths, by hash of the id.", "--dev-share")] = 0.15,
+    target_depth: Annotated[
+        float | None, option("Mean depth on development questions that the bias is set for.", "--target-depth")
+    ] = None,
+    bias: Annotated[
+        float | None, option("Added to SKIP and taken from REPEAT logits; positive is shallower.", "--bias")
+    ] = None,
+    model: Annotated[str | None, option("Where the paths' model lies, if not where it was.", "--model")] = None,
+    pooling: Annotated[
+        Pool, option("What a head reads: windows of the prompt, or its last token.", "--pooling")
+    ] = "windows",
+    windows: Annotated[int, option("Windows of a prompt.", "--windows", min=1)] = 8,
+    width: Annotated[int, option("Of the heads' bottleneck.", "--width", min=1)] = 128,
+    epochs: Annotated[int | None, option("At most [default: 25; gates: 3].", "--epochs", min=1)] = None,
+    batch_size: Annotated[int, option("Questions of one step.", "--batch-size", min=1)] = 32,
+    learning_rate: Annotated[float, option("Of AdamW.", "--learning-rate")] = 1e-3,
+    patience: Annotated[
+        int, option("Epochs without a lower development loss before stopping; 0: never stop.", "--patience", min=0)
+    ] = 5,
+    rank: Annotated[int, option("For gates: of the part that reads the question; 0: none.", "--rank", min=0)] = 0,
+    compute_penalty: Annotated[
+        float, option("For gates: weight of depth in the loss, in nats per share of layers.", "--compute-penalty")
+    ] = 0.0,
+    seed: Annotated[int, option("Of first weights and order.", "--seed", min=0)] = 0,
+    tracker: Annotated[str, option("none, tensorboard, wandb, mlflow or trackio.", "--tracker")] = "tensorboard",
+    actors: Annotated[str, option("Of the feature pass: auto, or how many.", "--actors")] = "auto",
+    threads_per_actor: Annotated[
+        int | None, option("torch threads of each actor [default: cores / actors].", "--threads-per-actor", min=1)
+    ] = None,
+    gpus_per_actor: Annotated[float, option("GPUs of each actor.", "--gpus-per-actor")] = 1.0,
+    dtype: Annotated[str | None, option(f"{', '.join(DTYPES)} [default: the paths'].", "--dtype")] = None,
+    device: Annotated[str | None, option("cpu, cuda or cuda:N [default: what there is].", "--device")] = None,
+    address: Annotated[str | None, option("A Ray cluster, auto or HOST:PORT; else Ray here.", "--address")] = None,
+    quiet: Annotated[bool, option("No progress.", "--quiet")] = False,
+    config: Annotated[
+        str | None, option("YAML file of these options.", "--config", is_eager=True, callback=read_config)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a router on path shards, choose on development questions, and say how the routed model does there."""
+    from .feature_pass import FeatureOptions
+    from .gates import GateSettings
+    from .options import TrainOptions
+    from .pooling import Pooling
+    from .train_settings import TrainSettings
+    from .training_run import TrainingRun
+
+    given: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
+    try:
+        parts = {
+            "pooling": Pooling(pooling, windows if pooling == "windows" else 1),
+            "training": TrainSettings(
+                **given,
+                batch_size=batch_size,
+                learning_rate=learning_rate,
+                patience=patience or None,
+                seed=seed,
+            ),
+            "gates": GateSettings(**given, rank=rank, compute_penalty=compute_penalty, seed=seed),
+        }
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    options = TrainOptions(
+        paths=tuple(paths),
+        out=out,
+        method=method,
+        labels=labels,
+        unsolved=unsolved,
+        static=static,
+        actions=tuple(name.strip() for name in actions.split(",")),
+        dev=tuple(dev or ()),
+        dev_share=dev_share,
+        target_depth=target_depth,
+        bias=bias,
+        model=model,
+        width=width,
+        features=FeatureOptions(
+            actors=parse_actors(actors),
+            threads_per_actor=threads_per_actor,
+            gpus_per_actor=gpus_per_actor,
+            dtype=dtype,
+            device=device,
+            address=address,
+            quiet=quiet,
+        ),
+        tracker=tracker,
+        quiet=quiet,
+        **parts,  # type: ignore[arg-type]
+    )
+    summary = TrainingRun(options, tell).run()
+    if as_json:
+        print_json(summary)
+    else:
+        from .show import training_text
+
+        training_text(summary)
+
+
+@app.command()
+def evaluate(
+    router: Annotated[str, option("Folder or hub id of a router.", "--router")],
+    paths: Annotated[list[str], option("Folder of paths; may repeat.", "--paths")],
+    bias: Annotated[float | None, option("In place of the router's own.", "--bias")] = None,
+    device: Annotated[str | None, option("cpu, cuda or cuda:N [default: what there is].", "--device")] = None,
+    seed: Annotated[int, option("Of the intervals.", "--seed", min=0)] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """How right and how deep the routed model is on the questions of path shards."""
+    from .evaluation import evaluate_router
+
+    figures = evaluate_router(router, paths, bias=bias, device=device, seed=seed)
+    if as_json:
+        print_json(figures)
+    else:
+        from .show import figures_text
+
+        figures_text(figures)
+
+
+@app.command()
+def show(router: RouterDir, as_json: AsJson = False) -> None:
+    """A router's sizes, settings and origin."""
+    import json
+
+    from .evaluation import static_path
+    from .pretrained import load_router, resolve_router
+    from .show import path_picture, router_text
+
+    found = load_router(resolve_router(router))
+    path = static_path(found)
+    if as_json:
+        static = {"static_only": found.config.static_only, "static_path": list(path)}
+        print_json({**json.loads(found.config.to_json()), **static, "parameters": found.num_parameters})
+    else:
+        router_text(found.config, found.num_parameters, f"{path_picture(path)} depth {path.depth}")
+
+
+def main() -> None:
+    """Entry point of the `router` console script."""
+    app()
