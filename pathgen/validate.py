@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from .actions import LayerPath
 from .cost import CostModel
-from .errors import ArtefactError
+from .errors import ArtefactError, InputError
 from .index import progress_files, read_tables, shard_files
 from .provenance import ShardMetadata
 from .questions import Question
@@ -33,7 +33,7 @@ def validate_run(out: str, replay: int) -> dict[str, Any]:
         and no problem: leftover and quarantined files, questions in several rows.
 
     Raises:
-        InputError: the folder holds no run.
+        InputError: the folder holds no run, or an imported one is to be replayed.
         ArtefactError: a shard of a newer schema version.
     """
     directory = RunDirectory(out)
@@ -140,6 +140,8 @@ def _replay(records: list[PathRecord], info: RunInfo, count: int, report: dict[s
     from .model import PathModel
     from .tasks import find_task
 
+    if "imported" in info.settings:
+        raise InputError("--replay needs a run that searched here; an import does not say how its paths were run")
     if fingerprint(resolve_model(info.model_id)) != info.fingerprint:
         raise ArtefactError(f"{info.model_id} is not the model this run was made with ({info.fingerprint})")
     pairs = [(record, evaluation) for record in records for evaluation in record.evaluations]
