@@ -8,9 +8,10 @@ import tempfile
 import uuid
 from pathlib import Path
 
-import safetensors.torch
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load as read_tensors
+from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
 from pathgen.errors import ArtefactError, InputError, PathgenError
@@ -123,7 +124,7 @@ def _write_files(router: Router, folder: Path) -> None:
     folder.mkdir(parents=True)
     weights = {name: value.detach().cpu().contiguous() for name, value in router.state_dict().items()}
     contents = {
-        WEIGHTS_NAME: safetensors.torch.save(weights, {"format": "pt"}),
+        WEIGHTS_NAME: tensor_bytes(weights, {"format": "pt"}),
         CONFIG_NAME: router.config.to_json().encode(),
         CARD_NAME: card_text(router).encode(),
     }
@@ -180,7 +181,7 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
         reason = f"; {others[0]} is not read: only safetensors are" if others else ""
         raise ArtefactError(f"{folder} is no router: it has no {WEIGHTS_NAME}{reason}")
     try:
-        return safetensors.torch.load(path.read_bytes())
+        return read_tensors(path.read_bytes())
     except (SafetensorError, OSError) as error:
         raise ArtefactError(f"{path} is damaged ({error}); train again or copy it again") from error
 

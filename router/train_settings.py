@@ -11,7 +11,7 @@ BATCH_SIZE = 32
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """How heads are trained (defaults: Dr.LLM, section 4.1, where it says).
+    """How heads are trained; the loss and its γ and β are those of Dr.LLM.
 
     Attributes:
         epochs: at most.

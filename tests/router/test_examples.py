@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from training_toys import LAYERS, toy_examples
+from training_toys import LAYERS, MemoryRows, toy_examples
 
 from pathgen.errors import ArtefactError, InputError
 from router.examples import epoch_order
@@ -37,7 +39,9 @@ def test_one_group_is_visited_once_in_another_order_each_epoch():
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_feature_that_is_not_finite_is_named(bad):
     examples = toy_examples(6, seed=0)
-    examples.source.values[4, 1, 0, 2] = bad
+    values = examples.features(range(6)).clone()
+    values[4, 1, 0, 2] = bad
+    examples = dataclasses.replace(examples, source=MemoryRows(values))
     assert torch.isfinite(examples.features([0, 3])).all()
     with pytest.raises(ArtefactError, match="question q4 hold NaN or Inf"):
         examples.features([0, 4, 2])

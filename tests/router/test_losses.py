@@ -39,6 +39,7 @@ def test_banned_actions_and_certainty_give_finite_gradients(gamma):
     loss.sum().backward()
     assert loss[0] > 0
     assert loss[1].item() == pytest.approx(0, abs=1e-6)
+    assert logits.grad is not None
     assert torch.isfinite(logits.grad).all()
     assert logits.grad[0, 0] != 0
 

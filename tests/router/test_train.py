@@ -18,6 +18,7 @@ from killable_training import SETTINGS, toy_trainer
 from training_toys import LAYERS, same_weights, toy_config, toy_examples
 
 import router.train as train_module
+from pathgen.actions import LayerPath
 from pathgen.errors import InputError, PathgenError
 from router.metrics import ActionMetrics, chosen_actions
 from router.modules import path_logits
@@ -55,12 +56,12 @@ def test_a_learnable_rule_is_learnt_at_every_layer():
 
 def test_heads_are_trained_beside_a_static_part_that_stays():
     router = new_router(toy_config(scale=0.5), seed=0)
-    static = path_logits((0, 1, 2))
+    static = path_logits(LayerPath((0, 1, 2)))
     router.static_logits.data.copy_(static)
-    before = router.heads[1].up.weight.clone()
+    before = router.state_dict()["heads.1.up.weight"].clone()
     Trainer(router, TrainSettings(epochs=1), toy_examples(20, 0), toy_examples(5, 1), quiet=True).run()
     torch.testing.assert_close(router.static_logits.data, static, rtol=0, atol=0)
-    assert not torch.equal(router.heads[1].up.weight, before)
+    assert not torch.equal(router.state_dict()["heads.1.up.weight"], before)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path):
@@ -106,7 +107,7 @@ def test_killed_between_epochs_it_goes_on_and_ends_with_the_same_weights(tmp_pat
     environment = {**os.environ, "PYTHONPATH": str(script.parents[2])}
     assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
 
-    readings = []
+    readings: list[int] = []
     again, whole = toy_trainer(tmp_path, readings.append), toy_trainer(None)
     again.run()
     whole.run()
@@ -115,7 +116,8 @@ def test_killed_between_epochs_it_goes_on_and_ends_with_the_same_weights(tmp_pat
 
 
 def test_a_finished_training_run_again_reads_no_features(tmp_path):
-    first, readings = toy_trainer(tmp_path), []
+    readings: list[int] = []
+    first = toy_trainer(tmp_path)
     history = first.run()
     again = toy_trainer(tmp_path, readings.append)
     assert again.run() == history
@@ -125,7 +127,8 @@ def test_a_finished_training_run_again_reads_no_features(tmp_path):
 
 def test_other_settings_start_anew_and_say_so(tmp_path, caplog):
     toy_trainer(tmp_path).run()
-    settings, readings = dataclasses.replace(SETTINGS, learning_rate=1e-4), []
+    readings: list[int] = []
+    settings = dataclasses.replace(SETTINGS, learning_rate=1e-4)
     toy_trainer(tmp_path, readings.append, settings).run()
     assert len(readings) == 4 * STEPS_PER_EPOCH
     assert "other settings or data: training starts anew" in caplog.text
@@ -140,10 +143,10 @@ def scripted_losses(monkeypatch, losses):
 def test_it_stops_when_the_development_loss_no_longer_falls_and_keeps_the_best_epoch(monkeypatch):
     examples, dev = toy_examples(20, 0), toy_examples(5, 1)
     scripted_losses(monkeypatch, [3.0, 2.0, 2.5, 2.0, 9.0])
-    stopped, history = trained(examples, dev, TrainSettings(epochs=20, patience=2, warmup_share=0))
+    _, history = trained(examples, dev, TrainSettings(epochs=20, patience=2, warmup_share=0))
     assert [report.dev_loss for report in history] == [3.0, 2.0, 2.5, 2.0]
     scripted_losses(monkeypatch, [3.0, 2.0, 2.5, 2.0, 9.0])
-    whole, history = trained(examples, dev, TrainSettings(epochs=5, patience=None))
+    _, history = trained(examples, dev, TrainSettings(epochs=5, patience=None))
     assert len(history) == 5
     assert best_epoch(history) == 2
 
@@ -216,7 +219,7 @@ def test_one_class_alone_is_told(caplog):
     targets = np.zeros((8, LAYERS, 3), np.float32)
     targets[..., 1] = 1
     examples = toy_examples(8, 0, targets=targets)
-    router, _ = trained(examples, examples, TrainSettings(epochs=1))
+    trained(examples, examples, TrainSettings(epochs=1))
     assert "every target is EXECUTE" in caplog.text
 
 
