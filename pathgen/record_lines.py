@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TextIO, get_args
 
+import numpy as np
 import pyarrow as pa
 
 from .errors import ArtefactError, InputError
@@ -15,6 +16,7 @@ from .records import PathRecord, StopReason
 from .runinfo import RunInfo
 from .shards import SCHEMA, UnreadableShard, from_table, to_table
 
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 _RECORD = pa.field("record", pa.struct(list(SCHEMA)), nullable=False)
 
 
@@ -76,6 +78,10 @@ def _fault(name: str, value: Any, field: pa.Field) -> str:
     """What is wrong with a value's shape: keys, lists and nulls. Arrow checks the rest, but lets these pass."""
     if value is None:
         return "" if field.nullable else f"{name} must not be null"
+    if pa.types.is_floating(field.type):
+        # Arrow rounds what float32 cannot hold to infinity.
+        too_large = isinstance(value, (int, float)) and abs(value) > FLOAT32_MAX
+        return f"{name} must be a number that float32 holds; got {value!r:.40}" if too_large else ""
     if pa.types.is_list(field.type):
         if not isinstance(value, list):
             return f"{name} must be a list; got {value!r:.40}"

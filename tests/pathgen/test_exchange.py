@@ -45,7 +45,7 @@ def searched(draw, question_id):
         for simulation, path in enumerate([LayerPath.full(L), *others])
     ]
     right = [evaluation for evaluation in evaluations if evaluation.correct]
-    best = min(right, key=lambda e: (e.path.depth, -e.margin, e.path), default=evaluations[0])
+    best = min(right, key=lambda e: (e.path.depth, -(e.margin or 0.0), e.path), default=evaluations[0])
     choices = ("a", "b", draw(texts)) if scored else None
     gold = draw(st.integers(0, 2)) if scored else None
     question = Question(question_id, draw(texts) or "?", choices, gold, None if scored else draw(texts))
