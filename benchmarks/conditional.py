@@ -1,0 +1,133 @@
+"""Can the prompt tell which static path suits which question? Regression of a menu's margins, with its controls.
+
+    python benchmarks/conditional.py --static F.json --paths RUN_DIR [--paths RUN_DIR]
+
+The menu: the paths of F.json's frontier, run on all questions of the runs. What each does to a question's margin
+(clipped, against full depth) is regressed on the prompt's hidden states, out of fold. Told: R² of the interaction for
+each block of features, and what choosing by it would gain over the best static path of the same folds, at several
+coverages (deviate only for the questions of largest predicted gain), against the same choices dealt to other questions.
+
+Controls: features of noise, labels permuted, and a planted effect (0.3 standard deviations on one path where a known
+feature is high) that the pipeline must find.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from measurement import machine, run_script
+from numpy.typing import NDArray
+from ridge import Array, assign_folds, centred, explained, out_of_fold
+
+from pathgen.actions import LayerPath
+from pathgen.console import print_json
+
+CLIP_NATS = 4.0
+COVERAGES = (0.05, 0.1, 0.2, 0.5, 1.0)
+SHUFFLES = 2000
+PLANTED_SD = 0.3
+
+
+def chosen_gain(
+    predicted: Array, effects: Array, correct: NDArray[np.bool_], folds: NDArray[np.int_], rng: np.random.Generator
+) -> list[dict[str, float]]:
+    """Accuracy of deviating from the best static path where the predicted gain is largest, by coverage.
+
+    Args:
+        predicted: [Q, P] out of fold, of the interaction.
+        effects: [Q, P] true effects on the margin.
+        correct: [Q, P].
+        folds: [Q]; the best static path is chosen on the other folds.
+        rng: of the shuffles.
+    """
+    count = len(folds)
+    static = np.empty(count, dtype=int)
+    picks = np.empty(count, dtype=int)
+    gains = np.empty(count)
+    for fold in np.unique(folds):
+        held = folds == fold
+        static[held] = correct[~held].mean(0).argmax()
+        total = predicted[held] + effects[~held].mean(0)
+        picks[held] = total.argmax(1)
+        gains[held] = total.max(1) - np.take_along_axis(total, static[held][:, None], 1)[:, 0]
+    rows = np.arange(count)
+    base = correct[rows, static]
+    found = []
+    for coverage in COVERAGES:
+        deviates = gains >= np.quantile(gains, 1 - coverage)
+        taken = np.where(deviates, picks, static)
+        delta = float(correct[rows, taken].mean() - base.mean())
+        shuffled = [correct[rows, taken[rng.permutation(count)]].mean() - base.mean() for _ in range(SHUFFLES)]
+        found.append(
+            {
+                "coverage": coverage,
+                "delta_vs_static": delta,
+                "shuffled": float(np.mean(shuffled)),
+                "p_value": float(np.mean(np.array(shuffled) >= delta)),
+            }
+        )
+    return found
+
+
+def blocks(states: dict[str, Array], rng: np.random.Generator) -> dict[str, Array]:
+    """The features by name, with one block of noise."""
+    width = next(iter(states.values())).shape[1]
+    rows = len(next(iter(states.values())))
+    return {**states, "noise (control)": rng.normal(size=(rows, width))}
+
+
+def main(
+    static: Annotated[str, typer.Option(help="F.json of `pathgen static`.")],
+    paths: Annotated[list[str], typer.Option(help="Run folders; may repeat.")],
+    model: Annotated[str, typer.Option(help="Alias or folder.")] = "smollm2-135m",
+    folds: Annotated[int, typer.Option(help="Of the cross-validation.")] = 5,
+    seed: Annotated[int, typer.Option(help="Of controls and shuffles.")] = 0,
+) -> None:
+    """Print one JSON object."""
+    from menu_data import load_menu, prompt_states
+
+    menu = load_menu(static, paths)
+    rng = np.random.default_rng(seed)
+    torch.set_num_threads(2)
+    states = prompt_states(model, menu.questions)
+    full = menu.paths.index(LayerPath.full(menu.num_layers))
+    effects = np.clip(menu.margin - menu.margin[:, [full]], -CLIP_NATS, CLIP_NATS)
+    assigned = assign_folds([question.id for question in menu.questions], folds)
+    interaction = centred(effects)
+    report: dict[str, Any] = {}
+    for name, features in blocks(states, rng).items():
+        predicted = out_of_fold(features, interaction, assigned)
+        report[name] = {
+            "r2": explained(predicted, interaction),
+            "choices": chosen_gain(predicted, effects, menu.correct, assigned, rng),
+        }
+    first = next(iter(states.values()))
+    permuted = interaction[rng.permutation(len(interaction))]
+    planted, truth = interaction.copy(), np.zeros_like(interaction)
+    known = first[:, 0] > np.median(first[:, 0])
+    truth[known, 1] = PLANTED_SD * interaction.std()
+    found = out_of_fold(first, centred(planted + truth), assigned)
+    print_json(
+        {
+            "benchmark": "conditional",
+            "questions": len(menu.questions),
+            "menu": ["".join(map(str, path)) for path in menu.paths],
+            "seed": seed,
+            "blocks": report,
+            "permuted_labels_r2": explained(out_of_fold(first, permuted, assigned), permuted),
+            "planted": {
+                "sd": PLANTED_SD,
+                "r2_of_its_path": explained(found[:, [1]], centred(planted + truth)[:, [1]]),
+                "r2_without": explained(out_of_fold(first, interaction, assigned)[:, [1]], interaction[:, [1]]),
+                "correlation_with_planted": float(np.corrcoef(found[:, 1], truth[:, 1])[0, 1]),
+            },
+            "machine": machine(2),
+        }
+    )
+
+
+if __name__ == "__main__":
+    run_script(main)

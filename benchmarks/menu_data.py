@@ -1,0 +1,106 @@
+"""A menu of static paths on many questions, and what the model's states say of their prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pathgen.actions import LayerPath
+from pathgen.decisions import prompt_batches
+from pathgen.errors import InputError
+from pathgen.evaluator import Evaluator
+from pathgen.model import PathModel
+from pathgen.path_table import PathTable
+from pathgen.questions import Question
+from pathgen.searched_run import SearchedRun
+from pathgen.static import load_static
+from pathgen.tasks import find_task
+from router.pooling import Pooling
+
+LAYERS = (0, 10, 20, 29)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Menu:
+    """Paths, the full one first, on questions.
+
+    Attributes:
+        paths: P of them.
+        questions: Q of them.
+        folder: [Q] index of the run each question is from.
+        correct: [Q, P].
+        margin: [Q, P] nats.
+    """
+
+    paths: list[LayerPath]
+    questions: list[Question]
+    folder: NDArray[np.int_]
+    correct: NDArray[np.bool_]
+    margin: NDArray[np.float64]
+
+
+def load_menu(static: str, folders: Sequence[str]) -> Menu:
+    """The frontier of F.json, as far as it has been run on all questions of the folders.
+
+    Raises:
+        InputError: some path of the menu has not been run on all of them.
+    """
+    found = load_static(static)
+    paths = list(dict.fromkeys([LayerPath.full(found.num_layers), *(entry.path for entry in found.frontier)]))
+    questions: list[Question] = []
+    owners: list[int] = []
+    scores = []
+    for index, folder in enumerate(folders):
+        run = SearchedRun.load(folder)
+        asked = sorted(run.questions, key=lambda question: question.sha)
+        scores.append(PathTable(run, run.dtype, _no_evaluator).scores(asked, paths))
+        questions += asked
+        owners += [index] * len(asked)
+    margin = np.concatenate([part.margin for part in scores])
+    if np.isnan(margin).any():
+        raise InputError(f"{static}: some of its frontier was not run on all questions of {', '.join(folders)}")
+    correct = np.concatenate([part.correct for part in scores])
+    return Menu(paths, questions, np.array(owners), correct, margin.astype(float))
+
+
+def prompt_states(model: str, questions: Sequence[Question]) -> dict[str, NDArray[np.float64]]:
+    """[Q, D] features of each prompt by name: the mean over it and its last token at some layers, full depth."""
+    path_model = PathModel.from_pretrained(model)
+    assert path_model.tokenizer is not None
+    task = find_task("arc")
+    prompts = [task.encode(question, path_model.tokenizer, chat=False)[0] for question in questions]
+    kinds = {"mean": Pooling(windows=1), "windows": Pooling(windows=8), "last": Pooling("last", 1)}
+    found: dict[str, list[Tensor]] = {}
+    order: list[int] = []
+    for indices, ids, mask in prompt_batches(path_model, prompts):
+        order += indices
+        states = _States(path_model.num_layers)
+        path_model.logits(ids, mask, policy=states, logits_to_keep=1)
+        for layer in LAYERS:
+            for kind, pooling in kinds.items():
+                if kind != "windows" or layer == LAYERS[1]:
+                    pooled = pooling.pool(states.hidden[layer], mask).flatten(1)
+                    found.setdefault(f"{kind} at layer {layer}", []).append(pooled)
+    back = np.argsort(order)
+    return {name: torch.cat(parts).double().numpy()[back] for name, parts in found.items()}
+
+
+class _States:
+    """Executes every layer and keeps the states that reach some."""
+
+    def __init__(self, num_layers: int):
+        self.hidden: dict[int, Tensor] = {}
+
+    def actions(self, layer: int, hidden: Tensor, prompt_mask: Tensor) -> Tensor:
+        if layer in LAYERS:
+            self.hidden[layer] = hidden
+        return torch.ones(len(hidden), dtype=torch.int64)
+
+
+def _no_evaluator() -> Evaluator:
+    raise InputError("a path of the menu was not run on some question")
