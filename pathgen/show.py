@@ -53,7 +53,8 @@ def stats_text(stats: Mapping[str, Any]) -> None:
         return
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("accuracy, full depth", f"{stats['base_accuracy']:.1%}")
-    table.add_row("some path right", f"{stats['solved_rate']:.1%}", "upper bound, chosen with gold; placebo below")
+    note = "placebo below" if stats["headroom"] else "no placebo"
+    table.add_row("some path right", f"{stats['solved_rate']:.1%}", f"upper bound, chosen with gold; {note}")
     if stats["mean_best_depth"] is not None:
         table.add_row("depth of best paths", f"{stats['mean_best_depth']:.2f} of {stats['num_layers']}")
         table.add_row("layers saved", f"{stats['num_layers'] - stats['mean_best_depth']:.2f}", "per forward pass")
@@ -148,7 +149,8 @@ def _answer(evaluation: Mapping[str, Any], choices: Sequence[str] | None) -> str
 def _print_headroom(console: Console, headroom: Mapping[str, Any] | None) -> None:
     """What some path mends, never without its placebo."""
     if not headroom:
-        console.print("no placebo without scored choices: nothing tells how much of what is solved is chance")
+        line = "no placebo without scored choices: nothing tells how much of what is solved is chance"
+        console.print(line, soft_wrap=True)
         return
     if headroom["questions"]:
         console.print(f"wrong at full depth: {_count(headroom['questions'], 'question')}")
