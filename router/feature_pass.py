@@ -16,6 +16,7 @@ from pathgen.checkpoints import resolve_model
 from pathgen.errors import PathgenError
 from pathgen.placement import Placement, default_device, default_dtype, place_actors
 from pathgen.progress import ProgressView
+from pathgen.storage import remove_leftovers
 
 from .feature_store import FeatureSet, FeatureStore
 from .feature_worker import FeatureSettings, FeatureWorker
@@ -86,6 +87,7 @@ def compute_features(
     given_up: dict[str, str] = {}
     seconds = 0.0
     if missing:
+        remove_leftovers(store.fs, store.folder)  # of killed writers; a living one's would be written again
         with connect(options.address) as session:
             placement = place_actors(options, device, session.resources(), resolve_model(model), len(missing))
             settings = FeatureSettings(

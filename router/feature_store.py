@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from functools import lru_cache
 
@@ -15,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
-from pathgen.errors import ArtefactError
+from pathgen.errors import ArtefactError, PathgenError
 from pathgen.faults import fault_point
 from pathgen.storage import is_local, list_files, open_folder, put
 
@@ -80,21 +79,34 @@ class FeatureStore:
 
         Args:
             writer: look at this writer's files only.
+
+        Raises:
+            PathgenError: the file system refuses.
         """
         for name in list_files(self.fs, self.folder):
             if name in self._scanned or not name.startswith(f"part-{writer}-" if writer else "part-"):
                 continue
             path = f"{self.folder}/{name}"
-            with suppress(FileNotFoundError):  # another run may have deleted it meanwhile
-                data = self.fs.cat_file(path)
-                if name.removesuffix(SUFFIX).rpartition("-")[2] != _digest(data):
-                    logger.warning("%s is damaged: deleted, its features are computed again", path)
-                    self.fs.rm_file(path)
-                    continue
-                header = _header(data)
-                self.errors |= header.pop("__metadata__", {})
-                self.files |= dict.fromkeys(header, path)
-                self._scanned.add(name)
+            data = self._read(path)
+            if data is None:
+                continue
+            if name.removesuffix(SUFFIX).rpartition("-")[2] != _digest(data):
+                logger.warning("%s is damaged: deleted, its features are computed again", path)
+                self.fs.rm_file(path)
+                continue
+            header = _header(data)
+            self.errors |= header.pop("__metadata__", {})
+            self.files |= dict.fromkeys(header, path)
+            self._scanned.add(name)
+
+    def _read(self, path: str) -> bytes | None:
+        """A file's bytes; None if another run has deleted it meanwhile."""
+        try:
+            return self.fs.cat_file(path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise PathgenError(f"{path} cannot be read ({error.strerror or error})") from error
 
 
 class FeatureSet:

@@ -65,8 +65,11 @@ def test_actors_that_die_and_passes_that_stop_cost_nothing_twice(compute, tmp_pa
     victim = next(path for path, keys in before.items() if keys)
     victim.write_bytes(victim.read_bytes()[:-1])
     lost = before.pop(victim)
+    leftover = victim.with_name(".tmp-of-a-killed-writer")
+    leftover.write_bytes(b"half")
     second = compute([TOO_LONG, *KEYS])
     assert second.keys == tuple(KEYS)
+    assert not leftover.exists()
     after = files(tmp_path)
     assert before.items() <= after.items()
     new = [name for path in after.keys() - before.keys() for name in after[path]]

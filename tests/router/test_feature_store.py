@@ -107,6 +107,16 @@ def test_a_file_that_vanishes_is_told(tmp_path):
         features.rows([0])
 
 
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    store = store_in(tmp_path / "run")
+    store.write("w", rows_of(KEYS), {})
+    path = files(tmp_path)[0]
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(PathgenError, match=f"{path} cannot be read \\(Is a directory\\)"):
+        store_in(tmp_path / "run")
+
+
 def test_a_scan_of_one_writer_finds_its_files_alone(out):
     store_in(out).write("w-1", rows_of(KEYS[:1]), {})
     store_in(out).write("w-2", rows_of(KEYS[1:2]), {})
