@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import uuid
 from pathlib import Path
 
 import torch
@@ -41,11 +40,15 @@ def save_router(router: Router, folder: str | Path) -> None:
         PathgenError: the file system refuses (disk full, no permission).
     """
     folder = Path(folder).absolute()
-    staged = folder.parent / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+    staged, replaced = (folder.with_name(f"{TEMPORARY_PREFIX}{folder.name}{end}") for end in ("", "-replaced"))
     try:
+        if replaced.exists() and not folder.exists():  # a process was killed in the middle of taking its place
+            os.replace(replaced, folder)
+        for left in (staged, replaced):
+            shutil.rmtree(left, ignore_errors=True)
         try:
             _write_files(router, staged)
-            _swap(staged, folder)
+            _swap(staged, folder, replaced)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
     except OSError as error:
@@ -136,17 +139,16 @@ def _write_files(router: Router, folder: Path) -> None:
     _flush(folder)
 
 
-def _swap(staged: Path, folder: Path) -> None:
-    """Put `staged` in the place of `folder`; what else lay in that moves over."""
+def _swap(staged: Path, folder: Path, replaced: Path) -> None:
+    """Put `staged` in the place of `folder`, by way of `replaced`; what else lay in that moves over."""
     if not folder.exists():
         os.replace(staged, folder)
         _flush(folder.parent)
         return
-    replaced = staged.with_name(f"{staged.name}-replaced")
     os.replace(folder, replaced)
     try:
         os.replace(staged, folder)
-    except OSError:
+    except BaseException:
         os.replace(replaced, folder)
         raise
     for entry in replaced.iterdir():

@@ -99,6 +99,22 @@ def test_a_full_disk_leaves_the_old_router_whole(saved, monkeypatch, step, faili
     assert [entry.name for entry in folder.parent.iterdir()] == ["router"]
 
 
+def test_a_router_that_a_kill_left_aside_comes_back(saved, monkeypatch):
+    router, folder = saved
+    folder.rename(folder.with_name(".tmp-router-replaced"))
+    folder.with_name(".tmp-router").mkdir()
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(PathgenError, match="No space left"):
+            save_router(new_router(toy_config(), seed=1), folder)
+    assert same_weights(load_router(folder), router)
+    assert [entry.name for entry in folder.parent.iterdir()] == ["router"]
+
+
 def test_no_folder_is_wrong_input(tmp_path):
     with pytest.raises(InputError, match="there is no router folder"):
         load_router(tmp_path / "missing")

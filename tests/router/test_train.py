@@ -22,6 +22,7 @@ from pathgen.actions import LayerPath
 from pathgen.errors import InputError, PathgenError
 from router.metrics import ActionMetrics, chosen_actions
 from router.modules import path_logits
+from router.tracking import Tracker
 from router.train import Trainer, best_epoch, new_router, predicted_logits
 from router.train_settings import TrainSettings
 
@@ -123,6 +124,30 @@ def test_a_finished_training_run_again_reads_no_features(tmp_path):
     assert again.run() == history
     assert readings == []
     assert same_weights(first.router, again.router)
+
+
+def test_a_tracker_is_told_every_epoch_once_also_across_an_interruption(tmp_path):
+    told = []
+
+    class Notes(Tracker):
+        def log(self, values, step):
+            told.append((step, values["dev_loss"]))
+
+    def interrupt(now):
+        if now == 2 * STEPS_PER_EPOCH:
+            raise KeyboardInterrupt
+
+    def run(before):
+        toy, tracker = toy_trainer(None), Notes("none", tmp_path, {})
+        examples = toy_examples(40, 0, before)
+        return Trainer(
+            toy.router, SETTINGS, examples, toy_examples(10, 1), folder=tmp_path, tracker=tracker, quiet=True
+        ).run()
+
+    with pytest.raises(KeyboardInterrupt):
+        run(interrupt)
+    history = run(lambda reading: None)
+    assert told == [(report.epoch, report.dev_loss) for report in history]
 
 
 def test_other_settings_start_anew_and_say_so(tmp_path, caplog):
