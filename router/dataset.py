@@ -151,11 +151,6 @@ class PathDatasets:
                 yield folder, shard.filter(pc.is_in(shard["question_id"], ids))
 
 
-def question_of(record: PathRecord) -> Question:
-    """The question that a record tells of."""
-    return Question(record.question_id, record.prompt, record.choices, record.gold, record.reference)
-
-
 def _refuse_difference(first: _Folder, other: _Folder) -> None:
     for name, a, b in (
         ("model fingerprint", first.info.fingerprint, other.info.fingerprint),

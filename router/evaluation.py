@@ -12,8 +12,9 @@ from pathgen.checkpoints import fingerprint, resolve_model
 from pathgen.errors import ArtefactError
 from pathgen.model import PathModel
 from pathgen.placement import default_device
+from pathgen.searched_run import question_of
 
-from .dataset import PathDatasets, question_of
+from .dataset import PathDatasets
 from .dev import DevQuestion, DevSet
 from .modules import Router
 from .policy import RouterPolicy

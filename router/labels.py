@@ -20,9 +20,10 @@ from pathgen.errors import InputError
 from pathgen.questions import Question
 from pathgen.records import Evaluation, PathRecord
 from pathgen.reward import path_reward
+from pathgen.searched_run import question_of
 
 from .config import allowed_actions
-from .dataset import PathDatasets, question_of
+from .dataset import PathDatasets
 from .values import Floats, MeanEffects, action_values, question_effects
 
 LENGTH_WEIGHT = 0.25

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,9 @@ import torch
 from pathgen.errors import InputError
 from pathgen.evaluator import Evaluator, Prepared
 from pathgen.model import PathModel
+from pathgen.searched_run import question_of
 from pathgen.tasks import find_task
 
-from .dataset import question_of
 from .dev import DevSet
 from .examples import Examples
 from .feature_pass import compute_features
@@ -77,11 +77,11 @@ def fit_static(run: TrainingRun) -> Fitted:
 def fit_imitation(run: TrainingRun, tracker: Tracker) -> Fitted:
     """Heads that learn the labels' actions, each layer on the states along the label's path (Dr.LLM, section 3.3)."""
     options = run.options
-    labels = [label for label in _labels(run, run.training) if not run.is_dev(label.question.id)]
+    labels = _labels(run, run.training, wanted=lambda question_id: not run.is_dev(question_id))
     dev_labels = (
-        list(_labels(run, run.development))
+        _labels(run, run.development, wanted=lambda question_id: True)
         if run.development
-        else [label for label in _labels(run, run.training) if run.is_dev(label.question.id)]
+        else _labels(run, run.training, wanted=run.is_dev)
     )
     for name, found in (("training", labels), ("development", dev_labels)):
         if not found:
@@ -135,8 +135,12 @@ def fit_gates(run: TrainingRun, dev: DevSet, model: PathModel) -> Fitted:
     return Fitted(router, frozenset(entry.question.sha for entry in prepared), epochs=settings.epochs)
 
 
-def _labels(run: TrainingRun, datasets: PathDatasets) -> list[Label]:
-    return list(make_labels(datasets, run.options.labels, unsolved=run.options.unsolved, actions=run.options.actions))
+def _labels(run: TrainingRun, datasets: PathDatasets, wanted: Callable[[str], bool]) -> list[Label]:
+    """The labels of the wanted questions; what is drawn over questions is drawn over those alone."""
+    options = run.options
+    return list(
+        make_labels(datasets, options.labels, unsolved=options.unsolved, actions=options.actions, wanted=wanted)
+    )
 
 
 class JoinedFeatures:

@@ -33,7 +33,7 @@ class RouterPolicy:
         if self.router.config.static_only:
             pooled = hidden[:, :1]
         else:
-            pooled = torch.bmm(self._window_weights(prompt_mask, hidden), hidden)
+            pooled = torch.bmm(self._window_weights(prompt_mask, hidden).to(hidden.device), hidden)
         logits = self.router.logits(layer, pooled.to(self._order.device)) + self._shift
         return self._order[logits[:, self._order].argmax(-1)]
 

@@ -14,11 +14,12 @@ from pathgen.checkpoints import fingerprint, num_layers, resolve_model
 from pathgen.errors import ArtefactError, InputError
 from pathgen.model import PathModel
 from pathgen.placement import default_device
+from pathgen.searched_run import question_of
 from pathgen.static import StaticPaths, load_static
 from pathgen.storage import open_folder, put
 
 from .config import RouterConfig
-from .dataset import PathDatasets, question_of
+from .dataset import PathDatasets
 from .dev import DevQuestion, DevSet
 from .methods import Fitted, fit_gates, fit_imitation, fit_static
 from .modules import Router

@@ -7,7 +7,8 @@ from path_runs import FINGERPRINT, failed, path, searched, write_run
 from pathgen.errors import ArtefactError, InputError
 from pathgen.questions import Question
 from pathgen.rundir import RunDirectory
-from router.dataset import PathDatasets, question_of
+from pathgen.searched_run import question_of
+from router.dataset import PathDatasets
 
 KEPT = {"....": 1.0, "-...": 0.5, ".2..": None}
 UNSOLVED = {"....": -1.0, "-...": -0.5}

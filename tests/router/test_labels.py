@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from path_runs import path, searched, write_run
 
 from pathgen.errors import InputError
-from router.dataset import PathDatasets, question_of
+from pathgen.searched_run import question_of
+from router.dataset import PathDatasets
 from router.labels import LABEL_POLICIES, action_counts, consensus, make_labels, margin, one_hot, shortest
 from router.values import MeanEffects, action_values, question_effects
 
