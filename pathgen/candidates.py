@@ -41,7 +41,10 @@ def propose(effects: Effects, count: int) -> list[LayerPath]:
     bases = [path for ranked in _by_depth(effects, shorter).values() for path in ranked[:COMBINED]]
     pool = shorter | {move.apply(full) for move in all_moves(num_layers)} | _with_repeats(effects, bases)
     inside = [path for path in pool - {full} if shallowest <= path.depth <= num_layers + EXTRA_LAYERS]
-    turns = zip_longest(*_by_depth(effects, inside).values())
+    by_depth = list(_by_depth(effects, inside).values())
+    if len(by_depth) >= count:  # too few to have one of each depth, so of depths far and wide
+        by_depth = [by_depth[place] for place in np.linspace(0, len(by_depth) - 1, count - 1).round().astype(int)]
+    turns = zip_longest(*by_depth)
     return [full, *(path for turn in turns for path in turn if path is not None)][:count]
 
 

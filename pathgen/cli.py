@@ -204,7 +204,7 @@ def static(
     paths: Annotated[list[str], option("A run's folder; may repeat, all of one model.", "--paths")],
     out: Annotated[str, option("JSON file to write.", "--out")],
     limit: Annotated[int | None, option("At most N questions of each folder.", "--limit", min=1)] = None,
-    candidates: Annotated[int, option("Paths proposed in each fold.", "--candidates", min=2)] = 48,
+    candidates: Annotated[int, option("Paths to evaluate on the questions.", "--candidates", min=3)] = 48,
     folds: Annotated[int, option("Folds of the cross-validation.", "--folds", min=2)] = 5,
     device: Annotated[str | None, option("cpu, cuda or cuda:N [default: what there is].", "--device")] = None,
     dtype: Annotated[str | None, option(f"{', '.join(DTYPES)} [default: the run's].", "--dtype")] = None,

@@ -131,21 +131,29 @@ def draw_questions(runs: Sequence[SearchedRun], options: StaticOptions) -> list[
 def propose_by_fold(
     runs: Sequence[SearchedRun], asked: Sequence[Asked], options: StaticOptions
 ) -> list[list[LayerPath]]:
-    """For each fold the paths to evaluate, proposed from the search's evaluations of the other folds' questions."""
-    paths, gains, folds = [], [], []
-    for entry in asked:
+    """For each fold the paths to evaluate, proposed from the search's evaluations of the other folds' questions.
+
+    Raises:
+        InputError: fewer candidates than would give each fold one beside the full path.
+    """
+    if options.candidates <= options.folds:
+        raise InputError(f"--candidates {options.candidates} are too few: give more than there are folds")
+    paths, qualities, numbers = [], [], []
+    for number, entry in enumerate(asked):
         run = runs[entry.run]
-        base, *others = run.evaluations[entry.question.sha]
-        relative_to = (base.margin or 0.0) if find_task(run.info.task).generates else 0.0
-        for evaluation in others:
-            paths.append(evaluation.path)
-            gains.append(path_quality(evaluation, relative_to) - path_quality(base, relative_to))
-            folds.append(entry.fold)
+        evaluations = run.evaluations[entry.question.sha]
+        relative_to = (evaluations[0].margin or 0.0) if find_task(run.info.task).generates else 0.0
+        edited = [evaluation for evaluation in evaluations if evaluation.path.edits]
+        paths += [evaluation.path for evaluation in edited]
+        qualities += [path_quality(evaluation, relative_to) for evaluation in edited]
+        numbers += [number] * len(edited)
     actions = np.array(paths, dtype=np.uint8).reshape(-1, runs[0].num_layers)
-    gained, fold_of = np.array(gains), np.array(folds)
+    quality, question = np.array(qualities), np.array(numbers, dtype=np.int64)
+    fold_of = np.array([entry.fold for entry in asked])[question]
+    share = 1 + (options.candidates - 1) // options.folds  # the full path, and this fold's part of the others
     return [
-        propose(Effects.fit(actions[fold_of != fold], gained[fold_of != fold]), options.candidates)
-        for fold in range(options.folds)
+        propose(Effects.fit(actions[training], quality[training], question[training]), share)
+        for training in (fold_of != fold for fold in range(options.folds))
     ]
 
 

@@ -32,6 +32,12 @@ def test_candidates_are_spread_over_depths():
     assert max(by_depth.values()) - min(by_depth.values()) <= 1
 
 
+def test_few_candidates_are_of_depths_far_and_wide():
+    depths = [path.depth for path in propose(planted(), 6)[1:]]
+    assert (depths[0], depths[-1]) == (32, 21)
+    assert depths == sorted(set(depths), reverse=True)
+
+
 def test_the_best_of_each_depth_is_found():
     good = [4, 9, 16, 17, 18, 19, 20, 26, 28]
     paths = propose(planted(good), 48)

@@ -145,6 +145,14 @@ def test_equal_questions_of_two_folders_are_never_in_different_folds(searched, t
     assert all(len(found) == 1 for found in folds.values())
 
 
+def test_the_folds_share_the_candidates_asked_for(searched):
+    options = static_run.StaticOptions((searched,), "unused", candidates=21)
+    runs = static_run.load_runs(options.paths)
+    proposals = static_run.propose_by_fold(runs, static_run.draw_questions(runs, options), options)
+    assert [len(proposed) for proposed in proposals] == [5] * 5
+    assert 5 < len({path for proposed in proposals for path in proposed}) <= 21
+
+
 def test_proposals_do_not_know_the_questions_of_their_fold(searched):
     options = static_run.StaticOptions((searched,), "unused")
     runs = static_run.load_runs(options.paths)
@@ -178,6 +186,7 @@ def test_wrong_use_is_one_line_and_exit_2(searched, tmp_path):
         (call(tmp_path, searched), "is a folder"),
         (call(out, searched, limit=3), "too few for --folds 5"),
         (call(out, searched, folds=1), "--folds"),
+        (call(out, searched, candidates=5), "more than there are folds"),
         (call(out, searched, dtype="float7"), "float7"),
     ):
         assert answer.code == 2
