@@ -28,13 +28,14 @@ NULL_DRAWS = 1000
 
 
 def edits(num_layers: int) -> list[LayerPath]:
-    """Half of all single edits: skips of the even layers and repeats of the odd ones."""
+    """A third of all single edits: skips of every third layer, repeats of each layer after those."""
     full = list(LayerPath.full(num_layers))
     paths = []
     for layer in range(num_layers):
-        changed = list(full)
-        changed[layer] = LayerAction.SKIP if layer % 2 == 0 else LayerAction.REPEAT
-        paths.append(LayerPath(changed))
+        if layer % 3 < 2:
+            changed = list(full)
+            changed[layer] = LayerAction.SKIP if layer % 3 == 0 else LayerAction.REPEAT
+            paths.append(LayerPath(changed))
     return paths
 
 
