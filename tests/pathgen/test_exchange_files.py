@@ -1,6 +1,8 @@
 """Other programs' files as those programs write them, and what is refused of a file."""
 
+import errno
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from commands import pathgen
 from path_records import METADATA, make_record, no_guard
 
 from pathgen.actions import LayerPath
+from pathgen.exchange import FORMATS
 from pathgen.polar import from_program, to_program
 from pathgen.questions import Question
 from pathgen.records import Evaluation
@@ -355,6 +358,18 @@ def test_an_export_that_fails_leaves_no_file(load, tmp_path):
     shard.write_bytes(b"PAR1")
     answer = pathgen("export", tmp_path / "run", "--format", "jsonl", "--out", tmp_path / "new")
     assert (answer.code, "1 unreadable" in answer.error) == (4, True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "run"]
+
+
+def test_a_full_disk_leaves_no_half_file(load, tmp_path, monkeypatch):
+    def half(records, info, num_layers, file):
+        file.write("{")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    load("dr-llm", drllm())
+    monkeypatch.setitem(FORMATS, "jsonl", replace(FORMATS["jsonl"], write=half))
+    answer = pathgen("export", tmp_path / "run", "--format", "jsonl", "--out", tmp_path / "new")
+    assert (answer.code, answer.error) == (1, f"cannot write {tmp_path / 'new'}: No space left on device")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "run"]
 
 
