@@ -219,6 +219,7 @@ def race(
     left = list(paths)
     done, evaluated, started = 0, 0, time.monotonic()
     with ProgressView(f"evaluating {len(paths)} paths", len(asked), 0, len(full), quiet=options.quiet) as view:
+        view.update(0, 0, 0.0, {"paths": len(paths)})
 
         def on_progress(questions: int, evaluations: int) -> None:
             nonlocal done, evaluated
