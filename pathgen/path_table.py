@@ -8,7 +8,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -168,9 +168,9 @@ class PathTable:
             for path in lacking
         ]
         for (prepared, path), evaluation in zip(asked, evaluator.evaluate(asked), strict=True):
-            sha = prepared.question.sha
-            self._known[sha][path] = evaluation
-            self._own.append((sha, evaluation))
+            sha, kept = prepared.question.sha, _as_stored(evaluation)
+            self._known[sha][path] = kept
+            self._own.append((sha, kept))
         for prepared in {id(prepared): prepared for prepared, _ in asked}.values():
             evaluator.forget(prepared)
         self._unsaved = True
@@ -187,6 +187,12 @@ class PathTable:
             reason = (str(error).splitlines() or [repr(error)])[0]
             logger.warning("%s cannot be read (%s); its paths are evaluated again", self.path, reason)
             return []
+
+
+def _as_stored(evaluation: Evaluation) -> Evaluation:
+    """With the margin in float32, so that a call that reads it back finds the very same."""
+    margin = evaluation.margin
+    return evaluation if margin is None else replace(evaluation, margin=float(np.float32(margin)))
 
 
 def _to_parquet(rows: Sequence[tuple[str, Evaluation]]) -> bytes:

@@ -92,7 +92,7 @@ def static_text(found: StaticPaths, folders: Sequence[str], out: str) -> None:
             marks[entry == found.best, entry == found.shallow],
         )
     console.print(table)
-    console.print("held out: paths chosen without the questions they are judged on; ±: standard error")
+    console.print("held out: chosen without the questions they are judged on; ± standard error")
     for name, entry in (("best", found.best), ("shallow", found.shallow)):
         if entry == found.full:
             console.print(f"{name}: the full path; no other is as good")
