@@ -211,24 +211,12 @@ class Executor:
         found = []
         for start in range(0, len(slots), HEAD_ROWS):
             first, last = np.searchsorted(predicts[order], [start, start + HEAD_ROWS])
-            logits = self._head(states[start : start + HEAD_ROWS]).float()
+            logits = self.model.head(states[start : start + HEAD_ROWS]).float()
             here = at[first:last] - start
             found.append(logits[here, wanted[first:last]] - logits.logsumexp(-1)[here])
         values = np.empty(len(predicts), dtype=np.float32)
         values[order] = torch.cat(found).cpu().numpy()
         return np.split(values, np.cumsum([len(row.targets) for row in rows])[:-1])
-
-    def _head(self, states: Tensor) -> Tensor:
-        """[n, H] final states -> [n, V] logits, through the model's own norm and head on a one-token forward."""
-        model = self.model
-
-        def inject(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-            last = index == model.num_layers - 1
-            return model.as_returned(index, states[:, None] if last else hidden)
-
-        one = torch.zeros(1, 1, dtype=torch.long, device=model.device)
-        with model.mode(inject):
-            return model.hf_model(input_ids=one, position_ids=one, use_cache=False).logits[:, 0]
 
 
 def _not_run(asked: Sequence[tuple[Row, LayerPath]], plan: Plan) -> list[StateKey]:

@@ -240,6 +240,21 @@ class PathModel:
         self._returns_tuple[index] = isinstance(out, tuple)
         return out[0] if isinstance(out, tuple) else out
 
+    def head(self, states: Tensor) -> Tensor:
+        """[N, H] states as the last layer leaves them to [N, V] logits.
+
+        They go back in through the last layer of a one-token stock forward, so that final norm, head and
+        soft-capping stay the model's own.
+        """
+
+        def inject(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+            last = index == self.num_layers - 1
+            return self.as_returned(index, states[:, None] if last else hidden)
+
+        one = torch.zeros(1, 1, dtype=torch.long, device=self.device)
+        with self.mode(inject):
+            return self.hf_model(input_ids=one, position_ids=one, use_cache=False).logits[:, 0]
+
     def as_returned(self, index: int, hidden: Tensor) -> Any:
         """Wrap the states as this layer's own forward would return them."""
         return (hidden, None) if self._returns_tuple[index] else hidden

@@ -64,7 +64,7 @@ class GatedModel:
         """
         rows = [row for prepared in questions for row in prepared.rows]
         states = self._final_states(rows, gate)
-        logits = self._head(states).float()  # [N, V], the scored positions of all rows
+        logits = self.model.head(states).float()  # [N, V], the scored positions of all rows
         starts = np.cumsum([0] + [len(row.scored) for row in rows])
         predicts = np.concatenate([row.predicts + start for row, start in zip(rows, starts, strict=False)])
         at, wanted = (
@@ -118,15 +118,3 @@ class GatedModel:
         token = np.concatenate([row.scored for row in rows])
         states = final[0]
         return states[torch.from_numpy(owner).to(states.device), torch.from_numpy(token).to(states.device)]
-
-    def _head(self, states: Tensor) -> Tensor:
-        """[N, H] final states to [N, V] logits, through the model's own norm and head on a one-token forward."""
-        model = self.model
-
-        def inject(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-            last = index == model.num_layers - 1
-            return model.as_returned(index, states[:, None] if last else hidden)
-
-        one = torch.zeros(1, 1, dtype=torch.long, device=model.device)
-        with model.mode(inject):
-            return model.hf_model(input_ids=one, position_ids=one, use_cache=False).logits[:, 0]
