@@ -1,0 +1,174 @@
+"""The routed model as lm-evaluation-harness sees it: its own Hugging Face model, run along the router's paths.
+
+Importing this file registers the model name `routed`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lm_eval.api.registry import register_model
+from lm_eval.models.huggingface import HFLM
+from torch import Tensor
+from tqdm import tqdm
+
+from pathgen.actions import LayerPath
+from pathgen.cache import RoutedCache
+from pathgen.checkpoints import fingerprint, num_layers, resolve_model
+from pathgen.decisions import RecordedPolicy
+from pathgen.errors import InputError
+from pathgen.model import PathModel
+from pathgen.placement import default_device, default_dtype
+from router.policy import RouterPolicy
+from router.pretrained import load_router, resolve_router
+
+Tokens = Sequence[int]
+Request = tuple[Any, list[int], list[int]]
+"""The harness's key of a request, the tokens of its context and those of the continuation to score."""
+
+
+@register_model("routed")
+class RoutedLM(HFLM):
+    """A frozen model along the paths that a router decides by each request's context alone.
+
+    Tokenisation, chat templates, stop strings and rolling windows are the harness's own for Hugging Face models.
+
+    Args:
+        pretrained: alias, hub id or local folder of the frozen model.
+        router: folder or hub id of a router trained for it.
+        batch_size: rows of a forward, or `auto`.
+        max_batch_size: where `auto` starts.
+        dtype: of the weights; float32 on the CPU and bfloat16 on CUDA if None.
+        device: a torch device; CUDA where there is a GPU if None.
+        max_length: tokens of context and continuation; what the model was made for if None.
+        bias: added to SKIP and taken from REPEAT logits; the router's own if None.
+
+    Raises:
+        InputError: an argument of another name, or there is no such model or router.
+        ArtefactError: the router is damaged, or of another model.
+    """
+
+    def __init__(
+        self,
+        pretrained: str,
+        router: str,
+        *,
+        batch_size: int | str = 1,
+        max_batch_size: int = 64,
+        dtype: str | None = None,
+        device: str | None = None,
+        max_length: int | None = None,
+        bias: float | None = None,
+        **unknown: Any,
+    ):
+        if unknown:
+            raise InputError(
+                f"model `routed` has no argument {', '.join(unknown)}; it takes pretrained, router, batch_size, "
+                "max_batch_size, dtype, device, max_length and bias"
+            )
+        folder = resolve_model(pretrained)
+        found = load_router(resolve_router(router), fingerprint=fingerprint(folder), num_layers=num_layers(folder))
+        device = device or default_device(None)
+        self.path_model = PathModel.from_pretrained(pretrained, dtype=dtype or default_dtype(device), device=device)
+        self.policy = RouterPolicy(found.to(self.path_model.device), bias)
+        self.paths_taken: Counter[LayerPath] = Counter()
+        super().__init__(
+            pretrained=self.path_model.hf_model,
+            tokenizer=self.path_model.tokenizer,
+            backend="causal",
+            batch_size=batch_size,
+            max_batch_size=max_batch_size,
+            max_length=max_length,
+        )
+
+    def get_model_info(self) -> dict[str, Any]:
+        """For the harness's result file: what it says of any model, and how deep the rows ran."""
+        config, rows = self.policy.router.config, max(1, self.paths_taken.total())
+        return {
+            **super().get_model_info(),
+            "router_method": config.method,
+            "num_layers": config.num_layers,
+            "mean_depth": sum(path.depth * count for path, count in self.paths_taken.items()) / rows,
+            "off_full_share": sum(count for path, count in self.paths_taken.items() if path.edits) / rows,
+        }
+
+    @contextmanager
+    def _routed(self, prompt_mask: Tensor) -> Iterator[None]:
+        recorded = RecordedPolicy(self.policy)
+        with self.path_model.routed(recorded, prompt_mask):
+            yield
+        self.paths_taken.update(recorded.paths())
+
+    def _model_call(self, inps: Tensor, attn_mask: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+        """[B, T, V] logits of whole prompts: what the harness tries batch sizes with."""
+        return self.path_model.logits(inps, policy=self.policy)
+
+    def _model_generate(self, context: Tensor, max_length: int, stop: list[str], **kwargs: Any) -> Tensor:
+        """[B, T + new] tokens, each row's path decided at prefill and kept."""
+        with self._routed(kwargs["attention_mask"]):
+            cache = RoutedCache(self.path_model.num_layers)
+            return super()._model_generate(context, max_length, stop, past_key_values=cache, **kwargs)
+
+    def _loglikelihood_tokens(
+        self, requests: Sequence[Request], disable_tqdm: bool = False, override_bs: int | None = None
+    ) -> list[tuple[float, bool]]:
+        """Summed log-likelihood of each continuation, and whether greedy decoding would give it.
+
+        Requests that differ in the continuation's last token only are one row: the letters of a choice cost one
+        forward. Contexts stay apart even where context and continuation together are the same tokens.
+        """
+        by_row: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = defaultdict(list)
+        for index, (_, context, continuation) in enumerate(requests):
+            by_row[tuple(context), tuple(continuation[:-1])].append(index)
+        rows = sorted(by_row, key=lambda row: -len(row[0]) - len(row[1]))
+        size = override_bs or self.batch_size
+        if size == "auto":
+            size = self._detect_batch_size([requests[by_row[row][0]] for row in rows])
+        answers: dict[int, tuple[float, bool]] = {}
+        with tqdm(total=len(requests), disable=disable_tqdm, desc="routed log-likelihoods") as bar:
+            for start in range(0, len(rows), size):
+                batch = rows[start : start + size]
+                for row, scores in zip(batch, self._score(batch), strict=True):
+                    for index in by_row[row]:
+                        key, _, continuation = requests[index]
+                        answers[index] = _answer(scores, continuation)
+                        if key is not None:  # None: a window of a rolling request, which the harness keeps as a whole
+                            self.cache_hook.add_partial("loglikelihood", key, answers[index])
+                        bar.update()
+        return [answers[index] for index in range(len(requests))]
+
+    @torch.inference_mode()
+    def _score(self, rows: Sequence[tuple[Tokens, Tokens]]) -> list[Tensor]:
+        """For each (context, continuation but its last token) the log-probabilities [n, V] of its n next tokens.
+
+        Rows are padded on the left, so that the scored positions end together and no others meet the head. What is
+        too long loses the start of its context.
+        """
+        inputs = [[*context, *forced][-self.max_length :] for context, forced in rows]
+        width, kept = max(map(len, inputs)), 1 + max(len(forced) for _, forced in rows)
+        ids = torch.tensor([[0] * (width - len(tokens)) + tokens for tokens in inputs], device=self.device)
+        start = torch.tensor([[width - len(tokens)] for tokens in inputs], device=self.device)
+        end = torch.tensor([[width - len(forced)] for _, forced in rows], device=self.device)
+        place = torch.arange(width, device=self.device)[None]
+        mask = (place >= start).long()
+        with self._routed(mask * (place < end)):
+            logits = self.model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=(place - start).clamp(min=0),
+                use_cache=False,
+                logits_to_keep=kept,
+            ).logits
+        scores = logits.float().log_softmax(-1)
+        return [row[kept - 1 - len(forced) :] for row, (_, forced) in zip(scores, rows, strict=True)]
+
+
+def _answer(scores: Tensor, continuation: Tokens) -> tuple[float, bool]:
+    """Of [n, V] log-probabilities and the n tokens."""
+    tokens = torch.tensor(continuation, device=scores.device)
+    total = scores.gather(1, tokens[:, None]).sum()
+    return float(total), bool((scores.argmax(-1) == tokens).all())
