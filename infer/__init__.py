@@ -1,1 +1,19 @@
-"""Routed inference and its benchmark. Its commands come with the inference stage."""
+"""Routed inference: a frozen model along the paths that a router chooses, and its benchmark."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .routed_model import Completion, RoutedModel, Score
+
+__all__ = ["Completion", "RoutedModel", "Score"]
+
+
+def __getattr__(name: str) -> Any:
+    """What needs torch is imported when it is first used, so that commands answer at once."""
+    if name in __all__:
+        from . import routed_model
+
+        return getattr(routed_model, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

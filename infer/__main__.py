@@ -1,0 +1,5 @@
+"""`python -m infer` is `infer`."""
+
+from .cli import main
+
+main()

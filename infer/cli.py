@@ -1,0 +1,125 @@
+"""`infer`: its commands. Heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pathgen.console import AsJson, Commands, option, print_json, read_config, tell
+from pathgen.options import DTYPES
+
+if TYPE_CHECKING:
+    from .routed_model import Completion
+
+app = typer.Typer(
+    cls=Commands,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"max_content_width": 100},
+)
+
+
+@app.callback()
+def _infer() -> None:
+    """Run a frozen language model along the layer paths that a router chooses by each prompt."""
+
+
+@app.command()
+def generate(
+    model: Annotated[str, option("Alias, hub id or local folder of the frozen model.", "--model")],
+    router: Annotated[str, option("Folder or hub id of the router.", "--router")],
+    prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT", help="Texts to go on from.")] = None,
+    file: Annotated[
+        str | None, option("A .jsonl of objects with `prompt`, else one prompt a line; - is standard input.", "--file")
+    ] = None,
+    max_new_tokens: Annotated[int, option("Of each answer.", "--max-new-tokens", min=1)] = 32,
+    batch_size: Annotated[int, option("Prompts that run together.", "--batch-size", min=1)] = 8,
+    bias: Annotated[
+        float | None, option("Added to SKIP and taken from REPEAT logits; positive is shallower.", "--bias")
+    ] = None,
+    chat: Annotated[
+        bool | None,
+        option("Prompts through the chat template [default: as the router was trained].", "--chat/--no-chat"),
+    ] = None,
+    dtype: Annotated[
+        str | None, option(f"{', '.join(DTYPES)} [default: float32 on CPU, bfloat16 on CUDA].", "--dtype")
+    ] = None,
+    device: Annotated[str | None, option("cpu, cuda or cuda:N [default: what there is].", "--device")] = None,
+    quiet: Annotated[bool, option("Answers only: no paths, no progress.", "--quiet")] = False,
+    config: Annotated[
+        str | None, option("YAML file of these options.", "--config", is_eager=True, callback=read_config)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer prompts, each along the path that the router decides on it."""
+    from .prompts import check_prompts, read_prompts
+
+    if bias is not None and not math.isfinite(bias):
+        raise typer.BadParameter(f"--bias must be a finite number; got {bias}")
+    texts = read_prompts(prompts or [], file)
+
+    from pathgen.checkpoints import resolve_model
+    from pathgen.model import PathModel
+    from pathgen.placement import default_device, default_dtype
+
+    from .routed_model import RoutedModel, router_for
+
+    folder = resolve_model(model)
+    found = router_for(folder, router)
+    chat = found.config.chat if chat is None else chat
+    check_prompts(folder, texts, max_new_tokens, chat=chat)
+    device = device or default_device(None)
+    path_model = PathModel.from_pretrained(model, dtype=dtype or default_dtype(device), device=device)
+    routed = RoutedModel(path_model, found, bias=bias)
+    with _progress(len(texts), quiet=quiet) as on_done:
+        answers = routed.complete(texts, max_new_tokens, batch_size, chat, on_done=on_done)
+    if as_json:
+        print_json({"outputs": [asdict(answer) for answer in answers]})
+    else:
+        _print_answers(answers, quiet=quiet)
+
+
+def _print_answers(answers: Sequence[Completion], *, quiet: bool) -> None:
+    """Answers on stdout, what they cost on stderr."""
+    from router.show import path_picture
+
+    for answer in answers:
+        print(answer.text, flush=True)
+        if not quiet:
+            layers = len(answer.path)
+            tell(f"{path_picture(answer.path)} depth {answer.depth} of {layers}, layers saved {layers - answer.depth}")
+
+
+@contextmanager
+def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """Progress on stderr: a bar on a terminal, else a line every so many seconds."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from pathgen.progress import LINE_EVERY_S
+
+    console = Console(stderr=True)
+    told_at = time.monotonic()
+    with Progress(console=console, disable=quiet or not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("answering", total=total)
+
+        def on_done(done: int) -> None:
+            nonlocal told_at
+            bar.update(task, completed=done)
+            if bar.disable and not quiet and time.monotonic() - told_at >= LINE_EVERY_S:
+                told_at = time.monotonic()
+                tell(f"answering {done}/{total}")
+
+        yield on_done
+
+
+def main() -> None:
+    """Entry point of the `infer` console script."""
+    app()
