@@ -1,0 +1,198 @@
+"""The accuracy-against-depth chart: where every mark stands, in pixels. The template draws them as SVG.
+
+Drawn by hand rather than by a plotting library: a few hundred elements that follow the page's colours, scale with
+its text and can be focused, where a bundled library would weigh megabytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+COLOURS = 7
+"""Series colours of the style sheet; after them shapes go on, so that no two series look alike."""
+SHAPES = ("circle", "square", "triangle", "diamond")
+MOST_TICKS = 6
+ROUGHLY_SAME_PX = 5.0
+ASIDE_PX = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """A linear axis from data to pixels.
+
+    Attributes:
+        low, high: ends of the axis, in data units.
+        start_px, end_px: where they lie.
+        step: between ticks, in data units.
+    """
+
+    low: float
+    high: float
+    start_px: float
+    end_px: float
+    step: float
+
+    @classmethod
+    def around(cls, values: Sequence[float], start_px: float, end_px: float) -> Scale:
+        """An axis that holds all values, with a little air, and ends on ticks of 1, 2 or 5 times a power of ten."""
+        low, high = min(values), max(values)
+        air = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+        step = nice_step((high - low + 2 * air) / MOST_TICKS)
+        return cls(math.floor((low - air) / step) * step, math.ceil((high + air) / step) * step, start_px, end_px, step)
+
+    def __call__(self, value: float) -> float:
+        """Pixel of a value, to a tenth."""
+        share = (value - self.low) / (self.high - self.low)
+        return round(self.start_px + share * (self.end_px - self.start_px), 1)
+
+    @property
+    def ticks(self) -> list[float]:
+        """Values that carry a label."""
+        count = round((self.high - self.low) / self.step)
+        return [round(self.low + index * self.step, 10) for index in range(count + 1)]
+
+
+def nice_step(least: float) -> float:
+    """The smallest of 1, 2 and 5 times a power of ten that is not below `least` > 0."""
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One point: its pixels and what a pointer or a screen reader is told."""
+
+    x: float
+    y: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One system's marks.
+
+    Attributes:
+        name: of the system.
+        colour: class of the style sheet.
+        shape: one of SHAPES.
+        mark: accuracy at mean depth.
+        bar: pixels of the 95 % interval's upper and lower end, or None.
+        sweep: its other settings, in order of depth.
+        placebo: where the oracle's control stands, or None.
+    """
+
+    name: str
+    colour: str
+    shape: str
+    mark: Mark
+    bar: tuple[float, float] | None
+    sweep: tuple[Mark, ...]
+    placebo: Mark | None
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart of `width` × `height` px: axes, series, and the line of full depth's accuracy."""
+
+    width: int
+    height: int
+    x: Scale
+    y: Scale
+    series: tuple[Series, ...]
+    full_y: float | None
+    chance_y: float | None
+
+
+def depth_chart(systems: Sequence[Mapping[str, Any]], chance: float | None, width: int, height: int) -> Chart | None:
+    """Lay out the systems that have figures; an oracle without its placebo is left out.
+
+    Args:
+        systems: of the bench's JSON; their place in the list decides colour and shape.
+        chance: accuracy of guessing, in [0, 1], or None.
+        width: px of the whole chart.
+        height: px of the whole chart.
+
+    Returns:
+        None if no system has both accuracy and depth.
+    """
+    drawn = [(index, system) for index, system in enumerate(systems) if is_drawn(system)]
+    if not drawn:
+        return None
+    values = [number for _, system in drawn for number in _accuracies(system)]
+    y = Scale.around(values if chance is None else [*values, chance], height - 44.0, 12.0)
+    depths = [point["mean_depth"] for _, system in drawn for point in (system, *(system["points"] or ()))]
+    x = Scale.around(depths, 48.0, width - 16.0)
+    places = _side_by_side([x(system["mean_depth"]) for _, system in drawn])
+    series = tuple(_series(index, system, place, x, y) for (index, system), place in zip(drawn, places, strict=True))
+    full = next((system["accuracy"] for _, system in drawn if system["name"] == "full"), None)
+    return Chart(
+        width,
+        height,
+        x,
+        y,
+        series,
+        full_y=None if full is None else y(full),
+        chance_y=None if chance is None else y(chance),
+    )
+
+
+def is_drawn(system: Mapping[str, Any]) -> bool:
+    """Whether a system has a place in the chart: it has figures, and its placebo if it is the oracle."""
+    known = system["accuracy"] is not None and system["mean_depth"] is not None
+    return known and (system["name"] != "oracle" or system.get("placebo_accuracy") is not None)
+
+
+def look(index: int) -> tuple[str, str]:
+    """Colour class and shape of the system at a place in the list."""
+    return f"c{index % COLOURS}", SHAPES[index % len(SHAPES)]
+
+
+def _accuracies(system: Mapping[str, Any]) -> list[float]:
+    """Everything of a system that the vertical axis has to hold."""
+    points = [point["accuracy"] for point in system["points"] or ()]
+    return [
+        system["accuracy"],
+        *(system["accuracy_ci95"] or ()),
+        *points,
+        *([system["placebo_accuracy"]] if system["name"] == "oracle" else ()),
+    ]
+
+
+def _series(index: int, system: Mapping[str, Any], place: float, x: Scale, y: Scale) -> Series:
+    name, accuracy, interval = system["name"], system["accuracy"], system["accuracy_ci95"]
+    told = f"{name}: {accuracy:.1%}" + (f", 95% interval {interval[0]:.1%} to {interval[1]:.1%}" if interval else "")
+    sweep = tuple(
+        Mark(
+            x(point["mean_depth"]),
+            y(point["accuracy"]),
+            f"{name}, {point['setting']}: {point['accuracy']:.1%} at depth {point['mean_depth']:.2f}",
+        )
+        for point in sorted(system["points"] or (), key=lambda point: point["mean_depth"])
+    )
+    placebo = None
+    if name == "oracle":
+        value = system["placebo_accuracy"]
+        placebo = Mark(place, y(value), f"placebo of the oracle: {value:.1%}")
+    mark = Mark(place, y(accuracy), f"{told}, depth {system['mean_depth']:.2f}")
+    bar = (y(interval[1]), y(interval[0])) if interval else None
+    return Series(name, *look(index), mark, bar, sweep, placebo)
+
+
+def _side_by_side(pixels: Sequence[float]) -> list[float]:
+    """Spread marks of roughly the same depth around it, so that no bar hides another."""
+    order = sorted(range(len(pixels)), key=lambda index: pixels[index])
+    clusters: list[list[int]] = []
+    for index in order:
+        if clusters and pixels[index] - pixels[clusters[-1][-1]] < ROUGHLY_SAME_PX:
+            clusters[-1].append(index)
+        else:
+            clusters.append([index])
+    places = list(pixels)
+    for cluster in clusters:
+        middle = sum(pixels[index] for index in cluster) / len(cluster)
+        for rank, index in enumerate(cluster):
+            places[index] = round(middle + (rank - (len(cluster) - 1) / 2) * ASIDE_PX, 1) if cluster[1:] else middle
+    return places
