@@ -14,6 +14,8 @@ import typer
 from pathgen.console import AsJson, Commands, option, print_json, read_config, tell
 from pathgen.options import DTYPES
 
+from .bench_cli import bench
+
 if TYPE_CHECKING:
     from .routed_model import Completion
 
@@ -24,6 +26,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"max_content_width": 100},
 )
+app.command()(bench)
 
 
 @app.callback()

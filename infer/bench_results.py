@@ -1,0 +1,92 @@
+"""Finished systems of a benchmark, kept in a folder so that an interrupted one goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+
+from pathgen.errors import InputError
+from pathgen.storage import list_files, open_folder, put
+
+from .answers import Answer, Point, SystemResult
+from .bench_inputs import BenchInputs, digest_of
+
+FORMAT_VERSION = 1
+"""It rises when what a system does changes, so that results of before are not taken for its own."""
+SYSTEMS_FOLDER = "systems"
+BENCH_NAME = "bench.json"
+
+
+class ResultStore:
+    """`OUT/systems/<name>-<key>.jsonl`: a line about the system, then one a question.
+
+    Args:
+        out: path or URL of the folder.
+
+    Raises:
+        InputError: it is a file, or holds something else.
+    """
+
+    def __init__(self, out: str):
+        self._fs, self._root = open_folder(out)
+        if self._fs.isfile(self._root):
+            raise InputError(f"--out {out} is a file; give a folder")
+        foreign = [name for name in list_files(self._fs, self._root) if name not in (SYSTEMS_FOLDER, BENCH_NAME)]
+        if foreign and not self._fs.exists(f"{self._root}/{SYSTEMS_FOLDER}"):
+            raise InputError(f"--out {out} holds {foreign[0]} and no benchmark; give a new folder")
+
+    def load(self, name: str, key: str) -> SystemResult | None:
+        """A finished system's result; None if there is none, or its file is damaged."""
+        try:
+            lines = self._fs.cat_file(self._path(name, key)).splitlines()
+            head, answers = json.loads(lines[0]), [Answer.from_dict(json.loads(line)) for line in lines[1:]]
+            if len(answers) != head["questions"]:
+                return None
+            return SystemResult(tuple(answers), head["setting"], tuple(Point(**point) for point in head["points"]))
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError, IndexError):
+            return None  # it is run again, and the file written anew
+
+    def save(self, name: str, key: str, result: SystemResult) -> None:
+        """Keep a finished system.
+
+        Raises:
+            PathgenError: the file system refuses.
+        """
+        points = [asdict(point) for point in result.points]
+        head = {"system": name, "setting": result.setting, "points": points, "questions": len(result.answers)}
+        lines = [head, *(answer.to_dict() for answer in result.answers)]
+        self._put(self._path(name, key), "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+    def save_bench(self, bench: dict[str, object]) -> None:
+        """Keep the final figures."""
+        self._put(f"{self._root}/{BENCH_NAME}", (json.dumps(bench, indent=1) + "\n").encode())
+
+    def _path(self, name: str, key: str) -> str:
+        return f"{self._root}/{SYSTEMS_FOLDER}/{name}-{key}.jsonl"
+
+    def _put(self, path: str, data: bytes) -> None:
+        self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+        put(self._fs, path, data)
+
+
+def result_key(name: str, inputs: BenchInputs, question_shas: list[str], seed: int) -> str:
+    """16 hex digits over all that a system's answers rest on: other inputs, other file."""
+    reference = inputs.reference
+    borrowed = inputs.routers[reference].digest if reference else inputs.fit_digest
+    rests_on: dict[str, Callable[[], object]] = {
+        "full": lambda: None,
+        "oracle": lambda: inputs.records_digest,
+        "static": lambda: inputs.fit_digest,
+        "random": lambda: [borrowed, seed],
+        "shortgpt": lambda: [borrowed, inputs.fit_digest],
+        "early_exit": lambda: borrowed,
+        "repeat_block": lambda: inputs.fit_digest,
+        "search": lambda: seed,
+        "shuffled": lambda: [borrowed, seed],
+    }
+    own = rests_on[name]() if name in rests_on else inputs.routers[name].digest if name in inputs.routers else None
+    model = [inputs.fingerprint, inputs.dtype, inputs.task.describe(inputs.chat)]
+    return digest_of(FORMAT_VERSION, name, model, question_shas, own)
