@@ -15,6 +15,7 @@ from pathgen.console import AsJson, Commands, option, print_json, read_config, t
 from pathgen.options import DTYPES
 
 from .bench_cli import bench
+from .harness_cli import harness
 
 if TYPE_CHECKING:
     from .routed_model import Completion
@@ -27,6 +28,7 @@ app = typer.Typer(
     context_settings={"max_content_width": 100},
 )
 app.command()(bench)
+app.command()(harness)
 
 
 @app.callback()

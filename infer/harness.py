@@ -5,6 +5,8 @@ Importing this file registers the model name `routed`.
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -40,7 +42,7 @@ class RoutedLM(HFLM):
     Args:
         pretrained: alias, hub id or local folder of the frozen model.
         router: folder or hub id of a router trained for it.
-        batch_size: rows of a forward, or `auto`.
+        batch_size: rows of a forward; or `auto`: the most that memory holds.
         max_batch_size: where `auto` starts.
         dtype: of the weights; float32 on the CPU and bfloat16 on CUDA if None.
         device: a torch device; CUDA where there is a GPU if None.
@@ -48,7 +50,7 @@ class RoutedLM(HFLM):
         bias: added to SKIP and taken from REPEAT logits; the router's own if None.
 
     Raises:
-        InputError: an argument of another name, or there is no such model or router.
+        InputError: an argument of another name or an unusable value, or there is no such model or router.
         ArtefactError: the router is damaged, or of another model.
     """
 
@@ -70,6 +72,9 @@ class RoutedLM(HFLM):
                 f"model `routed` has no argument {', '.join(unknown)}; it takes pretrained, router, batch_size, "
                 "max_batch_size, dtype, device, max_length and bias"
             )
+        _check_batch_size(batch_size)
+        if bias is not None and not (isinstance(bias, (int, float)) and math.isfinite(bias)):
+            raise InputError(f"bias must be a finite number; got {bias}")
         folder = resolve_model(pretrained)
         found = load_router(resolve_router(router), fingerprint=fingerprint(folder), num_layers=num_layers(folder))
         device = device or default_device(None)
@@ -165,6 +170,12 @@ class RoutedLM(HFLM):
             ).logits
         scores = logits.float().log_softmax(-1)
         return [row[kept - 1 - len(forced) :] for row, (_, forced) in zip(scores, rows, strict=True)]
+
+
+def _check_batch_size(batch_size: int | str) -> None:
+    """As the harness takes them: from its command line it may be text."""
+    if not re.fullmatch(r"auto|0*[1-9]\d*", str(batch_size)):
+        raise InputError(f"batch_size must be a number from 1 on, or auto; got {batch_size}")
 
 
 def _answer(scores: Tensor, continuation: Tokens) -> tuple[float, bool]:
