@@ -68,6 +68,8 @@ def generate(
 
     if bias is not None and not math.isfinite(bias):
         raise typer.BadParameter(f"--bias must be a finite number; got {bias}")
+    if dtype is not None and dtype not in DTYPES:
+        raise typer.BadParameter(f"--dtype must be one of {', '.join(DTYPES)}; got {dtype!r}")
     texts = read_prompts(prompts or [], file)
 
     from pathgen.checkpoints import resolve_model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -15,7 +15,7 @@ from transformers.modeling_outputs import CausalLMOutput
 from pathgen.actions import LayerPath
 from pathgen.cache import RoutedCache
 from pathgen.checkpoints import fingerprint, num_layers, resolve_model
-from pathgen.decisions import RecordedPolicy, decide_paths
+from pathgen.decisions import decide_paths
 from pathgen.decoding import before_stop
 from pathgen.errors import ArtefactError
 from pathgen.evaluator import context_tokens
@@ -24,12 +24,13 @@ from router.modules import Router
 from router.policy import RouterPolicy
 from router.pretrained import load_router, resolve_router
 
+from .batches import BATCH_SIZE, WholePromptPolicy, left_padded, longest_first
 from .prompts import check_context, encode_prompts
+from .scoring import Score, score_batch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-BATCH_SIZE = 8
 MAX_NEW_TOKENS = 32
 
 
@@ -48,23 +49,6 @@ class Completion:
     path: LayerPath
     depth: int
     new_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """How likely a continuation is along the path that its prompt decides.
-
-    Attributes:
-        logprob: summed over the continuation's tokens, in nats.
-        token_logprobs: of each of its tokens, in nats.
-        greedy: whether greedy decoding would give this continuation.
-        path: that the prompt decided.
-    """
-
-    logprob: float
-    token_logprobs: tuple[float, ...]
-    greedy: bool
-    path: LayerPath
 
 
 class RoutedModel:
@@ -203,8 +187,8 @@ class RoutedModel:
         check_context(ids, max_new_tokens, context_tokens(self.path_model.config))
         found: dict[int, Completion] = {}
         most_bytes = 0
-        for batch in _longest_first([len(row) for row in ids], batch_size):
-            rows, mask = _left_padded([ids[index] for index in batch], self.device)
+        for batch in longest_first([len(row) for row in ids], batch_size):
+            rows, mask = left_padded([ids[index] for index in batch], self.device)
             tokens, paths = self._generate(rows, mask, {**kwargs, "max_new_tokens": max_new_tokens})
             most_bytes = max(most_bytes, self.cache_bytes)
             for index, new, path in zip(batch, tokens[:, rows.shape[1] :].tolist(), paths, strict=True):
@@ -213,7 +197,6 @@ class RoutedModel:
         self.cache_bytes = most_bytes
         return [found[index] for index in range(len(prompts))]
 
-    @torch.inference_mode()
     def score(
         self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]], batch_size: int = BATCH_SIZE
     ) -> list[Score]:
@@ -237,8 +220,9 @@ class RoutedModel:
             [[*prompt, *continuation] for prompt, continuation in pairs], 0, context_tokens(self.path_model.config)
         )
         found: dict[int, Score] = {}
-        for batch in _longest_first([len(prompt) + len(continuation) for prompt, continuation in pairs], batch_size):
-            found.update(zip(batch, self._score([pairs[index] for index in batch]), strict=True))
+        for batch in longest_first([len(prompt) + len(continuation) for prompt, continuation in pairs], batch_size):
+            scores = score_batch(self.path_model, self.policy, [pairs[index] for index in batch])
+            found.update(zip(batch, scores, strict=True))
         return [found[index] for index in range(len(pairs))]
 
     def paths(self, prompts: Sequence[str], chat: bool | None = None) -> list[LayerPath]:
@@ -266,8 +250,14 @@ class RoutedModel:
         """What the model's own generate returns, and each prompt's path."""
         if attention_mask is not None and not bool(attention_mask[:, -1].all()):
             raise ValueError("generate goes on from the end of a row: pad prompts on the left")
-        asked = {"do_sample": bool(self._setting("do_sample", kwargs, published=False)), "tokenizer": self.tokenizer}
-        policy, cache = _WholePrompt(self.policy), RoutedCache(self.path_model.num_layers)
+        if kwargs.get("use_cache") is False:
+            raise ValueError("a row's path is kept with its cache: generate needs use_cache")
+        asked = {
+            "do_sample": bool(self._setting("do_sample", kwargs, published=False)),
+            "tokenizer": self.tokenizer,
+            "use_cache": True,  # also where a checkpoint, saved in training, says otherwise
+        }
+        policy, cache = WholePromptPolicy(self.policy), RoutedCache(self.path_model.num_layers)
         tokens = self.path_model.generate(input_ids, attention_mask, policy=policy, cache=cache, **{**asked, **kwargs})
         self.cache_bytes = cache.nbytes
         return tokens, policy.paths()
@@ -287,41 +277,6 @@ class RoutedModel:
         text = before_stop(str(self.tokenizer.decode(tokens, skip_special_tokens=True)), stop)
         return Completion(text, path, path.depth, len(tokens))
 
-    def _score(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Score]:
-        """Of one batch. Padding is on the left, so that the scored positions end together and no others meet the head.
-
-        The last token of a continuation is predicted, never run.
-        """
-        ids, mask = _left_padded([[*prompt, *continuation[:-1]] for prompt, continuation in pairs], self.device)
-        place = torch.arange(ids.shape[1], device=self.device)
-        prompt_end = torch.tensor([[ids.shape[1] + 1 - len(tokens)] for _, tokens in pairs], device=self.device)
-        policy = _WholePrompt(self.policy)
-        with self.path_model.routed(policy, mask * (place < prompt_end)):
-            logits = self.path_model.hf_model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
-                use_cache=False,
-                logits_to_keep=max(len(continuation) for _, continuation in pairs),
-            ).logits
-        return [
-            _row_score(row[-len(continuation) :], continuation, path)
-            for row, (_, continuation), path in zip(logits, pairs, policy.paths(), strict=True)
-        ]
-
-
-class _WholePrompt(RecordedPolicy):
-    """Keeps the decisions, and sees to it that each was taken on the whole prompt."""
-
-    def actions(self, layer: int, hidden: Tensor, prompt_mask: Tensor) -> Tensor:
-        """[B] what the policy answers."""
-        if hidden.shape[1] != prompt_mask.shape[1]:
-            raise ValueError(
-                f"a path is decided on the whole prompt of {prompt_mask.shape[1]} tokens, and kept with its cache; "
-                f"this forward has {hidden.shape[1]}: no chunked prefill, no assistant, no use_cache=False"
-            )
-        return super().actions(layer, hidden, prompt_mask)
-
 
 def router_for(folder: Path, router: str | Path) -> Router:
     """A router, checked to be for the model in `folder`.
@@ -332,30 +287,6 @@ def router_for(folder: Path, router: str | Path) -> Router:
     """
     found = resolve_router(str(router))
     return load_router(found, fingerprint=fingerprint(folder), num_layers=num_layers(folder))
-
-
-def _row_score(logits: Tensor, continuation: Sequence[int], path: LayerPath) -> Score:
-    """From the logits [N, V] that predict the N tokens."""
-    tokens = torch.tensor(continuation, device=logits.device)
-    logprobs = logits.float().log_softmax(-1).gather(1, tokens[:, None])[:, 0]
-    greedy = bool((logits.argmax(-1) == tokens).all())
-    return Score(float(logprobs.double().sum()), tuple(logprobs.tolist()), greedy, path)
-
-
-def _longest_first(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Indices in batches of like length: the largest batch comes first, so that a lack of memory shows at once."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1; got {batch_size}")
-    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
-    yield from (order[start : start + batch_size] for start in range(0, len(order), batch_size))
-
-
-def _left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """[B, T] ids and mask. A row is padded with its own first token: a repetition penalty sees no other there."""
-    width = max(map(len, rows))
-    ids = torch.tensor([[row[0]] * (width - len(row)) + list(row) for row in rows], device=device)
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
-    return ids, mask
 
 
 def _as_list(value: Any) -> list[Any]:

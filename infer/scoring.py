@@ -1,0 +1,66 @@
+"""Log-likelihoods of continuations, each along the path that its prompt decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pathgen.actions import LayerPath
+from pathgen.model import LayerPolicy, PathModel
+
+from .batches import WholePromptPolicy, left_padded
+
+Tokens = Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How likely a continuation is along the path that its prompt decides.
+
+    Attributes:
+        logprob: summed over the continuation's tokens, in nats.
+        token_logprobs: of each of its tokens, in nats.
+        greedy: whether greedy decoding would give this continuation.
+        path: that the prompt decided.
+    """
+
+    logprob: float
+    token_logprobs: tuple[float, ...]
+    greedy: bool
+    path: LayerPath
+
+
+@torch.inference_mode()
+def score_batch(model: PathModel, policy: LayerPolicy, pairs: Sequence[tuple[Tokens, Tokens]]) -> list[Score]:
+    """Score (prompt, continuation) pairs in one forward, in which the policy sees the prompts' tokens only.
+
+    Padding is on the left, so that the scored positions end together and no others meet the head. The last token
+    of a continuation is predicted, never run.
+    """
+    ids, mask = left_padded([[*prompt, *continuation[:-1]] for prompt, continuation in pairs], model.device)
+    width = ids.shape[1]
+    prompt_end = torch.tensor([[width + 1 - len(continuation)] for _, continuation in pairs], device=model.device)
+    prompt_mask = mask * (torch.arange(width, device=model.device) < prompt_end)
+    recorded = WholePromptPolicy(policy)
+    with model.routed(recorded, prompt_mask):
+        logits = model.hf_model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+            use_cache=False,
+            logits_to_keep=max(len(continuation) for _, continuation in pairs),
+        ).logits
+    return [
+        _score(row[-len(continuation) :], continuation, path)
+        for row, (_, continuation), path in zip(logits, pairs, recorded.paths(), strict=True)
+    ]
+
+
+def _score(logits: Tensor, continuation: Tokens, path: LayerPath) -> Score:
+    """From the logits [N, V] that predict the N tokens."""
+    tokens = torch.tensor(continuation, device=logits.device)
+    logprobs = logits.float().log_softmax(-1).gather(1, tokens[:, None])[:, 0].tolist()
+    return Score(sum(logprobs), tuple(logprobs), bool((logits.argmax(-1) == tokens).all()), path)
