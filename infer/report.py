@@ -16,7 +16,7 @@ from pathgen.errors import ArtefactError
 from pathgen.storage import open_folder, put
 
 from .report_chart import depth_chart, is_drawn, look
-from .report_words import NONE, NOT_ROUTERS, confusions, headlines, note, used_columns, verdict
+from .report_words import NOT_ROUTERS, confusions, headlines, note, used_columns, verdict
 
 PAGE = Path(__file__).parent / "report_page"
 WIDE_PX, NARROW_PX = (1040, 440), (360, 340)
@@ -44,6 +44,7 @@ def write_report(bench: Mapping[str, Any], rows: Rows, file: Path) -> None:
         loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     systems, chance = bench["systems"], _chance(rows)
+    data = _page_data(bench, rows)
     page = environment.get_template("page.html").render(
         bench=bench,
         headlines=headlines(bench),
@@ -54,9 +55,9 @@ def write_report(bench: Mapping[str, Any], rows: Rows, file: Path) -> None:
         columns=used_columns(systems),
         table=[(system, *look(index), verdict(system), note(system)) for index, system in enumerate(systems)],
         is_drawn=is_drawn,
-        none=NONE,
+        dash="–",
         confusions=confusions(rows),
-        data=_page_data(bench, rows),
+        data=data,
         script=Markup(script),  # noqa: S704  our own file
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         style=Markup((PAGE / "style.css").read_text(encoding="utf-8")),  # noqa: S704  our own file

@@ -52,7 +52,7 @@ class Scale:
     def ticks(self) -> list[float]:
         """Values that carry a label."""
         count = round((self.high - self.low) / self.step)
-        return [round(self.low + index * self.step, 10) for index in range(count + 1)]
+        return [self.low + index * self.step for index in range(count + 1)]
 
 
 def nice_step(least: float) -> float:
@@ -79,7 +79,7 @@ class Series:
         colour: class of the style sheet.
         shape: one of SHAPES.
         mark: accuracy at mean depth.
-        bar: pixels of the 95 % interval's upper and lower end, or None.
+        bar: pixels of the 95 % interval's upper and lower end.
         sweep: its other settings, in order of depth.
         placebo: where the oracle's control stands, or None.
     """
@@ -88,7 +88,7 @@ class Series:
     colour: str
     shape: str
     mark: Mark
-    bar: tuple[float, float] | None
+    bar: tuple[float, float]
     sweep: tuple[Mark, ...]
     placebo: Mark | None
 
@@ -155,15 +155,15 @@ def _accuracies(system: Mapping[str, Any]) -> list[float]:
     points = [point["accuracy"] for point in system["points"] or ()]
     return [
         system["accuracy"],
-        *(system["accuracy_ci95"] or ()),
+        *system["accuracy_ci95"],
         *points,
         *([system["placebo_accuracy"]] if system["name"] == "oracle" else ()),
     ]
 
 
 def _series(index: int, system: Mapping[str, Any], place: float, x: Scale, y: Scale) -> Series:
-    name, accuracy, interval = system["name"], system["accuracy"], system["accuracy_ci95"]
-    told = f"{name}: {accuracy:.1%}" + (f", 95% interval {interval[0]:.1%} to {interval[1]:.1%}" if interval else "")
+    name, accuracy, (low, high) = system["name"], system["accuracy"], system["accuracy_ci95"]
+    told = f"{name}: {accuracy:.1%}, 95% interval {low:.1%} to {high:.1%}"
     sweep = tuple(
         Mark(
             x(point["mean_depth"]),
@@ -177,8 +177,7 @@ def _series(index: int, system: Mapping[str, Any], place: float, x: Scale, y: Sc
         value = system["placebo_accuracy"]
         placebo = Mark(place, y(value), f"placebo of the oracle: {value:.1%}")
     mark = Mark(place, y(accuracy), f"{told}, depth {system['mean_depth']:.2f}")
-    bar = (y(interval[1]), y(interval[0])) if interval else None
-    return Series(name, *look(index), mark, bar, sweep, placebo)
+    return Series(name, *look(index), mark, (y(high), y(low)), sweep, placebo)
 
 
 def _side_by_side(pixels: Sequence[float]) -> list[float]:

@@ -15,7 +15,6 @@ NOT_ROUTERS = frozenset(
 )
 """Systems that no router decides; every other name is a router's."""
 ACTION_NAMES = ("skip", "execute", "repeat")
-NONE = "–"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +40,18 @@ def _figure(title: str, key: str, form: str, hint: str, scale: float = 1.0) -> C
 
 
 def _interval(system: Mapping[str, Any]) -> str:
-    low, high = system["accuracy_ci95"] or (None, None)
-    return f"{system['accuracy']:.1%}" + ("" if low is None else f" ({100 * low:.1f} to {100 * high:.1f})")
+    low, high = system["accuracy_ci95"]
+    return f"{system['accuracy']:.1%} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def _delta(system: Mapping[str, Any]) -> str:
     low, high = system["delta_ci95"]
-    return f"{100 * system['delta_vs_full']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+    return f"{_signed(system['delta_vs_full'])} ({_signed(low)} to {_signed(high)})"
+
+
+def _signed(share: float) -> str:
+    """Points with their sign, the minus as long as the plus."""
+    return f"{100 * share:+.1f}".replace("-", "−")
 
 
 COLUMNS = (
@@ -68,7 +72,7 @@ COLUMNS = (
     _figure("p50, ms", "latency_ms_p50", "{:.1f}", "median latency at batch size 1"),
     _figure("p95, ms", "latency_ms_p95", "{:.1f}", "95th percentile of latency at batch size 1"),
     _figure("FLOPs", "flops_ratio", "{:.3f}×", "relative to full depth"),
-    _figure("router cost", "router_overhead_ratio", "{:.3f}×", "the router's own time, relative"),
+    _figure("router cost", "router_overhead_ratio", "{:+.1%}", "time that routing adds to the same paths, fixed"),
     _figure("cache, MiB", "cache_bytes", "{:,.2f}", "key-value cache", scale=2**-20),
     _figure("memory, MB", "peak_memory_mb", "{:,.0f}", "peak of the CUDA device"),
 )
@@ -90,42 +94,45 @@ def verdict(system: Mapping[str, Any]) -> str | None:
 
 
 def note(system: Mapping[str, Any]) -> str:
-    """The remark beside a system's figures."""
-    parts = [str(system[key]) for key in ("setting", "skipped") if system[key] not in (None, "")]
-    if system["name"] == "oracle" and not system["skipped"]:
+    """The remark beside a system's figures; empty if there is none."""
+    parts = [] if system["setting"] is None else [f"setting {system['setting']}"]
+    if system["name"] == "oracle":
         value = system.get("placebo_accuracy")
         parts.append("upper bound, chosen with gold")
         parts.append("no placebo, so its share of chance is unknown" if value is None else f"placebo {value:.1%}")
-    return "; ".join(parts) or NONE
+    return "; ".join(parts)
 
 
-def headlines(bench: Mapping[str, Any]) -> list[str]:
-    """The findings in words: full depth, every router, the static path, and the oracle if it has its placebo."""
+def headlines(bench: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The findings in words: full depth, every router, the static path, and the oracle if it has its placebo.
+
+    Returns:
+        Who each is about, and what is found.
+    """
     systems = {s["name"]: s for s in bench["systems"] if s["accuracy"] is not None}
     full = systems.get("full")
     lines = []
     if full:
-        lines.append(
-            f"Full depth answers {_interval(full)} of {bench['questions']:,} questions right with all "
-            f"{bench['num_layers']} layers; intervals are of 95%."
-        )
+        found = f"{_interval(full)} of {bench['questions']:,} questions right with all {bench['num_layers']} layers"
+        lines.append(("full depth", f"{found}. In brackets, here and below: 95% intervals."))
     for system in systems.values():
         if system["name"] not in NOT_ROUTERS or system["name"] == "static":
-            lines.append(_system_line(system, full, bench["num_layers"]))
+            lines.append((system["name"], _system_line(system, full, bench["num_layers"])))
     oracle = systems.get("oracle")
     if oracle and oracle.get("placebo_accuracy") is not None:
-        lines.append(
-            f"The oracle, an upper bound chosen with gold, reaches {oracle['accuracy']:.1%}; its placebo, the same "
-            f"freedom spent on an equally likely wrong answer, {oracle['placebo_accuracy']:.1%}. "
-            "Only what lies above the placebo is more than chance."
+        found = (
+            f"an upper bound chosen with gold, {oracle['accuracy']:.1%} right; its placebo, as many answers mended as "
+            f"reach an equally likely wrong one, {oracle['placebo_accuracy']:.1%}. Only what lies above the placebo "
+            "is more than chance."
         )
+        lines.append(("oracle", found))
     if seen := bench["seen_in_training"]:
-        lines.append(f"Warning: {seen} of the questions were seen in training, so routed figures flatter.")
+        lines.append(("warning", f"{seen:,} of the questions were seen in training: routed figures flatter."))
     return lines
 
 
 def _system_line(system: Mapping[str, Any], full: Mapping[str, Any] | None, num_layers: int) -> str:
-    line = f"{system['name']}: {_interval(system)} right"
+    line = f"{_interval(system)} right"
     if said := verdict(system):
         line += f", {_delta(system)} points against full depth: {said}"
     line += f". It runs {system['mean_depth']:.2f} of {num_layers} layers per forward pass"

@@ -29,7 +29,7 @@ function sortBy(header) {
   for (const other of header.parentNode.cells) if (other.ariaSort) other.setAttribute("aria-sort", "none");
   header.setAttribute("aria-sort", rising ? "ascending" : "descending");
   const body = header.closest("table").tBodies[0];
-  const value = (row) => row.cells[column].dataset.value;
+  const value = (row) => row.cells[column]?.dataset.value;
   const rows = [...body.rows].sort((a, b) => {
     const [one, two] = [value(a), value(b)];
     if (one === undefined || two === undefined) return (one === undefined) - (two === undefined);
@@ -77,6 +77,8 @@ function drawMap() {
     paint.fillStyle = style.getPropertyValue("--right");
     if (system.correct[question]) paint.fillRect(x, data.layers + 1, 1, 1);
   });
+  // Scaled down, sharp pixels would drop whole questions.
+  heat.style.imageRendering = columns.length > heat.clientWidth ? "auto" : "pixelated";
   drawLayerTable(system);
 }
 
@@ -162,6 +164,7 @@ function pathPicture(path) {
 
 function outcome(system, question) {
   const cell = element("td");
+  cell.dataset.system = system.name;
   const path = pathOf(system, question);
   if (path === null) {
     cell.textContent = "–";
