@@ -13,6 +13,7 @@ from transformers import GenerationConfig
 
 from infer import RoutedModel
 from pathgen.actions import LayerPath
+from pathgen.decisions import decide_paths
 from pathgen.errors import ArtefactError, InputError
 from pathgen.model import FixedPaths, PathModel
 from router.config import RouterConfig
@@ -37,6 +38,11 @@ def sharp_router(model: PathModel, **changes) -> Router:
 def routed(family: str) -> RoutedModel:
     model = PathModel(tiny(family))
     return RoutedModel(model, sharp_router(model))
+
+
+def taken(model: RoutedModel, prompts=PROMPTS) -> list[LayerPath]:
+    """The path of each prompt alone."""
+    return [decide_paths(model.path_model, model.policy, [prompt])[0] for prompt in prompts]
 
 
 def one_path(model: PathModel, path: LayerPath) -> Router:
@@ -65,7 +71,7 @@ def test_a_batch_generates_what_each_prompt_alone_does(family):
     alone = [model.generate(torch.tensor([prompt]), max_new_tokens=NEW)[0, -NEW:].tolist() for prompt in PROMPTS]
     together = model.generate(*padded(PROMPTS, "left"), max_new_tokens=NEW)
     assert together[:, -NEW:].tolist() == alone
-    paths = model._generate(*padded(PROMPTS, "left"), {"max_new_tokens": 1})[1]
+    paths = taken(model)
     assert len(set(paths)) > 4
     assert {action for path in paths for action in path} == {0, 1, 2}
 
@@ -97,14 +103,10 @@ def test_a_prompt_of_four_thousand_tokens(tmp_path):
 
 
 def test_the_path_is_decided_once_and_kept():
-    """Decoding along the decided paths, given beforehand, is the same."""
-    model = routed("llama")
-    ids, mask = padded(PROMPTS, "left")
-    tokens, paths = model._generate(ids, mask, {"max_new_tokens": NEW})
-    assert tokens.tolist() == model.path_model.generate(
-        ids, mask, policy=FixedPaths(paths), max_new_tokens=NEW
-    ).tolist()  # fmt: skip
-    assert torch.equal(model(ids, mask).logits, model.path_model.logits(ids, mask, policy=FixedPaths(paths)))
+    model, (ids, mask) = routed("llama"), padded(PROMPTS, "left")
+    fixed, asked = FixedPaths(taken(model)), {"max_new_tokens": NEW}
+    assert torch.equal(model.generate(ids, mask, **asked), model.path_model.generate(ids, mask, policy=fixed, **asked))
+    assert torch.equal(model(ids, mask).logits, model.path_model.logits(ids, mask, policy=fixed))
 
 
 # Every layer executed: the model as published.
@@ -151,12 +153,14 @@ def test_sampling_follows_the_seed_and_a_config_given():
 
 
 def test_several_sequences_of_a_prompt_take_its_path():
-    model = routed("llama")
-    ids, mask = padded(PROMPTS[:3], "left")
+    model, (ids, mask) = routed("llama"), padded(PROMPTS[:4], "left")
+    asked = {"do_sample": True, "num_return_sequences": 2, "max_new_tokens": NEW}
+    fixed = FixedPaths(taken(model, PROMPTS[:4]))
     torch.manual_seed(0)
-    tokens, paths = model._generate(ids, mask, {"do_sample": True, "num_return_sequences": 2, "max_new_tokens": 2})
-    assert tokens.shape[0] == 6
-    assert paths == model._generate(ids, mask, {"max_new_tokens": 1})[1]
+    tokens = model.generate(ids, mask, **asked)
+    torch.manual_seed(0)
+    assert torch.equal(tokens, model.path_model.generate(ids, mask, policy=fixed, **asked))
+    assert len(tokens) == 8
 
 
 def test_a_streamer_hears_every_token():
@@ -179,6 +183,9 @@ def test_a_stop_string_ends_an_answer_before_it(texts_model):
     (cut,) = texts_model.complete(TEXTS[:1], 24, stop_strings=[mark])
     assert cut.text == whole.text[: whole.text.index(mark)]
     assert cut.new_tokens < whole.new_tokens
+    alone = texts_model.complete(TEXTS, 24, batch_size=1, stop_strings=mark)
+    assert alone[0] == cut
+    assert texts_model.complete(TEXTS, 24, batch_size=6, stop_strings=mark) == alone
 
 
 def test_the_cache_is_reported_and_holds_what_ran():
@@ -295,7 +302,7 @@ CONTINUATIONS = [random_tokens(count, seed=40 + count) for count in (3, 1, 5, 2)
 
 def naive_score(model: RoutedModel, prompt, continuation):
     """The prompt's path first, then the whole row along it, unpadded; the sum by the definition."""
-    path = model._generate(torch.tensor([prompt]), None, {"max_new_tokens": 1})[1][0]
+    (path,) = taken(model, [prompt])
     row = torch.tensor([[*prompt, *continuation]])
     logits = model.path_model.logits(row, policy=FixedPaths([path]))[0, len(prompt) - 1 : -1]
     logprobs = logits.log_softmax(-1)[torch.arange(len(continuation)), torch.tensor(continuation)]
