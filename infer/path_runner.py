@@ -28,7 +28,7 @@ class PathRunner:
         self._known: dict[tuple[str, LayerPath], Evaluation] = {}
 
     def run(self, what: str, questions: Sequence[Question], paths: Sequence[LayerPath]) -> list[Evaluation]:
-        """Each question along its path.
+        """Each question along its path. A question may come with several: they run together and share their work.
 
         Args:
             what: is run, for the progress line.
@@ -36,18 +36,24 @@ class PathRunner:
             paths: one each.
         """
         pairs = list(zip(questions, paths, strict=True))
-        new = list({(q.sha, path): (q, path) for q, path in pairs if (q.sha, path) not in self._known}.values())
-        started = time.monotonic()
-        with ProgressView(what, len(new), 0, self.evaluator.model.num_layers, quiet=self._quiet) as view:
-            for start in range(0, len(new), self.batch_size):
-                self._run_batch(new[start : start + self.batch_size])
-                done = min(start + self.batch_size, len(new))
+        new: dict[str, dict[LayerPath, Question]] = {}
+        for question, path in pairs:
+            if (question.sha, path) not in self._known:
+                new.setdefault(question.sha, {})[path] = question
+        groups = list(new.values())
+        total, done, started = sum(map(len, groups)), 0, time.monotonic()
+        with ProgressView(what, total, 0, self.evaluator.model.num_layers, quiet=self._quiet) as view:
+            for start in range(0, len(groups), self.batch_size):
+                part = groups[start : start + self.batch_size]
+                self._run_batch([(question, path) for group in part for path, question in group.items()])
+                done += sum(map(len, part))
                 view.update(done, 0, done / max(time.monotonic() - started, 1e-9), {})
         return [self._known[question.sha, path] for question, path in pairs]
 
     def _run_batch(self, pairs: Sequence[tuple[Question, LayerPath]]) -> None:
-        asked = [(self.evaluator.prepare(question), path) for question, path in pairs]
-        for (prepared, path), evaluation in zip(asked, self.evaluator.evaluate(asked), strict=True):
-            self._known[prepared.question.sha, path] = evaluation
-        for prepared, _ in asked:
-            self.evaluator.forget(prepared)
+        prepared = {question.sha: self.evaluator.prepare(question) for question, _ in pairs}
+        asked = [(prepared[question.sha], path) for question, path in pairs]
+        for (entry, path), evaluation in zip(asked, self.evaluator.evaluate(asked), strict=True):
+            self._known[entry.question.sha, path] = evaluation
+        for entry in prepared.values():
+            self.evaluator.forget(entry)

@@ -120,7 +120,7 @@ class Systems:
         return SystemResult(tuple(answers))
 
     def _static(self) -> SystemResult:
-        path = self.inputs.static or self._best_on_fit("static", self._static_candidates())
+        path = self.inputs.static or self._best_on_fit("static", self.static_candidates())
         return self._one_path("static", path, setting=str(path))
 
     def _random(self) -> SystemResult:
@@ -202,6 +202,8 @@ class Systems:
         chosen: float,
         efforts: Sequence[Effort] | None = None,
     ) -> SystemResult:
+        every = [path for paths in swept.values() for path in paths]
+        self.runner.run(name, self.questions * len(swept), every)  # all settings together, as they share their work
         results = {setting: self._answered(name, paths) for setting, paths in swept.items()}
         points = [Point(s, float(r.correct.mean()), r.mean_depth) for s, r in results.items()]
         main = self._answered(name, swept[chosen], chosen, efforts)
@@ -226,7 +228,7 @@ class Systems:
             raise Unavailable("no --paths with questions of this task outside the benchmark to fit it on")
         return self._fit_or_none()
 
-    def _static_candidates(self) -> list[LayerPath]:
+    def static_candidates(self) -> list[LayerPath]:
         """Paths that promise to do well on any question, by what searches found outside the benchmark."""
         self._fit_questions()
         paths, qualities, numbers = [], [], []
@@ -245,13 +247,13 @@ class Systems:
         """Of highest mean quality outside the benchmark; of equal ones the first."""
         questions = self._fit_questions()
         full = LayerPath.full(self.inputs.num_layers)
-        base = self.runner.run(name, questions, [full] * len(questions))
-
-        def worth(path: LayerPath) -> float:
-            found = self.runner.run(name, questions, [path] * len(questions))
-            return float(np.mean([self._quality(e, b.margin) for e, b in zip(found, base, strict=True)]))
-
-        return max(candidates, key=worth)
+        wanted = [full, *candidates]
+        found = self.runner.run(
+            name, [question for question in questions for _ in wanted], [path for _ in questions for path in wanted]
+        )
+        by_question = [found[start : start + len(wanted)] for start in range(0, len(found), len(wanted))]
+        worth = np.mean([[self._quality(e, base.margin) for e in tried] for base, *tried in by_question], axis=0)
+        return candidates[int(worth.argmax())]
 
     def _quality(self, evaluation: Evaluation, base_margin: float | None) -> float:
         return path_quality(evaluation, (base_margin or 0.0) if self.evaluator.task.generates else 0.0)
