@@ -54,19 +54,22 @@ def train(
         Pool, option("What a head reads: windows of the prompt, or its last token.", "--pooling")
     ] = "windows",
     windows: Annotated[int, option("Windows of a prompt.", "--windows", min=1)] = 8,
-    width: Annotated[int, option("Of the heads' bottleneck.", "--width", min=1)] = 128,
+    width: Annotated[int, option("For imitate: of the heads' bottleneck.", "--width", min=1)] = 128,
     epochs: Annotated[int | None, option("At most [default: 25; gates: 3].", "--epochs", min=1)] = None,
-    batch_size: Annotated[int, option("Questions of one step.", "--batch-size", min=1)] = 32,
-    learning_rate: Annotated[float, option("Of AdamW.", "--learning-rate")] = 1e-3,
+    batch_size: Annotated[int, option("For imitate: questions of one step.", "--batch-size", min=1)] = 32,
+    learning_rate: Annotated[float, option("For imitate: AdamW's highest.", "--learning-rate")] = 1e-3,
     patience: Annotated[
-        int, option("Epochs without a lower development loss before stopping; 0: never stop.", "--patience", min=0)
+        int,
+        option("For imitate: epochs without a lower development loss before it stops; 0: never.", "--patience", min=0),
     ] = 5,
     rank: Annotated[int, option("For gates: of the part that reads the question; 0: none.", "--rank", min=0)] = 0,
     compute_penalty: Annotated[
         float, option("For gates: weight of depth in the loss, in nats per share of layers.", "--compute-penalty")
     ] = 0.0,
     seed: Annotated[int, option("Of first weights and order.", "--seed", min=0)] = 0,
-    tracker: Annotated[str, option("none, tensorboard, wandb, mlflow or trackio.", "--tracker")] = "tensorboard",
+    tracker: Annotated[
+        str, option("For imitate: none, tensorboard, wandb, mlflow or trackio.", "--tracker")
+    ] = "tensorboard",
     actors: Annotated[str, option("Of the feature pass: auto, or how many.", "--actors")] = "auto",
     threads_per_actor: Annotated[
         int | None, option("torch threads of each actor [default: cores / actors].", "--threads-per-actor", min=1)
@@ -147,18 +150,19 @@ def evaluate(
     bias: Annotated[float | None, option("In place of the router's own.", "--bias")] = None,
     device: Annotated[str | None, option("cpu, cuda or cuda:N [default: what there is].", "--device")] = None,
     seed: Annotated[int, option("Of the intervals.", "--seed", min=0)] = 0,
+    quiet: Annotated[bool, option("No progress.", "--quiet")] = False,
     as_json: AsJson = False,
 ) -> None:
     """How right and how deep the routed model is on the questions of path shards."""
     from .evaluation import evaluate_router
 
-    figures = evaluate_router(router, paths, bias=bias, device=device, seed=seed)
+    figures = evaluate_router(router, paths, bias=bias, device=device, seed=seed, quiet=quiet)
     if as_json:
         print_json(figures)
     else:
-        from .show import figures_text
+        from .show import evaluation_text
 
-        figures_text(figures)
+        evaluation_text(figures)
 
 
 @app.command()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +15,18 @@ from numpy.typing import NDArray
 from pathgen.actions import LayerPath
 from pathgen.evaluator import Evaluator
 from pathgen.model import LayerPolicy, PathModel
+from pathgen.progress import ProgressView
 from pathgen.questions import Question
 from pathgen.reward import path_quality
+from pathgen.searched_run import question_of
 from pathgen.tasks import find_task
 
+from .dataset import PathDatasets
 from .metrics import PathShares
 from .routed import RoutedScores, paired_difference, route, run_paths
+
+CHUNK_ROUTED = 128
+"""Questions routed between two looks at progress; a call sorts them into batches of like length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,74 +46,110 @@ class DevQuestion:
     base_correct: bool
 
 
+def dev_questions(
+    datasets: PathDatasets, wanted: Callable[[str], bool] = lambda question_id: True
+) -> list[DevQuestion]:
+    """The questions of path datasets, or those whose id is wanted, in their order."""
+    return [
+        DevQuestion(question_of(record), record.task, out, bool(record.base_correct))
+        for out, record in datasets.records()
+        if wanted(record.question_id)
+    ]
+
+
 class DevSet:
-    """Development questions and the model that answers them.
+    """Development questions and the model that answers them. A question is run along a path once, however often asked.
 
     Args:
         model: with its tokenizer.
         questions: of one or more tasks; they fit the model's context, as they have been searched.
         chat: whether prompts go through the chat template.
+        quiet: show no progress.
 
     Attributes:
         questions: by task, so that a batch is of one.
         full: [N] whether full depth is right.
     """
 
-    def __init__(self, model: PathModel, questions: Sequence[DevQuestion], chat: bool):
+    def __init__(self, model: PathModel, questions: Sequence[DevQuestion], chat: bool, *, quiet: bool = True):
         self.questions = sorted(questions, key=lambda entry: entry.task)  # stable
         self.full = np.array([entry.base_correct for entry in self.questions])
-        self._by_task: dict[str, list[Question]] = defaultdict(list)
-        for entry in self.questions:
-            self._by_task[entry.task].append(entry.question)
-        self._evaluators = {task: Evaluator(model, find_task(task), chat=chat) for task in self._by_task}
+        self._num_layers, self._quiet = model.num_layers, quiet
+        self._rows: dict[str, list[int]] = defaultdict(list)
+        for row, entry in enumerate(self.questions):
+            self._rows[entry.task].append(row)
+        self._evaluators = {task: Evaluator(model, find_task(task), chat=chat) for task in self._rows}
+        self._scores: dict[tuple[int, LayerPath], tuple[bool, float]] = {}
 
     def route(self, policy: LayerPolicy) -> list[LayerPath]:
         """The path that the policy takes on each question."""
-        return [
-            path
-            for task, questions in self._by_task.items()
-            for path in route(self._evaluators[task], policy, questions)
-        ]
+        paths: list[LayerPath] = []
+        with self._progress("routing", len(self.questions)) as on_done:
+            for task, rows in self._rows.items():
+                for start in range(0, len(rows), CHUNK_ROUTED):
+                    paths += route(self._evaluators[task], policy, self._asked(rows[start : start + CHUNK_ROUTED]))
+                    on_done(len(paths))
+        return paths
 
-    def run(self, paths: Sequence[LayerPath], on_done: Callable[[int], None] = lambda done: None) -> RoutedScores:
+    def run(self, paths: Sequence[LayerPath]) -> RoutedScores:
         """Each question along its path."""
-        parts, start = [], 0
-        for task, questions in self._by_task.items():
-            before = start
-            part = run_paths(
-                self._evaluators[task],
-                questions,
-                paths[start : start + len(questions)],
-                lambda done, before=before: on_done(before + done),  # type: ignore[misc]
-            )
-            parts.append(part)
-            start += len(questions)
+        new = {
+            task: [row for row in rows if (row, paths[row]) not in self._scores] for task, rows in self._rows.items()
+        }
+        before = 0
+        with self._progress("development questions", sum(map(len, new.values()))) as on_done:
+            for task, rows in new.items():
+                chosen = [paths[row] for row in rows]
+                part = run_paths(
+                    self._evaluators[task],
+                    self._asked(rows),
+                    chosen,
+                    lambda done, before=before: on_done(before + done),  # type: ignore[misc]
+                )
+                for row, path, correct, margin in zip(rows, chosen, part.correct, part.margins, strict=True):
+                    self._scores[row, path] = bool(correct), float(margin)
+                before += len(rows)
+        scores = np.array([self._scores[row, path] for row, path in enumerate(paths)])
         return RoutedScores(
-            tuple(question for part in parts for question in part.questions),
-            tuple(path for part in parts for path in part.paths),
-            np.concatenate([part.correct for part in parts]),
-            np.concatenate([part.margins for part in parts]),
+            tuple(entry.question for entry in self.questions), tuple(paths), scores[:, 0] > 0, scores[:, 1]
         )
 
-    def run_static(self, path: LayerPath, on_done: Callable[[int], None] = lambda done: None) -> NDArray[np.bool_]:
+    def run_static(self, path: LayerPath) -> NDArray[np.bool_]:
         """[N] whether one path for all is right; the full path is known already."""
         if path == LayerPath.full(len(path)):
             return self.full
-        return self.run([path] * len(self.questions), on_done).correct
+        return self.run([path] * len(self.questions)).correct
 
     def quality(self, paths: Sequence[LayerPath], limit: int | None) -> NDArray[np.float64]:
         """[Q, P] quality (see `pathgen.reward`) of each path on the first `limit` questions of each task, or on all."""
-        rows = []
-        for task, questions in self._by_task.items():
-            evaluator = self._evaluators[task]
-            for question in questions[:limit]:
-                prepared = evaluator.prepare(question)
-                full = LayerPath.full(evaluator.model.num_layers)
-                base, *found = evaluator.evaluate([(prepared, path) for path in (full, *paths)])
-                evaluator.forget(prepared)
-                relative = (base.margin or 0.0) if find_task(task).generates else 0.0
-                rows.append([path_quality(evaluation, relative) for evaluation in found])
-        return np.array(rows)
+        found: list[list[float]] = []
+        with self._progress("rounded paths", sum(len(rows[:limit]) for rows in self._rows.values())) as on_done:
+            for task, rows in self._rows.items():
+                for question in self._asked(rows[:limit]):
+                    found.append(self._qualities(task, question, paths))
+                    on_done(len(found))
+        return np.array(found)
+
+    def _qualities(self, task: str, question: Question, paths: Sequence[LayerPath]) -> list[float]:
+        """[P] of one question; the paths share what they have in common."""
+        evaluator = self._evaluators[task]
+        prepared = evaluator.prepare(question)
+        full = LayerPath.full(self._num_layers)
+        base, *found = evaluator.evaluate([(prepared, path) for path in (full, *paths)])
+        evaluator.forget(prepared)
+        relative = (base.margin or 0.0) if find_task(task).generates else 0.0
+        return [path_quality(evaluation, relative) for evaluation in found]
+
+    def _asked(self, rows: Iterable[int]) -> list[Question]:
+        return [self.questions[row].question for row in rows]
+
+    @contextmanager
+    def _progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Shows how many of the questions are done, which it is told, how fast, and how long the rest may take."""
+        started = time.monotonic()
+        with ProgressView(what, total, 0, self._num_layers, quiet=self._quiet) as view:
+            view.update(0, 0, 0.0, {"started": total})
+            yield lambda done: view.update(done, 0, done / (time.monotonic() - started), {})
 
     def report(self, routed: RoutedScores, static: NDArray[np.bool_], seed: int) -> dict[str, Any]:
         """Accuracies, depth and shares, for all and by folder."""

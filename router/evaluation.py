@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,34 +10,44 @@ import numpy as np
 
 from pathgen.actions import LayerPath
 from pathgen.checkpoints import fingerprint, resolve_model
-from pathgen.errors import ArtefactError
+from pathgen.errors import ArtefactError, InputError
 from pathgen.model import PathModel
 from pathgen.placement import default_device
-from pathgen.searched_run import question_of
 
 from .dataset import PathDatasets
-from .dev import DevQuestion, DevSet
+from .dev import DevSet, dev_questions
+from .label_examples import LABEL_FIGURES, label_figures, predict_here
+from .labels import make_labels
 from .modules import Router
 from .policy import RouterPolicy
 from .pretrained import load_router, resolve_router
 
 
 def evaluate_router(
-    folder: str, paths: Sequence[str], *, bias: float | None = None, device: str | None = None, seed: int = 0
+    folder: str,
+    paths: Sequence[str],
+    *,
+    bias: float | None = None,
+    device: str | None = None,
+    seed: int = 0,
+    quiet: bool = True,
 ) -> dict[str, Any]:
     """Everything `router evaluate` shows.
 
     Args:
         folder: of the router.
         paths: folders of path shards, of the router's base model.
-        bias: in place of the router's own.
+        bias: in place of the router's own; finite.
         device: a torch device; CUDA where there is a GPU if None.
         seed: of the bootstrap.
+        quiet: show no progress.
 
     Raises:
-        InputError: a folder is none.
+        InputError: a folder is none, or a bias that is not finite.
         ArtefactError: the router or the shards are of another model.
     """
+    if bias is not None and not math.isfinite(bias):
+        raise InputError(f"--bias must be finite; got {bias:g}")
     datasets = PathDatasets(paths)
     router = load_router(resolve_router(folder), fingerprint=datasets.fingerprint, num_layers=datasets.num_layers)
     base = resolve_model(router.config.base_model)
@@ -45,15 +56,30 @@ def evaluate_router(
     model = PathModel.from_pretrained(
         router.config.base_model, dtype=datasets.dtype, device=device or default_device(None)
     )
-    questions = [
-        DevQuestion(question_of(record), record.task, out, bool(record.base_correct))
-        for out, record in datasets.records()
-    ]
-    dev = DevSet(model, questions, datasets.chat)
-    routed = dev.run(dev.route(RouterPolicy(router.to(model.device), bias)))
-    path = static_path(router) if router.config.static_only else routed.common_path
-    static = routed.correct if set(routed.paths) == {path} else dev.run_static(path)
-    return {"router": folder, "method": router.config.method, **dev.report(routed, static, seed)}
+    router = router.to(model.device)
+    dev = DevSet(model, dev_questions(datasets), datasets.chat, quiet=quiet)
+    routed = dev.run(dev.route(RouterPolicy(router, bias)))
+    static = dev.run_static(static_path(router) if router.config.static_only else routed.common_path)
+    return {
+        "router": folder,
+        "method": router.config.method,
+        "labels": router.config.labels,
+        **(_label_figures(router, datasets, model) or dict.fromkeys(LABEL_FIGURES)),
+        **dev.report(routed, static, seed),
+    }
+
+
+def _label_figures(router: Router, datasets: PathDatasets, model: PathModel) -> dict[str, Any] | None:
+    """How well the heads predict the labels that they would be trained on here; None where there are no such."""
+    config = router.config
+    if config.labels is None or config.static_only:
+        return None
+    try:
+        labels = list(make_labels(datasets, config.labels, actions=config.actions))
+    except InputError:  # no question has a label
+        return None
+    logits = predict_here(router, labels, model, datasets.chat)
+    return label_figures(logits, np.stack([label.targets for label in labels]))
 
 
 def static_path(router: Router) -> LayerPath:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,6 +13,7 @@ from .feature_pass import FeatureOptions
 from .gates import GateSettings
 from .labels import LABEL_POLICIES
 from .pooling import Pooling
+from .tracking import DEFAULT_TRACKER, TRACKERS
 from .train_settings import TrainSettings
 
 METHODS = ("static", "imitate", "gates")
@@ -45,7 +47,7 @@ class TrainOptions:
     training: TrainSettings = field(default_factory=TrainSettings)
     gates: GateSettings = field(default_factory=GateSettings)
     features: FeatureOptions = field(default_factory=FeatureOptions)
-    tracker: str = "tensorboard"
+    tracker: str = DEFAULT_TRACKER
     quiet: bool = False
 
     def __post_init__(self) -> None:
@@ -56,6 +58,12 @@ class TrainOptions:
             raise InputError(f"unknown label policy {self.labels!r}; policies are {', '.join(LABEL_POLICIES)}")
         if not 0 < self.dev_share < 1:
             raise InputError(f"--dev-share must lie between 0 and 1; got {self.dev_share:g}")
+        if self.tracker not in TRACKERS:
+            raise InputError(f"unknown tracker {self.tracker!r}; trackers are {', '.join(TRACKERS)}")
+        if self.bias is not None and not math.isfinite(self.bias):
+            raise InputError(f"--bias must be finite; got {self.bias:g}")
+        if self.target_depth is not None and not 0 < self.target_depth < math.inf:
+            raise InputError(f"--target-depth must be above 0; got {self.target_depth:g}")
         if self.bias is not None and self.target_depth is not None:
             raise InputError("--bias and --target-depth both set how deep the router goes; give one")
         if self.width < 1:

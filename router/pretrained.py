@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -30,11 +31,16 @@ def parameter_share(router: Router, base_parameters: int) -> float:
     return router.num_parameters / base_parameters
 
 
-def save_router(router: Router, folder: str | Path) -> None:
+def save_router(router: Router, folder: str | Path, *, beside: Mapping[str, bytes] | None = None) -> None:
     """Make `folder` hold this router: weights, config.json and a model card.
 
     All is written and flushed in a hidden folder beside it, which then takes its place, so that a full disk leaves
     an older router whole. Whatever else lay in the folder stays, but for the state of a training: it has ended.
+
+    Args:
+        router: on any device.
+        folder: made if need be.
+        beside: name -> content of files that come and go with the router.
 
     Raises:
         PathgenError: the file system refuses (disk full, no permission).
@@ -47,7 +53,7 @@ def save_router(router: Router, folder: str | Path) -> None:
         for left in (staged, replaced):
             shutil.rmtree(left, ignore_errors=True)
         try:
-            _write_files(router, staged)
+            _write_files(router, staged, beside or {})
             _swap(staged, folder, replaced)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
@@ -123,13 +129,14 @@ def upload_router(router: Router, repo_id: str, *, private: bool = False) -> str
     return str(address)
 
 
-def _write_files(router: Router, folder: Path) -> None:
+def _write_files(router: Router, folder: Path, beside: Mapping[str, bytes]) -> None:
     folder.mkdir(parents=True)
     weights = {name: value.detach().cpu().contiguous() for name, value in router.state_dict().items()}
     contents = {
         WEIGHTS_NAME: tensor_bytes(weights, {"format": "pt"}),
         CONFIG_NAME: router.config.to_json().encode(),
         CARD_NAME: card_text(router).encode(),
+        **beside,
     }
     for name, content in contents.items():
         with (folder / name).open("wb") as file:
@@ -152,7 +159,7 @@ def _swap(staged: Path, folder: Path, replaced: Path) -> None:
         os.replace(replaced, folder)
         raise
     for entry in replaced.iterdir():
-        if entry.name not in (*ROUTER_FILES, TRAINING_FOLDER):
+        if entry.name != TRAINING_FOLDER and not (folder / entry.name).exists():
             os.replace(entry, folder / entry.name)
     _flush(folder.parent)
     shutil.rmtree(replaced)

@@ -28,14 +28,22 @@ def training_text(summary: Mapping[str, Any]) -> None:
         + f"; {summary['parameters']:,} weights, {summary['parameter_share']:.2%} of the model's"
     )
     if summary["per_class"]:
+        console.print("on held-out questions, before scale and bias were chosen:")
         _print_classes(console, summary)
     figures_text(summary, console)
     console.print(f"next: router show {shlex.quote(summary['router'])}")
 
 
-def figures_text(figures: Mapping[str, Any], console: Console | None = None) -> None:
+def evaluation_text(figures: Mapping[str, Any]) -> None:
+    """Print the end of `router evaluate`."""
+    console = Console(highlight=False)
+    if figures["per_class"]:
+        _print_classes(console, figures)
+    figures_text(figures, console)
+
+
+def figures_text(figures: Mapping[str, Any], console: Console) -> None:
     """Print accuracy and depth on development questions, by folder where there are several."""
-    console = console or Console(highlight=False)
     table = Table(box=None, pad_edge=False)
     for name in ("", "questions", "full depth", "one path for all", "routed", "against full", "mean depth"):
         table.add_column(name, justify="left" if not name else "right")
@@ -94,7 +102,7 @@ def path_picture(path: tuple[int, ...]) -> str:
 
 
 def _print_classes(console: Console, summary: Mapping[str, Any]) -> None:
-    console.print(f"held-out labels: macro-F1 {summary['macro_f1']:.3f}, ECE {summary['calibration_error']:.3f}")
+    console.print(f"labels: macro-F1 {summary['macro_f1']:.3f}, ECE {summary['calibration_error']:.3f}")
     table = Table(box=None, pad_edge=False)
     for name in ("action", "precision", "recall", "F1", "labels"):
         table.add_column(name, justify="left" if name == "action" else "right")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from pathgen.errors import InputError
 from pathgen.questions import Question
 
 SHOWN = 5
+LOT_BITS = 64
 
 
 def held_out(question_id: str, share: float, seed: int = 0) -> bool:
@@ -27,8 +28,13 @@ def held_out(question_id: str, share: float, seed: int = 0) -> bool:
     """
     if not 0 <= share <= 1:
         raise ValueError(f"the held-out share lies between 0 and 1; got {share:g}")
-    digest = hashlib.blake2b(f"{seed}\x1f{question_id}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") < share * 2**64
+    return lot(question_id, seed) < share * 2**LOT_BITS
+
+
+def lot(question_id: str, seed: int = 0) -> int:
+    """A number below 2^LOT_BITS that hangs on the id and the seed alone."""
+    digest = hashlib.blake2b(f"{seed}\x1f{question_id}".encode(), digest_size=LOT_BITS // 8).digest()
+    return int.from_bytes(digest, "big")
 
 
 def check_disjoint(training: Iterable[Question], dev: Iterable[Question]) -> None:
@@ -48,6 +54,22 @@ def check_disjoint(training: Iterable[Question], dev: Iterable[Question]) -> Non
             f"{len(shared)} development questions are among those trained on, by id or by text ({names}); "
             "give development paths of other questions"
         )
+
+
+def twins_of_dev(questions: Iterable[Question], is_dev: Callable[[str], bool]) -> frozenset[str]:
+    """Ids of questions that are not held out and ask what a held-out one asks, case and spaces aside.
+
+    A router sees the prompt alone, so to it they are one question, whatever their ids and choices.
+    """
+    dev_texts: set[str] = set()
+    others: dict[str, list[str]] = {}
+    for question in questions:
+        text = _folded(question.prompt)
+        if is_dev(question.id):
+            dev_texts.add(text)
+        else:
+            others.setdefault(text, []).append(question.id)
+    return frozenset(name for text in dev_texts & others.keys() for name in others[text])
 
 
 def _folded(text: str) -> str:

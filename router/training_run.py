@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from pathgen.actions import LayerPath
@@ -14,26 +15,27 @@ from pathgen.checkpoints import fingerprint, num_layers, resolve_model
 from pathgen.errors import ArtefactError, InputError
 from pathgen.model import PathModel
 from pathgen.placement import default_device
-from pathgen.searched_run import question_of
 from pathgen.static import StaticPaths, load_static
-from pathgen.storage import open_folder, put
 
-from .config import RouterConfig
+from .checkpoint import TRAINING_FOLDER
+from .config import RouterConfig, allowed_actions
 from .dataset import PathDatasets
-from .dev import DevQuestion, DevSet
-from .methods import Fitted, fit_gates, fit_imitation, fit_static
+from .dev import DevQuestion, DevSet, dev_questions
+from .methods import Fitted, check_gates_reach, fit_gates, fit_imitation, fit_static
 from .modules import Router
 from .options import TrainOptions
 from .policy import RouterPolicy
-from .pretrained import CONFIG_NAME, parameter_share
-from .split import check_disjoint, held_out
-from .tracking import Tracker
+from .pretrained import CONFIG_NAME, parameter_share, save_router
+from .split import check_disjoint, held_out, lot, twins_of_dev
+from .tracking import LOGS_FOLDER, Tracker
 from .tuning import choose_scale, find_bias
 
 MAX_DEV_QUESTIONS = 1000
 """Development questions that the model is run on; of more the first by hash."""
 QUESTIONS_NAME = "training_questions.json"
 """In the router's folder: the shas of the questions it was trained on, so that a benchmark can warn."""
+TRAINING_NAME = "training.json"
+"""In the router's folder: all settings of its training, and the figures it ended with."""
 
 
 class TrainingRun:
@@ -51,28 +53,20 @@ class TrainingRun:
     def __init__(self, options: TrainOptions, tell: Callable[[str], None]):
         self.options = options
         self.tell = tell
+        _check_folder(Path(options.out))
         self.training = PathDatasets(options.paths)
         self.development = PathDatasets(options.dev) if options.dev else None
-        self._check_folder()
         if self.development:
-            if self.development.fingerprint != self.training.fingerprint:
-                raise ArtefactError(f"--dev {options.dev[0]} is of another model than --paths {options.paths[0]}")
-            check_disjoint(self.training.questions(), self.development.questions())
+            self._check_development(self.development)
         self.model_name = options.model or self.training.model_id
-        folder = resolve_model(self.model_name)
-        if fingerprint(folder) != self.training.fingerprint:
-            raise ArtefactError(
-                f"the paths are of {self.training.model_id} with fingerprint {self.training.fingerprint}, "
-                f"{self.model_name} has {fingerprint(folder)}; give --model the one they were searched on"
-            )
-        if num_layers(folder) != self.training.num_layers:
-            raise ArtefactError(
-                f"{options.paths[0]} holds paths of {self.training.num_layers} layers, {self.model_name} has "
-                f"{num_layers(folder)}"
-            )
-        self.hidden_size = _hidden_size(folder)
+        self.hidden_size = self._check_model(resolve_model(self.model_name))
         self.static = self._static_paths()
-        self.device = options.features.device or default_device(options.features.address)
+        self.static_path = self._static_path()
+        if options.method == "gates":
+            check_gates_reach(self.training.num_layers, options.actions, options.target_depth)
+        self.device = options.features.device or default_device(None)  # of this machine, wherever the actors are
+        self._tracker = self._make_tracker()
+        self._left_out = frozenset() if self.development else twins_of_dev(self.training.questions(), self.is_dev)
 
     def run(self) -> dict[str, Any]:
         """Train, tune on development questions, save; the figures that `--json` prints.
@@ -80,40 +74,61 @@ class TrainingRun:
         Raises:
             PathgenError: disk full, or a loss that is not finite.
         """
-        started = time.perf_counter()
-        dev_questions = list(self._dev_questions())
-        if not dev_questions:
+        started = perf_counter()
+        if not self.dev_questions:
             raise InputError("no development questions: give --dev DIR, a larger --dev-share, or more paths")
-        model = self._model()
-        with self._tracker() as tracker:
-            dev = DevSet(model, dev_questions[:MAX_DEV_QUESTIONS], self.training.chat)
-            fitted = self._fit(dev, model, tracker)
-            router = self._tuned(fitted.router, dev)
-            figures = self._figures(router, dev)
-            summary = {
-                "router": self.options.out,
-                "method": self.options.method,
-                "labels": router.config.labels,
-                "questions": fitted.questions,
-                "epochs": fitted.epochs,
-                "macro_f1": fitted.macro_f1,
-                "per_class": fitted.per_class,
-                "calibration_error": fitted.calibration_error,
-                "layer_accuracy": fitted.layer_accuracy,
-                "confusion_by_layer": fitted.confusion_by_layer,
-                **figures,
-                "static_only": router.config.static_only,
-                "scale": router.config.scale,
-                "bias": router.config.bias,
-                "feature_seconds": fitted.feature_seconds,
-                "parameters": router.num_parameters,
-                "parameter_share": parameter_share(router, _parameters(model)),
-            }
+        self._tell_of_leaks()
+        with self._tracker as tracker:
+            fitted = self._fit(tracker)
+        router = self._tuned(fitted.router.to(self.device))
+        summary = {
+            "router": self.options.out,
+            "method": self.options.method,
+            "labels": router.config.labels,
+            "questions": len(fitted.shas),
+            "epochs": fitted.epochs,
+            **fitted.label_figures,
+            **self._figures(router),
+            "static_only": router.config.static_only,
+            "scale": router.config.scale,
+            "bias": router.config.bias,
+            "feature_seconds": fitted.feature_seconds,
+            "parameters": router.num_parameters,
+            "parameter_share": parameter_share(router, self.model.hf_model.num_parameters()),
+        }
         router.config = replace(router.config, notes=_notes(summary))
-        router.save_pretrained(self.options.out)
-        fs, root = open_folder(self.options.out)
-        put(fs, f"{root}/{QUESTIONS_NAME}", (json.dumps(sorted(fitted.shas)) + "\n").encode())
-        return {**summary, "seconds": time.perf_counter() - started}
+        training = {"settings": asdict(self.options), "figures": summary}
+        beside = {QUESTIONS_NAME: sorted(fitted.shas), TRAINING_NAME: training}
+        save_router(router, self.options.out, beside={name: _json(value) for name, value in beside.items()})
+        return {**summary, "seconds": perf_counter() - started}
+
+    @cached_property
+    def model(self) -> PathModel:
+        """The frozen model in this process, as the search ran it; loaded when it is first needed.
+
+        So that it does not take the memory of the actors that compute features.
+        """
+        dtype = self.options.features.dtype or self.training.dtype
+        return PathModel.from_pretrained(self.model_name, dtype=dtype, device=self.device)
+
+    @cached_property
+    def dev_questions(self) -> list[DevQuestion]:
+        """Development questions; of many the first by lot, so that every folder keeps its share."""
+        found = dev_questions(self.development or self.training, self.is_dev)
+        return sorted(found, key=lambda entry: lot(entry.question.id))[:MAX_DEV_QUESTIONS]
+
+    @cached_property
+    def dev(self) -> DevSet:
+        """Development questions and the model that answers them."""
+        return DevSet(self.model, self.dev_questions, self.training.chat, quiet=self.options.quiet)
+
+    def is_dev(self, question_id: str) -> bool:
+        """Whether a question is a development question: any of --dev, else those of --paths that are held out."""
+        return self.development is not None or held_out(question_id, self.options.dev_share)
+
+    def is_trained(self, question_id: str) -> bool:
+        """Whether a question of --paths may be learned from."""
+        return self.development is not None or not (self.is_dev(question_id) or question_id in self._left_out)
 
     def config(self, **changes: Any) -> RouterConfig:
         """The router's settings as far as all methods share them."""
@@ -131,47 +146,67 @@ class TrainingRun:
         }
         return RouterConfig(**{**shared, **changes})
 
-    def static_path(self) -> LayerPath | None:
-        """The path of --static: the best, or the best within --target-depth."""
-        if self.static is None:
-            return None
-        depth = self.options.target_depth
-        return self.static.best.path if depth is None else self.static.at_depth(int(depth))
-
-    def is_dev(self, question_id: str) -> bool:
-        """Whether a question of --paths is held out."""
-        return self.development is None and held_out(question_id, self.options.dev_share)
-
-    def _fit(self, dev: DevSet, model: PathModel, tracker: Tracker) -> Fitted:
+    def _fit(self, tracker: Tracker) -> Fitted:
         if self.options.method == "static":
             return fit_static(self)
         if self.options.method == "gates":
-            return fit_gates(self, dev, model)
+            return fit_gates(self)
         return fit_imitation(self, tracker)
 
-    def _tuned(self, router: Router, dev: DevSet) -> Router:
+    def _tuned(self, router: Router) -> Router:
         """Scale and bias, by what the routed model does on development questions."""
         options = self.options
-        if router.config.head != "none" and options.static is not None:
-            router = choose_scale(router, dev, self.tell)
+        if router.config.head != "none" and router.static_logits.any():
+            router = choose_scale(router, self.dev, self.tell)
         if options.bias is not None:
             router.config = replace(router.config, bias=options.bias)
         elif options.target_depth is not None and not router.config.static_only:
-            router.config = replace(router.config, bias=find_bias(router, dev, options.target_depth))
+            bias = find_bias(router, self.dev, options.target_depth, self.tell)
+            router.config = replace(router.config, bias=bias)
         return router
 
-    def _figures(self, router: Router, dev: DevSet) -> dict[str, Any]:
+    def _figures(self, router: Router) -> dict[str, Any]:
         """What the routed model, and one path for all, do on development questions."""
-        routed = dev.run(dev.route(RouterPolicy(router)))
-        path = self.static_path() or routed.common_path
-        static = routed.correct if set(routed.paths) == {path} else dev.run_static(path)
-        return dev.report(routed, static, self.options.training.seed)
+        routed = self.dev.run(self.dev.route(RouterPolicy(router)))
+        static = self.dev.run_static(self.static_path or routed.common_path)
+        return self.dev.report(routed, static, self.options.training.seed)
 
-    def _dev_questions(self) -> Iterator[DevQuestion]:
-        datasets = self.development or self.training
-        for out, record in datasets.records():
-            if self.development or self.is_dev(record.question_id):
-                yield DevQuestion(question_of(record), record.task, out, bool(record.base_correct))
+    def _tell_of_leaks(self) -> None:
+        if self._left_out:
+            self.tell(f"{len(self._left_out)} questions ask what a held-out one asks; they are not trained on")
+        if self.static is None:
+            return
+        chosen_on = {Path(result.folder).absolute() for result in self.static.per_folder}
+        if seen := [name for name in self.options.dev or self.options.paths if Path(name).absolute() in chosen_on]:
+            self.tell(
+                f"the static path was chosen on the questions of {', '.join(seen)}, development questions included: "
+                "its accuracy here is flattered; see the cross-validated one of `pathgen static`, or give another --dev"
+            )
+
+    def _check_development(self, development: PathDatasets) -> None:
+        options = self.options
+        for name in ("fingerprint", "num_layers", "chat"):
+            ours, theirs = getattr(self.training, name), getattr(development, name)
+            if ours != theirs:
+                raise ArtefactError(
+                    f"--dev {options.dev[0]} and --paths {options.paths[0]} are not of one model, searched alike: "
+                    f"their {name} is {theirs} and {ours}"
+                )
+        check_disjoint(self.training.questions(), development.questions())
+
+    def _check_model(self, folder: Path) -> int:
+        """See that the paths are of the model in this folder; its hidden size."""
+        if fingerprint(folder) != self.training.fingerprint:
+            raise ArtefactError(
+                f"the paths are of {self.training.model_id} with fingerprint {self.training.fingerprint}, "
+                f"{self.model_name} has {fingerprint(folder)}; give --model the one they were searched on"
+            )
+        if num_layers(folder) != self.training.num_layers:
+            raise ArtefactError(
+                f"{self.options.paths[0]} holds paths of {self.training.num_layers} layers, {self.model_name} has "
+                f"{num_layers(folder)}"
+            )
+        return _hidden_size(folder)
 
     def _static_paths(self) -> StaticPaths | None:
         name = self.options.static
@@ -181,22 +216,47 @@ class TrainingRun:
         found.check_matches(self.training.fingerprint, self.training.num_layers, name)
         return found
 
-    def _model(self) -> PathModel:
-        """The frozen model in this process, for development questions, as the search ran it."""
-        dtype = self.options.features.dtype or self.training.dtype
-        return PathModel.from_pretrained(self.model_name, dtype=dtype, device=self.device)
+    def _static_path(self) -> LayerPath | None:
+        """The path of --static: the best, or the best within --target-depth."""
+        if self.static is None:
+            return None
+        depth = self.options.target_depth
+        path = self.static.best.path if depth is None else self.static.at_depth(int(depth))
+        if not set(path) <= set(allowed_actions(self.options.actions)):
+            raise InputError(
+                f"the static path {path} of {self.options.static} takes actions that --actions "
+                f"{','.join(self.options.actions)} leaves out"
+            )
+        return path
 
-    def _tracker(self) -> Tracker:
+    def _make_tracker(self) -> Tracker:
         name = self.options.tracker if self.options.method == "imitate" else "none"
         return Tracker(name, self.options.out, {"method": self.options.method, "labels": self.options.labels})
 
-    def _check_folder(self) -> None:
-        folder = Path(self.options.out)
-        if folder.is_file():
-            raise InputError(f"--out {folder} is a file; give a folder")
-        known = {CONFIG_NAME, ".training", "logs"}
-        if folder.is_dir() and (names := [entry.name for entry in folder.iterdir()]) and not known & set(names):
-            raise InputError(f"--out {folder} holds {names[0]} and no router; give a new folder")
+
+def _check_folder(folder: Path) -> None:
+    """See that a router may be written there: a new or empty folder, a router, or a training that was interrupted.
+
+    Raises:
+        InputError: it is anything else.
+    """
+    for place in (folder, *folder.absolute().parents):
+        if place.exists() and not place.is_dir():
+            raise InputError(f"--out {folder}: {place} is a file; give a folder")
+    if not folder.is_dir():
+        return
+    others = sorted({entry.name for entry in folder.iterdir()} - {TRAINING_FOLDER, LOGS_FOLDER})
+    if others and not _holds_router(folder):
+        raise InputError(f"--out {folder} holds {others[0]} and no router; give a new folder")
+
+
+def _holds_router(folder: Path) -> bool:
+    """Whether config.json is a router's; a model's own folder has a file of that name too."""
+    try:
+        RouterConfig.from_json((folder / CONFIG_NAME).read_bytes(), str(folder))
+    except (OSError, ArtefactError):
+        return False
+    return True
 
 
 def _hidden_size(folder: Path) -> int:
@@ -205,8 +265,8 @@ def _hidden_size(folder: Path) -> int:
     return int(AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config().hidden_size)
 
 
-def _parameters(model: PathModel) -> int:
-    return sum(parameter.numel() for parameter in model.hf_model.parameters())
+def _json(value: Any) -> bytes:
+    return (json.dumps(value) + "\n").encode()
 
 
 def _notes(summary: dict[str, Any]) -> dict[str, Any]:

@@ -35,25 +35,32 @@ def choose_scale(router: Router, dev: DevSet, tell: Callable[[str], None]) -> Ro
     return router
 
 
-def find_bias(router: Router, dev: DevSet, target_depth: float) -> float:
-    """The smallest bias, to a part in 2^10 of its range, at which mean depth on development questions is within target.
+def find_bias(router: Router, dev: DevSet, target_depth: float, tell: Callable[[str], None]) -> float:
+    """The smallest bias at which mean depth on development questions is within the target, as far as bisection tells.
 
-    Where not even the largest bias reaches it, the largest; where depth is within target at −largest, that.
+    Where depth is within it even at −LARGEST_BIAS, that; where not even LARGEST_BIAS reaches it, that, which is told.
     """
 
     def depth(bias: float) -> float:
         return float(np.mean([path.depth for path in dev.route(RouterPolicy(router, bias))]))
 
-    reach = 1.0
-    while reach < LARGEST_BIAS and depth(reach) > target_depth:
-        reach *= 2
-    low = -reach
-    while low > -LARGEST_BIAS and depth(low) <= target_depth:
-        low *= 2
-    high = reach
+    if depth(0.0) <= target_depth:
+        low, high = -1.0, 0.0
+        while depth(low) <= target_depth:
+            if low <= -LARGEST_BIAS:
+                return low
+            low, high = 2 * low, low
+    else:
+        low, high = 0.0, 1.0
+        while (reached := depth(high)) > target_depth:
+            if high >= LARGEST_BIAS:
+                tell(f"no bias brings mean depth to {target_depth:g}; the router comes down to {reached:g}")
+                return high
+            low, high = high, 2 * high
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
         low, high = (low, middle) if depth(middle) <= target_depth else (middle, high)
+    tell(f"bias for a mean depth of {target_depth:g} on development questions: {high:g}")
     return high
 
 
