@@ -19,7 +19,7 @@ from .report_chart import depth_chart, is_drawn, look
 from .report_words import NOT_ROUTERS, confusions, headlines, note, used_columns, verdict
 
 PAGE = Path(__file__).parent / "report_page"
-WIDE_PX, NARROW_PX = (1040, 440), (360, 340)
+WIDE_PX, NARROW_PX = (1240, 460), (360, 340)
 """The chart is drawn twice, so that its text is readable on a phone and on a desk."""
 
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -53,7 +53,10 @@ def write_report(bench: Mapping[str, Any], rows: Rows, file: Path) -> None:
             "narrow": depth_chart(systems, chance, *NARROW_PX),
         },
         columns=used_columns(systems),
-        table=[(system, *look(index), verdict(system), note(system)) for index, system in enumerate(systems)],
+        table=[
+            (system, *look(index, system["name"]), verdict(system), note(system))
+            for index, system in enumerate(systems)
+        ],
         is_drawn=is_drawn,
         dash="–",
         confusions=confusions(rows),

@@ -11,12 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-COLOURS = 7
-"""Series colours of the style sheet; after them shapes go on, so that no two series look alike."""
-SHAPES = ("circle", "square", "triangle", "diamond")
+COLOURS = 6
+"""Of the style sheet, c1 to c6; full depth alone has c0."""
+SHAPES = ("circle", "square", "triangle", "diamond", "wedge")
+"""One more or less than a multiple of the colours, so that thirty systems look different."""
 MOST_TICKS = 6
 ROUGHLY_SAME_PX = 5.0
 ASIDE_PX = 8.0
+MOST_ASIDE_PX = 12.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +147,9 @@ def is_drawn(system: Mapping[str, Any]) -> bool:
     return known and (system["name"] != "oracle" or system.get("placebo_accuracy") is not None)
 
 
-def look(index: int) -> tuple[str, str]:
-    """Colour class and shape of the system at a place in the list."""
-    return f"c{index % COLOURS}", SHAPES[index % len(SHAPES)]
+def look(index: int, name: str) -> tuple[str, str]:
+    """Colour class and shape of the system of that name at a place in the list."""
+    return ("c0" if name == "full" else f"c{1 + index % COLOURS}"), SHAPES[index % len(SHAPES)]
 
 
 def _accuracies(system: Mapping[str, Any]) -> list[float]:
@@ -177,11 +179,11 @@ def _series(index: int, system: Mapping[str, Any], place: float, x: Scale, y: Sc
         value = system["placebo_accuracy"]
         placebo = Mark(place, y(value), f"placebo of the oracle: {value:.1%}")
     mark = Mark(place, y(accuracy), f"{told}, depth {system['mean_depth']:.2f}")
-    return Series(name, *look(index), mark, (y(high), y(low)), sweep, placebo)
+    return Series(name, *look(index, name), mark, (y(high), y(low)), sweep, placebo)
 
 
 def _side_by_side(pixels: Sequence[float]) -> list[float]:
-    """Spread marks of roughly the same depth around it, so that no bar hides another."""
+    """Spread marks of roughly the same depth around it, a little, so that no bar hides another."""
     order = sorted(range(len(pixels)), key=lambda index: pixels[index])
     clusters: list[list[int]] = []
     for index in order:
@@ -191,7 +193,8 @@ def _side_by_side(pixels: Sequence[float]) -> list[float]:
             clusters.append([index])
     places = list(pixels)
     for cluster in clusters:
-        middle = sum(pixels[index] for index in cluster) / len(cluster)
+        middle, last = sum(pixels[index] for index in cluster) / len(cluster), len(cluster) - 1
+        apart = min(ASIDE_PX, 2 * MOST_ASIDE_PX / max(last, 1))
         for rank, index in enumerate(cluster):
-            places[index] = round(middle + (rank - (len(cluster) - 1) / 2) * ASIDE_PX, 1) if cluster[1:] else middle
+            places[index] = round(middle + (rank - last / 2) * apart, 1)
     return places

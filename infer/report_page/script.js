@@ -50,7 +50,8 @@ function fill(select, chosen) {
   select.value = chosen;
 }
 
-// --- heat map: one pixel a cell, scaled up by the style sheet; a blank row, then a row of right answers
+// --- heat map: a pixel wide a question, scaled by the style sheet; below, a blank row and one of right answers
+const CELL_PX = 8;
 const heat = byId("heat");
 let columns = [];
 let cursor = { column: 0, layer: 0 };
@@ -64,7 +65,7 @@ function drawMap() {
     columns.sort((a, b) => (order === "depth" && depthOf(path(a)) - depthOf(path(b))) || path(a).localeCompare(path(b)));
   }
   heat.width = Math.max(columns.length, 1);
-  heat.height = data.layers + 2;
+  heat.height = (data.layers + 2) * CELL_PX;
   heat.style.height = `${Math.min(Math.max(data.layers * 12, 160), 420)}px`;
   heat.setAttribute("aria-label", `Actions of ${system.name}, ${data.layers} layers by ${columns.length} questions`);
   const style = getComputedStyle(document.documentElement);
@@ -72,10 +73,10 @@ function drawMap() {
   columns.forEach((question, x) => {
     [...pathOf(system, question)].forEach((action, layer) => {
       paint.fillStyle = style.getPropertyValue(`--${ACTIONS[action]}`);
-      paint.fillRect(x, data.layers - 1 - layer, 1, 1);
+      paint.fillRect(x, (data.layers - 1 - layer) * CELL_PX, 1, CELL_PX);
     });
     paint.fillStyle = style.getPropertyValue("--right");
-    if (system.correct[question]) paint.fillRect(x, data.layers + 1, 1, 1);
+    if (system.correct[question]) paint.fillRect(x, (data.layers + 1) * CELL_PX, 1, CELL_PX);
   });
   // Scaled down, sharp pixels would drop whole questions.
   heat.style.imageRendering = columns.length > heat.clientWidth ? "auto" : "pixelated";
@@ -123,7 +124,7 @@ function listenToMap() {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawMap);
   heat.addEventListener("pointermove", (event) => {
     const box = heat.getBoundingClientRect();
-    const row = Math.floor(((event.clientY - box.top) / box.height) * heat.height);
+    const row = Math.floor(((event.clientY - box.top) / box.height) * (data.layers + 2));
     moveTo(Math.floor(((event.clientX - box.left) / box.width) * heat.width), data.layers - 1 - row);
   });
   heat.addEventListener("keydown", (event) => {

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from lxml import html
 
 from infer.report import write_report
-from infer.report_chart import ASIDE_PX, Scale, depth_chart, look, nice_step
+from infer.report_chart import MOST_ASIDE_PX, Scale, depth_chart, look, nice_step
 from infer.report_words import confusions, headlines, used_columns, verdict
 from pathgen.errors import ArtefactError
 
@@ -113,11 +113,12 @@ def test_systems_of_one_depth_stand_side_by_side():
         found["mean_depth"] = found["mean_depth"] and 12.0
     places = [series.mark.x for series in depth_chart(bench["systems"], None, 800, 400).series]
     gaps = [right - left for left, right in zip(sorted(places), sorted(places)[1:], strict=False)]
-    assert gaps == pytest.approx([ASIDE_PX] * 5, abs=0.11)
+    assert gaps == pytest.approx([2 * MOST_ASIDE_PX / 5] * 5, abs=0.11)
 
 
 def test_no_two_systems_look_alike():
-    assert len({look(index) for index in range(20)}) == 20
+    assert len({look(index, f"router {index}") for index in range(30)}) == 30
+    assert look(0, "full")[0] not in {look(index, "router")[0] for index in range(30)}
 
 
 def test_confusion_counts_layers_of_questions_with_a_label():

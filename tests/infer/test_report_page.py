@@ -141,8 +141,10 @@ def test_the_legend_hides_a_system(open_page):
     assert mark.is_visible()
 
 
+CELL_PX = 8
+"""Height of a cell on the canvas, where each question is one pixel wide."""
 COLOURS = """heat => {
-    const pixels = heat.getContext("2d").getImageData(0, 0, heat.width, heat.height - 2).data;
+    const pixels = heat.getContext("2d").getImageData(0, 0, heat.width, heat.height).data;
     const found = {};
     for (let at = 0; at < pixels.length; at += 4) {
         const key = [...pixels.slice(at, at + 3)].map((part) => part.toString(16).padStart(2, "0")).join("");
@@ -158,7 +160,13 @@ def test_the_map_has_a_cell_for_each_action_and_follows_the_keys(open_page):
     page.locator("#map-system").select_option(label="oracle")
     paths = [row["path"] for row in example_rows()["oracle"]]
     counts = [sum(path.count(action) for path in paths) for action in (0, 1, 2)]
-    assert heat.evaluate(COLOURS) == dict(zip(("d55e00", "cfd3d6", "0072b2"), counts, strict=True))
+    assert heat.evaluate(COLOURS) == {
+        "d55e00": counts[0] * CELL_PX,
+        "cfd3d6": counts[1] * CELL_PX,
+        "0072b2": counts[2] * CELL_PX,
+        "00795a": sum(row["correct"] for row in example_rows()["oracle"]) * CELL_PX,
+        "000000": (QUESTIONS + sum(not row["correct"] for row in example_rows()["oracle"])) * CELL_PX,
+    }
     page.locator("#map-order").select_option("file")
     heat.focus()
     for key in ("ArrowRight", "ArrowUp", "ArrowUp", "ArrowUp"):
