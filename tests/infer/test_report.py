@@ -157,6 +157,17 @@ def test_every_system_has_its_row_and_the_left_out_their_reason(page):
     assert not any("None" in row.text_content() for row in rows)
 
 
+def test_every_point_of_a_sweep_is_in_a_table_too(page):
+    rows = page().xpath("//table[@id='sweeps']/tbody/tr")
+    assert [[cell.text_content() for cell in row] for row in rows][-1] == [
+        "early_exit",
+        "threshold 0.95",
+        "50.0%",
+        "9.00",
+    ]
+    assert len(rows) == 5
+
+
 def test_hostile_text_stays_text(page):
     rows = example_rows({0: HOSTILE})
     for answers in rows.values():
