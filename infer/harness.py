@@ -5,6 +5,7 @@ Importing this file registers the model name `routed`.
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections import Counter, defaultdict
@@ -20,13 +21,13 @@ from tqdm import tqdm
 
 from pathgen.actions import LayerPath
 from pathgen.cache import RoutedCache
-from pathgen.checkpoints import fingerprint, num_layers, resolve_model
-from pathgen.decisions import RecordedPolicy
 from pathgen.errors import InputError
-from pathgen.model import PathModel
 from pathgen.placement import default_device, default_dtype
-from router.policy import RouterPolicy
-from router.pretrained import load_router, resolve_router
+
+from .batches import WholePromptPolicy, left_padded
+from .routed_model import RoutedModel
+
+logger = logging.getLogger(__name__)
 
 Tokens = Sequence[int]
 Request = tuple[Any, list[int], list[int]]
@@ -48,6 +49,11 @@ class RoutedLM(HFLM):
         device: a torch device; CUDA where there is a GPU if None.
         max_length: tokens of context and continuation; what the model was made for if None.
         bias: added to SKIP and taken from REPEAT logits; the router's own if None.
+
+    Attributes:
+        path_model: the wrapped model.
+        policy: who decides.
+        paths_taken: how many rows of forwards took each path.
 
     Raises:
         InputError: an argument of another name or an unusable value, or there is no such model or router.
@@ -75,11 +81,11 @@ class RoutedLM(HFLM):
         _check_batch_size(batch_size)
         if bias is not None and not (isinstance(bias, (int, float)) and math.isfinite(bias)):
             raise InputError(f"bias must be a finite number; got {bias}")
-        folder = resolve_model(pretrained)
-        found = load_router(resolve_router(router), fingerprint=fingerprint(folder), num_layers=num_layers(folder))
         device = device or default_device(None)
-        self.path_model = PathModel.from_pretrained(pretrained, dtype=dtype or default_dtype(device), device=device)
-        self.policy = RouterPolicy(found.to(self.path_model.device), bias)
+        routed = RoutedModel.from_pretrained(
+            pretrained, router, dtype=dtype or default_dtype(device), device=device, bias=bias
+        )
+        self.path_model, self.policy = routed.path_model, routed.policy
         self.paths_taken: Counter[LayerPath] = Counter()
         super().__init__(
             pretrained=self.path_model.hf_model,
@@ -103,7 +109,7 @@ class RoutedLM(HFLM):
 
     @contextmanager
     def _routed(self, prompt_mask: Tensor) -> Iterator[None]:
-        recorded = RecordedPolicy(self.policy)
+        recorded = WholePromptPolicy(self.policy)
         with self.path_model.routed(recorded, prompt_mask):
             yield
         self.paths_taken.update(recorded.paths())
@@ -125,11 +131,15 @@ class RoutedLM(HFLM):
 
         Requests that differ in the continuation's last token only are one row: the letters of a choice cost one
         forward. Contexts stay apart even where context and continuation together are the same tokens.
+
+        Raises:
+            InputError: a continuation that leaves no room for its context.
         """
         by_row: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = defaultdict(list)
         for index, (_, context, continuation) in enumerate(requests):
             by_row[tuple(context), tuple(continuation[:-1])].append(index)
         rows = sorted(by_row, key=lambda row: -len(row[0]) - len(row[1]))
+        self._check_lengths(rows)
         size = override_bs or self.batch_size
         if size == "auto":
             size = self._detect_batch_size([requests[by_row[row][0]] for row in rows])
@@ -146,6 +156,14 @@ class RoutedLM(HFLM):
                         bar.update()
         return [answers[index] for index in range(len(requests))]
 
+    def _check_lengths(self, rows: Sequence[tuple[Tokens, Tokens]]) -> None:
+        if (longest := 1 + max((len(forced) for _, forced in rows), default=0)) > self.max_length:
+            raise InputError(f"a continuation of {longest} tokens does not fit max_length {self.max_length}")
+        if cut := sum(len(context) + len(forced) > self.max_length for context, forced in rows):
+            logger.warning(
+                "%d of %d contexts lose their start: the model takes %d tokens", cut, len(rows), self.max_length
+            )
+
     @torch.inference_mode()
     def _score(self, rows: Sequence[tuple[Tokens, Tokens]]) -> list[Tensor]:
         """For each (context, continuation but its last token) the log-probabilities [n, V] of its n next tokens.
@@ -153,18 +171,14 @@ class RoutedLM(HFLM):
         Rows are padded on the left, so that the scored positions end together and no others meet the head. What is
         too long loses the start of its context.
         """
-        inputs = [[*context, *forced][-self.max_length :] for context, forced in rows]
-        width, kept = max(map(len, inputs)), 1 + max(len(forced) for _, forced in rows)
-        ids = torch.tensor([[0] * (width - len(tokens)) + tokens for tokens in inputs], device=self.device)
-        start = torch.tensor([[width - len(tokens)] for tokens in inputs], device=self.device)
-        end = torch.tensor([[width - len(forced)] for _, forced in rows], device=self.device)
-        place = torch.arange(width, device=self.device)[None]
-        mask = (place >= start).long()
-        with self._routed(mask * (place < end)):
+        ids, mask = left_padded([[*context, *forced][-self.max_length :] for context, forced in rows], self.device)
+        end = torch.tensor([[ids.shape[1] - len(forced)] for _, forced in rows], device=self.device)
+        kept = 1 + max(len(forced) for _, forced in rows)
+        with self._routed(mask * (torch.arange(ids.shape[1], device=self.device) < end)):
             logits = self.model(
                 input_ids=ids,
                 attention_mask=mask,
-                position_ids=(place - start).clamp(min=0),
+                position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
                 use_cache=False,
                 logits_to_keep=kept,
             ).logits

@@ -95,11 +95,22 @@ def test_greedy_text_ends_before_a_stop_string(executing, stock):
     assert cut[0] == whole[0][: whole[0].index(stop)]
 
 
-def test_a_context_that_is_too_long_loses_its_start_as_in_the_plain_model(tiny_model, full):
+def test_a_context_that_is_too_long_loses_its_start_as_in_the_plain_model(tiny_model, full, caplog):
     requests = instances("loglikelihood", [("far away " * 12 + "and near", " it ends"), ("short", " it ends")])
     wanted = HFLM(str(tiny_model), device="cpu", dtype="float32", max_length=40).loglikelihood(requests)
     routed = RoutedLM(str(tiny_model), str(full), batch_size=2, device="cpu", max_length=40)
     assert_same_scores(routed.loglikelihood(requests), wanted)
+    assert "1 of 2 contexts lose their start: the model takes 40 tokens" in caplog.text
+
+
+def test_the_longest_continuation_keeps_one_token_of_context(tiny_model, full):
+    tokens = list(range(60, 100))
+    requests = [(None, [5, 7], tokens)]
+    wanted = HFLM(str(tiny_model), device="cpu", dtype="float32", max_length=40)._loglikelihood_tokens(requests)
+    routed = RoutedLM(str(tiny_model), str(full), device="cpu", max_length=40)
+    assert_same_scores(routed._loglikelihood_tokens(requests), wanted)
+    with pytest.raises(InputError, match="a continuation of 41 tokens does not fit max_length 40"):
+        routed._loglikelihood_tokens([(None, [5], [*tokens, 8])])
 
 
 def path_alone(lm, context: list[int]):
