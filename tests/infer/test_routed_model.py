@@ -9,9 +9,10 @@ import torch
 from families import PROMPTS, VOCAB, padded, random_tokens, tiny
 from harness_models import full_router, mixed_router
 from tiny_checkpoint import save_tiny_model
-from transformers import GenerationConfig
+from transformers import GenerationConfig, RepetitionPenaltyLogitsProcessor
 
 from infer import RoutedModel
+from infer.batches import left_padded
 from pathgen.actions import LayerPath
 from pathgen.decisions import decide_paths
 from pathgen.errors import ArtefactError, InputError
@@ -243,10 +244,13 @@ def test_rows_that_end_early_are_not_followed_by_padding(texts_model):
 
 
 def test_a_repetition_penalty_sees_no_padding(texts_model):
-    asked = {"max_new_tokens": 16, "repetition_penalty": 1.8}
+    penalty, scores = RepetitionPenaltyLogitsProcessor(2.0), torch.ones(1, VOCAB)
+    ids, _ = left_padded(PROMPTS, torch.device("cpu"))
+    for row, prompt in zip(ids, PROMPTS, strict=True):
+        assert torch.equal(penalty(row[None], scores), penalty(torch.tensor([prompt]), scores))
+    asked = {"max_new_tokens": 8, "repetition_penalty": 1.8}
     alone = texts_model.complete(TEXTS, batch_size=1, **asked)
-    assert texts_model.complete(TEXTS, batch_size=6, **asked) == alone
-    assert alone != texts_model.complete(TEXTS, 16)
+    assert texts_model.complete(TEXTS, batch_size=6, **asked) == alone != texts_model.complete(TEXTS, 8)
 
 
 def test_progress_is_told_and_the_largest_batch_reported(texts_model):
