@@ -14,6 +14,7 @@ NOT_ROUTERS = frozenset(
     ("full", "oracle", "static", "random", "shortgpt", "early_exit", "repeat_block", "search", "shuffled")
 )
 """Systems that no router decides; every other name is a router's."""
+MEANING = "not distinguishable means that the interval of the difference covers zero, not that both are equal"
 ACTION_NAMES = ("skip", "execute", "repeat")
 
 
@@ -114,7 +115,7 @@ def headlines(bench: Mapping[str, Any]) -> list[tuple[str, str]]:
     lines = []
     if full:
         found = f"{_interval(full)} of {bench['questions']:,} questions right with all {bench['num_layers']} layers"
-        lines.append(("full depth", f"{found}. In brackets, here and below: 95% intervals."))
+        lines.append(("full depth", f"{found}. In brackets: 95% intervals; {MEANING}."))
     for system in systems.values():
         if system["name"] not in NOT_ROUTERS or system["name"] == "static":
             lines.append((system["name"], _system_line(system, full, bench["num_layers"])))
@@ -123,7 +124,7 @@ def headlines(bench: Mapping[str, Any]) -> list[tuple[str, str]]:
         found = (
             f"an upper bound chosen with gold, {oracle['accuracy']:.1%} right; its placebo, as many answers mended as "
             f"reach an equally likely wrong one, {oracle['placebo_accuracy']:.1%}. Only what lies above the placebo "
-            "is more than chance."
+            f"is more than chance{'' if oracle['accuracy'] > oracle['placebo_accuracy'] else ': here, nothing'}."
         )
         lines.append(("oracle", found))
     if seen := bench["seen_in_training"]:
