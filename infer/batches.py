@@ -9,8 +9,6 @@ from torch import Tensor
 
 from pathgen.decisions import RecordedPolicy
 
-BATCH_SIZE = 8
-
 
 def longest_first(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
     """Indices in batches of like length; the largest batch is the first, so that a lack of memory shows at once.

@@ -16,6 +16,7 @@ from pathgen.options import DTYPES
 
 from .bench_cli import bench
 from .harness_cli import harness
+from .prompts import BATCH_SIZE, MAX_NEW_TOKENS, check_prompts, read_prompts
 
 if TYPE_CHECKING:
     from .routed_model import Completion
@@ -44,8 +45,8 @@ def generate(
     file: Annotated[
         str | None, option("A .jsonl of objects with `prompt`, else one prompt a line; - is standard input.", "--file")
     ] = None,
-    max_new_tokens: Annotated[int, option("Of each answer.", "--max-new-tokens", min=1)] = 32,
-    batch_size: Annotated[int, option("Prompts that run together.", "--batch-size", min=1)] = 8,
+    max_new_tokens: Annotated[int, option("Of each answer.", "--max-new-tokens", min=1)] = MAX_NEW_TOKENS,
+    batch_size: Annotated[int, option("Prompts that run together.", "--batch-size", min=1)] = BATCH_SIZE,
     bias: Annotated[
         float | None, option("Added to SKIP and taken from REPEAT logits; positive is shallower.", "--bias")
     ] = None,
@@ -64,8 +65,6 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Answer prompts, each along the path that the router decides on it."""
-    from .prompts import check_prompts, read_prompts
-
     if bias is not None and not math.isfinite(bias):
         raise typer.BadParameter(f"--bias must be a finite number; got {bias}")
     if dtype is not None and dtype not in DTYPES:

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 STDIN = "-"
 PROBLEMS_SHOWN = 5
 
+MAX_NEW_TOKENS = 32
+"""Of an answer, unless the user says otherwise."""
+BATCH_SIZE = 8
+"""Prompts that run together, unless the user says otherwise."""
+
 
 def read_prompts(given: Sequence[str], file: str | None) -> list[str]:
     """The prompts given one by one, or those of a file, in order.

@@ -24,14 +24,12 @@ from router.modules import Router
 from router.policy import RouterPolicy
 from router.pretrained import load_router, resolve_router
 
-from .batches import BATCH_SIZE, WholePromptPolicy, left_padded, longest_first
-from .prompts import check_context, encode_prompts
+from .batches import WholePromptPolicy, left_padded, longest_first
+from .prompts import BATCH_SIZE, MAX_NEW_TOKENS, check_context, encode_prompts
 from .scoring import Score, score_batch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-MAX_NEW_TOKENS = 32
 
 
 @dataclass(frozen=True, slots=True)
