@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
-import numpy as np
-import polars as pl
+import torch
 
 from pathgen.errors import InputError
 from pathgen.evaluator import Evaluator
-from pathgen.headroom import headroom
 from pathgen.model import FixedPaths, PathModel
+from pathgen.provenance import ShardMetadata
 from pathgen.questions import Question
-from pathgen.rows import to_table
-from router.metrics import PathShares
 from router.policy import RouterPolicy
 from router.routed import askable
 
 from .answers import SystemResult
+from .bench_figures import oracle_figures, question_rows, skipped_figures, system_figures, timing_figures
 from .bench_inputs import BenchInputs
 from .bench_options import BenchOptions
 from .bench_results import ResultStore, result_key
@@ -28,31 +28,7 @@ from .confident_search import search_questions
 from .cost import ModelCost
 from .early_exit import EarlyExit
 from .path_runner import PathRunner
-from .statistics import Comparison, wilson_interval
 from .systems import Systems, Unavailable
-
-ORACLE_LABEL = "upper bound, chosen with gold"
-FIGURES = (
-    "accuracy",
-    "accuracy_ci95",
-    "delta_vs_full",
-    "delta_ci95",
-    "p_value",
-    "discordant",
-    "mean_depth",
-    "layers_saved",
-    "off_full_share",
-    "off_common_share",
-    "tokens_per_second",
-    "latency_ms_p50",
-    "latency_ms_p95",
-    "flops_ratio",
-    "router_overhead_ratio",
-    "cache_bytes",
-    "peak_memory_mb",
-    "setting",
-)
-"""Of each system, null where they do not apply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +60,6 @@ class Bench:
 
     def __init__(self, options: BenchOptions, tell: Callable[[str], None]):
         self.options = options
-        self.tell = tell
         self.inputs = BenchInputs.load(options)
         self.store = ResultStore(options.out) if options.out else None
         if seen := self.inputs.seen_in_training:
@@ -106,12 +81,17 @@ class Bench:
         results, skipped = self._results(runner, questions)
         timings = self._timings(evaluator, questions, results)
         cost = ModelCost.of(model, [evaluator.prepare(question) for question in questions])
-        systems = [
-            self._figures(name, results, timings, cost, questions)
-            if name in results
-            else {"name": name, **dict.fromkeys(FIGURES), "points": [], "skipped": skipped[name]}
-            for name in options.wanted_systems
-        ]
+        systems = []
+        for name in options.wanted_systems:
+            if name in skipped:
+                figures = skipped_figures(name, skipped[name])
+            else:
+                figures = system_figures(name, results[name], results["full"], cost, options.seed)
+            if name in timings:
+                figures |= timing_figures(timings[name], timings.get(_fixed(name)))
+            if name == "oracle" and name in results:
+                figures |= oracle_figures([inputs.records[question.sha] for question in questions])
+            systems.append(figures)
         summary = {
             "model": options.model,
             "task": inputs.task.name,
@@ -120,22 +100,25 @@ class Bench:
             "seen_in_training": inputs.seen_in_training,
             "num_layers": inputs.num_layers,
             "batch_size": options.batch_size,
+            "environment": self._environment(),
             "systems": systems,
         }
         if self.store:
             self.store.save_bench(summary)
-        rows = {name: _rows(questions, result) for name, result in results.items()}
+        rows = {name: question_rows(questions, result) for name, result in results.items()}
         return BenchOutcome(summary, rows, len(inputs.questions) - len(questions))
 
     def _results(
         self, runner: PathRunner, questions: Sequence[Question]
     ) -> tuple[dict[str, SystemResult], dict[str, str]]:
         """Every system's answers, and why some have none; each is kept as soon as it is finished."""
-        shas = [question.sha for question in questions]
         seed = self.options.seed
-        keys = {name: result_key(name, self.inputs, shas, seed) for name in self.options.wanted_systems}
+        keys = {name: result_key(name, self.inputs, questions, seed) for name in self.options.wanted_systems}
         stored = {name: self.store.load(name, key) if self.store else None for name, key in keys.items()}
         finished = {name: result for name, result in stored.items() if result is not None}
+        for name, result in finished.items():
+            if name != "oracle":  # another process has run its paths, perhaps in other precision
+                runner.remember(questions, result.answers)
         systems = Systems(self.inputs, questions, runner, seed, finished)
         results: dict[str, SystemResult] = {}
         skipped: dict[str, str] = {}
@@ -186,55 +169,21 @@ class Bench:
             return lambda places: EarlyExit(model, threshold)
         return _replayed(result)
 
-    def _figures(
-        self,
-        name: str,
-        results: dict[str, SystemResult],
-        timings: dict[str, Timing],
-        cost: ModelCost,
-        questions: Sequence[Question],
-    ) -> dict[str, Any]:
-        result, full = results[name], results["full"]
-        shares = PathShares.of(np.array(result.paths))
-        compared = Comparison.of(result.correct, full.correct, self.options.seed)
-        timing, fixed = timings.get(name), timings.get(_fixed(name))
-        figures = (
-            float(result.correct.mean()),
-            list(wilson_interval(int(result.correct.sum()), len(result.correct))),
-            compared.delta if name != "full" else None,
-            list(compared.ci95) if name != "full" else None,
-            compared.p_value if name != "full" else None,
-            list(compared.discordant) if name != "full" else None,
-            shares.mean_depth,
-            self.inputs.num_layers - shares.mean_depth,
-            shares.off_full,
-            shares.off_common,
-            timing.tokens_per_second if timing else None,
-            timing.latency_ms(50) if timing else None,
-            timing.latency_ms(95) if timing else None,
-            cost.ratio([answer.effort for answer in result.answers]),
-            timing.overhead_over(fixed) if timing and fixed else None,
-            timing.cache_bytes if timing else None,
-            timing.peak_memory_mb if timing else None,
-            result.setting,
-        )
-        found: dict[str, Any] = {"name": name, **dict(zip(FIGURES, figures, strict=True))}
-        found |= {"points": [asdict(point) for point in result.points], "skipped": None}
-        if name == "oracle":
-            found |= {"label": ORACLE_LABEL, "placebo_accuracy": self._placebo_accuracy(questions)}
-        return found
-
-    def _placebo_accuracy(self, questions: Sequence[Question]) -> float | None:
-        """What the oracle would reach by luck alone: as many wrong answers mended as reach an equally likely wrong one.
-
-        None for generated answers, and where no wrong choice ever ranked like gold.
-        """
-        records = [self.inputs.records[question.sha] for question in questions]
-        found = headroom(pl.DataFrame(pl.from_arrow(to_table(records))))
-        if found is None or not found["questions"]:
-            return None
-        base = float(np.mean([bool(record.base_correct) for record in records]))
-        return None if found["placebo"] is None else base + (1 - base) * found["placebo"]
+    def _environment(self) -> dict[str, Any]:
+        """What the figures were measured with."""
+        origin = ShardMetadata.here(self.options.model, self.inputs.fingerprint, self.inputs.task.name)
+        return {
+            "layerpaths": origin.package_version,
+            "git_commit": origin.git_commit,
+            "model_fingerprint": origin.fingerprint,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": version("transformers"),
+            "machine": platform.machine(),
+            "device": torch.cuda.get_device_name() if self.inputs.device.startswith("cuda") else self.inputs.device,
+            "dtype": self.inputs.dtype,
+            "threads": torch.get_num_threads(),
+        }
 
 
 def _fixed(name: str) -> str:
@@ -245,19 +194,3 @@ def _fixed(name: str) -> str:
 def _replayed(result: SystemResult) -> PolicyMaker:
     paths = result.paths
     return lambda places: FixedPaths(paths[place] for place in places)
-
-
-def _rows(questions: Sequence[Question], result: SystemResult) -> list[dict[str, Any]]:
-    """One row a question, for the report."""
-    return [
-        {
-            "question_id": question.id,
-            "prompt": question.prompt,
-            "choices": list(question.choices) if question.choices else None,
-            "gold": question.gold,
-            "path": list(answer.path),
-            "correct": answer.correct,
-            "answer": answer.answer,
-        }
-        for question, answer in zip(questions, result.answers, strict=True)
-    ]

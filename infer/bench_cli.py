@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -62,7 +64,8 @@ def bench(
     if report is not None:
         from .report import write_report
 
-        write_report(outcome.summary, outcome.rows, Path(report))
+        command = shlex.join(["infer", *sys.argv[1:]])
+        write_report({**outcome.summary, "command": command}, outcome.rows, Path(report))
     if as_json:
         print_json(outcome.summary)
     else:

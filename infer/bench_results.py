@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from pathgen.errors import InputError
+from pathgen.questions import Question
 from pathgen.storage import list_files, open_folder, put
 
 from .answers import Answer, Point, SystemResult
@@ -72,7 +73,7 @@ class ResultStore:
         put(self._fs, path, data)
 
 
-def result_key(name: str, inputs: BenchInputs, question_shas: list[str], seed: int) -> str:
+def result_key(name: str, inputs: BenchInputs, questions: Sequence[Question], seed: int) -> str:
     """16 hex digits over all that a system's answers rest on: other inputs, other file."""
     reference = inputs.reference
     borrowed = inputs.routers[reference].digest if reference else inputs.fit_digest
@@ -89,4 +90,5 @@ def result_key(name: str, inputs: BenchInputs, question_shas: list[str], seed: i
     }
     own = rests_on[name]() if name in rests_on else inputs.routers[name].digest if name in inputs.routers else None
     model = [inputs.fingerprint, inputs.dtype, inputs.task.describe(inputs.chat)]
-    return digest_of(FORMAT_VERSION, name, model, question_shas, own)
+    asked = [[question.id, question.sha] for question in questions]
+    return digest_of(FORMAT_VERSION, name, model, asked, own)

@@ -11,6 +11,8 @@ from pathgen.progress import ProgressView
 from pathgen.questions import Question
 from pathgen.records import Evaluation
 
+from .answers import Answer
+
 
 class PathRunner:
     """Evaluations of (question, path) pairs.
@@ -26,6 +28,13 @@ class PathRunner:
         self.batch_size = batch_size
         self._quiet = quiet
         self._known: dict[tuple[str, LayerPath], Evaluation] = {}
+
+    def remember(self, questions: Sequence[Question], answers: Sequence[Answer]) -> None:
+        """Take what an earlier call found: these pairs are not run again."""
+        for question, found in zip(questions, answers, strict=True):
+            self._known[question.sha, found.path] = Evaluation(
+                found.path, found.correct, found.margin, answer=found.answer
+            )
 
     def run(self, what: str, questions: Sequence[Question], paths: Sequence[LayerPath]) -> list[Evaluation]:
         """Each question along its path. A question may come with several: they run together and share their work.
