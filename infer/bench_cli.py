@@ -73,5 +73,5 @@ def bench(
 
         bench_text(outcome.summary)
     if outcome.left_out:
-        tell(f"{outcome.left_out} questions do not fit the model's context and were left out")
+        tell(f"questions left out, as they do not fit the model's context: {outcome.left_out}")
         raise typer.Exit(LEFT_OUT)
