@@ -12,6 +12,7 @@ from fsspec.implementations.local import LocalFileSystem
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from pathgen.faults import fault_point
 from pathgen.storage import put, remove_leftovers
 
 logger = logging.getLogger(__name__)
@@ -90,7 +91,12 @@ class TrainingCheckpoint:
             for name, tensor in getattr(state, group).items()
         }
         about = {"digest": self._digest, "step": state.step, "history": [asdict(report) for report in state.history]}
-        put(self._fs, str(self._file), safetensors.torch.save(tensors, {"training": json.dumps(about)}))
+        put(
+            self._fs,
+            str(self._file),
+            safetensors.torch.save(tensors, {"training": json.dumps(about)}),
+            passing=fault_point,
+        )
 
     def load(self) -> TrainingState | None:
         """The state to go on from; None, with a warning that says why, where it cannot be used."""

@@ -19,7 +19,7 @@ def training_text(summary: Mapping[str, Any]) -> None:
     """Print the end of `router train`."""
     console = Console(highlight=False)
     kind = "static only: every question takes the same path" if summary["static_only"] else "reads the question"
-    console.print(Text(f"{summary['router']}: {summary['method']}, {kind}", style="bold"))
+    console.print(Text(f"{summary['router']}: {summary['method']}, {kind}", style="bold"), soft_wrap=True)
     console.print(
         f"trained on {summary['questions']} questions"
         + (f", {summary['epochs']} epochs" if summary["epochs"] else "")
@@ -31,7 +31,7 @@ def training_text(summary: Mapping[str, Any]) -> None:
         console.print("on held-out questions, before scale and bias were chosen:")
         _print_classes(console, summary)
     figures_text(summary, console)
-    console.print(f"next: router show {shlex.quote(summary['router'])}")
+    console.print(f"next: router show {shlex.quote(summary['router'])}", soft_wrap=True)
 
 
 def evaluation_text(figures: Mapping[str, Any]) -> None:

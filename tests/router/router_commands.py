@@ -27,6 +27,7 @@ DEEP = ".2...."
 WINDOWS = 2
 SMALL = ("--windows", WINDOWS, "--width", 4, "--epochs", 2, "--device", "cpu", "--quiet", "--tracker", "none")
 """Options of a training of a second or so."""
+IMITATE = ("--method", "imitate", *SMALL)
 
 
 def router(*arguments: object) -> Answer:
@@ -50,7 +51,7 @@ def path_folder(folder: Path, model: Path, rows: list[PathRecord], **changes) ->
     return write_run(folder, rows, model_id=str(model), fingerprint=fingerprint(model), **changes)
 
 
-def fill_features(out: str, model: Path, labels: str = "shortest", *, windows: int = WINDOWS, **wishes) -> None:
+def fill_features(out: str, model: Path, labels: str = "shortest", *, windows: int = WINDOWS, **wishes) -> FeatureStore:
     """Put all features that training on these labels needs into the folder, without Ray."""
     datasets = PathDatasets([out])
     keys = [
@@ -60,6 +61,7 @@ def fill_features(out: str, model: Path, labels: str = "shortest", *, windows: i
     rows = compute_here(PathModel.from_pretrained(str(model), dtype="float32", device="cpu"), keys, pooling)
     store = FeatureStore(out, datasets.fingerprint, "float32", pooling)
     store.write("here", {key.digest: row for key, row in zip(keys, rows, strict=True)}, {})
+    return store
 
 
 def static_file(file: Path, model: Path, *paths: str, **changes) -> Path:
@@ -83,3 +85,8 @@ def static_file(file: Path, model: Path, *paths: str, **changes) -> Path:
     )
     file.write_bytes(replace(static, **changes).to_json())
     return file
+
+
+def same_files(first: Path, second: Path) -> bool:
+    """Whether two routers have the same weights, bit for bit."""
+    return (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()

@@ -1,0 +1,114 @@
+"""Each way to a router through the command line: static, imitate with each label policy, gates."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from path_runs import path
+from router_commands import (
+    IMITATE,
+    NUM_LAYERS,
+    SHALLOW,
+    SMALL,
+    fill_features,
+    router,
+    same_files,
+    static_file,
+)
+
+from router.dev import DevSet
+from router.routed import RoutedScores
+
+pytestmark = pytest.mark.usefixtures("no_ray")
+
+PROMISED = {
+    *("router", "method", "labels", "questions", "epochs", "macro_f1", "per_class", "off_full_share"),
+    *("off_common_share", "routed_accuracy", "full_accuracy", "static_accuracy", "mean_depth", "seconds"),
+    *("feature_seconds", "parameters", "parameter_share"),
+}
+
+
+def test_a_static_path_becomes_a_router(paths, tiny_model, tmp_path):
+    static = static_file(tmp_path / "F.json", tiny_model, SHALLOW)
+    answer = router("train", "--paths", paths, "--out", tmp_path / "r", "--static", static, *SMALL, "--json")
+    assert answer.code == 0, answer.stderr
+    found = answer.json
+    assert set(found) >= PROMISED
+    assert (found["method"], found["static_only"], found["mean_depth"]) == ("static", True, NUM_LAYERS - 1)
+    assert (found["off_full_share"], found["off_common_share"], found["full_accuracy"]) == (1.0, 0.0, 0.0)
+    assert found["routed_accuracy"] == found["static_accuracy"]
+    shown = router("show", tmp_path / "r", "--json").json
+    assert (shown["static_only"], shown["static_path"]) == (True, [0, 1, 1, 1, 1, 1])
+
+
+@pytest.mark.parametrize("labels", ["shortest", "margin", "consensus", "value"])
+def test_labels_are_imitated(paths, tiny_model, tmp_path, labels):
+    if labels != "shortest":
+        fill_features(paths, tiny_model, labels)
+    out = tmp_path / "r"
+    answer = router(
+        "train", "--paths", paths, "--out", out, "--method", "imitate", "--labels", labels, *SMALL, "--json"
+    )
+    assert answer.code == 0, answer.stderr
+    found = answer.json
+    assert set(found) >= PROMISED
+    assert (found["labels"], found["epochs"], found["feature_seconds"]) == (labels, 2, 0)
+    assert set(found["per_class"]) == {"skip", "execute", "repeat"}
+    assert 0 <= found["macro_f1"] <= 1
+    evaluated = router("evaluate", "--router", out, "--paths", paths, "--json").json
+    assert evaluated["dev_questions"] == 24
+
+
+def test_the_scale_over_a_static_path_may_be_nothing_at_all(paths, tiny_model, tmp_path, monkeypatch):
+    static = static_file(tmp_path / "F.json", tiny_model, SHALLOW)
+    monkeypatch.setattr(DevSet, "run", only_right_along(path(SHALLOW)))
+    arguments = ("train", "--paths", paths, *IMITATE, "--static", static, "--epochs", 1)
+    found = router(*arguments, "--out", tmp_path / "r")
+    assert found.code == 0
+    assert "imitate, static only: every question takes the same path" in found.stdout
+    assert "every question takes the same path" in found.stdout.splitlines()[-2]
+    assert "development accuracy by scale of the part that reads the question: 0: 100.0%" in found.stderr
+    shown = router("show", tmp_path / "r", "--json").json
+    assert (shown["scale"], shown["static_only"], shown["static_path"]) == (0, True, [0, 1, 1, 1, 1, 1])
+    assert "static only: every question takes the same path" in router("show", tmp_path / "r").stdout
+
+
+def only_right_along(right):
+    """In place of `DevSet.run`: a question is right along one path alone."""
+
+    def run(self, paths):
+        questions = tuple(entry.question for entry in self.questions)
+        correct = np.array([taken == right for taken in paths])
+        return RoutedScores(questions, tuple(paths), correct, np.zeros(len(paths)))
+
+    return run
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_gates_become_a_router(paths, tmp_path, rank):
+    arguments = ("train", "--paths", paths, "--method", "gates", "--rank", rank, *SMALL, "--epochs", 1)
+    answer = router(*arguments, "--out", tmp_path / "r", "--json")
+    assert answer.code == 0, answer.stderr
+    found = answer.json
+    assert (found["method"], found["labels"], found["macro_f1"], found["epochs"]) == ("gates", None, None, 1)
+    assert found["static_only"] == (rank == 0 or found["scale"] == 0)
+    assert (found["parameters"] > 3 * NUM_LAYERS) == (rank > 0)
+    assert ("by scale of the part that reads" in answer.stderr) == (rank > 0)
+    assert router("evaluate", "--router", tmp_path / "r", "--paths", paths, "--json").json["macro_f1"] is None
+    again = router(*arguments, "--out", tmp_path / "s", "--json").json
+    assert same_files(tmp_path / "r", tmp_path / "s")
+    assert again["routed_accuracy"] == found["routed_accuracy"]
+
+
+@pytest.mark.parametrize("actions", ["skip,execute", "execute,repeat", "execute"])
+def test_gates_keep_to_the_actions(paths, tmp_path, actions):
+    arguments = ("train", "--paths", paths, "--method", "gates", *SMALL, "--epochs", 1, "--compute-penalty", 50)
+    assert router(*arguments, "--actions", actions, "--out", tmp_path / "r").code == 0
+    shown = router("show", tmp_path / "r", "--json").json
+    assert {("skip", "execute", "repeat")[action] for action in shown["static_path"]} <= set(actions.split(","))
+
+
+def test_gates_meet_a_target_depth(paths, tmp_path):
+    arguments = ("train", "--paths", paths, "--method", "gates", *SMALL, "--epochs", 1)
+    found = router(*arguments, "--target-depth", 4.5, "--out", tmp_path / "r", "--json").json
+    assert found["mean_depth"] <= 4.5

@@ -1,0 +1,156 @@
+"""What holds for a training whatever its method: seeds, resume, splits, depth, what lies beside the router."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from path_runs import searched
+from router_commands import (
+    FULL,
+    IMITATE,
+    NUM_LAYERS,
+    SHALLOW,
+    SMALL,
+    fill_features,
+    path_folder,
+    records,
+    router,
+    same_files,
+    static_file,
+)
+
+from pathgen import faults
+from pathgen.model import PathModel
+from pathgen.questions import Question
+from pathgen.static import FolderResult
+from router.dataset import PathDatasets
+from router.features import FeatureKey, compute_here
+from router.labels import make_labels
+from router.pretrained import load_router
+from router.split import held_out
+
+pytestmark = pytest.mark.usefixtures("no_ray")
+
+
+def test_a_seed_decides_everything(paths, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert router("train", "--paths", paths, "--out", tmp_path / name, *IMITATE, "--seed", seed).code == 0
+    assert same_files(tmp_path / "a", tmp_path / "b")
+    assert not same_files(tmp_path / "a", tmp_path / "c")
+
+
+def test_a_training_killed_between_epochs_goes_on_to_the_same_weights(paths, tmp_path):
+    arguments = ["--paths", paths, *map(str, (*IMITATE, "--epochs", 4, "--patience", 0))]
+    assert router("train", "--out", tmp_path / "whole", *arguments).code == 0
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "router", "train", "--out", str(out), *arguments]
+    environment = os.environ | {faults.VARIABLE: "after-rename:2:kill", "OMP_NUM_THREADS": "1"}
+    assert subprocess.run(command, env=environment, timeout=120).returncode == -signal.SIGKILL
+    assert [entry.name for entry in out.iterdir()] == [".training"]
+    shown = router("train", "--out", out, *arguments[:-1], "0", "--json")
+    assert shown.json["epochs"] == 4
+    assert same_files(tmp_path / "whole", out)
+    assert not (out / ".training").exists()
+
+
+def test_the_target_depth_is_kept(paths, tmp_path):
+    free = router("train", "--paths", paths, "--out", tmp_path / "free", *IMITATE, "--json").json
+    target = free["mean_depth"] - 1
+    found = router(
+        "train", "--paths", paths, "--out", tmp_path / "r", *IMITATE, "--target-depth", target, "--json"
+    ).json
+    assert found["mean_depth"] <= target
+    assert found["bias"] > 0
+    assert router("show", tmp_path / "r", "--json").json["bias"] == found["bias"]
+    again = router("evaluate", "--router", tmp_path / "r", "--paths", paths, "--json").json
+    unbiased = router("evaluate", "--router", tmp_path / "r", "--paths", paths, "--bias", 0, "--json").json
+    assert again["mean_depth"] < unbiased["mean_depth"]
+
+
+def test_a_bias_is_stored_and_acts(paths, tmp_path):
+    found = router("train", "--paths", paths, "--out", tmp_path / "r", *IMITATE, "--bias", 1000, "--json").json
+    assert (found["bias"], found["mean_depth"]) == (1000, 0)
+    assert router("show", tmp_path / "r", "--json").json["bias"] == 1000
+
+
+def test_two_tasks_share_a_router(paths, tiny_model, tmp_path):
+    questions = [
+        searched(f"m{n}", {FULL: -1.0, SHALLOW: 1.0}, task="math", choices=None, gold=None, reference="4")
+        for n in range(12)
+    ]
+    for record in questions:
+        record.question_sha = Question(record.question_id, record.prompt, reference="4").sha
+    other = path_folder(tmp_path / "math", tiny_model, questions, task="math")
+    fill_features(other, tiny_model)
+    found = router(
+        "train", "--paths", paths, "--paths", other, "--out", tmp_path / "r", *IMITATE, "--dev-share", 0.3, "--json"
+    ).json
+    assert router("show", tmp_path / "r", "--json").json["tasks"] == ["arc", "math"]
+    assert [row["folder"] for row in found["per_folder"]] == [paths, other]
+    assert sum(row["dev_questions"] for row in found["per_folder"]) == found["dev_questions"]
+    assert found["questions"] + found["dev_questions"] == 36
+
+
+def test_development_questions_may_come_from_elsewhere(paths, tiny_model, tmp_path):
+    dev = path_folder(tmp_path / "dev", tiny_model, records(8, prefix="dev"))
+    fill_features(dev, tiny_model)
+    found = router("train", "--paths", paths, "--dev", dev, "--out", tmp_path / "r", *IMITATE, "--json").json
+    assert (found["questions"], found["dev_questions"]) == (24, 8)
+    shas = json.loads((tmp_path / "r" / "training_questions.json").read_text())
+    assert sorted(question.sha for question in PathDatasets([paths]).questions()) == shas
+
+
+def test_one_question_under_two_ids_is_never_on_both_sides(tiny_model, tmp_path):
+    rows = records(24)
+    held = [row for row in rows if held_out(row.question_id, 0.15)]
+    free = next(name for name in (f"twin{n}" for n in range(99)) if not held_out(name, 0.15))
+    twin = searched(free, {FULL: -1.0, SHALLOW: 1.0}, prompt=f" {held[0].prompt.upper()}")
+    twin.question_sha = Question(free, twin.prompt, twin.choices, twin.gold).sha
+    out = path_folder(tmp_path / "paths", tiny_model, [*rows, twin])
+    fill_features(out, tiny_model)
+    answer = router("train", "--paths", out, "--out", tmp_path / "r", *IMITATE, "--json")
+    assert "1 questions ask what a held-out one asks; they are not trained on" in answer.stderr
+    assert answer.json["questions"] == 24 - len(held)
+    assert twin.question_sha not in json.loads((tmp_path / "r" / "training_questions.json").read_text())
+
+
+def test_settings_and_figures_lie_beside_the_router(paths, tmp_path):
+    found = router("train", "--paths", paths, "--out", tmp_path / "r", *IMITATE, "--seed", 5, "--json").json
+    stored = json.loads((tmp_path / "r" / "training.json").read_text())
+    assert stored["settings"]["training"]["seed"] == 5
+    assert stored["settings"]["paths"] == [paths]
+    assert stored["figures"] == {name: value for name, value in found.items() if name != "seconds"}
+
+
+def test_a_static_path_chosen_on_these_questions_is_said_to_flatter(paths, tiny_model, tmp_path):
+    worth = FolderResult(paths, "arc", 24, 0.0, 0.5, 0.1, 0.5)
+    static = static_file(tmp_path / "F.json", tiny_model, SHALLOW, per_folder=(worth,))
+    answer = router("train", "--paths", paths, "--static", static, "--out", tmp_path / "r", *SMALL)
+    assert f"the static path was chosen on the questions of {paths}, development questions included" in answer.stderr
+
+
+def test_evaluate_tells_how_well_labels_are_predicted(paths, tmp_path):
+    out = tmp_path / "r"
+    assert router("train", "--paths", paths, "--out", out, *IMITATE).code == 0
+    found = router("evaluate", "--router", out, "--paths", paths, "--json").json
+    dataset = PathDatasets([paths])
+    labels = list(make_labels(dataset, "shortest"))
+    loaded = load_router(out)
+    model = PathModel.from_pretrained(dataset.model_id, dtype="float32", device="cpu")
+    hits = 0
+    for label in labels:  # by the policy itself, made to walk along the label's path
+        (features,) = compute_here(
+            model, [FeatureKey(label.question, label.task, False, label.path)], loaded.config.pooling
+        )
+        logits = [loaded.logits(layer, features[layer][None])[0] for layer in range(NUM_LAYERS)]
+        hits += sum(int(row.argmax()) == action for row, action in zip(logits, label.path, strict=True))
+    assert np.mean(found["layer_accuracy"]) == pytest.approx(hits / len(labels) / NUM_LAYERS)
+    assert set(found["per_class"]) == {"skip", "execute", "repeat"}
+    text = router("evaluate", "--router", out, "--paths", paths).stdout
+    assert text.startswith(f"labels: macro-F1 {found['macro_f1']:.3f}")
