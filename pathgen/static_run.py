@@ -65,8 +65,12 @@ class Asked:
     fold: int
 
 
-def find_static_paths(options: StaticOptions) -> StaticPaths:
+def find_static_paths(options: StaticOptions, wanted: Callable[[str], bool] = lambda question_id: True) -> StaticPaths:
     """Do what the options ask for, and write the result.
+
+    Args:
+        options: what is asked for.
+        wanted: which questions take part, by id.
 
     Raises:
         InputError: a folder holds no run or nothing searched, too few questions, a bad device, dtype or output file.
@@ -76,7 +80,7 @@ def find_static_paths(options: StaticOptions) -> StaticPaths:
     if out_fs.isdir(out_path):
         raise InputError(f"--out {options.out} is a folder; give a file, for example {options.out}/static.json")
     runs = load_runs(options.paths)
-    asked = draw_questions(runs, options)
+    asked = draw_questions(runs, options, wanted)
     proposals = propose_by_fold(runs, asked, options)
     paths = list(dict.fromkeys(path for proposed in proposals for path in proposed))
     models = Models(runs[0], options)
@@ -112,15 +116,18 @@ def load_runs(folders: Sequence[str]) -> list[SearchedRun]:
     return runs
 
 
-def draw_questions(runs: Sequence[SearchedRun], options: StaticOptions) -> list[Asked]:
-    """The questions that take part, in an order drawn by the seed: at most `limit` of each run.
+def draw_questions(
+    runs: Sequence[SearchedRun], options: StaticOptions, wanted: Callable[[str], bool] = lambda question_id: True
+) -> list[Asked]:
+    """The wanted questions that take part, in an order drawn by the seed: at most `limit` of each run.
 
     Raises:
         InputError: some fold would be empty.
     """
     drawn = []
     for index, run in enumerate(runs):
-        hashed = sorted(((question_hash(q.sha, options.seed), q.id, q) for q in run.questions), key=lambda h: h[:2])
+        questions = [question for question in run.questions if wanted(question.id)]
+        hashed = sorted(((question_hash(q.sha, options.seed), q.id, q) for q in questions), key=lambda h: h[:2])
         drawn += [(number, Asked(index, q, number % options.folds)) for number, _, q in hashed[: options.limit]]
     asked = [entry for _, entry in sorted(drawn, key=lambda pair: (pair[0], pair[1].run, pair[1].question.id))]
     if len({entry.fold for entry in asked}) < options.folds:
