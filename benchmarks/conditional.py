@@ -22,7 +22,6 @@ from measurement import machine, run_script
 from numpy.typing import NDArray
 from ridge import Array, assign_folds, centred, explained, out_of_fold
 
-from pathgen.actions import LayerPath
 from pathgen.console import print_json
 
 CLIP_NATS = 4.0
@@ -89,12 +88,11 @@ def main(
     """Print one JSON object."""
     from menu_data import load_menu, prompt_states
 
-    menu = load_menu(static, paths)
-    rng = np.random.default_rng(seed)
     torch.set_num_threads(2)
+    menu = load_menu(static, paths, model)
+    rng = np.random.default_rng(seed)
     states = prompt_states(model, menu.questions)
-    full = menu.paths.index(LayerPath.full(menu.num_layers))
-    effects = np.clip(menu.margin - menu.margin[:, [full]], -CLIP_NATS, CLIP_NATS)
+    effects = np.clip(menu.margin - menu.margin[:, [0]], -CLIP_NATS, CLIP_NATS)  # the first path is the full one
     assigned = assign_folds([question.id for question in menu.questions], folds)
     interaction = centred(effects)
     report: dict[str, Any] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -12,7 +13,6 @@ from torch import Tensor
 
 from pathgen.actions import LayerPath
 from pathgen.decisions import prompt_batches
-from pathgen.errors import InputError
 from pathgen.evaluator import Evaluator
 from pathgen.model import PathModel
 from pathgen.path_table import PathTable
@@ -44,12 +44,9 @@ class Menu:
     margin: NDArray[np.float64]
 
 
-def load_menu(static: str, folders: Sequence[str]) -> Menu:
-    """The frontier of F.json, as far as it has been run on all questions of the folders.
-
-    Raises:
-        InputError: some path of the menu has not been run on all of them.
-    """
+def load_menu(static: str, folders: Sequence[str], model: str) -> Menu:
+    """The frontier of F.json on all questions of the folders; what has not been run yet is run and kept there."""
+    path_model = cache(lambda: PathModel.from_pretrained(model))
     found = load_static(static)
     paths = list(dict.fromkeys([LayerPath.full(found.num_layers), *(entry.path for entry in found.frontier)]))
     questions: list[Question] = []
@@ -58,12 +55,12 @@ def load_menu(static: str, folders: Sequence[str]) -> Menu:
     for index, folder in enumerate(folders):
         run = SearchedRun.load(folder)
         asked = sorted(run.questions, key=lambda question: question.sha)
-        scores.append(PathTable(run, run.dtype, _no_evaluator).scores(asked, paths))
+        table = PathTable(run, run.dtype, lambda: Evaluator(path_model(), find_task("arc")))
+        table.evaluate(asked, paths)
+        scores.append(table.scores(asked, paths))
         questions += asked
         owners += [index] * len(asked)
     margin = np.concatenate([part.margin for part in scores])
-    if np.isnan(margin).any():
-        raise InputError(f"{static}: some of its frontier was not run on all questions of {', '.join(folders)}")
     correct = np.concatenate([part.correct for part in scores])
     return Menu(paths, questions, np.array(owners), correct, margin.astype(float))
 
@@ -100,7 +97,3 @@ class _States:
         if layer in LAYERS:
             self.hidden[layer] = hidden
         return torch.ones(len(hidden), dtype=torch.int64)
-
-
-def _no_evaluator() -> Evaluator:
-    raise InputError("a path of the menu was not run on some question")
