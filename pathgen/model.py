@@ -150,7 +150,12 @@ class PathModel:
 
         Returns:
             [B, T + new] token ids.
+
+        Raises:
+            ValueError: `use_cache=False`: the path is decided once, and the cache holds it.
         """
+        if not kwargs.pop("use_cache", True):
+            raise ValueError("generation along paths needs the cache: the paths are decided at prefill and kept in it")
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         kwargs.setdefault("do_sample", False)
         if kwargs.get("pad_token_id", self.hf_model.generation_config.pad_token_id) is None:
@@ -158,7 +163,9 @@ class PathModel:
             kwargs["pad_token_id"] = eos[0] if isinstance(eos, list) else (eos if eos is not None else 0)
         cache = RoutedCache(self.num_layers) if cache is None else cache
         with self.routed(policy, mask):
-            return self.hf_model.generate(input_ids=input_ids, attention_mask=mask, past_key_values=cache, **kwargs)
+            return self.hf_model.generate(
+                input_ids=input_ids, attention_mask=mask, past_key_values=cache, use_cache=True, **kwargs
+            )
 
     def unwrap(self) -> None:
         """Give the model its own layer forwards back."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .checkpoints import DTYPES
 from .cost import CostName
 from .errors import InputError
 from .search_settings import SearchSettings
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from .prior import Prior
     from .tasks import Task
 
-DTYPES = ("float32", "bfloat16", "float16")
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 ABOVE_ZERO = ("seconds_budget", "gpus_per_actor", "question_timeout_s", "start_timeout_s")
 

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from pathgen.checkpoints import DTYPES
 from pathgen.console import AsJson, Commands, option, print_json, read_config, tell
-from pathgen.options import DTYPES, parse_actors
+from pathgen.options import parse_actors
 
 app = typer.Typer(
     cls=Commands,

@@ -298,3 +298,18 @@ def test_on_cuda(family: str) -> None:
         logits = oracle.logits(tokens, path)[len(prompt) - 1 : -1]
         chosen = logits.gather(1, out[row, ids.shape[1] :, None])[:, 0]
         assert (logits.amax(1) - chosen).max() < 1e-3, "greedy up to rounding"
+
+
+def test_generation_without_a_cache_is_refused(tiny_model):
+    model = PathModel.from_pretrained(str(tiny_model))
+    ids = torch.tensor([[1, 2, 3]])
+    with pytest.raises(ValueError, match="needs the cache"):
+        model.generate(ids, policy=FixedPaths([LayerPath.full(6)]), use_cache=False)
+
+
+def test_a_checkpoint_that_switches_the_cache_off_generates_the_same(tiny_model):
+    model = PathModel.from_pretrained(str(tiny_model))
+    ids, policy = torch.tensor([[1, 2, 3]]), FixedPaths([LayerPath([1, 0, 2, 1, 1, 1])])
+    usual = model.generate(ids, policy=policy, max_new_tokens=6)
+    model.hf_model.generation_config.use_cache = False
+    assert torch.equal(model.generate(ids, policy=policy, max_new_tokens=6), usual)
