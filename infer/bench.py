@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -13,6 +14,7 @@ import torch
 from pathgen.errors import InputError
 from pathgen.evaluator import Evaluator
 from pathgen.model import FixedPaths, PathModel
+from pathgen.progress import ProgressView
 from pathgen.provenance import ShardMetadata
 from pathgen.questions import Question
 from router.policy import RouterPolicy
@@ -23,7 +25,7 @@ from .bench_figures import oracle_figures, question_rows, skipped_figures, syste
 from .bench_inputs import BenchInputs
 from .bench_options import BenchOptions
 from .bench_results import ResultStore, result_key
-from .bench_timing import TIMED_QUESTIONS, Forwarded, Forwards, PolicyMaker, Run, Timing, time_systems
+from .bench_timing import TIMED_QUESTIONS, TURNS, Forwarded, Forwards, PolicyMaker, Run, Timing, time_systems
 from .confident_search import search_questions
 from .cost import ModelCost
 from .early_exit import EarlyExit
@@ -155,7 +157,14 @@ class Bench:
                 runs[name] = run_of(self._live_policy(name, result, evaluator))
             if name in self.inputs.routers:
                 runs[_fixed(name)] = run_of(_replayed(result))
-        return time_systems(runs, places, self.options.batch_size, evaluator.model.device)
+        rounds = (TURNS + 1) * len(places)
+        with ProgressView("timing", rounds, 0, self.inputs.num_layers, quiet=self.options.quiet) as view:
+            started = time.monotonic()
+
+            def on_round(done: int) -> None:
+                view.update(done, 0, done / max(time.monotonic() - started, 1e-9), {"systems": len(runs)})
+
+            return time_systems(runs, places, self.options.batch_size, evaluator.model.device, on_round)
 
     def _live_policy(self, name: str, result: SystemResult, evaluator: Evaluator) -> PolicyMaker:
         """The policy that the system would be deployed with."""

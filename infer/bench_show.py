@@ -11,7 +11,7 @@ from rich.text import Text
 
 COLUMNS = ("system", "accuracy, %", "against full", "depth", "varied", "ms", "work")
 """All else is in the JSON."""
-LEGEND = "varied: questions off the most common path; ms: one question, median; work: FLOPs over full"
+LEGEND = "varied: off the most common path; ms: one question, median; work: in FLOPs"
 
 
 def bench_text(summary: Mapping[str, Any], console: Console | None = None) -> None:
@@ -21,7 +21,7 @@ def bench_text(summary: Mapping[str, Any], console: Console | None = None) -> No
         Text(f"{summary['model']}, {summary['task']}: {summary['questions']} questions, seed {summary['seed']}"),
         style="bold",
     )
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for name in COLUMNS:
         table.add_column(name, justify="left" if name == "system" else "right", no_wrap=True)
     run = [system for system in summary["systems"] if system["skipped"] is None]

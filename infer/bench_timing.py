@@ -15,8 +15,8 @@ from pathgen.evaluator import Evaluator, Prepared
 from pathgen.model import LayerPolicy
 from pathgen.token_rows import PROMPT
 
-TIMED_QUESTIONS = 5
-TURNS = 4
+TIMED_QUESTIONS = 4
+TURNS = 3
 """Times that each system runs each of them, after one that only warms up."""
 
 PolicyMaker = Callable[[Sequence[int]], LayerPolicy]
@@ -126,7 +126,11 @@ class Timing:
 
 
 def time_systems(
-    runs: Mapping[str, Run], places: Sequence[int], batch_size: int, device: torch.device
+    runs: Mapping[str, Run],
+    places: Sequence[int],
+    batch_size: int,
+    device: torch.device,
+    on_round: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Timing]:
     """Time all systems on the same questions, one after the other in each turn, the first one another each time.
 
@@ -135,6 +139,7 @@ def time_systems(
         places: of the questions.
         batch_size: questions of one batch, for the rate; at most those there are.
         device: of the model.
+        on_round: told how many rounds through all systems, one a question and turn, are done.
     """
     names = list(runs)
     alone: dict[str, list[float]] = {name: [] for name in names}
@@ -145,7 +150,8 @@ def time_systems(
     for turn in range(TURNS + 1):
         first = turn % len(names)
         order = names[first:] + names[:first]
-        for place in places:
+        for count, place in enumerate(places):
+            on_round(turn * len(places) + count)
             for name in order:
                 seconds, forwarded = _timed(runs[name], [place], device)
                 if turn:

@@ -52,6 +52,7 @@ class PathRunner:
         groups = list(new.values())
         total, done, started = sum(map(len, groups)), 0, time.monotonic()
         with ProgressView(what, total, 0, self.evaluator.model.num_layers, quiet=self._quiet) as view:
+            view.update(0, 0, 0.0, {"paths": total})
             for start in range(0, len(groups), self.batch_size):
                 part = groups[start : start + self.batch_size]
                 self._run_batch([(question, path) for group in part for path, question in group.items()])

@@ -27,12 +27,13 @@ from .early_exit import exit_confidences, exit_paths
 from .path_runner import PathRunner
 from .shortgpt import block_influence, pruned_path
 
-FIT_QUESTIONS = 64
+FIT_QUESTIONS = 48
 """Questions outside the benchmark on which static paths and settings are chosen."""
-STATIC_CANDIDATES = 16
+STATIC_CANDIDATES = 12
 """Paths that are tried on them."""
-EXIT_THRESHOLDS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
-DEFAULT_EXIT_THRESHOLD = 0.9
+EXIT_THRESHOLDS = (0.5, 0.9, 0.99, 0.999, 0.9999)
+"""Near 1, as untrained heads are sure of themselves early on."""
+DEFAULT_EXIT_THRESHOLD = 0.99
 """Where no router or static path says how deep to go."""
 
 

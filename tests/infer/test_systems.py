@@ -194,7 +194,7 @@ def test_a_system_without_its_data_says_what_is_missing(make, name, reason):
 
 def test_some_systems_need_no_data(make):
     systems = make(routers=(), paths=False)
-    assert systems.result("early_exit").setting == 0.9
+    assert systems.result("early_exit").setting == 0.99
     assert systems.result("repeat_block").setting == 1.0
 
 
