@@ -1,70 +1,80 @@
-"""`router train`, `evaluate` and `show` on a tiny model, with hand-made records and features computed here."""
+"""`router` for real: processes of their own, runs of `pathgen generate`, features computed by Ray's actors."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
-from router_commands import (
-    NUM_LAYERS,
-    SHALLOW,
-    SMALL,
-    fill_features,
-    path_folder,
-    records,
-    router,
-    static_file,
-)
+from commands import Answer
+from router_commands import same_files
 
-PROMISED = {
-    *("router", "method", "labels", "questions", "epochs", "macro_f1", "per_class", "off_full_share"),
-    *("off_common_share", "routed_accuracy", "full_accuracy", "static_accuracy", "mean_depth", "seconds"),
-    *("feature_seconds", "parameters", "parameter_share"),
-}
+pytestmark = pytest.mark.ray
 
-
-@pytest.fixture(autouse=True)
-def no_ray(monkeypatch):
-    """Features are there already: nothing may start Ray."""
-
-    def refuse(*args, **kwargs):
-        raise AssertionError("this must not be reached")
-
-    monkeypatch.setattr("router.feature_pass.connect", refuse)
+QUICK = ("--windows", 2, "--width", 4, "--epochs", 2, "--dev-share", 0.3)
 
 
 @pytest.fixture(scope="module")
-def paths(tmp_path_factory, tiny_model):
-    """A folder of 24 questions, half of which skip the first layer and half repeat the second; features included."""
-    out = path_folder(tmp_path_factory.mktemp("paths") / "run", tiny_model, records(24))
-    fill_features(out, tiny_model)
-    return out
+def call(tmp_path_factory):
+    """Runs a program in a process of its own; it shall succeed."""
+    token = tmp_path_factory.mktemp("ray") / "token"
+    token.write_text("0" * 64)
+    environment = os.environ | {"RAY_AUTH_TOKEN_PATH": str(token), "OMP_NUM_THREADS": "1"}
+
+    def run(*arguments):
+        command = [sys.executable, "-m", *map(str, arguments)]
+        process = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200)
+        assert process.returncode == 0, process.stderr
+        return Answer(process.returncode, process.stdout, process.stderr)
+
+    return run
 
 
-def test_a_static_path_becomes_a_router(paths, tiny_model, tmp_path):
-    static = static_file(tmp_path / "F.json", tiny_model, SHALLOW)
-    answer = router("train", "--paths", paths, "--out", tmp_path / "r", "--static", static, *SMALL, "--json")
-    assert answer.code == 0, answer.stderr
-    found = answer.json
-    assert set(found) >= PROMISED
-    assert (found["method"], found["static_only"], found["mean_depth"]) == ("static", True, NUM_LAYERS - 1)
-    assert (found["off_full_share"], found["off_common_share"], found["full_accuracy"]) == (1.0, 0.0, 0.0)
-    assert found["routed_accuracy"] == found["static_accuracy"]
-    shown = router("show", tmp_path / "r", "--json").json
-    assert (shown["static_only"], shown["static_path"]) == (True, [0, 1, 1, 1, 1, 1])
+@pytest.fixture(scope="module")
+def runs(call, tmp_path_factory, tiny_model):
+    """Folders of searched questions of two tasks."""
+    folder = tmp_path_factory.mktemp("runs")
+    for task, source, limit in (("arc", "builtin", 24), ("math", "builtin-math", 8)):
+        question = ("--model", tiny_model, "--task", task, "--questions", source, "--limit", limit)
+        budget = ("--simulations", 6, "--actors", 1, "--threads-per-actor", 1)
+        call("pathgen", "generate", *question, *budget, "--out", folder / task)
+    return folder
 
 
-@pytest.mark.parametrize("labels", ["shortest", "margin", "consensus", "value"])
-def test_labels_are_imitated(paths, tiny_model, tmp_path, labels):
-    if labels != "shortest":
-        fill_features(paths, tiny_model, labels)
-    out = tmp_path / "r"
-    answer = router(
-        "train", "--paths", paths, "--out", out, "--method", "imitate", "--labels", labels, *SMALL, "--json"
-    )
-    assert answer.code == 0, answer.stderr
-    found = answer.json
-    assert set(found) >= PROMISED
-    assert (found["labels"], found["epochs"], found["feature_seconds"]) == (labels, 2, 0)
-    assert set(found["per_class"]) == {"skip", "execute", "repeat"}
-    assert 0 <= found["macro_f1"] <= 1
-    evaluated = router("evaluate", "--router", out, "--paths", paths, "--json").json
-    assert evaluated["dev_questions"] == 24
+def test_features_are_computed_once_and_again_only_where_damaged(call, runs, tmp_path):
+    arguments = ("router", "train", "--paths", runs / "arc", "--method", "imitate", "--actors", 1, *QUICK, "--json")
+    first = call(*arguments, "--out", tmp_path / "first")
+    assert first.json["feature_seconds"] > 0
+    second = call(*arguments, "--out", tmp_path / "second", "--tracker", "none", "--quiet")
+    assert second.json["feature_seconds"] == 0
+    assert second.stderr == ""  # no bar of a library, no talk of Ray
+    assert same_files(tmp_path / "first", tmp_path / "second")
+    assert list((tmp_path / "first" / "logs").rglob("events.*"))
+    cached = next(iter((runs / "arc" / "features").rglob("*.safetensors")))
+    os.truncate(cached, cached.stat().st_size - 1)
+    third = call(*arguments, "--out", tmp_path / "third")
+    assert third.json["feature_seconds"] > 0
+    assert f"{cached} is damaged: deleted, its features are computed again" in third.stderr
+    assert same_files(tmp_path / "first", tmp_path / "third")
+
+
+def test_two_tasks_from_search_to_evaluation(call, runs, tmp_path):
+    both = ("--paths", runs / "arc", "--paths", runs / "math")
+    training = ("--method", "imitate", "--labels", "value", "--actors", 1, *QUICK)
+    found = call("router", "train", *both, "--out", tmp_path / "r", *training, "--json").json
+    assert [Path(row["folder"]).name for row in found["per_folder"]] == ["arc", "math"]
+    assert found["questions"] + found["dev_questions"] == 32
+    evaluated = call("router", "evaluate", "--router", tmp_path / "r", *both, "--json").json
+    assert evaluated["dev_questions"] == 32
+    assert set(evaluated["per_class"]) == {"skip", "execute", "repeat"}
+    shown = call("router", "show", tmp_path / "r")
+    assert "arc, math" in shown.stdout
+
+
+def test_what_pathgen_static_finds_is_deployed(call, runs, tmp_path):
+    call("pathgen", "static", "--paths", runs / "arc", "--out", tmp_path / "F.json")
+    answer = call("router", "train", "--paths", runs / "arc", "--out", tmp_path / "r", "--static", tmp_path / "F.json")
+    assert "static, static only: every question takes the same path" in answer.stdout
+    assert "development questions included: its accuracy here is flattered" in answer.stderr

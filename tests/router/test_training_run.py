@@ -33,7 +33,7 @@ from router.dataset import PathDatasets
 from router.features import FeatureKey, compute_here
 from router.labels import make_labels
 from router.pretrained import load_router
-from router.split import held_out
+from router.split import held_out, lot
 
 pytestmark = pytest.mark.usefixtures("no_ray")
 
@@ -154,3 +154,17 @@ def test_evaluate_tells_how_well_labels_are_predicted(paths, tmp_path):
     assert set(found["per_class"]) == {"skip", "execute", "repeat"}
     text = router("evaluate", "--router", out, "--paths", paths).stdout
     assert text.startswith(f"labels: macro-F1 {found['macro_f1']:.3f}")
+
+
+def test_of_many_development_questions_every_folder_keeps_its_share(paths, tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr("router.training_run.MAX_DEV_QUESTIONS", 10)
+    folders = [path_folder(tmp_path / name, tiny_model, records(20, prefix=name)) for name in ("one", "two")]
+    dev = [word for folder in folders for word in ("--dev", folder)]
+    static = static_file(tmp_path / "F.json", tiny_model, SHALLOW)
+    train = ("train", "--paths", paths, *dev, "--out", tmp_path / "r", "--static", static)
+    found = router(*train, *SMALL, "--json").json
+    ids = [f"{name}{number}" for name in ("one", "two") for number in range(20)]
+    first = sorted(ids, key=lot)[:10]
+    expected = [sum(name.startswith(folder) for name in first) for folder in ("one", "two")]
+    assert sorted(row["dev_questions"] for row in found["per_folder"]) == sorted(expected)
+    assert min(expected) > 0
