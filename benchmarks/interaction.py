@@ -28,14 +28,13 @@ NULL_DRAWS = 1000
 
 
 def edits(num_layers: int) -> list[LayerPath]:
-    """A third of all single edits: skips of every third layer, repeats of each layer after those."""
+    """Half of all single edits: skips of the even layers and repeats of the odd ones."""
     full = list(LayerPath.full(num_layers))
     paths = []
     for layer in range(num_layers):
-        if layer % 3 < 2:
-            changed = list(full)
-            changed[layer] = LayerAction.SKIP if layer % 3 == 0 else LayerAction.REPEAT
-            paths.append(LayerPath(changed))
+        changed = list(full)
+        changed[layer] = LayerAction.SKIP if layer % 2 == 0 else LayerAction.REPEAT
+        paths.append(LayerPath(changed))
     return paths
 
 
