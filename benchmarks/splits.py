@@ -4,7 +4,7 @@
 
 `FOLDER` holds arc_easy/{train,validation}.jsonl, arc_challenge/train.jsonl and openbookqa/train.jsonl. Questions are
 ranked by BLAKE2b of their id. `dev` is for every choice and never for labels; `sealed` and `openbook_sealed` are for
-one final table; questions whose text also stands in another part are left out of the sealed ones.
+one final table. A text that stands in two parts counts for the labelled one, then for `dev`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def split(easy: list[Row], validation: list[Row], challenge: list[Row], openbook
         "sealed": easy[DEV + LABELLED_EASY :] + validation,
         "openbook_sealed": openbook[:1000],
     }
-    seen = {text(row) for name in ("dev", "easy", "challenge", "openbook") for row in parts[name]}
+    seen = {text(row) for name in ("easy", "challenge", "openbook") for row in parts[name]}
+    parts["dev"] = [row for row in parts["dev"] if text(row) not in seen]
+    seen |= {text(row) for row in parts["dev"]}
     for name in ("sealed", "openbook_sealed"):
         parts[name] = [row for row in parts[name] if text(row) not in seen]
     return parts
