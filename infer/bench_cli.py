@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pathgen.console import AsJson, option, print_json, tell
+from pathgen.console import AsJson, option, print_json, read_config, tell
 from pathgen.options import DTYPES
 
 LEFT_OUT = 3
@@ -37,6 +37,9 @@ def bench(
     device: Annotated[str | None, option("cpu, cuda or cuda:N [default: what there is].", "--device")] = None,
     dtype: Annotated[str | None, option(f"{', '.join(DTYPES)} [default: the paths'].", "--dtype")] = None,
     quiet: Annotated[bool, option("No progress.", "--quiet")] = False,
+    config: Annotated[
+        str | None, option("YAML file of these options.", "--config", is_eager=True, callback=read_config)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """The routed model beside its baselines on the same questions: accuracy, depth, speed."""

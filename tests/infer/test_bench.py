@@ -25,10 +25,12 @@ from infer.bench_figures import FIGURES
 from infer.bench_inputs import BenchInputs
 from infer.bench_options import SYSTEMS, BenchOptions
 from infer.statistics import mcnemar_p, wilson_interval
+from pathgen.actions import LayerPath
 from pathgen.checkpoints import fingerprint
 from pathgen.errors import ArtefactError, InputError
 from pathgen.evaluator import Evaluator
 from pathgen.headroom import headroom
+from pathgen.static import PathEntry, StaticPaths
 from router.training_run import QUESTIONS_NAME
 
 OWN, OTHERS = make_questions("own", 8), make_questions("other", 6)
@@ -207,6 +209,18 @@ def test_a_damaged_result_is_run_again(options, tmp_path):
         file.write_bytes(damage)
         assert run(options, systems=("full",), out=str(out)).rows == first.rows
         assert file.read_bytes() == content
+
+
+def test_a_static_file_is_used_as_it_is(options, tiny_model, tmp_path):
+    full, short = (PathEntry(path, a, a, a, a - 0.4, 0.1) for path, a in ((LayerPath.full(6), 0.4), (SHORT, 0.6)))
+    paths = StaticPaths(str(tiny_model), fingerprint(tiny_model), ("arc",), False, 6, 9, 3, 0, full, (short,))
+    (tmp_path / "static.json").write_bytes(paths.to_json())
+    outcome = run(options, static=str(tmp_path / "static.json"), paths=(), systems=("static", "repeat_block"))
+    assert {tuple(row["path"]) for row in outcome.rows["static"]} == {SHORT}
+    assert by_name(outcome)["static"]["setting"] == str(SHORT)
+    (tmp_path / "static.json").write_bytes(dataclasses.replace(paths, fingerprint="0" * 16).to_json())
+    with pytest.raises(ArtefactError, match="run `pathgen static` on its own paths"):
+        run(options, static=str(tmp_path / "static.json"))
 
 
 def test_named_routers_are_systems_of_their_own(options, folder):

@@ -106,6 +106,13 @@ def test_wrong_use_is_one_line(arguments, more, code, text):
     assert json.loads(found.stdout)["exit_code"] == code
 
 
+def test_options_can_come_from_a_file(arguments, tmp_path):
+    (tmp_path / "bench.yaml").write_text("systems: router\nlimit: 2\n")
+    bench = json.loads(infer(*arguments, "--config", tmp_path / "bench.yaml", "--json").stdout)
+    assert [system["name"] for system in bench["systems"]] == ["full", "router"]
+    assert bench["questions"] == 2
+
+
 def test_questions_without_gold_are_refused(arguments, tmp_path):
     (tmp_path / "q.jsonl").write_text('{"id": "a", "question": "Which?", "choices": ["x", "y"]}\n')
     found = infer(*arguments, "--questions", tmp_path / "q.jsonl")
