@@ -50,11 +50,13 @@ class Fitted:
 
 
 def fit_static(run: TrainingRun) -> Fitted:
-    """A router that takes one path, found by `pathgen static`."""
-    assert run.static_path is not None, "options see to it"
+    """A router that takes one path, the best for all questions."""
+    path = run.static_path
+    assert path is not None, "this method has one"
     router = Router(run.config(head="none", scale=0.0))
-    router.static_logits.data = path_logits(run.static_path)
-    return Fitted(router, frozenset(question.sha for question in run.training.questions()))
+    router.static_logits.data = path_logits(path)
+    seen = (question.sha for question in run.training.questions() if run.is_trained(question.id))
+    return Fitted(router, frozenset(seen))
 
 
 def fit_imitation(run: TrainingRun, tracker: Tracker) -> Fitted:

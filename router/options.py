@@ -68,11 +68,6 @@ class TrainOptions:
             raise InputError("--bias and --target-depth both set how deep the router goes; give one")
         if self.width < 1:
             raise InputError(f"--width must be at least 1; got {self.width}")
-        if self.method == "static" and self.static is None:
-            raise InputError(
-                "method static deploys a path that was found before: give --static F.json, "
-                f"from `pathgen static {' '.join('--paths ' + folder for folder in self.paths)} --out F.json`"
-            )
         try:
             allowed_actions(self.actions)
         except ValueError as error:

@@ -34,6 +34,8 @@ MAX_DEV_QUESTIONS = 1000
 """Development questions that the model is run on; of more the first by hash."""
 QUESTIONS_NAME = "training_questions.json"
 """In the router's folder: the shas of the questions it was trained on, so that a benchmark can warn."""
+STATIC_NAME = "static.json"
+"""In the router's folder: the static paths that a training has looked for itself."""
 TRAINING_NAME = "training.json"
 """In the router's folder: all settings of its training, and the figures it ended with."""
 
@@ -60,8 +62,7 @@ class TrainingRun:
             self._check_development(self.development)
         self.model_name = options.model or self.training.model_id
         self.hidden_size = self._check_model(resolve_model(self.model_name))
-        self.static = self._static_paths()
-        self.static_path = self._static_path()
+        self.given_static = self._given_static()
         if options.method == "gates":
             check_gates_reach(self.training.num_layers, options.actions, options.target_depth)
         self.device = options.features.device or default_device(None)  # of this machine, wherever the actors are
@@ -174,9 +175,9 @@ class TrainingRun:
     def _tell_of_leaks(self) -> None:
         if self._left_out:
             self.tell(f"{len(self._left_out)} questions ask what a held-out one asks; they are not trained on")
-        if self.static is None:
+        if self.given_static is None:
             return
-        chosen_on = {Path(result.folder).absolute() for result in self.static.per_folder}
+        chosen_on = {Path(result.folder).absolute() for result in self.given_static.per_folder}
         if seen := [name for name in self.options.dev or self.options.paths if Path(name).absolute() in chosen_on]:
             self.tell(
                 f"the static path was chosen on the questions of {', '.join(seen)}, development questions included: "
@@ -208,26 +209,47 @@ class TrainingRun:
             )
         return _hidden_size(folder)
 
-    def _static_paths(self) -> StaticPaths | None:
+    @cached_property
+    def static_path(self) -> LayerPath | None:
+        """The best path for all, or the best within --target-depth, of --static or else of a search for method static.
+
+        None where a method without static part is not given one.
+        """
+        found = self.given_static
+        if found is None and self.options.method == "static":
+            found = self._find_static()
+        return None if found is None else self._choose(found)
+
+    def _given_static(self) -> StaticPaths | None:
+        """What --static names; a path that it has for the wish is looked for at once."""
         name = self.options.static
         if name is None:
             return None
         found = load_static(name)
         found.check_matches(self.training.fingerprint, self.training.num_layers, name)
+        self._choose(found)
         return found
 
-    def _static_path(self) -> LayerPath | None:
-        """The path of --static: the best, or the best within --target-depth."""
-        if self.static is None:
-            return None
+    def _find_static(self) -> StaticPaths:
+        """Look for static paths on the questions that may be learned from; the router's folder keeps the find."""
+        from pathgen.static_run import StaticOptions, find_static_paths
+
+        options = StaticOptions(
+            paths=self.options.paths,
+            out=f"{self.options.out}/{STATIC_NAME}",
+            device=self.device,
+            dtype=self.options.features.dtype,
+            seed=self.options.training.seed,
+            quiet=self.options.quiet,
+        )
+        return find_static_paths(options, self.is_trained)
+
+    def _choose(self, found: StaticPaths) -> LayerPath:
+        """The path to deploy, of those that take no other actions than the router may."""
+        allowed = set(allowed_actions(self.options.actions))
+        fitting = replace(found, frontier=tuple(entry for entry in found.frontier if set(entry.path) <= allowed))
         depth = self.options.target_depth
-        path = self.static.best.path if depth is None else self.static.at_depth(int(depth))
-        if not set(path) <= set(allowed_actions(self.options.actions)):
-            raise InputError(
-                f"the static path {path} of {self.options.static} takes actions that --actions "
-                f"{','.join(self.options.actions)} leaves out"
-            )
-        return path
+        return fitting.best.path if depth is None else fitting.at_depth(int(depth))
 
     def _make_tracker(self) -> Tracker:
         name = self.options.tracker if self.options.method == "imitate" else "none"
@@ -245,7 +267,7 @@ def _check_folder(folder: Path) -> None:
             raise InputError(f"--out {folder}: {place} is a file; give a folder")
     if not folder.is_dir():
         return
-    others = sorted({entry.name for entry in folder.iterdir()} - {TRAINING_FOLDER, LOGS_FOLDER})
+    others = sorted({entry.name for entry in folder.iterdir()} - {TRAINING_FOLDER, LOGS_FOLDER, STATIC_NAME})
     if others and not _holds_router(folder):
         raise InputError(f"--out {folder} holds {others[0]} and no router; give a new folder")
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from path_runs import path
 from router_commands import (
+    DEEP,
     IMITATE,
     NUM_LAYERS,
     SHALLOW,
@@ -16,6 +17,7 @@ from router_commands import (
     static_file,
 )
 
+from pathgen.static import load_static
 from router.dev import DevSet
 from router.routed import RoutedScores
 
@@ -39,6 +41,23 @@ def test_a_static_path_becomes_a_router(paths, tiny_model, tmp_path):
     assert found["routed_accuracy"] == found["static_accuracy"]
     shown = router("show", tmp_path / "r", "--json").json
     assert (shown["static_only"], shown["static_path"]) == (True, [0, 1, 1, 1, 1, 1])
+
+
+def test_without_a_static_file_the_path_is_looked_for_among_training_questions(paths, tmp_path):
+    out = tmp_path / "r"
+    answer = router("train", "--paths", paths, "--out", out, *SMALL, "--json")
+    assert answer.code == 0, answer.stderr
+    assert answer.json["static_only"]
+    found = load_static(str(out / "static.json"))
+    assert found.questions == answer.json["questions"] < 24
+    assert router("show", out, "--json").json["static_path"] == list(found.best.path)
+
+
+def test_of_a_static_file_the_best_path_of_allowed_actions_is_taken(paths, tiny_model, tmp_path):
+    static = static_file(tmp_path / "F.json", tiny_model, DEEP, SHALLOW)
+    train = ("train", "--paths", paths, "--out", tmp_path / "r", "--static", static, *SMALL)
+    assert router(*train, "--actions", "skip,execute", "--json").json["mean_depth"] == NUM_LAYERS - 1
+    assert router(*train, "--json").json["mean_depth"] == NUM_LAYERS + 1
 
 
 @pytest.mark.parametrize("labels", ["shortest", "margin", "consensus", "value"])

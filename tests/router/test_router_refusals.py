@@ -95,11 +95,6 @@ def test_no_paths(tmp_path, refusal):
     assert refusal("train", "--out", tmp_path / "r") == "Missing option '--paths'"
 
 
-def test_a_method_that_needs_a_path_names_the_command_that_finds_one(paths, tmp_path, refusal):
-    line = refusal("train", "--paths", paths, "--out", tmp_path / "r")
-    assert line.endswith(f"give --static F.json, from `pathgen static --paths {paths} --out F.json`")
-
-
 def test_a_folder_without_a_run_or_without_questions(tiny_model, tmp_path, refusal):
     (tmp_path / "nothing").mkdir()
     assert f"{tmp_path}/nothing" in refusal("train", "--paths", tmp_path / "nothing", "--out", tmp_path / "r", *IMITATE)
@@ -183,8 +178,6 @@ def test_static_files_that_do_not_fit(paths, tiny_model, other_model, tmp_path, 
 def test_a_static_path_that_the_options_rule_out(paths, tiny_model, tmp_path, refusal):
     static = static_file(tmp_path / "F.json", tiny_model, DEEP, SHALLOW)
     train = ("train", "--paths", paths, "--out", tmp_path / "r", "--static", static)
-    line = refusal(*train, "--actions", "skip,execute")
-    assert line == f"the static path {DEEP} of {static} takes actions that --actions skip,execute leaves out"
     assert refusal(*train, "--target-depth", 4.5).startswith("no static path has depth 4 or less; ")
     line = refusal(*train, "--method", "gates", "--target-depth", 3)
     assert line.startswith("no static path has depth 3 or less")
