@@ -10,6 +10,8 @@ from playwright.sync_api import sync_playwright
 
 from infer.report import write_report
 
+pytestmark = pytest.mark.browser
+
 HOSTILE = "</script><img src='http://example.com/x.png' onerror='window.broken = 1'>"
 WIDE, NARROW = 1600, 400
 
