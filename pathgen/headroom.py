@@ -86,8 +86,12 @@ def headroom(rows: pl.DataFrame) -> dict[str, Any] | None:
     FEWEST_QUESTIONS questions; else `warning` says why not. `breaks` is the share of right answers that some path
     breaks. None for records without choice scores.
 
+    A search that stops at the first right path gives gold all the tries it needs and a placebo only those before it,
+    so where any did (`early`) the two cannot be compared, and nothing is said to be above chance.
+
     Args:
-        rows: one row a question, with `status`, `gold`, `base_correct` and `evaluations`, full depth's first.
+        rows: one row a question, with `status`, `stop_reason`, `gold`, `base_correct` and `evaluations`, full depth's
+            first.
     """
     wrong: list[tuple[int, list[int], set[int]]] = []
     broken: list[bool] = []
@@ -103,6 +107,7 @@ def headroom(rows: pl.DataFrame) -> dict[str, Any] | None:
             wrong.append((row["gold"], ranking, reached))
     if not wrong and not broken:
         return None
+    early = rows.filter(pl.col("stop_reason") == "early").height
     hits = RankedHits.of(wrong)
     placebo, excess = hits.placebo_and_excess()
     interval = hits.interval() if excess is not None else None
@@ -112,8 +117,9 @@ def headroom(rows: pl.DataFrame) -> dict[str, Any] | None:
         "placebo": placebo,
         "excess": excess,
         "excess_ci95": interval,
-        "above_chance": interval is not None and interval[0] > 0 and len(wrong) >= FEWEST_QUESTIONS,
+        "above_chance": interval is not None and interval[0] > 0 and len(wrong) >= FEWEST_QUESTIONS and not early,
         "breaks": _share(broken),
+        "stopped_early": early,
     }
     return found | {"warning": _warning(found)}
 
@@ -149,6 +155,8 @@ def _warning(found: Mapping[str, Any]) -> str | None:
         f"some path mends {found['gold']:.0%} of the wrong answers, and {found['placebo']:.0%} reach an equally "
         f"likely wrong answer: {excess_text(found)}: "
     )
+    if found["stopped_early"]:
+        return f"{mended}not comparable, {found['stopped_early']} searches stopped early, at the first right path"
     if found["questions"] < FEWEST_QUESTIONS:
         return f"{mended}{found['questions']} wrong answers are too few to tell from chance"
     return f"{mended}not above chance"

@@ -77,7 +77,7 @@ def test_a_rank_without_a_placebo_counts_for_gold_alone():
     assert found is not None
     assert "nothing tells how much of that is chance" in found.pop("warning")
     nothing = dict.fromkeys(("placebo", "excess", "excess_ci95", "breaks"))
-    assert found == {"questions": 1, "gold": 1.0, "above_chance": False} | nothing
+    assert found == {"questions": 1, "gold": 1.0, "above_chance": False, "stopped_early": 0} | nothing
 
     # Rank 3 is gold's alone, mended; at rank 1 and 2 gold and placebo are both there, and nothing is reached.
     others = [
@@ -89,6 +89,16 @@ def test_a_rank_without_a_placebo_counts_for_gold_alone():
     assert found is not None
     assert found["gold"] == pytest.approx(1 / 3)
     assert (found["placebo"], found["excess"]) == (0.0, 0.0)
+
+
+def test_searches_that_stop_at_the_first_right_path_say_nothing_about_chance():
+    mended = [scored(str(n), 1, [3, 2, 1], [1, 3, 2]) for n in range(2 * FEWEST_QUESTIONS)]
+    missed = [scored(f"c{n}", 2, [3, 2, 1], [3, 1, 2]) for n in range(FEWEST_QUESTIONS)]
+    assert headroom(frame(mended + missed))["above_chance"]
+    mended[0].stop_reason = "early"
+    found = headroom(frame(mended + missed))
+    assert not found["above_chance"]
+    assert found["warning"].endswith("not comparable, 1 searches stopped early, at the first right path")
 
 
 def test_failed_questions_and_tasks_without_choices_have_no_headroom():
