@@ -41,7 +41,7 @@ def propose(effects: Effects, count: int) -> list[LayerPath]:
     bases = [path for ranked in _by_depth(effects, shorter).values() for path in ranked[:COMBINED]]
     pool = shorter | {move.apply(full) for move in all_moves(num_layers)} | _with_repeats(effects, bases)
     inside = [path for path in pool - {full} if shallowest <= path.depth <= num_layers + EXTRA_LAYERS]
-    by_depth = list(_by_depth(effects, inside).values())
+    by_depth = [_blocks_in_turn(ranked) for ranked in _by_depth(effects, inside).values()]
     if len(by_depth) >= count:  # too few to have one of each depth, so of depths far and wide
         by_depth = [by_depth[place] for place in np.linspace(0, len(by_depth) - 1, count - 1).round().astype(int)]
     turns = zip_longest(*by_depth)
@@ -64,6 +64,19 @@ def _greedy(effects: Effects, shallowest: int) -> Iterable[LayerPath]:
         longer = {skip.apply(path) for path in beam for skip in skips if skip.fits(path)}
         beam = _ranked(effects, longer)[:BEAM]
         yield from beam
+
+
+def _blocks_in_turn(ranked: list[LayerPath]) -> list[LayerPath]:
+    """One path that skips a single run of neighbours, one other, and so on: runs go better than their layers' sum."""
+    blocks = [path for path in ranked if _is_block(path)]
+    others = [path for path in ranked if not _is_block(path)]
+    turns = zip_longest(blocks, others)
+    return [path for turn in turns for path in turn if path is not None]
+
+
+def _is_block(path: LayerPath) -> bool:
+    skipped = [layer for layer, action in enumerate(path) if action == LayerAction.SKIP]
+    return bool(skipped) and skipped[-1] - skipped[0] == len(skipped) - 1
 
 
 def _with_repeats(effects: Effects, bases: Iterable[LayerPath]) -> set[LayerPath]:

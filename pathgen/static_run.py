@@ -6,19 +6,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .actions import LayerPath
 from .candidates import propose
 from .checkpoints import fingerprint, resolve_model
-from .effects import Effects
+from .effects import Effects, scanned_paths
 from .errors import ArtefactError, InputError
 from .path_table import PathTable, Scores
 from .progress import ProgressView
 from .questions import Question
-from .reward import path_quality
 from .searched_run import SearchedRun
 from .selection import question_hash, survivors
 from .static import StaticPaths
@@ -30,7 +29,9 @@ if TYPE_CHECKING:
     from .evaluator import Evaluator
     from .model import PathModel
 
-RACE_EVERY_QUESTIONS = 150
+SCAN_QUESTIONS = 100
+"""On which every single edit is measured."""
+RACE_EVERY_QUESTIONS = 75
 """Candidates are dropped after each so many questions."""
 
 
@@ -81,10 +82,12 @@ def find_static_paths(options: StaticOptions, wanted: Callable[[str], bool] = la
         raise InputError(f"--out {options.out} is a folder; give a file, for example {options.out}/static.json")
     runs = load_runs(options.paths)
     asked = draw_questions(runs, options, wanted)
-    proposals = propose_by_fold(runs, asked, options)
-    paths = list(dict.fromkeys(path for proposed in proposals for path in proposed))
     models = Models(runs[0], options)
     tables = [PathTable(run, models.dtype, models.evaluator_of(run)) for run in runs]
+    scanned = asked[:SCAN_QUESTIONS]
+    quality = scan(tables, scanned, scanned_paths(runs[0].num_layers), quiet=options.quiet)
+    proposals = propose_by_fold(quality, np.array([entry.fold for entry in scanned]), options.candidates)
+    paths = list(dict.fromkeys(path for proposed in proposals for path in proposed))
     paths = race(tables, asked, paths, options)
     scores = scores_of(tables, asked, paths)
     run_of, folds = (np.array([getattr(entry, name) for entry in asked]) for name in ("run", "fold"))
@@ -135,33 +138,30 @@ def draw_questions(
     return asked
 
 
-def propose_by_fold(
-    runs: Sequence[SearchedRun], asked: Sequence[Asked], options: StaticOptions
-) -> list[list[LayerPath]]:
-    """For each fold the paths to evaluate, proposed from the search's evaluations of the other folds' questions.
+def scan(tables: Sequence[PathTable], asked: Sequence[Asked], paths: Sequence[LayerPath], *, quiet: bool) -> np.ndarray:
+    """[Q, P] quality of all paths on all questions, evaluated where it is not known."""
+    with _Watch("single edits", len(asked), len(paths[0]), quiet=quiet) as watch:
+        for index, table in enumerate(tables):
+            table.evaluate([entry.question for entry in asked if entry.run == index], paths, watch)
+    return scores_of(tables, asked, paths).quality
+
+
+def propose_by_fold(quality: np.ndarray, folds: np.ndarray, candidates: int) -> list[list[LayerPath]]:
+    """For each fold the paths to evaluate, proposed from what single edits do on the other folds' questions.
+
+    Args:
+        quality: [Q, 1 + 2L] of the scanned paths.
+        folds: [Q] in which each question is held out.
+        candidates: to propose over all folds, about.
 
     Raises:
         InputError: fewer candidates than would give each fold one beside the full path.
     """
-    if options.candidates <= options.folds:
-        raise InputError(f"--candidates {options.candidates} are too few: give more than there are folds")
-    paths, qualities, numbers = [], [], []
-    for number, entry in enumerate(asked):
-        run = runs[entry.run]
-        evaluations = run.evaluations[entry.question.sha]
-        relative_to = (evaluations[0].margin or 0.0) if find_task(run.info.task).generates else 0.0
-        edited = [evaluation for evaluation in evaluations if evaluation.path.edits]
-        paths += [evaluation.path for evaluation in edited]
-        qualities += [path_quality(evaluation, relative_to) for evaluation in edited]
-        numbers += [number] * len(edited)
-    actions = np.array(paths, dtype=np.uint8).reshape(-1, runs[0].num_layers)
-    quality, question = np.array(qualities), np.array(numbers, dtype=np.int64)
-    fold_of = np.array([entry.fold for entry in asked])[question]
-    share = 1 + (options.candidates - 1) // options.folds  # the full path, and this fold's part of the others
-    return [
-        propose(Effects.fit(actions[training], quality[training], question[training]), share)
-        for training in (fold_of != fold for fold in range(options.folds))
-    ]
+    count = int(folds.max()) + 1
+    if candidates <= count:
+        raise InputError(f"--candidates {candidates} are too few: give more than there are folds")
+    share = 1 + (candidates - 1) // 2  # the folds agree on about half of what each proposes
+    return [propose(Effects.measure(quality[folds != fold]), share) for fold in range(count)]
 
 
 class Models:
@@ -224,26 +224,45 @@ def race(
     """
     full = LayerPath.full(len(paths[0]))
     left = list(paths)
-    done, evaluated, started = 0, 0, time.monotonic()
-    with ProgressView(f"evaluating {len(paths)} paths", len(asked), 0, len(full), quiet=options.quiet) as view:
-        view.update(0, 0, 0.0, {"paths": len(paths)})
-
-        def on_progress(questions: int, evaluations: int) -> None:
-            nonlocal done, evaluated
-            done += questions
-            evaluated += questions if evaluations else 0
-            view.update(done, 0, evaluated / max(time.monotonic() - started, 1e-9), {})
-
+    with _Watch(f"{len(paths)} paths", len(asked), len(full), quiet=options.quiet) as watch:
         for start in range(0, len(asked), RACE_EVERY_QUESTIONS):
             block = asked[start : start + RACE_EVERY_QUESTIONS]
             for index, table in enumerate(tables):
-                table.evaluate([entry.question for entry in block if entry.run == index], left, on_progress)
+                table.evaluate([entry.question for entry in block if entry.run == index], left, watch)
             seen = asked[: start + len(block)]
             if len(seen) < len(asked):
                 quality = scores_of(tables, seen, left).quality
                 stays = survivors(quality, np.array([path.depth for path in left]), left.index(full))
                 left = [path for path, stay in zip(left, stays, strict=True) if stay]
     return left
+
+
+class _Watch:
+    """Progress over questions; called as `PathTable.evaluate` tells it.
+
+    Args:
+        what: is evaluated on them.
+        total: questions.
+        num_layers: of the model.
+        quiet: show nothing.
+    """
+
+    def __init__(self, what: str, total: int, num_layers: int, *, quiet: bool):
+        self._view = ProgressView(f"evaluating {what}", total, 0, num_layers, quiet=quiet)
+        self._done, self._evaluated, self._started = 0, 0, time.monotonic()
+
+    def __enter__(self) -> _Watch:
+        self._view.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._view.__exit__(*error)
+
+    def __call__(self, questions: int, evaluations: int) -> None:
+        """So many more questions are done, by so many new evaluations."""
+        self._done += questions
+        self._evaluated += questions if evaluations else 0
+        self._view.update(self._done, 0, self._evaluated / max(time.monotonic() - self._started, 1e-9), {})
 
 
 def scores_of(tables: Sequence[PathTable], asked: Sequence[Asked], paths: Sequence[LayerPath]) -> Scores:
