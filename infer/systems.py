@@ -8,7 +8,7 @@ import numpy as np
 
 from pathgen.actions import LayerPath
 from pathgen.candidates import propose
-from pathgen.effects import Effects
+from pathgen.effects import Effects, scanned_paths
 from pathgen.errors import ArtefactError
 from pathgen.evaluator import Evaluator
 from pathgen.questions import Question
@@ -29,6 +29,8 @@ from .shortgpt import block_influence, pruned_path
 
 FIT_QUESTIONS = 48
 """Questions outside the benchmark on which static paths and settings are chosen."""
+SCAN_QUESTIONS = 16
+"""Of these, questions on which every single edit is measured."""
 STATIC_CANDIDATES = 12
 """Paths that are tried on them."""
 EXIT_THRESHOLDS = (0.5, 0.9, 0.99, 0.999, 0.9999)
@@ -230,31 +232,23 @@ class Systems:
         return self._fit_or_none()
 
     def static_candidates(self) -> list[LayerPath]:
-        """Paths that promise to do well on any question, by what searches found outside the benchmark."""
-        self._fit_questions()
-        paths, qualities, numbers = [], [], []
-        for number, record in enumerate(self.inputs.fit):
-            for evaluation in record.evaluations:
-                if evaluation.path.edits:
-                    paths.append(evaluation.path)
-                    qualities.append(self._quality(evaluation, record.base_margin))
-                    numbers.append(number)
-        if not paths:
-            raise Unavailable("the searches in --paths hold no path beside the full one")
-        effects = Effects.fit(np.array(paths), np.array(qualities), np.array(numbers))
-        return propose(effects, STATIC_CANDIDATES)
+        """Paths that promise to do well on any question, by what single edits do outside the benchmark."""
+        questions = self._fit_questions()[:SCAN_QUESTIONS]
+        quality = self._quality_of("static", questions, scanned_paths(self.inputs.num_layers))
+        return propose(Effects.measure(quality), STATIC_CANDIDATES)
 
     def _best_on_fit(self, name: str, candidates: Sequence[LayerPath]) -> LayerPath:
         """Of highest mean quality outside the benchmark; of equal ones the first."""
-        questions = self._fit_questions()
-        full = LayerPath.full(self.inputs.num_layers)
-        wanted = [full, *candidates]
+        quality = self._quality_of(name, self._fit_questions(), [LayerPath.full(self.inputs.num_layers), *candidates])
+        return candidates[int(quality[:, 1:].mean(axis=0).argmax())]
+
+    def _quality_of(self, name: str, questions: Sequence[Question], paths: Sequence[LayerPath]) -> np.ndarray:
+        """[Q, P] quality of paths, the full one first, on questions."""
         found = self.runner.run(
-            name, [question for question in questions for _ in wanted], [path for _ in questions for path in wanted]
+            name, [question for question in questions for _ in paths], [path for _ in questions for path in paths]
         )
-        by_question = [found[start : start + len(wanted)] for start in range(0, len(found), len(wanted))]
-        worth = np.mean([[self._quality(e, base.margin) for e in tried] for base, *tried in by_question], axis=0)
-        return candidates[int(worth.argmax())]
+        by_question = [found[start : start + len(paths)] for start in range(0, len(found), len(paths))]
+        return np.array([[self._quality(e, tried[0].margin) for e in tried] for tried in by_question])
 
     def _quality(self, evaluation: Evaluation, base_margin: float | None) -> float:
         return path_quality(evaluation, (base_margin or 0.0) if self.evaluator.task.generates else 0.0)

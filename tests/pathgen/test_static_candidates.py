@@ -16,7 +16,7 @@ def planted(skips=(), repeats=()):
     skip, repeat = np.full(NUM_LAYERS, -0.1), np.full(NUM_LAYERS, -0.1)
     skip[list(skips)] = 0.05
     repeat[list(repeats)] = 0.05
-    return Effects(skip, repeat, np.zeros(NUM_LAYERS - 1))
+    return Effects(skip, repeat)
 
 
 def test_the_full_path_comes_first_and_none_twice():
@@ -52,17 +52,19 @@ def test_good_skips_are_combined_with_good_repeats():
     assert wanted in paths
 
 
-def test_blocks_are_there_where_neighbours_go_together():
-    adjacent = np.zeros(NUM_LAYERS - 1)
-    adjacent[12:18] = 0.12  # each of 12..18 costs 0.1 alone, and next to nothing beside its neighbours
-    effects = Effects(np.full(NUM_LAYERS, -0.1), np.full(NUM_LAYERS, -0.1), adjacent)
-    block = LayerPath(0 if 12 <= layer <= 18 else 1 for layer in range(NUM_LAYERS))
-    assert block in propose(effects, 48)
+def test_each_depth_has_a_block_though_scattered_skips_promise_more():
+    """Single edits do not tell that neighbours go together better than their sum."""
+    scattered = planted([3, 6, 9, 12, 15, 18, 21, 24, 27])
+    for depth in range(21, 30):
+        of_depth = [path for path in propose(scattered, 60) if path.depth == depth]
+        skips = [np.flatnonzero(np.array(path) == 0) for path in of_depth]
+        assert any(np.ptp(layers) == len(layers) - 1 for layers in skips if len(layers)), depth
+        assert depth > 28 or any(np.ptp(layers) > len(layers) - 1 for layers in skips if len(layers)), depth
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
 def test_the_smallest_models_have_candidates_too(num_layers):
-    nothing = Effects(np.zeros(num_layers), np.zeros(num_layers), np.zeros(num_layers - 1))
+    nothing = Effects(np.zeros(num_layers), np.zeros(num_layers))
     paths = propose(nothing, 48)
     assert paths[0] == LayerPath.full(num_layers)
     assert all(1 <= path.depth <= num_layers + 2 for path in paths)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 
+import numpy as np
 import pytest
 from commands import pathgen
 from searched_runs import FULL, choice_questions, write_run
@@ -145,24 +146,18 @@ def test_equal_questions_of_two_folders_are_never_in_different_folds(searched, t
     assert all(len(found) == 1 for found in folds.values())
 
 
-def test_the_folds_share_the_candidates_asked_for(searched):
-    options = static_run.StaticOptions((searched,), "unused", candidates=21)
-    runs = static_run.load_runs(options.paths)
-    proposals = static_run.propose_by_fold(runs, static_run.draw_questions(runs, options), options)
-    assert [len(proposed) for proposed in proposals] == [5] * 5
-    assert 5 < len({path for proposed in proposals for path in proposed}) <= 21
+def test_each_fold_proposes_about_half_of_the_candidates():
+    quality = np.random.default_rng(0).random((20, 1 + 2 * 6))
+    proposals = static_run.propose_by_fold(quality, np.arange(20) % 5, 21)
+    assert [len(proposed) for proposed in proposals] == [11] * 5
 
 
-def test_proposals_do_not_know_the_questions_of_their_fold(searched):
-    options = static_run.StaticOptions((searched,), "unused")
-    runs = static_run.load_runs(options.paths)
-    asked = static_run.draw_questions(runs, options)
-    before = static_run.propose_by_fold(runs, asked, options)
-    for entry in asked:
-        if entry.fold == 2:
-            base, *_ = runs[0].evaluations[entry.question.sha]
-            runs[0].evaluations[entry.question.sha] = [base]
-    after = static_run.propose_by_fold(runs, asked, options)
+def test_proposals_do_not_know_the_questions_of_their_fold():
+    rng = np.random.default_rng(0)
+    quality, folds = rng.random((20, 1 + 2 * 6)), np.arange(20) % 5
+    before = static_run.propose_by_fold(quality, folds, 21)
+    quality[folds == 2] = rng.random((4, 1 + 2 * 6))
+    after = static_run.propose_by_fold(quality, folds, 21)
     assert after[2] == before[2]
     assert after != before
 
