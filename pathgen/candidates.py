@@ -19,7 +19,7 @@ WIDEST_BLOCK_LAYERS = 10
 BEAM = 8
 """Paths kept at each depth while skips are added one at a time."""
 COMBINED = 3
-"""Paths of each depth that are combined with repeats."""
+"""Runs of neighbours, and other paths, of each depth that are combined with repeats."""
 BEST_REPEATS = 4
 """Repeats that they are combined with, alone and in pairs."""
 
@@ -38,7 +38,12 @@ def propose(effects: Effects, count: int) -> list[LayerPath]:
     full = LayerPath.full(num_layers)
     shallowest = max(1, math.ceil(SHALLOWEST_SHARE * num_layers))
     shorter = {full, *_blocks(num_layers), *_greedy(effects, shallowest)}
-    bases = [path for ranked in _by_depth(effects, shorter).values() for path in ranked[:COMBINED]]
+    bases = [
+        path
+        for ranked in _by_depth(effects, shorter).values()
+        for kind in (True, False)
+        for path in [path for path in ranked if _is_block(path) == kind][:COMBINED]
+    ]
     pool = shorter | {move.apply(full) for move in all_moves(num_layers)} | _with_repeats(effects, bases)
     inside = [path for path in pool - {full} if shallowest <= path.depth <= num_layers + EXTRA_LAYERS]
     by_depth = [_blocks_in_turn(ranked) for ranked in _by_depth(effects, inside).values()]

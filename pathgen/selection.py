@@ -60,32 +60,25 @@ def paired_difference(one: np.ndarray, other: np.ndarray) -> tuple[float, float]
     return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
 
 
-def choose_by_depth(quality: np.ndarray, depths: np.ndarray, folds: np.ndarray, proposed: np.ndarray) -> list[Choice]:
+def choose_by_depth(quality: np.ndarray, depths: np.ndarray, folds: np.ndarray) -> list[Choice]:
     """Choose the path of each depth, and choose it again for each fold from the questions outside it.
 
-    The second choice knows nothing of the questions it is judged on: its candidates were proposed from the training
-    questions alone, and it goes by their quality on those. The mean over `held_out` is therefore what choosing a
-    path in this way is worth on new questions, free of the winner's curse.
+    The second choice goes by quality on other questions than those it is judged on, so the mean over `held_out` is
+    what choosing a path in this way is worth on new questions, free of the winner's curse.
 
     Args:
         quality: [Q, P], without NaN.
         depths: [P] layer executions.
-        folds: [Q] number of each question's fold, each of 0..K-1 at least once.
-        proposed: [K, P] bool, which candidates come from the questions outside each fold.
+        folds: [Q] number of each question's fold.
 
     Returns:
-        Shallowest first, the depths at which every fold has a candidate.
+        Shallowest first.
     """
     choices = []
     for depth in np.unique(depths):
-        menus = [np.flatnonzero((depths == depth) & proposed[fold]) for fold in range(len(proposed))]
-        if not all(len(menu) for menu in menus):
-            continue
+        menu = np.flatnonzero(depths == depth)
         held_out = np.empty(len(folds), dtype=np.int64)
-        for fold, menu in enumerate(menus):
-            training = quality[folds != fold][:, menu].mean(axis=0)
-            held_out[folds == fold] = menu[training.argmax()]
-        candidates = np.flatnonzero((depths == depth) & proposed.any(axis=0))
-        best = candidates[quality[:, candidates].mean(axis=0).argmax()]
-        choices.append(Choice(int(depth), int(best), held_out))
+        for fold in np.unique(folds):
+            held_out[folds == fold] = menu[quality[folds != fold][:, menu].mean(axis=0).argmax()]
+        choices.append(Choice(int(depth), int(menu[quality[:, menu].mean(axis=0).argmax()]), held_out))
     return choices

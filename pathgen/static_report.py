@@ -21,7 +21,6 @@ def choose_paths(
     runs: Sequence[SearchedRun],
     run_of: np.ndarray,
     folds: np.ndarray,
-    proposals: Sequence[Sequence[LayerPath]],
     paths: Sequence[LayerPath],
     scores: Scores,
     seed: int,
@@ -32,17 +31,15 @@ def choose_paths(
         runs: of one model.
         run_of: [Q] index of the run that each question is of.
         folds: [Q] number of its fold.
-        proposals: by fold, the candidates proposed without it; the full path is one of each.
-        paths: the P candidates of all folds that are still in the race, the full path among them.
+        paths: the P candidates that are still in the race, the full path among them.
         scores: [Q, P] of them, every path evaluated on every question.
         seed: that the folds were drawn with.
     """
     correct, quality = scores.correct, scores.quality
     depths = np.array([path.depth for path in paths])
-    proposed = np.array([[path in menu for path in paths] for menu in map(set, proposals)])
     full = paths.index(LayerPath.full(runs[0].num_layers))
     choices = [
-        *choose_by_depth(quality, depths, folds, proposed),
+        *choose_by_depth(quality, depths, folds),
         Choice(int(depths[full]), full, np.full(len(folds), full)),
     ]
     entries = [_entry(choice, paths, correct, quality, full) for choice in choices]
@@ -53,7 +50,7 @@ def choose_paths(
         chat=runs[0].chat,
         num_layers=runs[0].num_layers,
         questions=len(folds),
-        folds=len(proposals),
+        folds=len(np.unique(folds)),
         seed=seed,
         full=entries[-1],
         frontier=tuple(entries[:-1]),

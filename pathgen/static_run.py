@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from .model import PathModel
 
 SCAN_QUESTIONS = 100
-"""On which every single edit is measured."""
+"""On which every single edit is measured, to propose candidates by; no accuracy that is told is of these."""
+SCAN_SHARE = 3
+"""Of few questions one in so many is scanned."""
 RACE_EVERY_QUESTIONS = 75
 """Candidates are dropped after each so many questions."""
 
@@ -84,14 +86,13 @@ def find_static_paths(options: StaticOptions, wanted: Callable[[str], bool] = la
     asked = draw_questions(runs, options, wanted)
     models = Models(runs[0], options)
     tables = [PathTable(run, models.dtype, models.evaluator_of(run)) for run in runs]
-    scanned = asked[:SCAN_QUESTIONS]
+    num_scanned = min(SCAN_QUESTIONS, len(asked) // SCAN_SHARE)
+    scanned, judged = asked[:num_scanned], asked[num_scanned:]
     quality = scan(tables, scanned, scanned_paths(runs[0].num_layers), quiet=options.quiet)
-    proposals = propose_by_fold(quality, np.array([entry.fold for entry in scanned]), options.candidates)
-    paths = list(dict.fromkeys(path for proposed in proposals for path in proposed))
-    paths = race(tables, asked, paths, options)
-    scores = scores_of(tables, asked, paths)
-    run_of, folds = (np.array([getattr(entry, name) for entry in asked]) for name in ("run", "fold"))
-    found = choose_paths(runs, run_of, folds, proposals, paths, scores, options.seed)
+    paths = race(tables, judged, propose(Effects.measure(quality), options.candidates), options)
+    scores = scores_of(tables, judged, paths)
+    run_of, folds = (np.array([getattr(entry, name) for entry in judged]) for name in ("run", "fold"))
+    found = choose_paths(runs, run_of, folds, paths, scores, options.seed)
     put(out_fs, out_path, found.to_json())
     return found
 
@@ -125,7 +126,7 @@ def draw_questions(
     """The wanted questions that take part, in an order drawn by the seed: at most `limit` of each run.
 
     Raises:
-        InputError: some fold would be empty.
+        InputError: there are too few for the folds.
     """
     drawn = []
     for index, run in enumerate(runs):
@@ -133,7 +134,7 @@ def draw_questions(
         hashed = sorted(((question_hash(q.sha, options.seed), q.id, q) for q in questions), key=lambda h: h[:2])
         drawn += [(number, Asked(index, q, number % options.folds)) for number, _, q in hashed[: options.limit]]
     asked = [entry for _, entry in sorted(drawn, key=lambda pair: (pair[0], pair[1].run, pair[1].question.id))]
-    if len({entry.fold for entry in asked}) < options.folds:
+    if len({entry.fold for entry in asked[len(asked) // SCAN_SHARE :]}) < options.folds:
         raise InputError(f"{len(asked)} questions are too few for --folds {options.folds}; about ten a fold are needed")
     return asked
 
@@ -144,24 +145,6 @@ def scan(tables: Sequence[PathTable], asked: Sequence[Asked], paths: Sequence[La
         for index, table in enumerate(tables):
             table.evaluate([entry.question for entry in asked if entry.run == index], paths, watch)
     return scores_of(tables, asked, paths).quality
-
-
-def propose_by_fold(quality: np.ndarray, folds: np.ndarray, candidates: int) -> list[list[LayerPath]]:
-    """For each fold the paths to evaluate, proposed from what single edits do on the other folds' questions.
-
-    Args:
-        quality: [Q, 1 + 2L] of the scanned paths.
-        folds: [Q] in which each question is held out.
-        candidates: to propose over all folds, about.
-
-    Raises:
-        InputError: fewer candidates than would give each fold one beside the full path.
-    """
-    count = int(folds.max()) + 1
-    if candidates <= count:
-        raise InputError(f"--candidates {candidates} are too few: give more than there are folds")
-    share = 1 + (candidates - 1) // 2  # the folds agree on about half of what each proposes
-    return [propose(Effects.measure(quality[folds != fold]), share) for fold in range(count)]
 
 
 class Models:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 
-import numpy as np
 import pytest
 from commands import pathgen
 from searched_runs import FULL, choice_questions, write_run
@@ -16,9 +15,11 @@ from pathgen.evaluator import Evaluator
 from pathgen.model import PathModel
 from pathgen.questions import Question
 from pathgen.static import StaticPaths
+from pathgen.static_run import SCAN_SHARE
 from pathgen.tasks import find_task
 
 QUESTIONS = 40
+JUDGED = QUESTIONS - QUESTIONS // SCAN_SHARE
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +60,13 @@ def test_it_finds_writes_and_tells(searched, tmp_path):
     assert answer.code == 0
     assert f"next: router train --method static --static {out} --paths {searched} --out ROUTER" in answer.stdout
     found = StaticPaths.from_json(out.read_bytes(), str(out))
-    assert (found.tasks, found.questions, found.folds, found.num_layers) == (("arc",), QUESTIONS, 5, 6)
+    assert (found.tasks, found.questions, found.folds, found.num_layers) == (("arc",), JUDGED, 5, 6)
     assert [entry.depth for entry in found.frontier] == [5, 6, 7, 8]
     for entry in found.frontier:
         assert str(entry.path) in answer.stdout
         assert entry.cv_delta_vs_full == pytest.approx(entry.cv_accuracy - found.full.accuracy)
     (folder,) = found.per_folder
-    assert (folder.folder, folder.questions, folder.full_accuracy) == (searched, QUESTIONS, found.full.accuracy)
+    assert (folder.folder, folder.questions, folder.full_accuracy) == (searched, JUDGED, found.full.accuracy)
     assert folder.best_cv_accuracy == found.best.cv_accuracy
     assert folder.shallow_cv_accuracy == found.shallow.cv_accuracy
 
@@ -75,10 +76,12 @@ def test_its_accuracies_are_those_of_the_model(searched, tmp_path, model):
     assert call(out, searched).code == 0
     found = StaticPaths.from_json(out.read_bytes(), str(out))
     evaluator = Evaluator(model, find_task("arc"))
-    prepared = [evaluator.prepare(question) for question in choice_questions(QUESTIONS)]
+    options = static_run.StaticOptions((searched,), "unused")
+    asked = static_run.draw_questions(static_run.load_runs(options.paths), options)
+    prepared = [evaluator.prepare(entry.question) for entry in asked[-JUDGED:]]  # the scanned ones come first
     for entry in (found.full, *found.frontier):
         right = [evaluation.correct for evaluation in evaluator.evaluate([(each, entry.path) for each in prepared])]
-        assert entry.accuracy == pytest.approx(sum(right) / QUESTIONS)
+        assert entry.accuracy == pytest.approx(sum(right) / JUDGED)
 
 
 def test_a_second_call_evaluates_nothing_and_finds_the_same(searched, tmp_path, evaluations):
@@ -99,7 +102,7 @@ def test_json_is_the_file_and_where_it_is(searched, tmp_path):
     shown = pathgen("static", "--paths", searched, "--out", out, "--limit", 30, "--threads", 1, "--quiet", "--json")
     assert (answer.code, shown.code) == (0, 0)
     assert shown.json == {"out": str(out), **json.loads(out.read_bytes())}
-    assert shown.json["questions"] == 30
+    assert shown.json["questions"] == 30 - 30 // SCAN_SHARE
 
 
 def test_racing_spares_evaluations(tmp_path, tiny_model, model, monkeypatch, evaluations):
@@ -124,14 +127,12 @@ def test_several_folders_are_one_set_and_told_apart(searched, tmp_path, tiny_mod
     answer = call(out, searched, other, limit=25)
     assert answer.code == 0
     found = StaticPaths.from_json(out.read_bytes(), str(out))
-    assert (found.tasks, found.questions) == (("arc", "arc-letter"), 50)
-    assert [(part.folder, part.task, part.questions) for part in found.per_folder] == [
-        (searched, "arc", 25),
-        (other, "arc-letter", 25),
-    ]
-    whole = sum(part.questions * part.full_accuracy for part in found.per_folder) / 50
+    assert found.tasks == ("arc", "arc-letter")
+    assert found.questions == 50 - 50 // SCAN_SHARE
+    assert [(part.folder, part.task) for part in found.per_folder] == [(searched, "arc"), (other, "arc-letter")]
+    whole = sum(part.questions * part.full_accuracy for part in found.per_folder) / found.questions
     assert found.full.accuracy == pytest.approx(whole)
-    assert f"{other} (arc-letter, 25)" in answer.stdout
+    assert f"{other} (arc-letter, {found.per_folder[1].questions})" in answer.stdout
 
 
 def test_equal_questions_of_two_folders_are_never_in_different_folds(searched, tmp_path, tiny_model, model):
@@ -144,22 +145,6 @@ def test_equal_questions_of_two_folders_are_never_in_different_folds(searched, t
         folds.setdefault(entry.question.sha, set()).add(entry.fold)
     assert len(asked) == 2 * QUESTIONS
     assert all(len(found) == 1 for found in folds.values())
-
-
-def test_each_fold_proposes_about_half_of_the_candidates():
-    quality = np.random.default_rng(0).random((20, 1 + 2 * 6))
-    proposals = static_run.propose_by_fold(quality, np.arange(20) % 5, 21)
-    assert [len(proposed) for proposed in proposals] == [11] * 5
-
-
-def test_proposals_do_not_know_the_questions_of_their_fold():
-    rng = np.random.default_rng(0)
-    quality, folds = rng.random((20, 1 + 2 * 6)), np.arange(20) % 5
-    before = static_run.propose_by_fold(quality, folds, 21)
-    quality[folds == 2] = rng.random((4, 1 + 2 * 6))
-    after = static_run.propose_by_fold(quality, folds, 21)
-    assert after[2] == before[2]
-    assert after != before
 
 
 def test_runs_of_other_models_are_refused(searched, tmp_path, tiny_model, model):
@@ -181,7 +166,6 @@ def test_wrong_use_is_one_line_and_exit_2(searched, tmp_path):
         (call(tmp_path, searched), "is a folder"),
         (call(out, searched, limit=3), "too few for --folds 5"),
         (call(out, searched, folds=1), "--folds"),
-        (call(out, searched, candidates=5), "more than there are folds"),
         (call(out, searched, dtype="float7"), "float7"),
     ):
         assert answer.code == 2

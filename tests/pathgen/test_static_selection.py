@@ -13,7 +13,7 @@ def test_a_lucky_path_wins_in_sample_and_not_held_out():
     """Forty paths of one worth: the best of them looks good on all questions, and is worth no more than the others."""
     rng = np.random.default_rng(1)
     quality = (rng.random((QUESTIONS, 40)) < 0.5).astype(float)
-    (choice,) = choose_by_depth(quality, np.full(40, 6), folds(), np.ones((FOLDS, 40), dtype=bool))
+    (choice,) = choose_by_depth(quality, np.full(40, 6), folds())
     in_sample = quality[:, choice.path].mean()
     held_out = quality[np.arange(QUESTIONS), choice.held_out].mean()
     assert in_sample == quality.mean(axis=0).max()
@@ -26,27 +26,17 @@ def test_a_path_that_shines_in_one_fold_alone_is_not_chosen_for_it():
     quality = np.zeros((QUESTIONS, 2))
     quality[:, 0] = 0.3
     quality[folds() == 0, 1] = 1.6
-    (choice,) = choose_by_depth(quality, np.array([6, 6]), folds(), np.ones((FOLDS, 2), dtype=bool))
+    (choice,) = choose_by_depth(quality, np.array([6, 6]), folds())
     assert choice.path == 1  # 0.32 over all questions
     assert set(choice.held_out[folds() == 0]) == {0}
     assert set(choice.held_out[folds() != 0]) == {1}
 
 
-def test_a_fold_chooses_among_its_own_candidates_only():
-    quality = np.tile([0.9, 0.1, 0.5], (QUESTIONS, 1))
-    proposed = np.ones((FOLDS, 3), dtype=bool)
-    proposed[2] = [False, True, True]
-    proposed[3] = [False, True, False]
-    (choice,) = choose_by_depth(quality, np.array([6, 6, 6]), folds(), proposed)
-    assert choice.path == 0
-    assert [set(choice.held_out[folds() == fold]) for fold in range(FOLDS)] == [{0}, {0}, {2}, {1}, {0}]
-
-
-def test_depths_that_some_fold_has_no_candidate_for_are_left_out():
-    proposed = np.ones((FOLDS, 3), dtype=bool)
-    proposed[4, 0] = False
-    choices = choose_by_depth(np.zeros((QUESTIONS, 3)), np.array([4, 5, 6]), folds(), proposed)
-    assert [choice.depth for choice in choices] == [5, 6]
+def test_each_depth_has_its_own_choice():
+    quality = np.tile([0.1, 0.5, 0.9, 0.3], (QUESTIONS, 1))
+    choices = choose_by_depth(quality, np.array([5, 4, 4, 6]), folds())
+    assert [(choice.depth, choice.path) for choice in choices] == [(4, 2), (5, 0), (6, 3)]
+    assert all(set(choice.held_out) == {choice.path} for choice in choices)
 
 
 def test_racing_drops_what_is_clearly_worse_than_a_path_no_deeper():
