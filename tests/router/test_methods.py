@@ -12,6 +12,8 @@ from router_commands import (
     SHALLOW,
     SMALL,
     fill_features,
+    path_folder,
+    records,
     router,
     same_files,
     static_file,
@@ -44,14 +46,15 @@ def test_a_static_path_becomes_a_router(paths, tiny_model, tmp_path):
     assert (shown["static_only"], shown["static_path"]) == (True, [0, 1, 1, 1, 1, 1])
 
 
-def test_without_a_static_file_the_path_is_looked_for_among_training_questions(paths, tmp_path):
+def test_without_a_static_file_the_path_is_looked_for_among_training_questions(tiny_model, tmp_path):
+    many = path_folder(tmp_path / "paths", tiny_model, records(60))
     out = tmp_path / "r"
-    answer = router("train", "--paths", paths, "--out", out, *SMALL, "--json")
+    answer = router("train", "--paths", many, "--out", out, *SMALL, "--json")
     assert answer.code == 0, answer.stderr
     assert answer.json["static_only"]
     found = load_static(str(out / "static.json"))
     trained = answer.json["questions"]
-    assert trained < 24
+    assert trained < 60
     assert found.questions == trained - trained // SCAN_SHARE
     assert router("show", out, "--json").json["static_path"] == list(found.best.path)
 
