@@ -1,8 +1,8 @@
 """Can the prompt tell which static path suits which question? Regression of a menu's margins, with its controls.
 
-    python benchmarks/conditional.py --static F.json --paths RUN_DIR [--paths RUN_DIR]
+    python benchmarks/conditional.py --path DIGITS [--path DIGITS] --paths RUN_DIR [--paths RUN_DIR]
 
-The menu: the paths of F.json's frontier, run on all questions of the runs. What each does to a question's margin
+The menu: full depth and the paths given, run on all questions of the runs. What each does to a question's margin
 (clipped, against full depth) is regressed on the prompt's hidden states, out of fold. Told: R² of the interaction for
 each block of features, and what choosing by it would gain over the best static path of the same folds, at several
 coverages (deviate only for the questions of largest predicted gain), against the same choices dealt to other questions.
@@ -79,7 +79,7 @@ def blocks(states: dict[str, Array], rng: np.random.Generator) -> dict[str, Arra
 
 
 def main(
-    static: Annotated[str, typer.Option(help="F.json of `pathgen static`.")],
+    path: Annotated[list[str], typer.Option(help="A path of the menu, one digit a layer; may repeat.")],
     paths: Annotated[list[str], typer.Option(help="Run folders; may repeat.")],
     model: Annotated[str, typer.Option(help="Alias or folder.")] = "smollm2-135m",
     folds: Annotated[int, typer.Option(help="Of the cross-validation.")] = 5,
@@ -89,7 +89,7 @@ def main(
     from menu_data import load_menu, prompt_states
 
     torch.set_num_threads(2)
-    menu = load_menu(static, paths, model)
+    menu = load_menu(path, paths, model)
     rng = np.random.default_rng(seed)
     states = prompt_states(model, menu.questions)
     effects = np.clip(menu.margin - menu.margin[:, [0]], -CLIP_NATS, CLIP_NATS)  # the first path is the full one

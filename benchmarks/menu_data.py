@@ -18,7 +18,6 @@ from pathgen.model import PathModel
 from pathgen.path_table import PathTable
 from pathgen.questions import Question
 from pathgen.searched_run import SearchedRun
-from pathgen.static import load_static
 from pathgen.tasks import find_task
 from router.pooling import Pooling
 
@@ -44,11 +43,11 @@ class Menu:
     margin: NDArray[np.float64]
 
 
-def load_menu(static: str, folders: Sequence[str], model: str) -> Menu:
-    """The frontier of F.json on all questions of the folders; what has not been run yet is run and kept there."""
+def load_menu(menu: Sequence[str], folders: Sequence[str], model: str) -> Menu:
+    """Paths, one digit a layer, on all questions of the folders; what has not been run yet is run and kept there."""
     path_model = cache(lambda: PathModel.from_pretrained(model))
-    found = load_static(static)
-    paths = list(dict.fromkeys([LayerPath.full(found.num_layers), *(entry.path for entry in found.frontier)]))
+    given = [LayerPath(int(digit) for digit in digits) for digits in menu]
+    paths = list(dict.fromkeys([LayerPath.full(len(given[0])), *given]))
     questions: list[Question] = []
     owners: list[int] = []
     scores = []

@@ -1,8 +1,8 @@
 """Does each task want a static path of its own? The best path per task against one for all, out of fold.
 
-    python benchmarks/task_paths.py --static F.json --paths ARC_EASY --paths ARC_CHALLENGE --paths OPENBOOKQA
+    python benchmarks/task_paths.py --path DIGITS [--path DIGITS] --paths ARC_EASY --paths ARC_CHALLENGE --paths OPENBOOKQA
 
-The menu: the paths of F.json's frontier. In each of five folds a path is chosen on the other folds' questions, by mean
+The menu: full depth and the paths given. In each of five folds a path is chosen on the other folds' questions, by mean
 quality: one for all tasks (each task counting alike), and one for each task; both are judged on the fold. A router that
 told tasks apart perfectly would gain what the second has over the first.
 """
@@ -37,7 +37,7 @@ def chosen_out_of_fold(quality: Array, owner: NDArray[np.int_], folds: NDArray[n
 
 
 def main(
-    static: Annotated[str, typer.Option(help="F.json of `pathgen static`.")],
+    path: Annotated[list[str], typer.Option(help="A path of the menu, one digit a layer; may repeat.")],
     paths: Annotated[list[str], typer.Option(help="Run folders, one a task.")],
     model: Annotated[str, typer.Option(help="Alias or folder.")] = "smollm2-135m",
     folds: Annotated[int, typer.Option(help="Of the cross-validation.")] = 5,
@@ -46,7 +46,7 @@ def main(
 ) -> None:
     """Print one JSON object."""
     torch.set_num_threads(threads)
-    menu = load_menu(static, paths, model)
+    menu = load_menu(path, paths, model)
     quality = menu.correct / 2 + 1 / (1 + np.exp(-menu.margin)) / 2
     assigned = assign_folds([question.id for question in menu.questions], folds)
     rows = np.arange(len(menu.questions))
