@@ -1,6 +1,6 @@
 """Does each task want a static path of its own? The best path per task against one for all, out of fold.
 
-    python benchmarks/task_paths.py --path DIGITS [--path DIGITS] --paths ARC_EASY --paths ARC_CHALLENGE --paths OPENBOOKQA
+    python benchmarks/task_paths.py --path DIGITS [--path DIGITS] --paths ARC_EASY --paths ARC_CHALLENGE
 
 The menu: full depth and the paths given. In each of five folds a path is chosen on the other folds' questions, by mean
 quality: one for all tasks (each task counting alike), and one for each task; both are judged on the fold. A router that
