@@ -1,11 +1,12 @@
 """Can the prompt tell which static path suits which question? Regression of a menu's margins, with its controls.
 
-    python benchmarks/conditional.py --path DIGITS [--path DIGITS] --paths RUN_DIR [--paths RUN_DIR]
+    python benchmarks/conditional.py --questions Q.jsonl --limit 300 --scores FILE
 
-The menu: full depth and the paths given, run on all questions of the runs. What each does to a question's margin
-(clipped, against full depth) is regressed on the prompt's hidden states, out of fold. Told: R² of the interaction for
-each block of features, and what choosing by it would gain over the best static path of the same folds, at several
-coverages (deviate only for the questions of largest predicted gain), against the same choices dealt to other questions.
+The menu: full depth and the single edits of `interaction.py`, whose scores are taken from its file. What each edit does
+to a question's margin (clipped, against full depth) is regressed on the prompt's hidden states, out of fold. Told: R² of
+the interaction for each block of features, and what choosing by it would gain over the best path of the menu in the same
+folds, at several coverages (deviate only for the questions of largest predicted gain), against the same choices dealt to
+other questions.
 
 Controls: features of noise, labels permuted, and a planted effect (0.3 standard deviations on one path where a known
 feature is high) that the pipeline must find.
@@ -13,16 +14,22 @@ feature is high) that the pipeline must find.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
+from interaction import edits
 from measurement import machine, run_script
+from menu_data import prompt_states
 from numpy.typing import NDArray
+from path_scores import PathScores
 from ridge import Array, assign_folds, centred, explained, out_of_fold
 
+from pathgen.actions import LayerPath
 from pathgen.console import print_json
+from pathgen.questions import load_questions
 
 CLIP_NATS = 4.0
 COVERAGES = (0.05, 0.1, 0.2, 0.5, 1.0)
@@ -79,28 +86,34 @@ def blocks(states: dict[str, Array], rng: np.random.Generator) -> dict[str, Arra
 
 
 def main(
-    path: Annotated[list[str], typer.Option(help="A path of the menu, one digit a layer; may repeat.")],
-    paths: Annotated[list[str], typer.Option(help="Run folders; may repeat.")],
+    questions: Annotated[str, typer.Option(help="Question file.")],
+    scores: Annotated[Path, typer.Option(help="File of scores, added to.")],
+    limit: Annotated[int, typer.Option(help="Questions.")] = 300,
     model: Annotated[str, typer.Option(help="Alias or folder.")] = "smollm2-135m",
+    num_layers: Annotated[int, typer.Option(help="Of the model.")] = 30,
     folds: Annotated[int, typer.Option(help="Of the cross-validation.")] = 5,
     seed: Annotated[int, typer.Option(help="Of controls and shuffles.")] = 0,
 ) -> None:
     """Print one JSON object."""
-    from menu_data import load_menu, prompt_states
-
     torch.set_num_threads(2)
-    menu = load_menu(path, paths, model)
+    asked = load_questions(questions, needs="choices", limit=limit)
+    full = LayerPath.full(num_layers)
+    paths = [full, *edits(num_layers)]
+    table = PathScores(scores, model)
+    table.compute("arc", dict.fromkeys(asked, paths))
+    margins = table.margins("arc", asked, paths)
+    correct = margins > 0
     rng = np.random.default_rng(seed)
-    states = prompt_states(model, menu.questions)
-    effects = np.clip(menu.margin - menu.margin[:, [0]], -CLIP_NATS, CLIP_NATS)  # the first path is the full one
-    assigned = assign_folds([question.id for question in menu.questions], folds)
+    states = prompt_states(model, asked)
+    effects = np.clip(margins - margins[:, [0]], -CLIP_NATS, CLIP_NATS)
+    assigned = assign_folds([question.id for question in asked], folds)
     interaction = centred(effects)
     report: dict[str, Any] = {}
     for name, features in blocks(states, rng).items():
         predicted = out_of_fold(features, interaction, assigned)
         report[name] = {
             "r2": explained(predicted, interaction),
-            "choices": chosen_gain(predicted, effects, menu.correct, assigned, rng),
+            "choices": chosen_gain(predicted, effects, correct, assigned, rng),
         }
     first = next(iter(states.values()))
     permuted = interaction[rng.permutation(len(interaction))]
@@ -111,8 +124,8 @@ def main(
     print_json(
         {
             "benchmark": "conditional",
-            "questions": len(menu.questions),
-            "menu": ["".join(map(str, path)) for path in menu.paths],
+            "questions": len(asked),
+            "menu": ["".join(map(str, path)) for path in paths],
             "seed": seed,
             "blocks": report,
             "permuted_labels_r2": explained(out_of_fold(first, permuted, assigned), permuted),
