@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
-DEMO_SYSTEMS := full,router,random,shortgpt,early_exit,repeat_block
+DEMO_SYSTEMS := full,router,random,shortgpt
 
 .PHONY: setup browser demo test lint clean
 
@@ -31,7 +31,7 @@ demo: setup
 	$(BIN)/pathgen stats $(DEMO)/paths
 	$(BIN)/router train --paths $(DEMO)/paths --out $(DEMO)/router
 	$(BIN)/router show $(DEMO)/router
-	$(BIN)/infer bench --router $(DEMO)/router --paths $(DEMO)/paths --questions builtin:test --limit 40 \
+	$(BIN)/infer bench --router $(DEMO)/router --paths $(DEMO)/paths --questions builtin:test --limit 32 \
 		--systems $(DEMO_SYSTEMS) --out $(DEMO)/bench --report $(DEMO)/report.html
 	@echo "paths: $(DEMO)/paths   router: $(DEMO)/router   report: $(DEMO)/report.html"
 

@@ -2,11 +2,11 @@
 
     python benchmarks/conditional.py --questions Q.jsonl --limit 300 --scores FILE
 
-The menu: full depth and the single edits of `interaction.py`, whose scores are taken from its file. What each edit does
-to a question's margin (clipped, against full depth) is regressed on the prompt's hidden states, out of fold. Told: R² of
-the interaction for each block of features, and what choosing by it would gain over the best path of the menu in the same
-folds, at several coverages (deviate only for the questions of largest predicted gain), against the same choices dealt to
-other questions.
+The menu: full depth and the single edits of `interaction.py`, whose scores are taken from its file. What each edit
+does to a question's margin (clipped, against full depth) is regressed on the prompt's hidden states, out of fold.
+Told: R² of the interaction for each block of features, and what choosing by it would gain over the best path of the
+menu in the same folds, at several coverages (deviate only for the questions of largest predicted gain), against the
+same choices dealt to other questions.
 
 Controls: features of noise, labels permuted, and a planted effect (0.3 standard deviations on one path where a known
 feature is high) that the pipeline must find.
