@@ -9,8 +9,7 @@ import logging
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,8 +23,9 @@ from pathgen.cache import RoutedCache
 from pathgen.errors import InputError
 from pathgen.placement import default_device, default_dtype
 
-from .batches import WholePromptPolicy, left_padded
+from .batches import WholePromptPolicy
 from .routed_model import RoutedModel
+from .scoring import continuation_logits
 
 logger = logging.getLogger(__name__)
 
@@ -107,22 +107,17 @@ class RoutedLM(HFLM):
             "off_full_share": sum(count for path, count in self.paths_taken.items() if path.edits) / rows,
         }
 
-    @contextmanager
-    def _routed(self, prompt_mask: Tensor) -> Iterator[None]:
-        recorded = WholePromptPolicy(self.policy)
-        with self.path_model.routed(recorded, prompt_mask):
-            yield
-        self.paths_taken.update(recorded.paths())
-
     def _model_call(self, inps: Tensor, attn_mask: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
         """[B, T, V] logits of whole prompts: what the harness tries batch sizes with."""
         return self.path_model.logits(inps, policy=self.policy)
 
     def _model_generate(self, context: Tensor, max_length: int, stop: list[str], **kwargs: Any) -> Tensor:
         """[B, T + new] tokens, each row's path decided at prefill and kept."""
-        with self._routed(kwargs["attention_mask"]):
-            cache = RoutedCache(self.path_model.num_layers)
-            return super()._model_generate(context, max_length, stop, past_key_values=cache, **kwargs)
+        recorded, cache = WholePromptPolicy(self.policy), RoutedCache(self.path_model.num_layers)
+        with self.path_model.routed(recorded, kwargs["attention_mask"]):
+            tokens = super()._model_generate(context, max_length, stop, past_key_values=cache, **kwargs)
+        self.paths_taken.update(recorded.paths())
+        return tokens
 
     def _loglikelihood_tokens(
         self, requests: Sequence[Request], disable_tqdm: bool = False, override_bs: int | None = None
@@ -164,26 +159,16 @@ class RoutedLM(HFLM):
                 "%d of %d contexts lose their start: the model takes %d tokens", cut, len(rows), self.max_length
             )
 
-    @torch.inference_mode()
     def _score(self, rows: Sequence[tuple[Tokens, Tokens]]) -> list[Tensor]:
         """For each (context, continuation but its last token) the log-probabilities [n, V] of its n next tokens.
 
-        Rows are padded on the left, so that the scored positions end together and no others meet the head. What is
-        too long loses the start of its context.
+        What is too long loses the start of its context.
         """
-        ids, mask = left_padded([[*context, *forced][-self.max_length :] for context, forced in rows], self.device)
-        end = torch.tensor([[ids.shape[1] - len(forced)] for _, forced in rows], device=self.device)
-        kept = 1 + max(len(forced) for _, forced in rows)
-        with self._routed(mask * (torch.arange(ids.shape[1], device=self.device) < end)):
-            logits = self.model(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
-                use_cache=False,
-                logits_to_keep=kept,
-            ).logits
-        scores = logits.float().log_softmax(-1)
-        return [row[kept - 1 - len(forced) :] for row, (_, forced) in zip(scores, rows, strict=True)]
+        recorded = WholePromptPolicy(self.policy)
+        cut = [(context[-(self.max_length - len(forced)) :], forced) for context, forced in rows]
+        logits = continuation_logits(self.path_model, recorded, cut)
+        self.paths_taken.update(recorded.paths())
+        return [row.float().log_softmax(-1) for row in logits]
 
 
 def _check_batch_size(batch_size: int | str) -> None:

@@ -33,30 +33,35 @@ class Score:
     path: LayerPath
 
 
-@torch.inference_mode()
 def score_batch(model: PathModel, policy: LayerPolicy, pairs: Sequence[tuple[Tokens, Tokens]]) -> list[Score]:
-    """Score (prompt, continuation) pairs in one forward, in which the policy sees the prompts' tokens only.
-
-    Padding is on the left, so that the scored positions end together and no others meet the head. The last token
-    of a continuation is predicted, never run.
-    """
-    ids, mask = left_padded([[*prompt, *continuation[:-1]] for prompt, continuation in pairs], model.device)
-    width = ids.shape[1]
-    prompt_end = torch.tensor([[width + 1 - len(continuation)] for _, continuation in pairs], device=model.device)
-    prompt_mask = mask * (torch.arange(width, device=model.device) < prompt_end)
+    """Score (prompt, continuation) pairs in one forward; the last token of a continuation is predicted, never run."""
     recorded = WholePromptPolicy(policy)
-    with model.routed(recorded, prompt_mask):
+    logits = continuation_logits(model, recorded, [(prompt, continuation[:-1]) for prompt, continuation in pairs])
+    return [
+        _score(row, continuation, path)
+        for row, (_, continuation), path in zip(logits, pairs, recorded.paths(), strict=True)
+    ]
+
+
+@torch.inference_mode()
+def continuation_logits(model: PathModel, policy: LayerPolicy, rows: Sequence[tuple[Tokens, Tokens]]) -> list[Tensor]:
+    """For each (prompt, forced tokens after it) the logits [n, V] of its n = forced + 1 next tokens.
+
+    One forward, in which the policy sees the prompts' tokens only. Padding is on the left, so that the scored
+    positions end together and no others meet the head.
+    """
+    ids, mask = left_padded([[*prompt, *forced] for prompt, forced in rows], model.device)
+    width = ids.shape[1]
+    prompt_end = torch.tensor([[width - len(forced)] for _, forced in rows], device=model.device)
+    with model.routed(policy, mask * (torch.arange(width, device=model.device) < prompt_end)):
         logits = model.hf_model(
             input_ids=ids,
             attention_mask=mask,
             position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
             use_cache=False,
-            logits_to_keep=max(len(continuation) for _, continuation in pairs),
+            logits_to_keep=1 + max(len(forced) for _, forced in rows),
         ).logits
-    return [
-        _score(row[-len(continuation) :], continuation, path)
-        for row, (_, continuation), path in zip(logits, pairs, recorded.paths(), strict=True)
-    ]
+    return [row[-1 - len(forced) :] for row, (_, forced) in zip(logits, rows, strict=True)]
 
 
 def _score(logits: Tensor, continuation: Tokens, path: LayerPath) -> Score:

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from .actions import LayerPath
+from .batching import Extent, like_lengths
 from .model import LayerPolicy, PathModel
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
 """Most prompt tokens, padding included, in one forward, by device type."""
-MAX_PADDING = 0.12
-"""Prompts share a batch while padding stays below this share of it."""
 
 
 class RecordedPolicy:
@@ -56,17 +55,9 @@ def prompt_batches(model: PathModel, prompts: Sequence[Sequence[int]]) -> Iterat
         Indices into `prompts`, their ids [B, T] and their mask [B, T], on the model's device.
     """
     limit = BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cuda"])
-    batch: list[int] = []
-    used = 0
-    for index in sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i)):
-        width = len(prompts[batch[0]]) if batch else len(prompts[index])
-        area = width * (len(batch) + 1)
-        if batch and (area > limit or used + len(prompts[index]) < area * (1 - MAX_PADDING)):
-            yield batch, *_padded(model, [prompts[i] for i in batch])
-            batch, used = [], 0
-        batch.append(index)
-        used += len(prompts[index])
-    if batch:
+    extents = [Extent.of_row(len(prompt)) for prompt in prompts]
+    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
+    for batch in like_lengths(extents, order, lambda batch, _: len(prompts[batch[0]]) * (len(batch) + 1) > limit):
         yield batch, *_padded(model, [prompts[i] for i in batch])
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .actions import LayerPath
+from .batching import Extent, like_lengths
 from .decoding import greedy_answers
 from .errors import PathgenError
 from .execution import KEEP_BYTES, Executor
@@ -22,8 +23,6 @@ from .records import Evaluation
 from .tasks import Task, choice_margin
 from .token_rows import Row, packed_row, plain_rows
 
-MAX_PADDING = 0.12
-"""Questions share a batch while padding stays below this share of it; beyond, padding eats what sharing gains."""
 BATCH_STATE_BYTES = 2 << 30
 """Bound on the pool of states of one batch."""
 DECODE_ROWS = 64
@@ -111,23 +110,16 @@ class Evaluator:
 
     def _batches(self, asked: Sequence[tuple[Prepared, LayerPath]]) -> Iterator[list[int]]:
         """Indices of pairs that run together: of like length, and bounded in memory."""
-        config = self.model.config
-        state_bytes = config.hidden_size * self.model.hf_model.dtype.itemsize
-        batch: list[int] = []
-        used = 0
-        for index in sorted(range(len(asked)), key=lambda i: (-asked[i][0].tokens, asked[i][0].question.id, i)):
-            tokens, rows = asked[index][0].tokens, len(asked[index][0].rows)
-            width = asked[batch[0]][0].tokens if batch else tokens
-            padding = 1 - (used + tokens) / (width * (len(batch) + 1))
-            full = width * (len(batch) + 1) * rows * state_bytes > BATCH_STATE_BYTES
-            full = full or (self.task.generates and len(batch) == DECODE_ROWS)
-            if batch and (padding > MAX_PADDING or full):
-                yield batch
-                batch, used = [], 0
-            batch.append(index)
-            used += tokens
-        if batch:
-            yield batch
+        state_bytes = self.model.config.hidden_size * self.model.hf_model.dtype.itemsize
+
+        def is_full(batch: list[int], index: int) -> bool:
+            width = asked[batch[0]][0].tokens * (len(batch) + 1)
+            full = width * len(asked[index][0].rows) * state_bytes > BATCH_STATE_BYTES
+            return full or (self.task.generates and len(batch) == DECODE_ROWS)
+
+        extents = [Extent.of_row(prepared.tokens) for prepared, _ in asked]
+        order = sorted(range(len(asked)), key=lambda i: (-asked[i][0].tokens, asked[i][0].question.id, i))
+        return like_lengths(extents, order, is_full)
 
     def _evaluate_batch(self, pairs: list[tuple[Prepared, LayerPath]]) -> list[Evaluation]:
         if self.task.generates:

@@ -108,7 +108,7 @@ class Executor:
         row_index = {row.key: index for index, row in enumerate(rows)}
         width = max(len(row) for row in rows)
         started = time.perf_counter()
-        captured = self._capture(rows, width, recorder)
+        captured = self._capture(rows, recorder)
         plan = plan_sharing(
             [(row.key, path) for row, path in asked],
             row_index,
@@ -128,18 +128,8 @@ class Executor:
         self.work.seconds["finish"] += finished - finish_started
         return logprobs
 
-    def _capture(self, rows: list[Row], width: int, recorder: RecordingCache | None) -> Captured:
-        ids = np.zeros((len(rows), width), dtype=np.int64)
-        positions = np.zeros_like(ids)
-        for index, row in enumerate(rows):
-            ids[index, : len(row)] = row.ids
-            positions[index, : len(row)] = row.positions
-        device, model = self.model.device, self.model
-        mask = (
-            self.masks.build(rows, width, model.hf_model.dtype, device)
-            if self.masks is not None
-            else torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
-        )
+    def _capture(self, rows: list[Row], recorder: RecordingCache | None) -> Captured:
+        model = self.model
         first: list[Tensor] = []
         calls: list[tuple[tuple, dict]] = []
 
@@ -151,9 +141,7 @@ class Executor:
 
         with model.mode(record):
             model.hf_model(
-                input_ids=torch.from_numpy(ids).to(device),
-                position_ids=torch.from_numpy(positions).to(device),
-                attention_mask=mask,
+                **row_inputs(model, self.masks, rows),
                 past_key_values=recorder,
                 use_cache=recorder is not None,
                 logits_to_keep=1,
@@ -217,6 +205,33 @@ class Executor:
         values = np.empty(len(predicts), dtype=np.float32)
         values[order] = torch.cat(found).cpu().numpy()
         return np.split(values, np.cumsum([len(row.targets) for row in rows])[:-1])
+
+
+def row_inputs(model: PathModel, masks: MaskForm | None, rows: list[Row]) -> dict[str, Any]:
+    """The rows as arguments of the model's forward, padded on the right: ids and positions [R, T], and their mask.
+
+    Args:
+        model: the wrapped model.
+        masks: how tree masks are handed to it; None for plain causal rows.
+        rows: at least one.
+    """
+    width = max(map(len, rows))
+    ids = np.zeros((len(rows), width), dtype=np.int64)
+    positions = np.zeros_like(ids)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = row.ids
+        positions[index, : len(row)] = row.positions
+    device = model.device
+    mask = (
+        masks.build(rows, width, model.hf_model.dtype, device)
+        if masks is not None
+        else torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
+    )
+    return {
+        "input_ids": torch.from_numpy(ids).to(device),
+        "position_ids": torch.from_numpy(positions).to(device),
+        "attention_mask": mask,
+    }
 
 
 def _not_run(asked: Sequence[tuple[Row, LayerPath]], plan: Plan) -> list[StateKey]:

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pathgen.batching import Extent, like_lengths
 from pathgen.evaluator import Prepared
+from pathgen.execution import row_inputs
 from pathgen.masks import find_mask_form
 from pathgen.model import PathModel
-from pathgen.token_rows import PROMPT, Row
+from pathgen.token_rows import Row
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
 """Most tokens, padding included, whose activations are held for one backward, by device type."""
-MAX_PADDING = 0.12
-"""Questions share a batch while padding stays below this share of it."""
 
 Gate = Callable[[int, Tensor, Tensor], Tensor]
 """(layer, hidden [R, T, H] that reach it, prompt_mask [R, T]) -> [R] gates, one a row."""
@@ -40,20 +40,12 @@ class GatedModel:
     def batches(self, questions: Sequence[Prepared]) -> Iterator[list[int]]:
         """Indices of questions that are scored together: of like length, and bounded in tokens."""
         limit = BATCH_TOKENS.get(self.model.device.type, BATCH_TOKENS["cuda"])
-        batch: list[int] = []
-        rows = used = 0
-        for index in sorted(range(len(questions)), key=lambda i: (-questions[i].tokens, i)):
-            tokens = sum(map(len, questions[index].rows))
-            width = questions[batch[0]].tokens if batch else 0
-            area = width * (rows + len(questions[index].rows))
-            if batch and (area > limit or used + tokens < area * (1 - MAX_PADDING)):
-                yield batch
-                batch, rows, used = [], 0, 0
-            batch.append(index)
-            rows += len(questions[index].rows)
-            used += tokens
-        if batch:
-            yield batch
+        extents = [Extent(entry.tokens, len(entry.rows), sum(map(len, entry.rows))) for entry in questions]
+
+        def is_full(batch: list[int], index: int) -> bool:
+            return extents[batch[0]].width * sum(extents[i].rows for i in [*batch, index]) > limit
+
+        return like_lengths(extents, sorted(range(len(questions)), key=lambda i: (-extents[i].width, i)), is_full)
 
     def scores(self, questions: Sequence[Prepared], gate: Gate) -> list[Tensor]:
         """Summed log-likelihood in nats of each continuation, [C] float32 a question, with their graph.
@@ -82,21 +74,11 @@ class GatedModel:
 
     def _final_states(self, rows: list[Row], gate: Gate) -> Tensor:
         """[N, H] what the last layer leaves at the scored positions, row after row."""
-        model, device = self.model, self.model.device
-        width = max(map(len, rows))
-        ids = np.zeros((len(rows), width), dtype=np.int64)
-        positions = np.zeros_like(ids)
-        prompt = np.zeros_like(ids)
+        model = self.model
+        inputs = row_inputs(model, self.masks, rows)
+        prompt_mask = torch.zeros_like(inputs["input_ids"])
         for index, row in enumerate(rows):
-            ids[index, : len(row)] = row.ids
-            positions[index, : len(row)] = row.positions
-            prompt[index, : len(row)] = row.branch == PROMPT
-        mask = (
-            self.masks.build(rows, width, model.hf_model.dtype, device)
-            if self.masks is not None
-            else torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
-        )
-        prompt_mask = torch.from_numpy(prompt).to(device)
+            prompt_mask[index, : row.prompt_tokens] = 1
         final: list[Tensor] = []
 
         def mix(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -107,13 +89,7 @@ class GatedModel:
             return model.as_returned(index, mixed)
 
         with model.mode(mix):
-            model.hf_model(
-                input_ids=torch.from_numpy(ids).to(device),
-                position_ids=torch.from_numpy(positions).to(device),
-                attention_mask=mask,
-                use_cache=False,
-                logits_to_keep=1,
-            )
+            model.hf_model(**inputs, use_cache=False, logits_to_keep=1)
         owner = np.concatenate([np.full(len(row.scored), index) for index, row in enumerate(rows)])
         token = np.concatenate([row.scored for row in rows])
         states = final[0]

@@ -14,6 +14,7 @@ from tiny_checkpoint import NUM_LAYERS
 
 from pathgen import evaluator as evaluator_module
 from pathgen.actions import LayerPath
+from pathgen.batching import MAX_PADDING
 from pathgen.decoding import before_stop
 from pathgen.evaluator import Evaluator, Prepared, QuestionError, context_tokens
 from pathgen.execution import Executor
@@ -226,7 +227,7 @@ def test_batches_are_bounded_in_memory_and_padding(
     assert max(map(len, seen)) > 1
     for lengths in seen:
         assert len(lengths) * max(lengths) * 32 * 4 <= bound
-        assert 1 - sum(lengths) / (len(lengths) * max(lengths)) <= evaluator_module.MAX_PADDING
+        assert 1 - sum(lengths) / (len(lengths) * max(lengths)) <= MAX_PADDING
 
 
 def test_few_rows_decode_together(model: PathModel, monkeypatch: pytest.MonkeyPatch) -> None:
