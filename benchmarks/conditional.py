@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from interaction import edits
+from interaction import edits, effects_of
 from measurement import machine, run_script
 from menu_data import prompt_states
 from numpy.typing import NDArray
@@ -31,7 +31,6 @@ from pathgen.actions import LayerPath
 from pathgen.console import print_json
 from pathgen.questions import load_questions
 
-CLIP_NATS = 4.0
 COVERAGES = (0.05, 0.1, 0.2, 0.5, 1.0)
 SHUFFLES = 2000
 PLANTED_SD = 0.3
@@ -97,15 +96,14 @@ def main(
     """Print one JSON object."""
     torch.set_num_threads(2)
     asked = load_questions(questions, needs="choices", limit=limit)
-    full = LayerPath.full(num_layers)
-    paths = [full, *edits(num_layers)]
+    paths = [LayerPath.full(num_layers), *edits(num_layers)]
     table = PathScores(scores, model)
     table.compute("arc", dict.fromkeys(asked, paths))
     margins = table.margins("arc", asked, paths)
     correct = margins > 0
     rng = np.random.default_rng(seed)
     states = prompt_states(model, asked)
-    effects = np.clip(margins - margins[:, [0]], -CLIP_NATS, CLIP_NATS)
+    effects = effects_of(margins)
     assigned = assign_folds([question.id for question in asked], folds)
     interaction = centred(effects)
     report: dict[str, Any] = {}

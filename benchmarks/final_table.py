@@ -21,8 +21,8 @@ import typer
 from measurement import DRAWS, machine, run_script
 from numpy.typing import NDArray
 from path_scores import PathScores
-from scipy.stats import binomtest
 
+from infer.statistics import mcnemar_p, wilson_interval
 from pathgen.actions import LayerPath
 from pathgen.console import print_json
 from pathgen.questions import Question, load_questions
@@ -47,35 +47,32 @@ def routed_paths(model: str, folder: str, questions: list[Question]) -> list[Lay
     """The path that a router takes on each question's prompt."""
     import torch
 
-    from pathgen.decisions import decide_paths
+    from pathgen.evaluator import Evaluator
     from pathgen.model import PathModel
     from pathgen.tasks import find_task
     from router.modules import Router
     from router.policy import RouterPolicy
+    from router.routed import route
 
     torch.set_num_threads(2)
     router = Router.from_pretrained(folder)
-    path_model = PathModel.from_pretrained(model)
-    assert path_model.tokenizer is not None
-    task = find_task("arc")
-    prompts = [task.encode(question, path_model.tokenizer, chat=False)[0] for question in questions]
-    return decide_paths(path_model, RouterPolicy(router), prompts)
+    evaluator = Evaluator(PathModel.from_pretrained(model), find_task("arc"))
+    return route(evaluator, RouterPolicy(router), questions)
 
 
 def figures(outcomes: Outcomes, full: Outcomes, paths: list[LayerPath], rng: np.random.Generator) -> dict[str, Any]:
     """One row of the table."""
     count = len(outcomes)
-    interval = binomtest(int(outcomes.sum()), count).proportion_ci(method="wilson")
     difference = outcomes.astype(float) - full
     draws = difference[rng.integers(count, size=(DRAWS, count))].mean(1)
     won, lost = int((outcomes & ~full).sum()), int((~outcomes & full).sum())
     common = Counter(paths).most_common(1)[0]
     return {
         "accuracy": float(outcomes.mean()),
-        "accuracy_ci95": [interval.low, interval.high],
+        "accuracy_ci95": list(wilson_interval(int(outcomes.sum()), count)),
         "delta": float(difference.mean()),
         "delta_ci95": np.quantile(draws, [0.025, 0.975]).tolist(),
-        "p_value": float(binomtest(won, won + lost).pvalue) if won + lost else 1.0,
+        "p_value": mcnemar_p(won, lost),
         "discordant": [won, lost],
         "mean_depth": float(np.mean([path.depth for path in paths])),
         "distinct_paths": len(set(paths)),

@@ -18,9 +18,11 @@ import typer
 from measurement import machine, run_script
 from numpy.typing import NDArray
 from path_scores import TEMPLATES, PathScores
+from ridge import centred
 
-from pathgen.actions import LayerAction, LayerPath
+from pathgen.actions import LayerPath
 from pathgen.console import print_json
+from pathgen.effects import scanned_paths
 from pathgen.questions import load_questions
 
 CLIP_NATS = 4.0
@@ -29,19 +31,13 @@ NULL_DRAWS = 1000
 
 def edits(num_layers: int) -> list[LayerPath]:
     """Half of all single edits: skips of the even layers and repeats of the odd ones."""
-    full = list(LayerPath.full(num_layers))
-    paths = []
-    for layer in range(num_layers):
-        changed = list(full)
-        changed[layer] = LayerAction.SKIP if layer % 2 == 0 else LayerAction.REPEAT
-        paths.append(LayerPath(changed))
-    return paths
+    _, *singles = scanned_paths(num_layers)
+    return [singles[layer + num_layers * (layer % 2)] for layer in range(num_layers)]
 
 
-def interaction(margins: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[Q, 1 + E] margins, full depth first, to [Q, E] effects centred over questions and edits."""
-    effects = np.clip(margins[:, 1:] - margins[:, :1], -CLIP_NATS, CLIP_NATS)
-    return effects - effects.mean(0) - effects.mean(1, keepdims=True) + effects.mean()
+def effects_of(margins: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[Q, P] margins, full depth first, to [Q, P] clipped changes against full depth, in nats."""
+    return np.clip(margins - margins[:, :1], -CLIP_NATS, CLIP_NATS)
 
 
 def correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
@@ -65,7 +61,7 @@ def main(
     for name in TEMPLATES:
         table.compute(name, dict.fromkeys(asked, paths))
         margins[name] = table.margins(name, asked, paths)
-    first, second = (interaction(margins[name]) for name in TEMPLATES)
+    first, second = (centred(effects_of(margins[name])[:, 1:]) for name in TEMPLATES)
     rng = np.random.default_rng(seed)
     count = len(asked)
     null = [correlation(first, second[rng.permutation(count)]) for _ in range(NULL_DRAWS)]

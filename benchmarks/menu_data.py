@@ -75,7 +75,7 @@ def prompt_states(model: str, questions: Sequence[Question]) -> dict[str, NDArra
     order: list[int] = []
     for indices, ids, mask in prompt_batches(path_model, prompts):
         order += indices
-        states = _States(path_model.num_layers)
+        states = _States()
         path_model.logits(ids, mask, policy=states, logits_to_keep=1)
         for layer in LAYERS:
             for kind, pooling in kinds.items():
@@ -89,7 +89,7 @@ def prompt_states(model: str, questions: Sequence[Question]) -> dict[str, NDArra
 class _States:
     """Executes every layer and keeps the states that reach some."""
 
-    def __init__(self, num_layers: int):
+    def __init__(self):
         self.hidden: dict[int, Tensor] = {}
 
     def actions(self, layer: int, hidden: Tensor, prompt_mask: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -14,7 +13,7 @@ import torch
 from pathgen.errors import InputError
 from pathgen.evaluator import Evaluator
 from pathgen.model import FixedPaths, PathModel
-from pathgen.progress import ProgressView
+from pathgen.progress import counted
 from pathgen.provenance import ShardMetadata
 from pathgen.questions import Question
 from router.policy import RouterPolicy
@@ -158,12 +157,7 @@ class Bench:
             if name in self.inputs.routers:
                 runs[_fixed(name)] = run_of(_replayed(result))
         rounds = (TURNS + 1) * len(places)
-        with ProgressView("timing", rounds, 0, self.inputs.num_layers, quiet=self.options.quiet) as view:
-            started = time.monotonic()
-
-            def on_round(done: int) -> None:
-                view.update(done, 0, done / max(time.monotonic() - started, 1e-9), {"systems": len(runs)})
-
+        with counted("timing", rounds, self.inputs.num_layers, quiet=self.options.quiet) as on_round:
             return time_systems(runs, places, self.options.batch_size, evaluator.model.device, on_round)
 
     def _live_policy(self, name: str, result: SystemResult, evaluator: Evaluator) -> PolicyMaker:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pathgen.checkpoints import DTYPES
-from pathgen.console import AsJson, Commands, option, print_json, read_config, tell
+from pathgen.console import AsJson, make_app, option, print_json, read_config, tell
 
 from .bench_cli import bench
 from .harness_cli import harness
@@ -21,13 +21,7 @@ from .prompts import BATCH_SIZE, MAX_NEW_TOKENS, check_prompts, read_prompts
 if TYPE_CHECKING:
     from .routed_model import Completion
 
-app = typer.Typer(
-    cls=Commands,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"max_content_width": 100},
-)
+app = make_app()
 app.command()(bench)
 app.command()(harness)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 from pathgen.actions import LayerPath
 from pathgen.evaluator import Evaluator
-from pathgen.progress import ProgressView
+from pathgen.progress import counted
 from pathgen.questions import Question
 from pathgen.records import Evaluation
 
@@ -50,14 +49,14 @@ class PathRunner:
             if (question.sha, path) not in self._known:
                 new.setdefault(question.sha, {})[path] = question
         groups = list(new.values())
-        total, done, started = sum(map(len, groups)), 0, time.monotonic()
-        with ProgressView(what, total, 0, self.evaluator.model.num_layers, quiet=self._quiet) as view:
-            view.update(0, 0, 0.0, {"paths": total})
+        done = 0
+        layers = self.evaluator.model.num_layers
+        with counted(what, sum(map(len, groups)), layers, quiet=self._quiet) as on_done:
             for start in range(0, len(groups), self.batch_size):
                 part = groups[start : start + self.batch_size]
                 self._run_batch([(question, path) for group in part for path, question in group.items()])
                 done += sum(map(len, part))
-                view.update(done, 0, done / max(time.monotonic() - started, 1e-9), {})
+                on_done(done)
         return [self._known[question.sha, path] for question, path in pairs]
 
     def _run_batch(self, pairs: Sequence[tuple[Question, LayerPath]]) -> None:

@@ -253,7 +253,6 @@ class RoutedModel:
         asked = {
             "do_sample": bool(self._setting("do_sample", kwargs, published=False)),
             "tokenizer": self.tokenizer,
-            "use_cache": True,  # also where a checkpoint, saved in training, says otherwise
         }
         policy, cache = WholePromptPolicy(self.policy), RoutedCache(self.path_model.num_layers)
         tokens = self.path_model.generate(input_ids, attention_mask, policy=policy, cache=cache, **{**asked, **kwargs})

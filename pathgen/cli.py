@@ -8,20 +8,14 @@ from typing import Annotated
 import typer
 
 from .checkpoints import DTYPES
-from .console import AsJson, Commands, option, print_json, read_config, tell
+from .console import AsJson, make_app, option, print_json, read_config, tell
 from .cost import CostName
 from .options import GenerateOptions, make_search_settings, parse_actors
 from .search_settings import EXTRA_DEPTH, StopRule
 
 DEFAULTS = GenerateOptions(out="")
 
-app = typer.Typer(
-    cls=Commands,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"max_content_width": 100},
-)
+app = make_app()
 
 
 OutDir = Annotated[str, typer.Argument(metavar="DIR", help="A run's folder (the --out of `pathgen generate`).")]

@@ -55,10 +55,7 @@ class Interrupted(PathgenError):
 
 
 class Commands(TyperGroup):
-    """A program's commands: any error is one line on stderr, JSON on stdout if asked for, and the exit code.
-
-    Give it as `cls` of a `typer.Typer`.
-    """
+    """A program's commands: any error is one line on stderr, JSON on stdout if asked for, and the exit code."""
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> NoReturn:
         """Run the command that the arguments name, and end the process."""
@@ -82,6 +79,17 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise Interrupted("interrupted; the same command goes on from what is finished") from None
+
+
+def make_app() -> typer.Typer:
+    """A program without commands yet."""
+    return typer.Typer(
+        cls=Commands,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"max_content_width": 100},
+    )
 
 
 def read_config(context: typer.Context, path: str | None) -> str | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
@@ -86,6 +87,22 @@ class ProgressView:
         if failed:
             parts.append(f"failed {failed}")
         return "  ".join(parts)
+
+
+@contextmanager
+def counted(what: str, total: int, num_layers: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """Shows how many of `total` are done, which it is told, how fast, and how long the rest may take.
+
+    Args:
+        what: is done to them.
+        total: of them.
+        num_layers: of the model.
+        quiet: show nothing.
+    """
+    started = time.monotonic()
+    with ProgressView(what, total, 0, num_layers, quiet=quiet) as view:
+        view.update(0, 0, 0.0, {"total": total})
+        yield lambda done: view.update(done, 0, done / max(time.monotonic() - started, 1e-9), {})
 
 
 def _clock(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""`pathgen static`: propose paths from what searches found, evaluate them on the questions, and choose."""
+"""`pathgen static`: measure single edits on some questions, propose paths by them, race those on the others, choose."""
 
 from __future__ import annotations
 

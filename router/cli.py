@@ -7,16 +7,15 @@ from typing import Annotated, Any, Literal
 import typer
 
 from pathgen.checkpoints import DTYPES
-from pathgen.console import AsJson, Commands, option, print_json, read_config, tell
+from pathgen.console import AsJson, make_app, option, print_json, read_config, tell
 from pathgen.options import parse_actors
 
-app = typer.Typer(
-    cls=Commands,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"max_content_width": 100},
-)
+from .tracking import DEFAULT_TRACKER
+from .train_settings import TrainSettings
+
+app = make_app()
+
+TRAINING = TrainSettings()
 
 RouterDir = Annotated[str, typer.Argument(metavar="ROUTER", help="A router's folder (the --out of `router train`).")]
 Pool = Literal["windows", "last"]
@@ -57,20 +56,24 @@ def train(
     windows: Annotated[int, option("Windows of a prompt.", "--windows", min=1)] = 8,
     width: Annotated[int, option("For imitate: of the heads' bottleneck.", "--width", min=1)] = 128,
     epochs: Annotated[int | None, option("At most [default: 25; gates: 3].", "--epochs", min=1)] = None,
-    batch_size: Annotated[int, option("For imitate: questions of one step.", "--batch-size", min=1)] = 32,
-    learning_rate: Annotated[float, option("For imitate: AdamW's highest.", "--learning-rate")] = 1e-3,
+    batch_size: Annotated[
+        int, option("For imitate: questions of one step.", "--batch-size", min=1)
+    ] = TRAINING.batch_size,
+    learning_rate: Annotated[
+        float, option("For imitate: AdamW's highest.", "--learning-rate")
+    ] = TRAINING.learning_rate,
     patience: Annotated[
         int,
         option("For imitate: epochs without a lower development loss before it stops; 0: never.", "--patience", min=0),
-    ] = 5,
+    ] = TRAINING.patience or 0,
     rank: Annotated[int, option("For gates: of the part that reads the question; 0: none.", "--rank", min=0)] = 0,
     compute_penalty: Annotated[
         float, option("For gates: weight of depth in the loss, in nats per share of layers.", "--compute-penalty")
     ] = 0.0,
-    seed: Annotated[int, option("Of first weights and order.", "--seed", min=0)] = 0,
+    seed: Annotated[int, option("Of first weights and order.", "--seed", min=0)] = TRAINING.seed,
     tracker: Annotated[
         str, option("For imitate: none, tensorboard, wandb, mlflow or trackio.", "--tracker")
-    ] = "tensorboard",
+    ] = DEFAULT_TRACKER,
     actors: Annotated[str, option("Of the feature pass: auto, or how many.", "--actors")] = "auto",
     threads_per_actor: Annotated[
         int | None, option("torch threads of each actor [default: cores / actors].", "--threads-per-actor", min=1)
@@ -90,7 +93,6 @@ def train(
     from .gates import GateSettings
     from .options import TrainOptions
     from .pooling import Pooling
-    from .train_settings import TrainSettings
     from .training_run import TrainingRun
 
     given: dict[str, Any] = {} if epochs is None else {"epochs": epochs}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +13,7 @@ from numpy.typing import NDArray
 from pathgen.actions import LayerPath
 from pathgen.evaluator import Evaluator
 from pathgen.model import LayerPolicy, PathModel
-from pathgen.progress import ProgressView
+from pathgen.progress import counted
 from pathgen.questions import Question
 from pathgen.reward import path_quality
 from pathgen.searched_run import question_of
@@ -84,7 +82,7 @@ class DevSet:
     def route(self, policy: LayerPolicy) -> list[LayerPath]:
         """The path that the policy takes on each question."""
         paths: list[LayerPath] = []
-        with self._progress("routing", len(self.questions)) as on_done:
+        with counted("routing", len(self.questions), self._num_layers, quiet=self._quiet) as on_done:
             for task, rows in self._rows.items():
                 for start in range(0, len(rows), CHUNK_ROUTED):
                     paths += route(self._evaluators[task], policy, self._asked(rows[start : start + CHUNK_ROUTED]))
@@ -97,7 +95,9 @@ class DevSet:
             task: [row for row in rows if (row, paths[row]) not in self._scores] for task, rows in self._rows.items()
         }
         before = 0
-        with self._progress("development questions", sum(map(len, new.values()))) as on_done:
+        with counted(
+            "development questions", sum(map(len, new.values())), self._num_layers, quiet=self._quiet
+        ) as on_done:
             for task, rows in new.items():
                 chosen = [paths[row] for row in rows]
                 part = run_paths(
@@ -123,7 +123,9 @@ class DevSet:
     def quality(self, paths: Sequence[LayerPath], limit: int | None) -> NDArray[np.float64]:
         """[Q, P] quality (see `pathgen.reward`) of each path on the first `limit` questions of each task, or on all."""
         found: list[list[float]] = []
-        with self._progress("rounded paths", sum(len(rows[:limit]) for rows in self._rows.values())) as on_done:
+        with counted(
+            "rounded paths", sum(len(rows[:limit]) for rows in self._rows.values()), self._num_layers, quiet=self._quiet
+        ) as on_done:
             for task, rows in self._rows.items():
                 for question in self._asked(rows[:limit]):
                     found.append(self._qualities(task, question, paths))
@@ -142,14 +144,6 @@ class DevSet:
 
     def _asked(self, rows: Iterable[int]) -> list[Question]:
         return [self.questions[row].question for row in rows]
-
-    @contextmanager
-    def _progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Shows how many of the questions are done, which it is told, how fast, and how long the rest may take."""
-        started = time.monotonic()
-        with ProgressView(what, total, 0, self._num_layers, quiet=self._quiet) as view:
-            view.update(0, 0, 0.0, {"started": total})
-            yield lambda done: view.update(done, 0, done / (time.monotonic() - started), {})
 
     def report(self, routed: RoutedScores, static: NDArray[np.bool_], seed: int) -> dict[str, Any]:
         """Accuracies, depth and shares, for all and by folder."""

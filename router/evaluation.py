@@ -18,6 +18,7 @@ from .dataset import PathDatasets
 from .dev import DevSet, dev_questions
 from .label_examples import LABEL_FIGURES, label_figures, predict_here
 from .labels import make_labels
+from .metrics import chosen_actions
 from .modules import Router
 from .policy import RouterPolicy
 from .pretrained import load_router, resolve_router
@@ -84,6 +85,5 @@ def _label_figures(router: Router, datasets: PathDatasets, model: PathModel) -> 
 
 def static_path(router: Router) -> LayerPath:
     """What a router does where the part that reads the question is silent."""
-    order = np.array([1, 0, 2])
     logits = (router.static_logits + router.allowed).detach().cpu().numpy()
-    return LayerPath(order[logits[:, order].argmax(1)].tolist())
+    return LayerPath(chosen_actions(logits).tolist())

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pathgen.actions import LayerAction
-
+from .metrics import TIE_ORDER
 from .modules import Router
 
 
@@ -24,7 +23,7 @@ class RouterPolicy:
         bias = router.config.bias if bias is None else bias
         device = router.static_logits.device
         self._shift = torch.tensor([bias, 0.0, -bias], device=device)
-        self._order = torch.tensor([LayerAction.EXECUTE, LayerAction.SKIP, LayerAction.REPEAT], device=device)
+        self._order = torch.tensor(TIE_ORDER, device=device)
         self._weights: tuple[Tensor, Tensor] | None = None
 
     @torch.inference_mode()
