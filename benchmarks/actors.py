@@ -16,7 +16,7 @@ import typer
 from generate_runs import FinishedRun, generate
 from measurement import apportion, machine, ratio, rotated, run_script, target
 
-from pathgen.console import print_json
+from cluster.console import print_json
 
 ACTORS = (1, 2)
 WARM_UP_QUESTIONS = 2

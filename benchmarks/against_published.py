@@ -19,7 +19,7 @@ import typer
 from found import Found, calibrated_figures, compare, figures, with_margins
 from measurement import machine, rotated, run_script
 
-from pathgen.console import print_json
+from cluster.console import print_json
 from pathgen.placement import IN_FLIGHT
 from pathgen.questions import Question, load_questions
 from pathgen.records import question_seed

@@ -18,7 +18,7 @@ import typer
 from generate_runs import FinishedRun, generate
 from measurement import machine, mean, run_script, share, target
 
-from pathgen.console import print_json
+from cluster.console import print_json
 from pathgen.errors import InputError
 from pathgen.stats import run_stats
 

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from path_scores import PathScores
 from ridge import Array, assign_folds, centred, explained, out_of_fold
 
+from cluster.console import print_json
 from pathgen.actions import LayerPath
-from pathgen.console import print_json
 from pathgen.questions import load_questions
 
 COVERAGES = (0.05, 0.1, 0.2, 0.5, 1.0)

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from measurement import machine, run_script, share, target
 
-from pathgen.console import print_json
+from cluster.console import print_json
 from pathgen.questions import load_questions
 from pathgen.records import PathRecord
 from pathgen.search_settings import SearchSettings

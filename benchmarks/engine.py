@@ -20,7 +20,7 @@ import numpy as np
 import typer
 from measurement import alternate, machine, mean, ratio, run_script, target
 
-from pathgen.console import print_json
+from cluster.console import print_json
 from pathgen.errors import PathgenError
 from pathgen.placement import IN_FLIGHT
 from pathgen.questions import load_questions

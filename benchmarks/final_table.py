@@ -22,9 +22,9 @@ from measurement import DRAWS, machine, run_script
 from numpy.typing import NDArray
 from path_scores import PathScores
 
+from cluster.console import print_json
 from infer.statistics import mcnemar_p, wilson_interval
 from pathgen.actions import LayerPath
-from pathgen.console import print_json
 from pathgen.questions import Question, load_questions
 
 Outcomes = NDArray[np.bool_]

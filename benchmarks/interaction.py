@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from path_scores import TEMPLATES, PathScores
 from ridge import centred
 
+from cluster.console import print_json
 from pathgen.actions import LayerPath
-from pathgen.console import print_json
 from pathgen.effects import scanned_paths
 from pathgen.questions import load_questions
 

@@ -16,9 +16,9 @@ import torch
 import typer
 from measurement import machine, rotated, run_script
 
+from cluster.console import print_json
 from pathgen.actions import LayerAction, LayerPath
 from pathgen.checkpoints import fingerprint, resolve_model
-from pathgen.console import print_json
 from pathgen.model import FixedPaths, PathModel
 from router.config import RouterConfig
 from router.modules import Router

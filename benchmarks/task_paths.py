@@ -19,7 +19,7 @@ from menu_data import load_menu
 from numpy.typing import NDArray
 from ridge import assign_folds
 
-from pathgen.console import print_json
+from cluster.console import print_json
 
 Array = NDArray[np.float64]
 

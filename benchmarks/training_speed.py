@@ -18,7 +18,7 @@ import typer
 from measurement import machine, run_script
 from published_training import published_epochs
 
-from pathgen.console import print_json
+from cluster.console import print_json
 from pathgen.model import PathModel
 from pathgen.tasks import find_task
 from router.config import RouterConfig

@@ -1,5 +1,5 @@
-"""Ray sessions and a fleet of replaceable actors. Knows nothing of paths, models or torch."""
+"""Ray sessions, a fleet of replaceable actors, jobs on a cluster. Knows nothing of paths, models or torch."""
 
+from .errors import ClusterError
 
-class ClusterError(Exception):
-    """Ray cannot be reached, or a fleet cannot go on. Its text is one line: what, where, what to do."""
+__all__ = ["ClusterError"]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import ClusterError
+from .errors import ClusterError
 from .leases import MAX_STRIKES, Leases
 from .member import Member, cause_of
 from .protocol import Item, Progress, Recovered, Report

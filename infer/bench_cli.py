@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pathgen.console import AsJson, option, print_json, read_config, tell
+from cluster.console import AsJson, option, print_json, read_config, tell
 from pathgen.options import DTYPES
 
 LEFT_OUT = 3

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cluster.console import AsJson, make_app, option, print_json, read_config, tell
 from pathgen.checkpoints import DTYPES
-from pathgen.console import AsJson, make_app, option, print_json, read_config, tell
 
 from .bench_cli import bench
 from .harness_cli import harness

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from pathgen.console import option
+from cluster.console import option
 from pathgen.errors import InputError, PathgenError
 
 

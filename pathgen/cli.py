@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from cluster.console import AsJson, make_app, option, print_json, read_config, tell
+
 from .checkpoints import DTYPES
-from .console import AsJson, make_app, option, print_json, read_config, tell
 from .cost import CostName
 from .options import GenerateOptions, make_search_settings, parse_actors
 from .search_settings import EXTRA_DEPTH, StopRule

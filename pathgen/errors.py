@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from cluster.errors import CommandError
 
-class PathgenError(Exception):
-    """The job failed (exit code 1). Its text is one line that says what, where, and what would be right."""
 
-    exit_code = 1
+class PathgenError(CommandError):
+    """The job failed (exit code 1)."""
 
 
 class InputError(PathgenError):

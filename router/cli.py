@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from cluster.console import AsJson, make_app, option, print_json, read_config, tell
 from pathgen.checkpoints import DTYPES
-from pathgen.console import AsJson, make_app, option, print_json, read_config, tell
 from pathgen.options import parse_actors
 
 from .tracking import DEFAULT_TRACKER

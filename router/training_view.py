@@ -10,7 +10,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from pathgen.console import tell
+from cluster.console import tell
 from pathgen.progress import LINE_EVERY_S
 
 from .checkpoint import EpochReport

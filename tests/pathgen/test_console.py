@@ -4,7 +4,7 @@ import os
 import pytest
 from commands import pathgen, question, write_questions
 
-from pathgen.console import QUIET_LIBRARIES, print_json
+from cluster.console import QUIET_LIBRARIES, print_json
 
 
 @pytest.fixture

@@ -16,9 +16,7 @@ import yaml
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from cluster import ClusterError
-
-from .errors import PathgenError
+from .errors import CommandError
 
 QUIET_LIBRARIES = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # transformers heeds it too
@@ -48,7 +46,7 @@ def print_json(value: dict[str, Any]) -> None:
     print(json.dumps(_plain(value), allow_nan=False), flush=True)
 
 
-class Interrupted(PathgenError):
+class Interrupted(CommandError):
     """Ctrl-C."""
 
     exit_code = 130
@@ -65,7 +63,7 @@ class Commands(TyperGroup):
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
         try:
             code = super().main(arguments, *more, **{**extra, "standalone_mode": False})
-        except (TyperException, PathgenError, ClusterError) as error:
+        except (TyperException, CommandError) as error:
             code = getattr(error, "exit_code", 1)
             text = _one_line(error) if isinstance(error, TyperException) else str(error)
             tell(f"error: {text}")

@@ -1,0 +1,19 @@
+"""The errors a person meets at the terminal, each with the exit code of the command that met it."""
+
+from __future__ import annotations
+
+
+class CommandError(Exception):
+    """A command failed (exit code 1). Its text is one line that says what, where, and what would be right."""
+
+    exit_code = 1
+
+
+class UsageError(CommandError):
+    """Wrong use or bad input (exit code 2)."""
+
+    exit_code = 2
+
+
+class ClusterError(CommandError):
+    """Ray cannot be reached, or a fleet cannot go on."""
