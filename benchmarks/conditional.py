@@ -1,9 +1,10 @@
 """Can the prompt tell which static path suits which question? Regression of a menu's margins, with its controls.
 
-    python benchmarks/conditional.py --questions Q.jsonl --limit 300 --scores FILE
+    python benchmarks/conditional.py --questions Q.jsonl [--questions R.jsonl] --scores FILE [--menu DIGITS ...]
 
-The menu: full depth and the single edits of `interaction.py`, whose scores are taken from its file. What each edit
-does to a question's margin (clipped, against full depth) is regressed on the prompt's hidden states, out of fold.
+The menu: full depth and the paths of --menu, one digit a layer, or else the single edits of `interaction.py`. What each
+path does to a question's margin (clipped, against full depth) is regressed on the prompt's hidden states, out of fold,
+after the mean of each question file is taken off, as the file a question is from may be no news.
 Told: R² of the interaction for each block of features, and what choosing by it would gain over the best path of the
 menu in the same folds, at several coverages (deviate only for the questions of largest predicted gain), against the
 same choices dealt to other questions.
@@ -77,6 +78,14 @@ def chosen_gain(
     return found
 
 
+def within_files(values: Array, owners: NDArray[np.int_]) -> Array:
+    """[Q, D] without what is common to the questions of one file: file means off, the mean of all back on."""
+    counts = np.bincount(owners)[:, None]
+    sums = np.zeros((len(counts), values.shape[1]))
+    np.add.at(sums, owners, values)
+    return values - (sums / counts)[owners] + values.mean(0)
+
+
 def blocks(states: dict[str, Array], rng: np.random.Generator) -> dict[str, Array]:
     """The features by name, with one block of noise."""
     width = next(iter(states.values())).shape[1]
@@ -85,9 +94,10 @@ def blocks(states: dict[str, Array], rng: np.random.Generator) -> dict[str, Arra
 
 
 def main(
-    questions: Annotated[str, typer.Option(help="Question file.")],
+    questions: Annotated[list[str], typer.Option(help="Question file; may repeat.")],
     scores: Annotated[Path, typer.Option(help="File of scores, added to.")],
-    limit: Annotated[int, typer.Option(help="Questions.")] = 300,
+    menu: Annotated[list[str] | None, typer.Option(help="Path beside full depth; may repeat.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Questions of each file.")] = None,
     model: Annotated[str, typer.Option(help="Alias or folder.")] = "smollm2-135m",
     num_layers: Annotated[int, typer.Option(help="Of the model.")] = 30,
     folds: Annotated[int, typer.Option(help="Of the cross-validation.")] = 5,
@@ -95,16 +105,20 @@ def main(
 ) -> None:
     """Print one JSON object."""
     torch.set_num_threads(2)
-    asked = load_questions(questions, needs="choices", limit=limit)
-    paths = [LayerPath.full(num_layers), *edits(num_layers)]
+    files = [load_questions(file, needs="choices", limit=limit) for file in questions]
+    asked = [question for file in files for question in file]
+    chosen = [LayerPath(int(digit) for digit in digits) for digits in menu or ()]
+    paths = [LayerPath.full(num_layers), *(chosen or edits(num_layers))]
     table = PathScores(scores, model)
     table.compute("arc", dict.fromkeys(asked, paths))
     margins = table.margins("arc", asked, paths)
     correct = margins > 0
     rng = np.random.default_rng(seed)
     states = prompt_states(model, asked)
-    effects = effects_of(margins)
-    assigned = assign_folds([question.id for question in asked], folds)
+    owners = np.repeat(np.arange(len(files)), [len(file) for file in files])
+    effects = within_files(effects_of(margins), owners)
+    states = {name: within_files(block, owners) for name, block in states.items()}
+    assigned = assign_folds([question.sha for question in asked], folds)
     interaction = centred(effects)
     report: dict[str, Any] = {}
     for name, features in blocks(states, rng).items():
@@ -122,7 +136,7 @@ def main(
     print_json(
         {
             "benchmark": "conditional",
-            "questions": len(asked),
+            "questions": {Path(name).name: len(file) for name, file in zip(questions, files, strict=True)},
             "menu": ["".join(map(str, path)) for path in paths],
             "seed": seed,
             "blocks": report,
@@ -131,7 +145,8 @@ def main(
                 "sd": PLANTED_SD,
                 "r2_of_its_path": explained(found[:, [1]], centred(planted + truth)[:, [1]]),
                 "r2_without": explained(out_of_fold(first, interaction, assigned)[:, [1]], interaction[:, [1]]),
-                "correlation_with_planted": float(np.corrcoef(found[:, 1], truth[:, 1])[0, 1]),
+                "correlation_with_planted": (met := float(np.corrcoef(found[:, 1], truth[:, 1])[0, 1])),
+                "standard_errors": met * len(asked) ** 0.5,
             },
             "machine": machine(2),
         }

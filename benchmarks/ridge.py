@@ -1,4 +1,4 @@
-"""Ridge regression out of fold, in its dual form, with the penalty chosen inside each fold by leave-one-out error."""
+"""Ridge regression out of fold, with the penalty chosen inside each fold by leave-one-out error."""
 
 from __future__ import annotations
 
@@ -35,21 +35,20 @@ def fit_predict(features: Array, targets: Array, unseen: Array) -> Array:
     centre, spread = features.mean(0), features.std(0) + 1e-9
     rows, others = (features - centre) / spread, (unseen - centre) / spread
     mean = targets.mean(0)
-    values, vectors = np.linalg.eigh(rows @ rows.T)
-    turned = vectors.T @ (targets - mean)
-    weights = min(
-        (_leave_one_out(values, vectors, turned, penalty) for penalty in PENALTIES * max(values.mean(), 1e-12)),
-        key=lambda found: found[0],
-    )[1]
-    return mean + (others @ rows.T) @ weights
+    left, values, right = np.linalg.svd(rows, full_matrices=False)
+    turned = left.T @ (targets - mean)
+    penalties = PENALTIES * max(np.square(values).sum() / len(rows), 1e-12)
+    penalty = min(penalties, key=lambda tried: _leave_one_out(left, values, turned, targets - mean, tried))
+    weights = right.T @ ((values / (values**2 + penalty))[:, None] * turned)
+    return mean + others @ weights
 
 
-def _leave_one_out(values: Array, vectors: Array, turned: Array, penalty: float) -> tuple[float, Array]:
-    """The squared error of predicting each row without it, and the dual weights."""
-    shrunk = 1 / (np.maximum(values, 0) + penalty)
-    weights = vectors @ (shrunk[:, None] * turned)
-    inverse_diagonal = (vectors**2) @ shrunk
-    return float(np.mean((weights / inverse_diagonal[:, None]) ** 2)), weights
+def _leave_one_out(left: Array, values: Array, turned: Array, targets: Array, penalty: float) -> float:
+    """The mean squared error of predicting each row by a fit without it."""
+    shrink = values**2 / (values**2 + penalty)
+    leverage = (left**2) @ shrink
+    residual = targets - left @ (shrink[:, None] * turned)
+    return float(np.mean((residual / (1 - leverage)[:, None]) ** 2))
 
 
 def centred(effects: Array) -> Array:

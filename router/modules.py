@@ -33,8 +33,8 @@ class LayerRouter(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """[B, W, H] window means to [B, 3] logits."""
-        return self.up(nn.functional.gelu(self.down(pooled))).mean(dim=1)
+        """[B, W, H] window means to [B, 3] logits; the mean over windows is taken before `up`, which is linear."""
+        return self.up(nn.functional.gelu(self.down(pooled)).mean(dim=1))
 
 
 class LowRankGate(nn.Module):
@@ -105,13 +105,27 @@ class Router(nn.Module):
         allowed[list(allowed_actions(config.actions))] = 0.0
         self.register_buffer("allowed", allowed, persistent=False)
 
-    def logits(self, layer: int, pooled: Tensor) -> Tensor:
-        """[B, W, H] pooled states that reach a layer to [B, 3] float32 logits of its actions."""
-        found = (self.static_logits[layer] + self.allowed).expand(len(pooled), NUM_ACTIONS)
+    def static_part(self, bias: float = 0.0) -> Tensor:
+        """[L, 3] logits that do not depend on the prompt: −inf where an action is not allowed.
+
+        Args:
+            bias: added to every SKIP logit and taken from every REPEAT logit.
+        """
+        shift = torch.tensor([bias, 0.0, -bias], device=self.static_logits.device)
+        return self.static_logits + self.allowed + shift
+
+    def logits(self, layer: int, pooled: Tensor, static_part: Tensor | None = None) -> Tensor:
+        """[B, W, H] pooled states that reach a layer to [B, 3] float32 logits of its actions.
+
+        Args:
+            layer: index.
+            pooled: what the head reads.
+            static_part: [L, 3] of `static_part` where it was made before; anew if absent.
+        """
+        fixed = (self.static_part() if static_part is None else static_part)[layer]
         if self.config.static_only:
-            return found
-        head = self.heads[layer]
-        return found + self.config.scale * head(pooled.to(self.static_logits.dtype))
+            return fixed.expand(len(pooled), NUM_ACTIONS)
+        return torch.add(fixed, self.heads[layer](pooled.to(self.static_logits.dtype)), alpha=self.config.scale)
 
     @property
     def num_parameters(self) -> int:

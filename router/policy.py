@@ -20,20 +20,23 @@ class RouterPolicy:
 
     def __init__(self, router: Router, bias: float | None = None):
         self.router = router.eval()
-        bias = router.config.bias if bias is None else bias
-        device = router.static_logits.device
-        self._shift = torch.tensor([bias, 0.0, -bias], device=device)
-        self._order = torch.tensor(TIE_ORDER, device=device)
+        self._order = torch.tensor(TIE_ORDER, device=router.static_logits.device)
         self._weights: tuple[Tensor, Tensor] | None = None
+        with torch.inference_mode():
+            self._static_part = router.static_part(router.config.bias if bias is None else bias)
+            # On the CPU: a path that is known beforehand is never read back from a device.
+            self._path = self._chosen(self._static_part).cpu() if router.config.static_only else None
 
     @torch.inference_mode()
     def actions(self, layer: int, hidden: Tensor, prompt_mask: Tensor) -> Tensor:
         """[B] actions, decided on the device; ties go to EXECUTE, then SKIP."""
-        if self.router.config.static_only:
-            pooled = hidden[:, :1]
-        else:
-            pooled = torch.bmm(self._window_weights(prompt_mask, hidden).to(hidden.device), hidden)
-        logits = self.router.logits(layer, pooled.to(self._order.device)) + self._shift
+        if self._path is not None:
+            return self._path[layer].expand(len(hidden))
+        pooled = torch.bmm(self._window_weights(prompt_mask, hidden).to(hidden.device), hidden)
+        return self._chosen(self.router.logits(layer, pooled.to(self._order.device), self._static_part))
+
+    def _chosen(self, logits: Tensor) -> Tensor:
+        """[N, 3] to [N]."""
         return self._order[logits[:, self._order].argmax(-1)]
 
     def _window_weights(self, prompt_mask: Tensor, hidden: Tensor) -> Tensor:

@@ -42,9 +42,9 @@ class WatchedRouter(Router):
         super().__init__(config)
         self.seen = []
 
-    def logits(self, layer, pooled):
+    def logits(self, layer, pooled, static_part=None):
         self.seen.append(pooled)
-        return super().logits(layer, pooled)
+        return super().logits(layer, pooled, static_part)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
