@@ -181,8 +181,6 @@ def _fault(record: PathRecord, folder: _Folder) -> str | None:
     paths += [record.best_path] if record.best_path is not None else []
     if record.task != folder.info.task:
         return f"it is of task {record.task}, the run of {folder.info.task}"
-    if record.base_margin is None:
-        return "no margin of the full path"
     if not record.evaluations:
         return "no evaluations"
     if wrong := [path for path in paths if len(path) != folder.num_layers]:

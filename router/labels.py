@@ -105,6 +105,8 @@ IMITATION: dict[str, Imitation] = {
 """The policies that imitate right paths."""
 
 LABEL_POLICIES = (*IMITATION, "value")
+WITHOUT_MARGINS = "shortest"
+"""The policy that asks of a path only whether it was right; other programs' files tell no more."""
 
 
 def make_labels(
@@ -127,7 +129,8 @@ def make_labels(
             so that held-out ones stay unseen.
 
     Raises:
-        InputError: the policy is unknown; or, at the end of the stream, one that imitates has found no label.
+        InputError: the policy is unknown; a record has no margins and the policy needs them; or, at the end of the
+            stream, one that imitates has found no label.
         ValueError: an action is unknown, or execute is not among them.
         ArtefactError: from the datasets.
     """
@@ -136,7 +139,14 @@ def make_labels(
     allowed = allowed_actions(tuple(actions))
 
     def records() -> Records:
-        return ((out, record) for out, record in datasets.records() if wanted(record.question_id))
+        for out, record in datasets.records():
+            if wanted(record.question_id):
+                if record.base_margin is None and policy != WITHOUT_MARGINS:
+                    raise InputError(
+                        f"{out}: question {record.question_id} has no margin of the full path (imported records have "
+                        f"none), and --labels {policy} needs margins; use --labels {WITHOUT_MARGINS}"
+                    )
+                yield out, record
 
     if policy == "value":
         return _value_labels(records, datasets.num_layers, allowed)

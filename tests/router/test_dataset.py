@@ -173,7 +173,6 @@ def with_evaluation(**changes):
         (with_evaluation(margin=math.nan), "a margin is nan"),
         (broken(base_margin=math.inf), "a margin is inf"),
         (broken(best_margin=-math.inf), "a margin is -inf"),
-        (broken(base_margin=None), "no margin of the full path"),
         (broken(evaluations=[]), "no evaluations"),
         (broken(task="math"), "it is of task math, the run of arc"),
     ],

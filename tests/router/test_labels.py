@@ -252,6 +252,19 @@ def test_no_label_at_all_is_refused_at_the_end(tmp_path, policy):
         next(stream)
 
 
+@pytest.mark.parametrize("policy", LABEL_POLICIES)
+def test_records_without_margins_serve_the_policy_that_needs_none(tmp_path, policy):
+    record = searched("bare", {"....": -1.0, "..-.": 1.0})
+    bare = [replace(evaluation, margin=None) for evaluation in record.evaluations]
+    out = write_run(tmp_path / "run", [replace(record, base_margin=None, best_margin=None, evaluations=bare)])
+    stream = make_labels(PathDatasets([out]), policy)
+    if policy == "shortest":
+        assert [label.path for label in stream] == [path("..-.")]
+    else:
+        with pytest.raises(InputError, match=f"^{out}: question bare has no margin .* use --labels shortest$"):
+            list(stream)
+
+
 def test_an_unknown_policy_is_answered_with_the_list(tmp_path):
     datasets = PathDatasets([write_run(tmp_path / "run", [KEPT])])
     with pytest.raises(InputError, match="'best'; policies are shortest, margin, consensus, value"):
