@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
@@ -67,7 +68,7 @@ class Commands(TyperGroup):
             code = getattr(error, "exit_code", 1)
             text = _one_line(error) if isinstance(error, TyperException) else str(error)
             tell(f"error: {text}")
-            if "--json" in arguments:
+            if "--json" in itertools.takewhile(lambda argument: argument != "--", arguments):
                 print_json({"error": text, "exit_code": code})
         sys.exit(code or 0)
 

@@ -16,10 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .errors import ClusterError
+from .local import LOOPBACK_SWITCH, LocalCluster
 from .member import cause_of
 
-_LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-"""Ray binds to 127.0.0.1 alone where this is 0 when ray is first imported (its default on macOS and Windows)."""
 _OBJECT_STORE_BYTES = 100 * 2**20
 _PROBE_S = 5.0
 _TRIAL = """
@@ -39,35 +38,40 @@ class Session:
     Attributes:
         address: the cluster's, or None for the embedded Ray.
         namespace: this run's own, so that named actors of two runs never meet.
+        dashboard: http://HOST:PORT of the cluster's dashboard; None where it has none.
+        job_id: Ray's id of this connection.
     """
 
     address: str | None
     namespace: str
+    dashboard: str | None
+    job_id: str
 
-    def num_nodes(self) -> int:
-        """Nodes alive now."""
+    def nodes(self) -> list[dict[str, float]]:
+        """Total resources of each node alive now; `CPU` and `GPU` always stand in it."""
         import ray
 
-        return sum(node["Alive"] for node in ray.nodes())
+        return [{"CPU": 0.0, "GPU": 0.0, **node["Resources"]} for node in ray.nodes() if node["Alive"]]
 
-    def resources(self) -> dict[str, float]:
-        """Total resources of the nodes alive now; `CPU` and `GPU` always stand in it."""
+    def this_node(self) -> str:
+        """Ray's id of the node that this process runs on."""
         import ray
 
-        return {"CPU": 0.0, "GPU": 0.0, **ray.cluster_resources()}
+        return ray.get_runtime_context().get_node_id()
 
 
 @contextlib.contextmanager
 def connect(address: str | None, *, num_cpus: int | None = None, timeout_s: float = 30.0) -> Iterator[Session]:
     """A Ray session for the body of a `with`. Stdout is turned to stderr meanwhile: Ray's notices belong there.
 
-    The address is taken from the argument alone; `RAY_ADDRESS` is not consulted. Ray's token authentication
-    stays as it is. A handler of SIGTERM that was set before stays in place (Ray would replace it).
+    The address is taken from the argument alone; `RAY_ADDRESS` stands for `auto`, and for nothing else. The token
+    of a cluster that `cluster up` started is found; beside that Ray's token authentication stays as it is. A
+    handler of SIGTERM that was set before stays in place (Ray would replace it).
 
     Args:
         address: None starts a Ray of its own on this machine (loopback only, no dashboard) and ends it
-            afterwards; `auto` finds the cluster that runs on this machine; `HOST:PORT` is a cluster that this
-            machine is a node of.
+            afterwards; `auto` finds the cluster that runs on this machine, first that of `cluster up`; `HOST:PORT`
+            is a cluster that this machine is a node of.
         num_cpus: CPUs that the embedded Ray offers, by default all.
         timeout_s: bound on finding out that a cluster does not answer.
 
@@ -76,26 +80,38 @@ def connect(address: str | None, *, num_cpus: int | None = None, timeout_s: floa
     """
     namespace = f"run-{uuid.uuid4().hex[:12]}"
     if address is not None:
+        address = _join_local(address)
         _check(address, timeout_s)
     with contextlib.redirect_stdout(sys.stderr):
         try:
-            _init(address, num_cpus, namespace)
+            dashboard = _init(address, num_cpus, namespace)
         except Exception as error:
             where = "on this machine" if address is None else f"at {address}"
             raise ClusterError(f"no Ray session {where}: {cause_of(error)}") from error
         import ray
 
         try:
-            yield Session(address, namespace)
+            yield Session(address, namespace, dashboard, ray.get_runtime_context().get_job_id())
         finally:
             ray.shutdown()
 
 
-def _init(address: str | None, num_cpus: int | None, namespace: str) -> None:
-    """Calls `ray.init`, so that a SIGTERM meanwhile and afterwards reaches the caller's handler."""
+def _join_local(address: str) -> str:
+    """The address, after making the token known if it is that of the cluster that `cluster up` started here."""
+    local = LocalCluster.read()
+    if local is None or (address == "auto" and os.environ.get("RAY_ADDRESS", local.address) != local.address):
+        return address
+    if address in ("auto", local.address):
+        local.authenticate()
+        return local.address
+    return address
+
+
+def _init(address: str | None, num_cpus: int | None, namespace: str) -> str | None:
+    """Calls `ray.init` so that a SIGTERM, then or later, reaches the caller's handler; the dashboard's URL."""
     on_term = signal.getsignal(signal.SIGTERM)
     try:
-        _start(address, num_cpus, namespace)
+        return _start(address, num_cpus, namespace)
     except SystemExit:
         # This is how Ray answers a SIGTERM while it starts, whatever handler was set.
         if callable(on_term):
@@ -106,13 +122,13 @@ def _init(address: str | None, num_cpus: int | None, namespace: str) -> None:
             signal.signal(signal.SIGTERM, on_term)
 
 
-def _start(address: str | None, num_cpus: int | None, namespace: str) -> None:
-    """Calls `ray.init`."""
+def _start(address: str | None, num_cpus: int | None, namespace: str) -> str | None:
+    """Calls `ray.init`; the dashboard's URL."""
     if address is None:
-        with _environment(_LOOPBACK_SWITCH, "0"):
+        with _environment(LOOPBACK_SWITCH, "0"):
             import ray
 
-            ray.init(
+            context = ray.init(
                 address="local",
                 num_cpus=num_cpus,
                 include_dashboard=False,
@@ -124,7 +140,8 @@ def _start(address: str | None, num_cpus: int | None, namespace: str) -> None:
     else:
         import ray
 
-        ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
+        context = ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
+    return f"http://{context.dashboard_url}" if context.dashboard_url else None
 
 
 @contextlib.contextmanager

@@ -14,6 +14,8 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cluster.folders import cache_folder
+
 from .errors import InputError
 
 if TYPE_CHECKING:
@@ -41,12 +43,6 @@ UNSUPPORTED_TYPES = {
 LAYER_NAME = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
 SAMPLE_BYTES = 4096
 SAMPLES_PER_FILE = 64
-
-
-def cache_folder() -> Path:
-    """Where converted models are kept: `LAYERPATHS_CACHE`, else `layerpaths` in the user's cache folder."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "layerpaths"
-    return Path(os.environ.get("LAYERPATHS_CACHE", default))
 
 
 def resolve_model(name: str) -> Path:

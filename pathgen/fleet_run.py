@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from cluster.fleet import Fleet, FleetSettings
+from cluster.fleet_status import publishing
 from cluster.protocol import Item, Progress, Recovered
 
 from .index import Budgets
@@ -89,10 +90,14 @@ class FleetRun:
         by_id = {job.question.id: job for job in jobs}
         counters: Counter[str] = Counter()
         total = done_before + len(jobs)
-        with ProgressView(what, total, done_before, self._num_layers, quiet=self._options.quiet) as view:
+        with (
+            ProgressView(what, total, done_before, self._num_layers, quiet=self._options.quiet) as view,
+            publishing(f"{what} {run.out}", done_before, shared=self._options.address is not None) as publish,
+        ):
 
             def on_progress(progress: Progress, latest: Mapping[str, float]) -> None:
                 view.update(progress.done, progress.failed, progress.rate, latest)
+                publish(progress)
                 counters.clear()
                 counters.update(latest)
 

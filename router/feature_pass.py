@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from cluster import ClusterError
 from cluster.fleet import Fleet, FleetSettings
-from cluster.protocol import Item, Recovered
+from cluster.fleet_status import publishing
+from cluster.protocol import Item, Progress, Recovered
 from cluster.session import connect
 from pathgen.checkpoints import resolve_model
 from pathgen.errors import PathgenError
@@ -136,7 +137,15 @@ class _FeatureFleet:
         options, placement = self._options, self._placement
         num_layers = len(next(iter(missing.values())).path)
         total = done_before + len(missing)
-        with ProgressView("features", total, done_before, num_layers, quiet=options.quiet) as view:
+        with (
+            ProgressView("features", total, done_before, num_layers, quiet=options.quiet) as view,
+            publishing(f"features {self._settings.out}", done_before, shared=options.address is not None) as publish,
+        ):
+
+            def on_progress(now: Progress, counters: Mapping[str, float]) -> None:
+                view.update(now.done, now.failed, now.rate, counters)
+                publish(now)
+
             fleet = Fleet(
                 placement.actor_factory(FeatureWorker, self._settings),
                 FleetSettings(
@@ -147,7 +156,7 @@ class _FeatureFleet:
                 ),
                 recover=self._recover,
                 on_failed=self._give_up,
-                on_progress=lambda now, counters: view.update(now.done, now.failed, now.rate, counters),
+                on_progress=on_progress,
                 stop=threading.Event(),
             )
             try:

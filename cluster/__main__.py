@@ -1,0 +1,5 @@
+"""`python -m cluster` is `cluster`."""
+
+from .cli import main
+
+main()

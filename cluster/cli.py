@@ -1,0 +1,185 @@
+"""`cluster`: up, down, status, submit, list, logs, stop, manifest. Ray is imported when a command needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from .console import AsJson, Interrupted, make_app, option, print_json, tell
+from .errors import UsageError
+from .manifest_cli import manifest_app
+
+app = make_app()
+app.add_typer(manifest_app, name="manifest")
+
+Address = Annotated[
+    str | None,
+    option(
+        "http://HOST:PORT of a dashboard, HOST:PORT or auto [default: RAY_ADDRESS, then `cluster up`'s].", "--address"
+    ),
+]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="Submission id, as `cluster list` shows it.")]
+
+
+@app.callback()
+def _cluster() -> None:
+    """Start a Ray cluster on this machine, and run jobs on that one or another."""
+
+
+@app.command()
+def up(
+    nodes: Annotated[int, option("Nodes, the head included.", "--nodes", min=1)] = 1,
+    num_cpus: Annotated[int | None, option("CPUs of each node [default: cores / nodes].", "--num-cpus", min=1)] = None,
+    port: Annotated[int, option("Of the cluster's address; 0: a free one.", "--port", min=0, max=65535)] = 0,
+    dashboard_port: Annotated[
+        int, option("Of dashboard and Jobs API; 0: a free one.", "--dashboard-port", min=0, max=65535)
+    ] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Start a cluster on loopback, which asks for a token; other commands find it and its token by themselves."""
+    from .local import start_cluster
+
+    cpus = num_cpus or max(1, (os.cpu_count() or 1) // nodes)
+    started = start_cluster(nodes=nodes, cpus_per_node=cpus, port=port, dashboard_port=dashboard_port)
+    if not started.authenticated:
+        tell("warning: RAY_AUTH_MODE turns authentication off: whoever reaches these ports runs code here")
+    if as_json:
+        print_json(started.to_dict())
+        return
+    print(f"{nodes} nodes of {cpus} CPUs at {started.address}, dashboard {started.dashboard}")
+    shared = " --shared-fs" if nodes > 1 else ""
+    print(f"next: cluster submit -- pathgen generate --out runs/paths{shared}")
+
+
+@app.command()
+def down(as_json: AsJson = False) -> None:
+    """End the cluster that `cluster up` started, its jobs too, and no other."""
+    from .local import stop_cluster
+
+    ended = stop_cluster()
+    print_json(ended.to_dict()) if as_json else print(f"ended the cluster at {ended.address}")
+
+
+@app.command()
+def status(address: Address = None, as_json: AsJson = False) -> None:
+    """Nodes, resources, actors and jobs, and how far each fleet is."""
+    from .endpoint import find_endpoint
+    from .overview import overview, overview_text
+
+    found = overview(find_endpoint(address))
+    print_json(found) if as_json else print(overview_text(found))
+
+
+@app.command()
+def submit(
+    command: Annotated[list[str], typer.Argument(metavar="-- COMMAND…", help="What to run; again, it resumes.")],
+    address: Address = None,
+    submission_id: Annotated[str | None, option("Name of the job [default: Ray's].", "--submission-id")] = None,
+    working_dir: Annotated[
+        str | None, option("Folder to run in, uploaded without data, weights and secrets.", "--working-dir")
+    ] = None,
+    env_file: Annotated[
+        str | None,
+        option("NAME=VALUE lines for the job; Ray shows them to whoever may list jobs, so no secrets.", "--env-file"),
+    ] = None,
+    pip: Annotated[list[str] | None, option("Package to install for the job; may repeat.", "--pip")] = None,
+    metadata: Annotated[list[str] | None, option("NAME=VALUE to keep with the job; may repeat.", "--metadata")] = None,
+    wait: Annotated[bool, option("Follow its log until it ends, and exit as it does.", "--wait/--no-wait")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Run a command on the cluster: `cluster submit -- pathgen generate --out DIR`."""
+    from .endpoint import find_endpoint
+    from .jobs import Jobs
+    from .runtime import entrypoint, runtime_env
+
+    facts = _pairs(metadata or [])
+    endpoint = find_endpoint(address)
+    environment = runtime_env(endpoint, working_dir=working_dir, env_file=env_file, pip=pip or [])
+    jobs = Jobs(endpoint)
+    line = entrypoint(command, endpoint, uploads=working_dir is not None)
+    name = jobs.submit(line, environment, submission_id=submission_id, metadata=facts)
+    if not wait:
+        job = jobs.find(name)
+        print_json(job.to_dict()) if as_json else print(name)
+        return
+    tell(f"job {name}")
+    try:
+        job = jobs.follow(name, lambda text: print(text, end="", file=sys.stderr, flush=True))
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"job {name} goes on: `cluster logs {name} -f` follows it, `cluster stop {name}` ends it"
+        ) from None
+    if as_json:
+        print_json(job.to_dict())
+    else:
+        print(f"{name} {job.status}")
+    if job.verdict() and job.exit_code is None:
+        tell(f"{job.status}: {job.message}")
+    raise typer.Exit(job.verdict())
+
+
+@app.command("list")
+def list_command(address: Address = None, as_json: AsJson = False) -> None:
+    """All submitted jobs."""
+    from .endpoint import find_endpoint
+    from .jobs import Jobs
+
+    found = Jobs(find_endpoint(address)).list()
+    if as_json:
+        print_json({"jobs": [job.to_dict() for job in found]})
+        return
+    for job in found:
+        print(f"{job.submission_id}  {job.status:9}  {job.entrypoint}")
+    if not found:
+        tell("no jobs")
+
+
+@app.command()
+def logs(
+    submission_id: JobId,
+    address: Address = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the job ends.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What a job has said."""
+    if follow and as_json:
+        raise UsageError("--follow streams text; leave out --json, or --follow")
+    from .endpoint import find_endpoint
+    from .jobs import Jobs
+
+    jobs = Jobs(find_endpoint(address))
+    if follow:
+        jobs.follow(submission_id, lambda text: print(text, end="", flush=True))
+    elif as_json:
+        print_json({"submission_id": submission_id, "logs": jobs.logs(submission_id)})
+    else:
+        print(jobs.logs(submission_id), end="")
+
+
+@app.command()
+def stop(submission_id: JobId, address: Address = None, as_json: AsJson = False) -> None:
+    """Stop a job; what it has finished is kept, and the same command submitted again goes on from there."""
+    from .endpoint import find_endpoint
+    from .jobs import Jobs
+
+    job = Jobs(find_endpoint(address)).stop(submission_id)
+    print_json(job.to_dict()) if as_json else print(f"{submission_id} {job.status}")
+
+
+def _pairs(given: list[str]) -> dict[str, str]:
+    """`NAME=VALUE` arguments as a mapping."""
+    pairs = {}
+    for entry in given:
+        name, equals, value = entry.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--metadata takes NAME=VALUE; got {entry}")
+        pairs[name] = value
+    return pairs
+
+
+def main() -> None:
+    """Entry point of the `cluster` console script."""
+    app()

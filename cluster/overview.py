@@ -1,0 +1,93 @@
+"""What there is on a cluster now: nodes, resources, actors, jobs, and how far its fleets are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .endpoint import Endpoint
+from .fleet_status import StatusBoard, read_statuses
+from .jobs import Jobs
+from .session import connect
+
+_OURS = (StatusBoard.__name__, "JobSupervisor")
+"""Actors that are no work: what status is read from, and Ray's own of each job."""
+_LIMIT = 10_000
+
+
+def overview(endpoint: Endpoint) -> dict[str, Any]:
+    """The state of a cluster, as `cluster status --json` prints it.
+
+    Resources in use are those that living actors hold. `fleets` is None where only the dashboard is reached.
+
+    Raises:
+        ClusterError: the cluster does not answer.
+    """
+    jobs = Jobs(endpoint).list()
+    from ray.util.state import list_actors, list_nodes
+
+    asking: dict[str, Any] = {
+        "address": endpoint.dashboard,
+        "limit": _LIMIT,
+        "detail": True,
+        "raise_on_missing_output": False,
+    }
+    nodes = list_nodes(**asking)
+    actors = list_actors(filters=[("state", "=", "ALIVE")], **asking)
+    total = _sum(node.resources_total for node in nodes if node.state == "ALIVE")
+    used = _sum(actor.required_resources for actor in actors)
+    classes = Counter(actor.class_name for actor in actors)
+    boards = classes[StatusBoard.__name__]
+    return {
+        "address": endpoint.address,
+        "dashboard": endpoint.dashboard,
+        "nodes": {
+            "alive": sum(node.state == "ALIVE" for node in nodes),
+            "dead": sum(node.state == "DEAD" for node in nodes),
+        },
+        "resources": {name: {"used": used[name], "total": total[name]} for name in ("CPU", "GPU")},
+        "actors": {name: count for name, count in sorted(classes.items()) if name not in _OURS},
+        "jobs": dict(sorted(Counter(job.status for job in jobs).items())),
+        "running": [
+            {"submission_id": job.submission_id, "entrypoint": job.entrypoint} for job in jobs if not job.is_over
+        ],
+        "fleets": _fleets(endpoint, boards),
+    }
+
+
+def overview_text(found: Mapping[str, Any]) -> str:
+    """The same for people."""
+    nodes, resources = found["nodes"], found["resources"]
+    lines = [
+        f"nodes      {nodes['alive']} alive, {nodes['dead']} dead",
+        "in use     " + ", ".join(f"{each['used']:g} of {each['total']:g} {name}s" for name, each in resources.items()),
+        "actors     " + (", ".join(f"{count} {name}" for name, count in found["actors"].items()) or "none"),
+        "jobs       " + (", ".join(f"{count} {status}" for status, count in found["jobs"].items()) or "none"),
+        *(f"           {job['submission_id']}: {job['entrypoint']}" for job in found["running"]),
+    ]
+    if found["fleets"] is None:
+        lines.append("fleets     told on the cluster's own machines alone")
+    for fleet in found["fleets"] or []:
+        eta = "" if fleet["eta_s"] is None else f", {fleet['eta_s'] / 60:.1f} min left"
+        lines.append(
+            f"fleet      {fleet['what']}: {fleet['done']} of {fleet['total']}, {fleet['failed']} failed, "
+            f"{fleet['rate']:.3g}/s{eta}"
+        )
+    return "\n".join(lines)
+
+
+def _fleets(endpoint: Endpoint, boards: int) -> list[dict[str, Any]] | None:
+    if endpoint.address is None:
+        return None
+    if not boards:
+        return []
+    with connect(endpoint.address):
+        return [status.to_dict() for status in read_statuses()]
+
+
+def _sum(resources: Iterable[Mapping[str, float] | None]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for each in resources:
+        total.update(each or {})
+    return total

@@ -1,0 +1,95 @@
+"""What a job runs, and in which environment: entrypoint and Ray's runtime environment."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .endpoint import Endpoint
+from .errors import UsageError
+
+PROGRAMS = ("pathgen", "router", "infer")
+EXCLUDES = (
+    *(".git", ".venv", "venv", "node_modules", "runs", "*.egg-info", "__pycache__", ".*_cache"),
+    *("*.parquet", "*.safetensors", "*.gguf", "*.bin", "*.pt", "*.pth", "*.npy"),
+    *(".env", ".env.*", "*.pem", "*.key"),
+)
+"""Of a working folder: history, environments, data, weights and secrets do not travel."""
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SECRET = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(_|$)", re.IGNORECASE)
+
+
+def entrypoint(command: Sequence[str], endpoint: Endpoint, *, uploads: bool) -> str:
+    """The shell line that a cluster runs for a command.
+
+    A cluster that this machine is a node of runs this environment's programs; one known by its dashboard alone, or a
+    folder that is uploaded, brings its own. On a local cluster the command runs in the present folder, so that
+    relative paths mean what they say.
+
+    Args:
+        command: program and arguments.
+        endpoint: the cluster.
+        uploads: whether a working folder travels along.
+    """
+    program, *arguments = command
+    if program in PROGRAMS and endpoint.address is not None and not uploads:
+        program = str(Path(sys.executable).with_name(program))
+    line = shlex.join([program, *arguments])
+    if endpoint.is_local and not uploads:
+        return f"cd {shlex.quote(os.getcwd())} && exec {line}"
+    return line
+
+
+def runtime_env(
+    endpoint: Endpoint, *, working_dir: str | None, env_file: str | None, pip: Sequence[str]
+) -> dict[str, Any]:
+    """Ray's runtime environment of a job.
+
+    Raises:
+        UsageError: there is no such folder, or the file of variables is malformed or names a secret.
+    """
+    # Named rather than left to Ray's search, which on a machine with several clusters finds the latest.
+    variables = {"LAYERPATHS_ADDRESS": endpoint.address or "auto"}
+    if env_file is not None:
+        variables |= read_env_file(env_file)
+    environment: dict[str, Any] = {"env_vars": variables}
+    if working_dir is not None:
+        if not Path(working_dir).is_dir():
+            raise UsageError(f"--working-dir {working_dir} is no folder")
+        environment |= {"working_dir": working_dir, "excludes": list(EXCLUDES)}
+    if pip:
+        environment["pip"] = list(pip)
+    return environment
+
+
+def read_env_file(path: str) -> dict[str, str]:
+    """Variables of a file of `NAME=VALUE` lines; empty lines and those that begin with # say nothing.
+
+    Raises:
+        UsageError: it cannot be read, has another line, or names a secret: Ray shows a job's environment to
+            whoever may list jobs.
+    """
+    try:
+        lines = Path(path).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--env-file {path} cannot be read: {error}") from error
+    variables = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, equals, value = line.partition("=")
+        if not equals or not _NAME.fullmatch(name.strip()):
+            raise UsageError(f"--env-file {path}, line {number}: expected NAME=VALUE")
+        variables[name.strip()] = value.strip()
+    if secrets := sorted(name for name in variables if _SECRET.search(name)):
+        raise UsageError(
+            f"--env-file {path} sets {', '.join(secrets)}: Ray shows a job's environment to whoever may list jobs; "
+            "set secrets in the environment of the cluster itself (before `cluster up`, or by a Kubernetes secret)"
+        )
+    return variables

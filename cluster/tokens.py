@@ -1,0 +1,51 @@
+"""Ray's token authentication: where the token lies, and how a process comes to use it. The token itself is never read.
+
+Ray takes a token from `RAY_AUTH_TOKEN`, else from the file that `RAY_AUTH_TOKEN_PATH` names; both need
+`RAY_AUTH_MODE=token`, and all of it must stand in the environment before a process first imports ray.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import MutableMapping
+from pathlib import Path
+
+MODE = "RAY_AUTH_MODE"
+TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105 (the variable's name)
+TOKEN_PATH = "RAY_AUTH_TOKEN_PATH"  # noqa: S105 (the variable's name)
+_TOKEN_BYTES = 32
+
+
+def is_disabled() -> bool:
+    """Whether the user has turned authentication off by `RAY_AUTH_MODE`."""
+    return os.environ.get(MODE, "token") != "token"
+
+
+def prepare_token(folder: Path) -> str | None:
+    """The file with the token that a new cluster will ask for, made if it is not there; for its owner's eyes only.
+
+    Args:
+        folder: where it is made, unless the user has named another file.
+
+    Returns:
+        Its path; None where the user has set the token itself, or turned authentication off.
+    """
+    if is_disabled() or os.environ.get(TOKEN):
+        return None
+    path = Path(os.environ.get(TOKEN_PATH) or folder / "ray_token").absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return str(path)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_hex(_TOKEN_BYTES))
+    return str(path)
+
+
+def use_token(environment: MutableMapping[str, str], path: str | None) -> None:
+    """Turn token authentication on in an environment; what the user has set there stays."""
+    environment.setdefault(MODE, "token")
+    if path is not None and not environment.get(TOKEN):
+        environment.setdefault(TOKEN_PATH, path)
