@@ -101,6 +101,19 @@ def ratio(numerators: ArrayLike, denominators: ArrayLike, seed: int, *, paired: 
     return _estimate(value, _resampled_means(numerators, seed) / below)
 
 
+def median_ratio(numerators: ArrayLike, denominators: ArrayLike, seed: int) -> dict[str, Any]:
+    """The median over turns of one rival's figure beside another's of the same turn, with its interval.
+
+    Args:
+        numerators: [turns].
+        denominators: [turns], of the same turns.
+        seed: of the bootstrap.
+    """
+    ratios = _floats(numerators) / _floats(denominators)
+    drawn = np.random.default_rng(seed).integers(len(ratios), size=(DRAWS, len(ratios)))
+    return _estimate(float(np.median(ratios)), np.median(ratios[drawn], axis=1))
+
+
 def share(hits: int, total: int) -> dict[str, Any]:
     """A share with its Wilson interval, which a bootstrap would leave empty at 0 and 1."""
     if not total:

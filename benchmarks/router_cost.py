@@ -14,7 +14,7 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from measurement import machine, rotated, run_script
+from measurement import machine, median_ratio, rotated, run_script
 
 from cluster.console import print_json
 from pathgen.actions import LayerAction, LayerPath
@@ -26,7 +26,6 @@ from router.policy import RouterPolicy
 
 SHAPES = {"3B": (28, 3072, 3.2e9), "8B": (32, 4096, 8.0e9)}
 """Layers, hidden size and parameters of Llama 3.2 3B and Llama 3.1 8B."""
-DRAWS = 10_000
 
 
 def fresh_router(num_layers: int, hidden_size: int, base: str = "", digest: str = "") -> Router:
@@ -64,9 +63,6 @@ def main(
             path_model.logits(ids, policy=policy, logits_to_keep=1)
             if turn:
                 seconds[name].append(time.perf_counter() - started)
-    ratios = np.array(seconds["routed"]) / np.array(seconds["fixed"])
-    rng = np.random.default_rng(seed)
-    medians = np.median(ratios[rng.integers(repeats, size=(DRAWS, repeats))], axis=1)
     base_parameters = sum(parameter.numel() for parameter in path_model.hf_model.parameters())
     shapes = {model: (layers, config.hidden_size, base_parameters), **SHAPES}
     print_json(
@@ -76,8 +72,7 @@ def main(
             "batch": batch,
             "repeats": repeats,
             "seed": seed,
-            "overhead": float(np.median(ratios)) - 1,
-            "overhead_ci95": (np.quantile(medians, [0.025, 0.975]) - 1).tolist(),
+            "routed_to_fixed": median_ratio(seconds["routed"], seconds["fixed"], seed),
             "prefill_seconds": float(np.median(seconds["fixed"])),
             "parameters": {
                 name: {

@@ -11,7 +11,7 @@ from typing import Any
 from .actions import LayerPath
 from .errors import ArtefactError, InputError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SHALLOW_LOSS = 0.01
 """Accuracy that `StaticPaths.shallow` may lose against full depth."""
 ROUNDING = 1e-9
@@ -65,6 +65,8 @@ class FolderResult:
         best_cv_accuracy: of the depth of `StaticPaths.best`, cross-validated.
         best_cv_delta_se: paired standard error of its difference to the full path.
         shallow_cv_accuracy: of the depth of `StaticPaths.shallow`, cross-validated.
+        own_path: the best of any depth for this folder's questions alone.
+        own_cv_accuracy: of the paths of its depth chosen for this folder alone, cross-validated.
     """
 
     folder: str
@@ -74,6 +76,17 @@ class FolderResult:
     best_cv_accuracy: float
     best_cv_delta_se: float
     shallow_cv_accuracy: float
+    own_path: LayerPath
+    own_cv_accuracy: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {**asdict(self), "own_path": list(self.own_path)}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> FolderResult:
+        """The inverse of `to_dict`."""
+        return cls(**{**stored, "own_path": LayerPath(stored["own_path"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +124,10 @@ class StaticPaths:
 
     def __post_init__(self) -> None:
         """Check the paths."""
-        for entry in (self.full, *self.frontier):
-            if len(entry.path) != self.num_layers:
-                raise ValueError(f"a path has {len(entry.path)} layers, the model {self.num_layers}")
+        own = [result.own_path for result in self.per_folder]
+        for path in (self.full.path, *(entry.path for entry in self.frontier), *own):
+            if len(path) != self.num_layers:
+                raise ValueError(f"a path has {len(path)} layers, the model {self.num_layers}")
         if self.full.path != LayerPath.full(self.num_layers):
             raise ValueError("full is not the full path")
 
@@ -173,7 +187,7 @@ class StaticPaths:
             "best": self.best.to_dict(),
             "shallow": self.shallow.to_dict(),
             "frontier": [entry.to_dict() for entry in self.frontier],
-            "per_folder": [asdict(result) for result in self.per_folder],
+            "per_folder": [result.to_dict() for result in self.per_folder],
         }
 
     def to_json(self) -> bytes:
@@ -205,7 +219,7 @@ class StaticPaths:
                 **{name: stored[name] for name in ("chat", "num_layers", "questions", "folds", "seed")},
                 full=PathEntry.from_dict(stored["full"]),
                 frontier=tuple(PathEntry.from_dict(entry) for entry in stored["frontier"]),
-                per_folder=tuple(FolderResult(**result) for result in stored["per_folder"]),
+                per_folder=tuple(FolderResult.from_dict(result) for result in stored["per_folder"]),
             )
             if found.to_dict() != stored:  # something too much, or values that contradict each other
                 raise ValueError("its entries do not fit together")

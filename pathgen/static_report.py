@@ -59,7 +59,14 @@ def choose_paths(
     return replace(
         found,
         per_folder=tuple(
-            _folder(run, run_of == index, correct[:, full], held_out[found.best], held_out[found.shallow])
+            _folder(
+                run,
+                run_of == index,
+                correct[:, full],
+                held_out[found.best],
+                held_out[found.shallow],
+                own_choice(run_of == index, folds, paths, scores),
+            )
             for index, run in enumerate(runs)
         ),
     )
@@ -97,13 +104,33 @@ def static_text(found: StaticPaths, folders: Sequence[str], out: str) -> None:
         console.print(
             f"{result.folder} ({result.task}, {result.questions:,}): full {result.full_accuracy:.1%}, "
             f"best {result.best_cv_accuracy:.1%} ± {result.best_cv_delta_se:.1%}, "
-            f"shallow {result.shallow_cv_accuracy:.1%}",
+            f"shallow {result.shallow_cv_accuracy:.1%}; "
+            f"a path of its own {result.own_cv_accuracy:.1%} ({result.own_path})",
             soft_wrap=True,
         )
     paths = " ".join(f"--paths {shlex.quote(folder)}" for folder in folders)
     console.print(
         f"next: router train --method static --static {shlex.quote(out)} {paths} --out ROUTER", soft_wrap=True
     )
+
+
+def own_choice(
+    mine: np.ndarray, folds: np.ndarray, paths: Sequence[LayerPath], scores: Scores
+) -> tuple[LayerPath, float]:
+    """The best path for some questions alone, and the accuracy of choosing it without the questions it is judged on.
+
+    Args:
+        mine: [Q] which questions.
+        folds: [Q] number of each question's fold.
+        paths: the P candidates.
+        scores: [Q, P] of them.
+    """
+    depths = np.array([path.depth for path in paths])
+    correct = scores.correct[mine]
+    choices = choose_by_depth(scores.quality[mine], depths, folds[mine])
+    worth = [float(_held_out(choice, correct).mean()) for choice in choices]
+    best = max(range(len(choices)), key=lambda index: (worth[index], -choices[index].depth))
+    return paths[choices[best].path], worth[best]
 
 
 def _held_out(choice: Choice, correct: np.ndarray) -> np.ndarray:
@@ -127,7 +154,12 @@ def _entry(
 
 
 def _folder(
-    run: SearchedRun, mine: np.ndarray, full: np.ndarray, best: np.ndarray, shallow: np.ndarray
+    run: SearchedRun,
+    mine: np.ndarray,
+    full: np.ndarray,
+    best: np.ndarray,
+    shallow: np.ndarray,
+    own: tuple[LayerPath, float],
 ) -> FolderResult:
     return FolderResult(
         run.out,
@@ -137,4 +169,6 @@ def _folder(
         best_cv_accuracy=float(best[mine].mean()),
         best_cv_delta_se=paired_difference(best[mine], full[mine])[1],
         shallow_cv_accuracy=float(shallow[mine].mean()),
+        own_path=own[0],
+        own_cv_accuracy=own[1],
     )

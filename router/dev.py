@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,16 +145,40 @@ class DevSet:
     def _asked(self, rows: Iterable[int]) -> list[Question]:
         return [self.questions[row].question for row in rows]
 
-    def report(self, routed: RoutedScores, static: NDArray[np.bool_], seed: int) -> dict[str, Any]:
-        """Accuracies, depth and shares, for all and by folder."""
+    def report(
+        self,
+        routed: RoutedScores,
+        static: NDArray[np.bool_],
+        seed: int,
+        own_paths: Mapping[str, LayerPath] | None = None,
+    ) -> dict[str, Any]:
+        """Accuracies, depth and shares, for all and by folder.
+
+        Args:
+            routed: of the router.
+            static: [N] of one path for all.
+            seed: of the bootstrap.
+            own_paths: by folder, the best path for it alone; its accuracy stands beside the folder's others.
+        """
         found = self._figures(np.ones(len(self.full), dtype=bool), routed, static, seed)
         folders = list(dict.fromkeys(entry.folder for entry in self.questions))
         owner = np.array([folders.index(entry.folder) for entry in self.questions])
         found["per_folder"] = [
-            {"folder": folder, **self._figures(owner == index, routed, static, seed)}
+            {
+                "folder": folder,
+                **self._figures(owner == index, routed, static, seed),
+                "own_static_accuracy": self._own_accuracy(owner == index, (own_paths or {}).get(folder)),
+            }
             for index, folder in enumerate(folders)
         ]
         return found
+
+    def _own_accuracy(self, among: NDArray[np.bool_], path: LayerPath | None) -> float | None:
+        """Of one path on some questions; the others are left at full depth, which is known."""
+        if path is None:
+            return None
+        full = LayerPath.full(self._num_layers)
+        return float(self.run([path if mine else full for mine in among]).correct[among].mean())
 
     def _figures(
         self, among: NDArray[np.bool_], routed: RoutedScores, static: NDArray[np.bool_], seed: int

@@ -90,7 +90,7 @@ def compute_features(
     if missing:
         remove_leftovers(store.fs, store.folder)  # of killed writers; a living one's would be written again
         with connect(options.address) as session:
-            placement = place_actors(options, device, session.resources(), resolve_model(model), len(missing))
+            placement = place_actors(options, device, session, resolve_model(model), len(missing))
             settings = FeatureSettings(
                 out=store.out,
                 model=model,

@@ -43,11 +43,24 @@ def evaluation_text(figures: Mapping[str, Any]) -> None:
 
 
 def figures_text(figures: Mapping[str, Any], console: Console) -> None:
-    """Print accuracy and depth on development questions, by folder where there are several."""
+    """Print accuracy and depth on development questions, by folder where there are several.
+
+    Beside the router stand the best one path for all questions and, by folder, the best one for that folder's alone.
+    """
     table = Table(box=None, pad_edge=False)
-    for name in ("", "questions", "full depth", "one path for all", "routed", "against full", "mean depth"):
+    for name in (
+        "",
+        "questions",
+        "full depth",
+        "one path for all",
+        "one for each",
+        "routed",
+        "against full",
+        "mean depth",
+    ):
         table.add_column(name, justify="left" if not name else "right")
     folders = figures["per_folder"] if len(figures["per_folder"]) > 1 else []
+    # "one for each": the best path of each folder alone, beside the one for all.
     for name, row in [("all", figures), *((row["folder"], row) for row in folders)]:
         low, high = row["delta_ci95"]
         table.add_row(
@@ -55,6 +68,7 @@ def figures_text(figures: Mapping[str, Any], console: Console) -> None:
             str(row["dev_questions"]),
             f"{row['full_accuracy']:.1%}",
             f"{row['static_accuracy']:.1%}",
+            "" if (own := row.get("own_static_accuracy")) is None else f"{own:.1%}",
             f"{row['routed_accuracy']:.1%}",
             f"{100 * row['delta_vs_full']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]",
             f"{row['mean_depth']:.2f}",

@@ -170,7 +170,8 @@ class TrainingRun:
         """What the routed model, and one path for all, do on development questions."""
         routed = self.dev.run(self.dev.route(RouterPolicy(router)))
         static = self.dev.run_static(self.static_path or routed.common_path)
-        return self.dev.report(routed, static, self.options.training.seed)
+        own = {result.folder: result.own_path for result in self.static_paths.per_folder} if self.static_paths else {}
+        return self.dev.report(routed, static, self.options.training.seed, own)
 
     def _tell_of_leaks(self) -> None:
         if self._left_out:
@@ -211,14 +212,15 @@ class TrainingRun:
 
     @cached_property
     def static_path(self) -> LayerPath | None:
-        """The best path for all, or the best within --target-depth, of --static or else of a search for method static.
+        """The best path for all, or the best within --target-depth; None where there are no static paths."""
+        return None if self.static_paths is None else self._choose(self.static_paths)
 
-        None where a method without static part is not given one.
-        """
-        found = self.given_static
-        if found is None and self.options.method == "static":
-            found = self._find_static()
-        return None if found is None else self._choose(found)
+    @cached_property
+    def static_paths(self) -> StaticPaths | None:
+        """Those of --static, or else of a search for method static; None where another method is not given any."""
+        if self.given_static is None and self.options.method == "static":
+            return self._find_static()
+        return self.given_static
 
     def _given_static(self) -> StaticPaths | None:
         """What --static names; a path that it has for the wish is looked for at once."""

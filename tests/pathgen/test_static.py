@@ -15,7 +15,7 @@ def entry(path, cv_accuracy):
 
 def static(*frontier, full=0.5):
     whole = PathEntry(FULL, full, 0.5, full, 0.0, 0.0)
-    folder = FolderResult("runs/a", "arc", 300, full, 0.53, 0.01, 0.5)
+    folder = FolderResult("runs/a", "arc", 300, full, 0.53, 0.01, 0.5, FULL, full)
     return StaticPaths("tiny", "f" * 16, ("arc",), False, 6, 300, 5, 0, whole, frontier, (folder,))
 
 
@@ -88,8 +88,8 @@ def test_no_json_and_other_versions_are_refused():
     for content in (b"", b"[]", b"\xff", FOUND.to_json()[:-9]):
         with pytest.raises(ArtefactError, match="no output of"):
             StaticPaths.from_json(content, "F.json")
-    newer = FOUND.to_json().replace(b'"schema_version": 1', b'"schema_version": 2')
-    with pytest.raises(ArtefactError, match="has schema version 2, this layerpaths reads 1"):
+    newer = FOUND.to_json().replace(b'"schema_version": 2', b'"schema_version": 3')
+    with pytest.raises(ArtefactError, match="has schema version 3, this layerpaths reads 2"):
         StaticPaths.from_json(newer, "F.json")
 
 

@@ -1,6 +1,9 @@
 import numpy as np
 
+from pathgen.actions import LayerPath
+from pathgen.path_table import Scores
 from pathgen.selection import choose_by_depth, question_hash, survivors
+from pathgen.static_report import own_choice
 
 QUESTIONS, FOLDS = 500, 5
 
@@ -61,3 +64,13 @@ def test_equal_questions_have_equal_hashes_and_seeds_shuffle():
     assert question_hash("a", 0) == question_hash("a", 0) != question_hash("a", 1)
     counts = np.bincount([question_hash(str(i), 0) % FOLDS for i in range(2000)], minlength=FOLDS)
     assert counts.min() > 320
+
+
+def test_each_folder_has_a_path_of_its_own():
+    """Even questions are right on path 1 alone, odd ones on path 2; none is lucky, so held out is in sample."""
+    paths = [LayerPath.full(3), LayerPath([1, 0, 1]), LayerPath([1, 1, 2])]
+    even = np.arange(QUESTIONS) % 2 == 0
+    correct = np.stack([np.zeros(QUESTIONS, dtype=bool), even, ~even], axis=1)
+    scores = Scores(correct, np.where(correct, 1.0, -1.0), correct.astype(float))
+    assert own_choice(even, folds(), paths, scores) == (paths[1], 1.0)
+    assert own_choice(~even, folds(), paths, scores) == (paths[2], 1.0)

@@ -101,12 +101,15 @@ def test_quality_shares_prefixes_and_takes_the_first_of_each_task(model, questio
 def test_the_report_tells_folders_apart(model, questions):
     dev = DevSet(model, questions, chat=False)
     routed = dev.run([PATHS[1] if entry.folder == "one" else PATHS[2] for entry in dev.questions])
-    report = dev.report(routed, dev.full, seed=0)
+    report = dev.report(routed, dev.full, 0, {"one": PATHS[2]})
     one, two = report["per_folder"]
     assert (one["folder"], two["folder"]) == ("one", "two")
     assert (one["mean_depth"], two["mean_depth"], report["mean_depth"]) == (5, 7, 6)
     assert (one["off_common_share"], two["off_common_share"], report["off_common_share"]) == (0, 0, 0.5)
     assert (one["full_accuracy"], two["full_accuracy"], report["full_accuracy"]) == (1 / 6, 1 / 2, 1 / 3)
+    of_one = [entry.folder == "one" for entry in dev.questions]
+    own = dev.run([PATHS[2]] * len(dev.questions)).correct
+    assert (one["own_static_accuracy"], two["own_static_accuracy"]) == (own[of_one].mean(), None)
     gained = report["routed_accuracy"] - report["full_accuracy"]
     assert report["delta_vs_full"] == pytest.approx(gained)
 

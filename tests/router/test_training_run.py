@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 import pytest
-from path_runs import searched
+from path_runs import path, searched
 from router_commands import (
     FULL,
     IMITATE,
@@ -129,7 +129,7 @@ def test_settings_and_figures_lie_beside_the_router(paths, tmp_path):
 
 
 def test_a_static_path_chosen_on_these_questions_is_said_to_flatter(paths, tiny_model, tmp_path):
-    worth = FolderResult(paths, "arc", 24, 0.0, 0.5, 0.1, 0.5)
+    worth = FolderResult(paths, "arc", 24, 0.0, 0.5, 0.1, 0.5, path(SHALLOW), 0.5)
     static = static_file(tmp_path / "F.json", tiny_model, SHALLOW, per_folder=(worth,))
     answer = router("train", "--paths", paths, "--static", static, "--out", tmp_path / "r", *SMALL)
     assert f"the static path was chosen on the questions of {paths}, development questions included" in answer.stderr
