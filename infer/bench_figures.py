@@ -121,7 +121,7 @@ def question_rows(questions: Sequence[Question], result: SystemResult) -> list[d
             "question_id": question.id,
             "prompt": question.prompt,
             "choices": list(question.choices) if question.choices else None,
-            "gold": question.gold,
+            "gold": question.gold if question.choices else question.reference,
             "path": list(answer.path),
             "correct": answer.correct,
             "answer": answer.answer,

@@ -40,10 +40,9 @@ class RowPlan:
 
 
 class Slot:
-    """Keys and values of one (layer, pass): [R, heads, tokens, head_dim] for the R rows that ran it."""
+    """Keys and values of one (layer, pass): [R, heads, tokens, head_dim] for the R rows that ran it, in batch order."""
 
-    def __init__(self, rows: Tensor | None):
-        self.rows = rows  # None: all rows of the batch
+    def __init__(self) -> None:
         self.used = 0
         self.store: tuple[Tensor, Tensor] | None = None
 
@@ -67,19 +66,11 @@ class Slot:
             new[:, :, : self.used] = old[:, :, : self.used]
         self.store = (grown[0], grown[1])
 
-    def select(self, index: Tensor, batch: int) -> None:
-        """Keep, in this order, the batch rows `index` [B'] that ran this slot."""
+    def select(self, index: Tensor) -> None:
+        """Keep, in this order, the rows `index` [R'] of those that ran."""
         assert self.store is not None
-        index = index.to(self.store[0].device)
-        if self.rows is None:
-            take = index
-        else:
-            where = torch.full((batch,), -1, dtype=torch.int64, device=index.device)
-            where[self.rows] = torch.arange(len(self.rows), device=index.device)
-            placed = where[index]
-            self.rows = (placed >= 0).nonzero()[:, 0]
-            take = placed[self.rows]
-        self.store = (self.store[0][take], self.store[1][take])
+        index = index.to(self.store[0].device, non_blocking=True)
+        self.store = (self.store[0][index], self.store[1][index])
 
 
 class RoutedCache(Cache):
@@ -109,8 +100,7 @@ class RoutedCache(Cache):
         """Append one pass of one layer; called by the model's own attention."""
         slot = self.slots.get((layer_idx, self.turn))
         if slot is None:
-            rows = self.plans[layer_idx].passes[self.turn]
-            slot = self.slots[(layer_idx, self.turn)] = Slot(rows)
+            slot = self.slots[(layer_idx, self.turn)] = Slot()
         return slot.append(key_states, value_states)
 
     # What transformers' masks and generation consult.
@@ -175,13 +165,17 @@ class RoutedCache(Cache):
         """Speculative decoding announces itself; slots can always be cropped, so there is nothing to do."""
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep, in this order, the batch rows `indices` [B']: their slots and their paths."""
-        batch = self.batch_size
-        index = torch.as_tensor(indices)
-        for slot in self.slots.values():
-            slot.select(index, batch)
+        """Keep, in this order, the batch rows `indices` [B']: their slots and their paths.
+
+        Which rows ran what is known on the CPU, so that the indices are read back from a device once.
+        """
+        device, index = self._device(), torch.as_tensor(indices).cpu()
+        for (layer, turn), slot in self.slots.items():
+            ran = self.plans[layer].actions > turn  # [B]
+            place = ran.cumsum(0) - 1  # of each row among those that ran
+            slot.select(place[index[ran[index]]])
         for layer, plan in self.plans.items():
-            self.plans[layer] = RowPlan.of(plan.actions[index.cpu()], index.device)
+            self.plans[layer] = RowPlan.of(plan.actions[index], device)
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Beam search's name for the same."""
@@ -189,8 +183,7 @@ class RoutedCache(Cache):
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Each row `repeats` times in a row."""
-        rows = torch.arange(self.batch_size, device=self._device()).repeat_interleave(repeats)
-        self.batch_select_indices(rows)
+        self.batch_select_indices(torch.arange(self.batch_size).repeat_interleave(repeats))
 
     def _device(self) -> torch.device:
         stores = (slot.store for slot in self.slots.values())

@@ -53,11 +53,11 @@ class RecordingCache(RoutedCache):
         actions = torch.tensor([path for _, path in asked])
         for layer in range(self.num_layers):
             plan = cache.plans[layer] = RowPlan.of(actions[:, layer], device)
-            for turn, rows in enumerate(plan.passes):
+            for turn in range(len(plan.passes)):
                 running = (plan.actions > turn).nonzero()[:, 0].tolist()
                 made = [self.states[asked[row][0].key, _executed(asked[row][1], layer, turn)] for row in running]
                 kept = [tokens[row] for row in running]
-                slot = cache.slots[layer, turn] = Slot(rows)
+                slot = cache.slots[layer, turn] = Slot()
                 slot.append(*(_aligned([both[part] for both in made], kept, cache.length) for part in (0, 1)))
         return cache
 
