@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import uuid
@@ -12,11 +13,12 @@ from typing import Any
 
 from .errors import ClusterError
 from .leases import MAX_STRIKES, Leases
-from .member import Member, cause_of
+from .member import Member, cause_of, is_lost
 from .protocol import Item, Progress, Recovered, Report
 
 _TICK_S = 0.2
 _PROGRESS_EVERY_S = 1.0
+_RESIZE_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +26,17 @@ class FleetSettings:
     """How a fleet is kept.
 
     Attributes:
-        num_actors: actors at work at a time; fewer where there are fewer items.
+        num_actors: actors at a time, or asked anew every few seconds, so that a fleet follows its cluster. At
+            least one; fewer where there are fewer items. Those that find no place wait for one.
         item_timeout_s: an actor whose work has not moved for so long is killed.
-        start_timeout_s: so long the fleet waits for a first actor to be ready.
+        start_timeout_s: so long the fleet waits for an actor to be ready, as long as none is.
         drain_timeout_s: so long an actor may take to commit what it holds at the end.
         stop_timeout_s: the same after an interruption; short, as who interrupts may kill 3 s later.
         poll_s: how long an actor sits on a poll without news.
         resources: what one actor asks of Ray (`{"CPU": 4}`), for the message when none starts.
     """
 
-    num_actors: int = 1
+    num_actors: int | Callable[[], int] = 1
     item_timeout_s: float = 600.0
     start_timeout_s: float = 300.0
     drain_timeout_s: float = 120.0
@@ -83,6 +86,8 @@ class Fleet:
         self._ready_at: float | None = None
         self._stopped_at: float | None = None
         self._told_at = 0.0
+        self._size = 0
+        self._sized_at = -math.inf
 
     def run(self, items: Iterable[Item], total: int) -> Progress:
         """Works through the items; returns when all are durable or given up, or after `stop`.
@@ -121,16 +126,30 @@ class Fleet:
         return self._stop.is_set() or self._error is not None
 
     def _hire(self) -> None:
-        """Makes actors while there is more queued than actors without work, up to the fleet's size."""
+        """Makes actors while there is more queued than actors without work, up to the fleet's size.
+
+        With nothing queued those that still start, or wait for a place, are of no use.
+        """
+        self._resize()
+        queued = self._leases.waiting(self._size)
+        if not queued:
+            for member in [member for member in self._members.values() if not member.ready]:
+                self._remove(member)
         spare = sum(
             member.drain_by is None and not self._leases.unfinished(member.writer) for member in self._members.values()
         )
-        wanted = self._leases.waiting(self._settings.num_actors) - spare
-        for _ in range(min(wanted, self._settings.num_actors - len(self._members))):
+        for _ in range(min(queued - spare, self._size - len(self._members))):
             writer = f"w-{uuid.uuid4().hex[:8]}"
             member = Member(writer, self._make_actor(writer))
             member.poll(0.0)
             self._members[writer] = member
+
+    def _resize(self) -> None:
+        """Asks for the fleet's size, if it is time; what is too many by now works on until it dies or drains."""
+        now, size = time.monotonic(), self._settings.num_actors
+        if now - self._sized_at >= _RESIZE_EVERY_S:
+            self._sized_at = now
+            self._size = max(1, size() if callable(size) else size)
 
     def _wind_up(self) -> None:
         """Drains the actors at work, drops those that still start; in haste once `stop` is set."""
@@ -160,7 +179,7 @@ class Fleet:
                 answer = ray.get(ref)
             except ray.exceptions.RayError as error:
                 broken = isinstance(error, ray.exceptions.RayTaskError)
-                self._bury(member, cause_of(error), broken=broken)
+                self._bury(member, cause_of(error), broken=broken, lost=is_lost(error))
                 continue
             if isinstance(answer, Report):
                 self._ready_at = self._ready_at or time.monotonic()
@@ -210,14 +229,14 @@ class Fleet:
             f"each asks for {asked or 'nothing'}; free in the cluster: {offered}"
         )
 
-    def _bury(self, member: Member, cause: str, *, broken: bool = False) -> None:
+    def _bury(self, member: Member, cause: str, *, broken: bool = False, lost: bool = False) -> None:
         """An actor is dead or as good as dead: what it held goes back to the queue, unless the run is ending."""
         self._remove(member)
         if self._ending:
             return
         held = self._leases.held(member.writer)
         recovered = self._recover(member.writer, held) if held else Recovered()
-        for item in self._leases.bury(member.writer, recovered, broken=broken):
+        for item in self._leases.bury(member.writer, recovered, broken=broken, lost=lost):
             self._on_failed(item, f"its actor died {MAX_STRIKES} times while working on it alone: {cause}")
         if self._leases.hopeless:
             self._error = ClusterError(f"actors die again and again; the last: {cause}")

@@ -12,6 +12,7 @@ MAX_STRIKES = 3
 """So many deaths with an item as the only one in flight, and it is given up."""
 HOPELESS_DEATHS = 3
 """So many fruitless deaths in a row, and the run cannot go on."""
+_LOST = "lost"
 
 
 @dataclass(slots=True)
@@ -64,8 +65,9 @@ class Leases:
         """Whether the last deaths say that going on is of no use.
 
         Either `HOPELESS_DEATHS` actors died before they were given anything, or on so many different single
-        items, and nothing was finished meanwhile; or so many broke with finished items that they had not
-        committed, and nothing became durable meanwhile.
+        items, and nothing was finished meanwhile (however many were lost with their nodes, they count as one:
+        a node takes all its actors along, and another may come); or so many broke with finished items that
+        they had not committed, and nothing became durable meanwhile.
         """
         return len(self._fruitless) >= HOPELESS_DEATHS or self._uncommitted >= HOPELESS_DEATHS
 
@@ -111,13 +113,14 @@ class Leases:
         """Items that the actor's death would queue again: all it holds that is not durable."""
         return list(self._leases[writer].items.values()) if writer in self._leases else []
 
-    def bury(self, writer: str, recovered: Recovered, *, broken: bool = False) -> list[Item]:
+    def bury(self, writer: str, recovered: Recovered, *, broken: bool = False, lost: bool = False) -> list[Item]:
         """Queues what a dead actor held, and judges.
 
         Args:
             writer: the dead actor.
             recovered: what its files hold.
             broken: it raised an error of its own or would not drain, rather than vanished.
+            lost: it went with its node. A strike all the same: an item may take the node's memory.
 
         Returns:
             The items given up by this death: none or one.
@@ -127,10 +130,10 @@ class Leases:
             self._settle(lease, key)
         self._uncommitted += broken and bool(lease.finished)
         if not lease.worked:
-            self._fruitless.add(writer)
+            self._fruitless.add(_LOST if lost else writer)
         unfinished = lease.unfinished()
         if len(unfinished) == 1:
-            self._fruitless.add(unfinished[0])
+            self._fruitless.add(_LOST if lost else unfinished[0])
             self._strikes[unfinished[0]] = self._strikes.get(unfinished[0], 0) + 1
         given_up = []
         for key, held in lease.items.items():

@@ -76,6 +76,13 @@ class Member:
         ray.wait([self.handle.poll.remote(0.0)], timeout=_KILL_WAIT_S)
 
 
+def is_lost(error: BaseException) -> bool:
+    """Whether the actor's node is gone, or the way to it, rather than its process alone."""
+    from ray.exceptions import ActorUnavailableError
+
+    return isinstance(error, ActorUnavailableError) or "its node has died" in str(error)
+
+
 def cause_of(error: BaseException) -> str:
     """One line that says what happened: the innermost exception, or how the actor's process ended."""
     from ray.exceptions import RayError

@@ -102,7 +102,7 @@ def _join_local(address: str) -> str:
     if local is None or (address == "auto" and os.environ.get("RAY_ADDRESS", local.address) != local.address):
         return address
     if address in ("auto", local.address):
-        local.authenticate()
+        local.enter()
         return local.address
     return address
 

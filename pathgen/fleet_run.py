@@ -10,6 +10,7 @@ from dataclasses import replace
 from cluster.fleet import Fleet, FleetSettings
 from cluster.fleet_status import publishing
 from cluster.protocol import Item, Progress, Recovered
+from cluster.session import Session
 
 from .index import Budgets
 from .job import Job, RunSettings, failed_record
@@ -19,6 +20,7 @@ from .prior import Prior, measure_moves
 from .progress import ProgressView
 from .questions import Question
 from .rundir import RunDirectory
+from .storage import is_local
 from .tasks import find_task
 from .worker import SearchWorker
 from .writer import RecordWriter
@@ -30,6 +32,7 @@ class FleetRun:
     Args:
         directory: the run's folder, whose lease is held.
         run: what actors are told.
+        session: the Ray they run on.
         placement: where they run.
         options: what was asked for.
         budgets: when a question is done.
@@ -45,6 +48,7 @@ class FleetRun:
         self,
         directory: RunDirectory,
         run: RunSettings,
+        session: Session,
         placement: Placement,
         options: GenerateOptions,
         budgets: Budgets,
@@ -53,6 +57,7 @@ class FleetRun:
     ):
         self._directory = directory
         self._run = run
+        self._session = session
         self._placement = placement
         self._options = options
         self._budgets = budgets
@@ -102,9 +107,9 @@ class FleetRun:
                 counters.update(latest)
 
             fleet = Fleet(
-                self._placement.actor_factory(SearchWorker, run),
+                self._placement.actor_factory(SearchWorker, run, node=self._only_node()),
                 FleetSettings(
-                    num_actors=self._placement.num_actors,
+                    num_actors=self._size if self._grows() else self._placement.num_actors,
                     item_timeout_s=self._options.question_timeout_s,
                     start_timeout_s=self._options.start_timeout_s,
                     resources=self._placement.resources,
@@ -117,6 +122,18 @@ class FleetRun:
             progress = fleet.run((Item(job.question.id, job) for job in jobs), len(jobs))
         self.seconds += progress.seconds
         self.counters.update(counters)
+
+    def _grows(self) -> bool:
+        """Whether the number of actors follows the cluster's nodes: where nobody named it, and nodes may join."""
+        return self._options.actors is None and self._session.address is not None and self._only_node() is None
+
+    def _size(self) -> int:
+        return self._placement.fitting(self._session.nodes())
+
+    def _only_node(self) -> str | None:
+        """The node that actors are bound to: a folder of this machine is not for a node that may join."""
+        shared = self._options.shared_fs or not is_local(self._directory.fs)
+        return None if shared or self._session.address is None else self._session.this_node()
 
     def _recover(self, writer: str, jobs: list[Job]) -> Recovered:
         """What a dead actor committed is done; what it left under way is where its questions go on."""

@@ -205,7 +205,7 @@ class GenerationRun:
         device = self._find_device()
         with connect(self.options.address) as session:
             self._check_disks(session)
-            placement = place_actors(self.options, device, session.resources(), self.folder, len(jobs))
+            placement = place_actors(self.options, device, session, self.folder, len(jobs))
             from .fleet_run import FleetRun
 
             run = RunSettings(
@@ -226,7 +226,9 @@ class GenerationRun:
                 in_flight=placement.in_flight,
             )
             run = replace(run, cost=self._cost(run, placement.resources))
-            fleet = FleetRun(self.directory, run, placement, self.options, self.budgets, self.num_layers, self.stop)
+            fleet = FleetRun(
+                self.directory, run, session, placement, self.options, self.budgets, self.num_layers, self.stop
+            )
             self._can_wind_up = True
             prior = self._prior(fleet)
             if not self.stop.is_set():
@@ -235,7 +237,7 @@ class GenerationRun:
         return {**fleet.counters, "search_seconds": fleet.seconds, "actors": placement.num_actors}
 
     def _check_disks(self, session: Session) -> None:
-        nodes = session.num_nodes()
+        nodes = len(session.nodes())
         if is_local(self.directory.fs) and nodes > 1 and not self.options.shared_fs:
             raise InputError(
                 f"--out {self.options.out} is a local folder and the cluster has {nodes} nodes, each of which would "

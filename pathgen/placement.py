@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
+
+from cluster.session import Session
 
 from .checkpoints import weight_bytes
 from .errors import InputError
@@ -45,12 +47,13 @@ class Placement:
     """How a run's actors are placed.
 
     Attributes:
-        num_actors: actors at a time.
+        num_actors: actors at a time, as the nodes stood at the start.
         threads: torch threads of each actor.
         device: torch device of each.
         devices_per_actor: devices that one model is spread over.
         in_flight: items that each works on at a time.
         resources: what each asks of Ray.
+        memory_bytes: what each needs on the CPU, its share of the weights included; 0 where nobody counts it.
     """
 
     num_actors: int
@@ -59,10 +62,22 @@ class Placement:
     devices_per_actor: int
     in_flight: int
     resources: Mapping[str, float]
+    memory_bytes: int = 0
 
-    def actor_factory(self, worker: type, settings: Any) -> Callable[[str], Any]:
-        """Makes Ray actors of a class, each from the settings and the id under which it writes."""
+    def fitting(self, nodes: Iterable[Mapping[str, float]]) -> int:
+        """So many actors these nodes have room for."""
+        return sum(_fitting(node, self.resources, self.memory_bytes) for node in nodes)
+
+    def actor_factory(self, worker: type, settings: Any, *, node: str | None = None) -> Callable[[str], Any]:
+        """Makes Ray actors of a class, each from the settings and the id under which it writes.
+
+        Args:
+            worker: the class.
+            settings: its first argument.
+            node: Ray's id of the node that all are bound to, if they are.
+        """
         import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         actor: Any = ray.remote(worker).options(
             num_cpus=self.resources["CPU"],
@@ -70,6 +85,7 @@ class Placement:
             max_restarts=0,
             max_task_retries=0,
             max_concurrency=2,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False) if node else None,
         )
         return lambda writer: actor.remote(settings, writer)
 
@@ -80,7 +96,7 @@ def default_device(address: str | None) -> str:
         from cluster.session import connect
 
         with connect(address) as session:
-            return "cuda" if session.resources()["GPU"] else "cpu"
+            return "cuda" if any(node["GPU"] for node in session.nodes()) else "cpu"
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -91,52 +107,74 @@ def default_dtype(device: str) -> str:
     return "bfloat16" if device.startswith("cuda") else "float32"
 
 
-def place_actors(
-    options: ActorOptions, device: str, offered: Mapping[str, float], folder: Path, num_jobs: int
-) -> Placement:
+def place_actors(options: ActorOptions, device: str, session: Session, folder: Path, num_jobs: int) -> Placement:
     """Decide on actors for `num_jobs` items.
 
     Args:
-        options: what was asked for; `actors` None means auto: one per GPU, or one per CORES_PER_ACTOR cores,
-            as far as memory goes.
+        options: what was asked for; `actors` None means auto: one per GPU, or one per CORES_PER_ACTOR cores of a
+            node and one at least, as far as memory goes.
         device: torch device.
-        offered: the session's total resources.
+        session: the Ray they run on. On a cluster more may be asked for than there is now: they wait for nodes.
         folder: of the model.
         num_jobs: items to do.
 
     Raises:
-        InputError: when more is asked for than there is.
+        InputError: more is asked for than this machine has, where it is all there is.
     """
-    cpus, gpus = int(offered["CPU"]), offered["GPU"]
+    nodes = session.nodes()
     kind = "cuda" if device.startswith("cuda") else "cpu"
+    memory_bytes = 0
     if kind == "cuda":
-        each = options.gpus_per_actor
-        actors = min(options.actors or max(1, math.floor(gpus / each)), num_jobs)
         threads = options.threads_per_actor or 1
-        resources = {"CPU": 1.0, "GPU": each}
+        resources = {"CPU": 1.0, "GPU": options.gpus_per_actor}
+        actors = options.actors or sum(math.floor(node["GPU"] / options.gpus_per_actor) for node in nodes)
     else:
-        actors = min(options.actors or _cpu_actors(cpus, offered, folder), num_jobs)
-        share = max(1, cpus // actors)
+        memory_bytes = 2 * weight_bytes(folder) + ACTOR_OVERHEAD_BYTES
+        actors = options.actors or sum(_on_node(node, memory_bytes) for node in nodes)
+        share = _cpu_share(nodes, min(max(1, actors), num_jobs))
         threads = options.threads_per_actor or share
         resources = {"CPU": float(min(threads, share))}
-    asked = {name: amount * actors for name, amount in resources.items()}
-    if lacking := [name for name, amount in asked.items() if amount > offered.get(name, 0)]:
-        name = lacking[0]
-        raise InputError(
-            f"--actors {actors} on {device} asks for {asked[name]:g} {name}s and there are {offered.get(name, 0):g}; "
-            "ask for fewer"
-        )
-    return Placement(
-        actors,
+    placement = Placement(
+        min(max(1, actors), num_jobs),
         threads,
         device,
         max(1, round(options.gpus_per_actor)) if kind == "cuda" else 1,
         options.in_flight or IN_FLIGHT[kind],
         resources,
+        memory_bytes,
     )
+    if session.address is None:
+        _refuse_too_many(placement, nodes)
+    return placement
 
 
-def _cpu_actors(cpus: int, offered: Mapping[str, float], folder: Path) -> int:
-    memory = offered.get("memory") or psutil.virtual_memory().available
-    fitting = int(memory // (2 * weight_bytes(folder) + ACTOR_OVERHEAD_BYTES))
-    return max(1, min(cpus // CORES_PER_ACTOR, fitting))
+def _refuse_too_many(placement: Placement, nodes: Sequence[Mapping[str, float]]) -> None:
+    for name, each in placement.resources.items():
+        asked, offered = each * placement.num_actors, sum(node.get(name, 0) for node in nodes)
+        if asked > offered:
+            raise InputError(
+                f"--actors {placement.num_actors} on {placement.device} asks for {asked:g} {name}s and there are "
+                f"{offered:g}; ask for fewer"
+            )
+
+
+def _on_node(node: Mapping[str, float], memory_bytes: int) -> int:
+    """Actors that a node gets by itself: one at least, if it has a core."""
+    return min(1, int(node["CPU"])) and max(1, min(int(node["CPU"]) // CORES_PER_ACTOR, _memory(node) // memory_bytes))
+
+
+def _cpu_share(nodes: Sequence[Mapping[str, float]], actors: int) -> int:
+    """The most cores an actor may have so that the nodes have room for all; CORES_PER_ACTOR where there is no node."""
+    largest = max((int(node["CPU"]) for node in nodes), default=0)
+    shares = range(largest, 0, -1)
+    fitting = (share for share in shares if sum(int(node["CPU"]) // share for node in nodes) >= actors)
+    return next(fitting, 1 if largest else CORES_PER_ACTOR)
+
+
+def _fitting(node: Mapping[str, float], resources: Mapping[str, float], memory_bytes: int) -> int:
+    room = min(math.floor(node.get(name, 0) / each) for name, each in resources.items())
+    return min(room, max(1, _memory(node) // memory_bytes)) if memory_bytes else room
+
+
+def _memory(node: Mapping[str, float]) -> int:
+    return int(node.get("memory") or psutil.virtual_memory().available)

@@ -56,9 +56,9 @@ with connect(None, num_cpus=2) as session:
     import ray
     print("chatter")
     facts = {
-        "nodes": session.num_nodes(),
-        "cpus": session.resources()["CPU"],
-        "gpus": session.resources()["GPU"],
+        "nodes": len(session.nodes()),
+        "cpus": session.nodes()[0]["CPU"],
+        "gpus": session.nodes()[0]["GPU"],
         "hosts": [node["NodeManagerAddress"] for node in ray.nodes()],
         "handler": signal.getsignal(signal.SIGTERM) is on_term,
         "switch": os.environ.get("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"),
@@ -88,7 +88,7 @@ import sys
 from cluster.session import connect
 with connect(sys.argv[1], timeout_s=60) as session:
     import ray
-    print(session.num_nodes(), int(session.resources()["CPU"]), file=sys.__stdout__)
+    print(len(session.nodes()), int(session.nodes()[0]["CPU"]), file=sys.__stdout__)
 """
 
 

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 import ray
 
+import cluster.session
 from pathgen.actions import LayerPath
 from pathgen.generate import GenerationRun, Outcome
 from pathgen.index import progress_files, read_tables
@@ -32,6 +34,7 @@ from pathgen.worker import SearchWorker
 CPUS = 3
 LIMIT = 6
 SIMULATIONS = 60
+SLOW_S = 0.2
 COMMIT_AT_ONCE = {"LAYERPATHS_SHARD_S": "0", "LAYERPATHS_PROGRESS_S": "0", "OMP_NUM_THREADS": "1"}
 """Every round writes progress, every finished question becomes a shard: so a kill loses no more than a round."""
 
@@ -45,13 +48,21 @@ sys.stdin.read()
 
 
 class FaultyWorker(SearchWorker):
-    """A search actor with a fault of its own, as `LAYERPATHS_FAULT` describes one; `birth` fails its constructor."""
+    """A search actor with a fault of its own, as `LAYERPATHS_FAULT` describes one, or of this file.
+
+    `birth` fails its constructor, `slow` makes its rounds last.
+    """
 
     def __init__(self, run, writer: str, fault: str):
-        os.environ["LAYERPATHS_FAULT"] = fault
+        self.pause_s = SLOW_S if fault == "slow" else 0.0
+        os.environ["LAYERPATHS_FAULT"] = "" if fault == "slow" else fault
         if fault == "birth":
             raise RuntimeError("the disk with the model is gone")
         super().__init__(run, writer)
+
+    def step(self) -> None:
+        time.sleep(self.pause_s)
+        super().step()
 
 
 @contextlib.contextmanager
@@ -77,6 +88,7 @@ class Lab:
     Attributes:
         faults: of the actors born next, in order; those after have the last one if `for_all`, else none.
         births: actors made so far.
+        bound_to: the node that they were bound to, if they were.
         said: what the last run told the person.
     """
 
@@ -86,10 +98,12 @@ class Lab:
     faults: Sequence[str] = ()
     for_all: bool = False
     births: int = 0
+    bound_to: str | None = None
     said: list[str] = field(default_factory=list)
 
-    def make_actor(self, placement: Placement, run) -> Callable[[str], Any]:
-        """In place of `Placement.actor_factory`."""
+    def make_actor(self, placement: Placement, run, node: str | None) -> Callable[[str], Any]:
+        """In place of `Placement.actor_factory`, on one node or several that see the same disk."""
+        self.bound_to = node
         actor = ray.remote(FaultyWorker).options(
             num_cpus=placement.resources["CPU"], max_restarts=0, max_task_retries=0, max_concurrency=2
         )
@@ -170,23 +184,44 @@ def has(out: Path, pattern: str) -> bool:
 
 
 @contextlib.contextmanager
-def signal_when(number: int, condition: Callable[[], object]) -> Iterator[None]:
-    """Sends this process a signal once the condition holds."""
+def meanwhile(*happenings: tuple[Callable[[], object], Callable[[], object]]) -> Iterator[list[float]]:
+    """Conditions and what to do once each holds, one after the other; gives the moments at which it was done."""
     ended = threading.Event()
+    moments: list[float] = []
 
     def watch() -> None:
-        while not ended.wait(0.005):
-            if condition():
-                os.kill(os.getpid(), number)
-                return
+        for condition, action in happenings:
+            while not condition():
+                if ended.wait(0.005):
+                    return
+            action()
+            moments.append(time.monotonic())
 
     thread = threading.Thread(target=watch)
     thread.start()
     try:
-        yield
+        yield moments
     finally:
         ended.set()
         thread.join()
+
+
+def signal_when(number: int, condition: Callable[[], object]) -> contextlib.AbstractContextManager[list[float]]:
+    """Sends this process a signal once the condition holds."""
+    return meanwhile((condition, lambda: os.kill(os.getpid(), number)))
+
+
+@contextlib.contextmanager
+def own_actors(lab: Lab) -> Iterator[Lab]:
+    """Runs of this process make the lab's actors, on its Ray."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            Placement,
+            "actor_factory",
+            lambda placement, worker, run, *, node=None: lab.make_actor(placement, run, node),
+        )
+        patch.setattr(cluster.session, "_check", lambda *_: None)  # seconds, and this Ray is there
+        yield lab
 
 
 def records(out: Path) -> dict[str, PathRecord]:

@@ -15,6 +15,7 @@ from fault_lab import (
     depth,
     has,
     is_actor,
+    own_actors,
     ray_in_a_process,
     records,
     signal_when,
@@ -23,11 +24,9 @@ from fault_lab import (
     wait_for,
 )
 
-import cluster.session
 from cluster import ClusterError
 from pathgen.actions import LayerPath, all_moves
 from pathgen.lease import RunLease
-from pathgen.placement import Placement
 from pathgen.questions import load_questions
 from pathgen.storage import open_folder
 
@@ -39,10 +38,7 @@ LAYERS = 6
 
 @pytest.fixture(scope="module")
 def lab(tiny_model):
-    with ray_in_a_process() as (address, process), pytest.MonkeyPatch.context() as patch:
-        lab = Lab(address, process, tiny_model)
-        patch.setattr(Placement, "actor_factory", lambda placement, worker, run: lab.make_actor(placement, run))
-        patch.setattr(cluster.session, "_check", lambda *_: None)  # seconds, and this Ray is there
+    with ray_in_a_process() as (address, process), own_actors(Lab(address, process, tiny_model)) as lab:
         yield lab
 
 

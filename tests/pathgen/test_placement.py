@@ -1,8 +1,26 @@
+from dataclasses import dataclass, field
+from typing import Any
+
 import pytest
 
 from pathgen.errors import InputError
 from pathgen.options import GenerateOptions
-from pathgen.placement import ACTOR_OVERHEAD_BYTES, IN_FLIGHT, default_device, place_actors
+from pathgen.placement import ACTOR_OVERHEAD_BYTES, CORES_PER_ACTOR, IN_FLIGHT, default_device, place_actors
+
+
+@dataclass
+class FakeSession:
+    """Nodes that are claimed: an embedded Ray has one."""
+
+    offered: list[dict[str, Any]] = field(default_factory=list)
+    address: str | None = None
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return self.offered
+
+
+def node(cpus=16.0, gpus=0.0, memory=1 << 60) -> dict[str, float]:
+    return {"CPU": cpus, "GPU": gpus, "memory": memory}
 
 
 @pytest.fixture
@@ -11,8 +29,20 @@ def place(tmp_path):
 
     def placement(device="cpu", *, jobs=100, weights=1000, memory=1 << 60, cpus=16.0, gpus=0.0, **options):
         (tmp_path / "model.safetensors").write_bytes(bytes(weights))
-        offered = {"CPU": cpus, "GPU": gpus, "memory": memory}
-        return place_actors(GenerateOptions("run", **options), device, offered, tmp_path, jobs)
+        session = FakeSession([node(cpus, gpus, memory)])
+        return place_actors(GenerateOptions("run", **options), device, session, tmp_path, jobs)
+
+    return placement
+
+
+@pytest.fixture
+def place_on(tmp_path):
+    """Places actors on a cluster's nodes."""
+
+    def placement(nodes, device="cpu", **options):
+        (tmp_path / "model.safetensors").write_bytes(bytes(1000))
+        session = FakeSession(nodes, "127.0.0.1:6379")
+        return place_actors(GenerateOptions("run", **options), device, session, tmp_path, 100)
 
     return placement
 
@@ -65,6 +95,45 @@ def test_on_cuda_one_actor_a_gpu_or_a_share_of_one(place):
 def test_more_than_there_is_cannot_be_had(place, offer, says):
     with pytest.raises(InputError, match=says):
         place(**offer)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "actors", "cores"),
+    [
+        ([0, 2, 2, 2], 3, 2),  # a node with few cores gets one actor all the same
+        ([6, 6], 2, 6),
+        ([16, 4], 5, 4),
+        ([16, 6], 5, 4),  # the sixth and fifth core of the small one stay free: actors are alike
+    ],
+)
+def test_actors_fit_on_the_nodes_not_on_their_sum(place_on, cpus, actors, cores):
+    nodes = [node(count) for count in cpus]
+    found = place_on(nodes)
+    assert (found.num_actors, found.resources) == (actors, {"CPU": cores})
+    assert found.fitting(nodes) == actors
+
+
+def test_the_cores_go_round_where_the_number_is_given(place_on):
+    assert place_on([node(6), node(6)], actors=3).resources == {"CPU": 3}
+    assert place_on([node(6), node(6)], actors=4).resources == {"CPU": 3}
+    assert place_on([node(6), node(6)], actors=5).resources == {"CPU": 2}
+
+
+def test_a_fleet_fits_what_the_cluster_has_by_now(place_on):
+    found = place_on([node(4)])
+    assert found.fitting([node(4), node(2), node(9)]) == 3
+    assert found.fitting([node(9, memory=1)]) == 1
+    assert found.fitting([]) == 0
+    cuda = place_on([node(8, gpus=2)], "cuda", gpus_per_actor=0.5)
+    assert cuda.num_actors == 4
+    assert cuda.fitting([node(8, gpus=2), node(3, gpus=4), node(8)]) == 4 + 3
+
+
+def test_a_cluster_may_be_asked_for_more_than_it_has_now(place_on):
+    assert place_on([node(0)]).num_actors == 1
+    assert place_on([node(0)]).resources == {"CPU": CORES_PER_ACTOR}
+    assert place_on([node(0)], "cuda", actors=8).num_actors == 8
+    assert place_on([node(2)], actors=5).resources == {"CPU": 1}
 
 
 def test_the_device_is_cuda_where_there_is_one(monkeypatch):
