@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 import reprlib
 from string import ascii_uppercase
 from typing import Any, TypeGuard
 
 MAX_CHOICES = len(ascii_uppercase)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def parse_text(value: Any, what: str) -> str:
@@ -20,7 +22,7 @@ def parse_text(value: Any, what: str) -> str:
         raise ValueError(f"{what} is empty")
     if "\0" in value:
         raise ValueError(f"{what} has a NUL character")
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    if _SURROGATE.search(value):
         raise ValueError(f"{what} has half of a surrogate pair, which is no character")
     return value
 

@@ -7,7 +7,8 @@ ranked like gold.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,38 +20,43 @@ SEED = 0
 FEWEST_QUESTIONS = 30
 """Below so many wrong answers a bootstrap is too narrow for a verdict."""
 
+WrongAnswer = tuple[int, tuple[int, ...], frozenset[int]]
+"""A kind of question that full depth answers wrong: gold, its choices ranked at full depth, and those that some other
+path reaches."""
+
 
 @dataclass(frozen=True, slots=True)
 class RankedHits:
     """What the paths of the questions that full depth answers wrong reach, by the choice's rank at full depth.
 
-    Row q holds question q's choices but the one that full depth gives; R is the largest number of them. Ranks count
-    from 0 here, the first after full depth's answer.
+    Row q holds the choices of one kind of question but the one that full depth gives; R is the largest number of
+    them. Ranks count from 0 here, the first after full depth's answer.
 
     Attributes:
         gold: [Q, R] 1 at gold's rank.
         gold_hits: [Q, R] 1 there if some path reaches gold.
         placebos: [Q, R] 1 at the rank of each wrong choice.
         placebo_hits: [Q, R] 1 there if some path reaches it.
+        counts: [Q] how many questions are of this kind.
     """
 
     gold: np.ndarray
     gold_hits: np.ndarray
     placebos: np.ndarray
     placebo_hits: np.ndarray
+    counts: np.ndarray
 
     @classmethod
-    def of(cls, questions: Iterable[tuple[int, list[int], set[int]]]) -> RankedHits:
-        """From each question's gold, its choices ranked at full depth, and those that some other path reaches."""
-        every = list(questions)
-        width = max((len(ranking) - 1 for _, ranking, _ in every), default=0)
-        gold, gold_hits, placebos, placebo_hits = np.zeros((4, len(every), width), dtype=np.int64)
-        for row, (right, ranking, reached) in enumerate(every):
+    def of(cls, kinds: Mapping[WrongAnswer, int]) -> RankedHits:
+        """From how many questions there are of each kind."""
+        width = max((len(ranking) - 1 for _, ranking, _ in kinds), default=0)
+        gold, gold_hits, placebos, placebo_hits = np.zeros((4, len(kinds), width), dtype=np.int64)
+        for row, (right, ranking, reached) in enumerate(kinds):
             for rank, choice in enumerate(ranking[1:]):
                 kind, hits = (gold, gold_hits) if choice == right else (placebos, placebo_hits)
                 kind[row, rank] = 1
                 hits[row, rank] = choice in reached
-        return cls(gold, gold_hits, placebos, placebo_hits)
+        return cls(gold, gold_hits, placebos, placebo_hits, np.array(list(kinds.values()), dtype=np.int64))
 
     def interval(self) -> list[float] | None:
         """95 % of the excess: percentiles of a bootstrap over questions, the placebo drawn anew with them.
@@ -58,8 +64,9 @@ class RankedHits:
         Questions of one pattern are exchangeable, so their counts are drawn rather than the questions. None where
         no draw has a placebo.
         """
-        patterns, counts = np.unique(np.hstack(self._parts()), axis=0, return_counts=True)
-        total = counts.sum()
+        patterns, kinds = np.unique(np.hstack(self._parts()), axis=0, return_inverse=True)
+        counts = np.bincount(kinds, weights=self.counts)
+        total = self.counts.sum()
         drawn = np.random.default_rng(SEED).multinomial(total, counts / total, size=DRAWS)  # [draws, patterns]
         sums = np.split(drawn @ patterns, 4, axis=1)
         _, excess = _placebo_and_excess(*sums)
@@ -68,11 +75,75 @@ class RankedHits:
 
     def placebo_and_excess(self) -> tuple[float | None, float | None]:
         """Both weighted to gold's ranks, over the questions whose rank has a placebo; None where there are none."""
-        placebo, excess = _placebo_and_excess(*(part.sum(axis=0, keepdims=True) for part in self._parts()))
+        placebo, excess = _placebo_and_excess(*(self.counts[None] @ part for part in self._parts()))
         return (float(placebo[0]), float(excess[0])) if np.isfinite(excess[0]) else (None, None)
 
     def _parts(self) -> tuple[np.ndarray, ...]:
         return self.gold, self.gold_hits, self.placebos, self.placebo_hits
+
+
+class HeadroomTally:
+    """Takes in a run's records, some at a time, and keeps counts of kinds of questions: as much for 100,000 as for 100.
+
+    Searches that stop at the first right path give gold all the tries it needs and a placebo only those before it, so
+    where any did (`early`) the two cannot be compared, and nothing is said to be above chance.
+    """
+
+    def __init__(self) -> None:
+        self._wrong: Counter[WrongAnswer] = Counter()
+        self._right = self._broken = self._early = 0
+
+    def add(self, rows: pl.DataFrame) -> None:
+        """Take in some records.
+
+        Args:
+            rows: one row a question, with `status`, `stop_reason`, `gold`, `base_correct` and `evaluations`, full
+                depth's first.
+        """
+        self._early += rows.filter(pl.col("stop_reason") == "early").height
+        scores = pl.element().struct.field("choice_scores")
+        scored = (
+            rows.filter(pl.col("status") != "failed", pl.col("gold").is_not_null())
+            .select(
+                "gold", "base_correct", scores=pl.col("evaluations").list.eval(scores.filter(scores.list.len() > 0))
+            )
+            .filter(pl.col("scores").list.len() > 0)
+            .select(
+                "gold",
+                "base_correct",
+                full=pl.col("scores").list.first(),
+                reached=pl.col("scores").list.slice(1).list.eval(pl.element().list.arg_max()),
+            )
+        )
+        for gold, is_right, full, others in scored.iter_rows():
+            reached = frozenset(others)
+            if is_right:
+                self._right += 1
+                self._broken += bool(reached - {gold})
+            else:
+                self._wrong[gold, tuple(np.argsort(-np.array(full), kind="stable").tolist()), reached] += 1
+
+    def result(self) -> dict[str, Any] | None:
+        """As `headroom`."""
+        questions = self._wrong.total()
+        if not questions and not self._right:
+            return None
+        mended = sum(count for (gold, _, reached), count in self._wrong.items() if gold in reached)
+        hits = RankedHits.of(self._wrong)
+        placebo, excess = hits.placebo_and_excess()
+        interval = hits.interval() if excess is not None else None
+        is_sure = interval is not None and interval[0] > 0
+        found = {
+            "questions": questions,
+            "gold": mended / questions if questions else None,
+            "placebo": placebo,
+            "excess": excess,
+            "excess_ci95": interval,
+            "above_chance": is_sure and questions >= FEWEST_QUESTIONS and not self._early,
+            "breaks": self._broken / self._right if self._right else None,
+            "stopped_early": self._early,
+        }
+        return found | {"warning": _warning(found)}
 
 
 def headroom(rows: pl.DataFrame) -> dict[str, Any] | None:
@@ -86,42 +157,12 @@ def headroom(rows: pl.DataFrame) -> dict[str, Any] | None:
     FEWEST_QUESTIONS questions; else `warning` says why not. `breaks` is the share of right answers that some path
     breaks. None for records without choice scores.
 
-    A search that stops at the first right path gives gold all the tries it needs and a placebo only those before it,
-    so where any did (`early`) the two cannot be compared, and nothing is said to be above chance.
-
     Args:
-        rows: one row a question, with `status`, `stop_reason`, `gold`, `base_correct` and `evaluations`, full depth's
-            first.
+        rows: as `HeadroomTally.add` takes them.
     """
-    wrong: list[tuple[int, list[int], set[int]]] = []
-    broken: list[bool] = []
-    for row in rows.filter(pl.col("status") != "failed").iter_rows(named=True):
-        scores = [evaluation["choice_scores"] for evaluation in row["evaluations"] if evaluation["choice_scores"]]
-        if row["gold"] is None or not scores:
-            continue
-        reached = {int(np.argmax(other)) for other in scores[1:]}
-        if row["base_correct"]:
-            broken.append(bool(reached - {row["gold"]}))
-        else:
-            ranking = np.argsort(-np.array(scores[0]), kind="stable").tolist()
-            wrong.append((row["gold"], ranking, reached))
-    if not wrong and not broken:
-        return None
-    early = rows.filter(pl.col("stop_reason") == "early").height
-    hits = RankedHits.of(wrong)
-    placebo, excess = hits.placebo_and_excess()
-    interval = hits.interval() if excess is not None else None
-    found = {
-        "questions": len(wrong),
-        "gold": _share([gold in reached for gold, _, reached in wrong]),
-        "placebo": placebo,
-        "excess": excess,
-        "excess_ci95": interval,
-        "above_chance": interval is not None and interval[0] > 0 and len(wrong) >= FEWEST_QUESTIONS and not early,
-        "breaks": _share(broken),
-        "stopped_early": early,
-    }
-    return found | {"warning": _warning(found)}
+    tally = HeadroomTally()
+    tally.add(rows)
+    return tally.result()
 
 
 def excess_text(headroom: Mapping[str, Any]) -> str:
@@ -160,7 +201,3 @@ def _warning(found: Mapping[str, Any]) -> str | None:
     if found["questions"] < FEWEST_QUESTIONS:
         return f"{mended}{found['questions']} wrong answers are too few to tell from chance"
     return f"{mended}not above chance"
-
-
-def _share(values: list[bool]) -> float | None:
-    return float(np.mean(values)) if values else None

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 from .errors import ArtefactError, InputError
 from .index import (
     INDEX_COLUMNS,
+    READERS,
     Budgets,
     best_rows,
     in_preference,
@@ -254,7 +256,9 @@ class RunDirectory:
                 return rows.filter(pa.array(is_best)).select(wanted)
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The rows of `table`, in the same order, one shard at a time beside an index of the light columns.
+        """The rows of `table`, in the same order, shard by shard beside an index of the light columns.
+
+        No more than READERS shards are in memory at a time.
 
         Each question comes once, even if a run replaces shards meanwhile.
 
@@ -266,18 +270,44 @@ class RunDirectory:
         while True:
             # As in `table`; what has been given before the shards were replaced is not given again.
             with suppress(FileNotFoundError):
-                tables, unreadable = read_tables(self.fs, self.root, shard_files(self.fs, self.root), INDEX_COLUMNS)
-                refuse_unreadable(self.out, unreadable)
-                best = best_rows(index(tables)).filter(~pl.col("question_id").is_in(given)).sort("file", "row")
-                for (file,), rows in best.group_by("file", maintain_order=True):
-                    yield self._take(str(file), rows["row"], wanted)
-                    given.update(rows["question_id"])
+                best = self._best().filter(~pl.col("question_id").is_in(given)).sort("file", "row")
+                groups = [(str(file), rows["row"]) for (file,), rows in best.group_by("file", maintain_order=True)]
+                for start in range(0, len(groups), READERS):
+                    for table in self._take(groups[start : start + READERS], list({*wanted, "question_id"})):
+                        yield table.select(wanted)
+                        given.update(table["question_id"].to_pylist())
                 return
 
-    def _take(self, file: str, rows: pl.Series, columns: Sequence[str]) -> pa.Table:
-        tables, unreadable = read_tables(self.fs, self.root, [file], columns)
+    def find(self, question_id: str) -> dict[str, Any] | None:
+        """The committed record of a question by column, None if there is none; only its own shard is decoded.
+
+        Raises:
+            ArtefactError: a shard is unreadable.
+        """
+        while True:
+            with suppress(FileNotFoundError):
+                found = self._best().filter(pl.col("question_id") == question_id)
+                if found.is_empty():
+                    return None
+                [table] = self._take([(found["file"][0], found["row"])], SCHEMA.names)
+                return table.to_pylist()[0]
+
+    def _best(self) -> pl.DataFrame:
+        """The index of the committed rows that count, one a question.
+
+        Raises:
+            ArtefactError: a shard is unreadable.
+            FileNotFoundError: one has gone since it was listed.
+        """
+        tables, unreadable = read_tables(self.fs, self.root, shard_files(self.fs, self.root), INDEX_COLUMNS)
         refuse_unreadable(self.out, unreadable)
-        return tables[file].take(rows.to_arrow()).replace_schema_metadata()
+        return best_rows(index(tables))
+
+    def _take(self, rows_by_file: Sequence[tuple[str, pl.Series]], columns: Sequence[str]) -> list[pa.Table]:
+        """Some rows of each of some shards; errors as `_best`."""
+        tables, unreadable = read_tables(self.fs, self.root, [file for file, _ in rows_by_file], columns)
+        refuse_unreadable(self.out, unreadable)
+        return [tables[file].take(rows.to_arrow()).replace_schema_metadata() for file, rows in rows_by_file]
 
     def _refuse_edited(self, stored: pl.DataFrame) -> None:
         edited = stored.filter(pl.col("question_sha") != pl.col("wanted_sha"))["question_id"].unique().sort()

@@ -7,19 +7,18 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow.compute as pc
 
 from .errors import InputError
-from .headroom import headroom
+from .headroom import HeadroomTally
 from .index import Budgets
 from .lease import LEASE_NAME, Holder
+from .rows import SCHEMA
 from .rundir import RunDirectory
 
 COLUMNS = [
     "question_id",
     "status",
     "stop_reason",
-    "choices",
     "gold",
     "num_layers",
     "base_correct",
@@ -32,7 +31,7 @@ COLUMNS = [
     "layers_run",
     "seconds",
 ]
-LIGHT_COLUMNS = [name for name in COLUMNS if name not in ("best_path", "choices", "gold")]
+LIGHT_COLUMNS = [name for name in COLUMNS if name not in ("best_path", "gold")]
 
 
 def summarize(rows: pl.DataFrame) -> dict[str, Any]:
@@ -72,7 +71,7 @@ def run_stats(out: str) -> dict[str, Any]:
     """
     directory = RunDirectory(out)
     info = directory.info()
-    rows = pl.DataFrame(pl.from_arrow(directory.table([*COLUMNS, "evaluations"])))
+    rows, tally = _read_once(directory)
     summary = summarize(rows)
     num_layers = summary["num_layers"]
     return {
@@ -83,7 +82,7 @@ def run_stats(out: str) -> dict[str, Any]:
         "done": rows.filter(Budgets.of(info.settings, num_layers).reached()).height if num_layers else 0,
         **summary,
         "action_counts": action_counts(rows["best_path"].drop_nulls().to_list()),
-        "headroom": headroom(rows),
+        "headroom": tally.result(),
         "under_way": _is_held(directory),
     }
 
@@ -105,13 +104,24 @@ def find_record(out: str, question_id: str) -> dict[str, Any]:
     """
     directory = RunDirectory(out)
     directory.info()
-    table = directory.table()
-    found = table.filter(pc.equal(table["question_id"], question_id)).to_pylist()
-    if not found:
+    record = directory.find(question_id)
+    if record is None:
+        table = directory.table(["question_id"])
         some = ", ".join(table["question_id"][:3].to_pylist())
         held = f"it has {table.num_rows}, for example {some}" if some else "it has none yet"
         raise InputError(f"{out} holds no record of question {question_id!r}; {held}")
-    return found[0]
+    return record
+
+
+def _read_once(directory: RunDirectory) -> tuple[pl.DataFrame, HeadroomTally]:
+    """The light columns of all records, and what counts of their evaluations, which are not kept."""
+    tally = HeadroomTally()
+    light = [pl.DataFrame(pl.from_arrow(SCHEMA.empty_table().select(COLUMNS)))]
+    for table in directory.batches([*COLUMNS, "evaluations"]):
+        rows = pl.DataFrame(pl.from_arrow(table))
+        tally.add(rows)
+        light.append(rows.select(COLUMNS))
+    return pl.concat(light), tally
 
 
 def _is_held(directory: RunDirectory) -> bool:

@@ -277,23 +277,42 @@ def test_batches_of_an_empty_run_are_none(run):
     assert list(run.batches()) == []
 
 
-def test_batches_decode_the_rows_of_one_shard_at_a_time(run, monkeypatch):
-    for seq in range(4):
+def test_batches_decode_the_rows_of_few_shards_at_a_time(run, monkeypatch):
+    for seq in range(5):
         shard(run, make_record(f"q{seq}"), seq=seq)
     decoded = []
 
     def watched(fs, out, files, columns):
         if "evaluations" in columns:
-            decoded.append(list(files))
+            decoded.append(len(files))
         return read_tables(fs, out, files, columns)
 
     monkeypatch.setattr("pathgen.rundir.read_tables", watched)
+    monkeypatch.setattr("pathgen.rundir.READERS", 2)
     for given, batch in enumerate(run.batches(), start=1):
         assert batch.num_rows == 1
-        assert [len(files) for files in decoded] == [1] * given
+        assert decoded == [2, 2, 1][: (given + 1) // 2]
 
 
-def test_batches_give_each_question_once_while_shards_are_replaced(run):
+def test_a_record_is_found_without_decoding_the_others(run, monkeypatch):
+    shard(run, make_record("a"), make_record("b", 1))
+    shard(run, make_record("b", 3), seq=1)
+    decoded = []
+
+    def watched(fs, out, files, columns):
+        decoded.extend(files if "evaluations" in columns else ())
+        return read_tables(fs, out, files, columns)
+
+    monkeypatch.setattr("pathgen.rundir.read_tables", watched)
+    found = run.find("b")
+    assert [file.split("-")[3] for file in decoded] == ["00001"]
+    assert found == run.table().to_pylist()[1]
+    assert found["simulations"] == 3
+    assert run.find("z") is None
+
+
+def test_batches_give_each_question_once_while_shards_are_replaced(run, monkeypatch):
+    monkeypatch.setattr("pathgen.rundir.READERS", 1)
     shard(run, make_record("a"), make_record("b", 1))
     shard(run, make_record("b", 3), make_record("c"), seq=1)
     shard(run, make_record("c", 2), make_record("d"), seq=2)

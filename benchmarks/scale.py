@@ -1,0 +1,297 @@
+"""What a run costs beside its searches: the driver per question, resuming a large folder, and what 1,000 actors need.
+
+    python benchmarks/scale.py                                        # 100,000 questions, about ten minutes
+    python benchmarks/scale.py --questions 200 --actors 2 --seats 4   # a quick look
+
+The whole of `pathgen generate` runs, but for its actors: they wait instead of searching, and commit records of whole
+searches by the real writer. Three parts: N actors, each a process; M actors that share a few processes, since a fleet
+cannot tell; and the folder of the first part resumed by real commands, the last of them with one more question and
+the real model. CPU seconds are those of the driver's process, with Ray's threads in it; Ray's own processes are not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+from unittest import mock
+
+import psutil
+import typer
+from measurement import machine, run_script, target
+
+from cluster.console import print_json
+from pathgen.errors import PathgenError
+from pathgen.options import GenerateOptions
+from pathgen.search_settings import SearchSettings
+
+HOSTS = 8
+"""Processes that the seats share."""
+MOST_RESUME_S = 10.0
+SAMPLE_S = 0.05
+FLUSH_AT_ONCE = {"LAYERPATHS_PROGRESS_S": "0"}
+RAY_CPUS = 2048
+"""What Ray is told it has: actors that wait need none."""
+
+
+class Stopwatch:
+    """Wall and CPU seconds of this process inside some functions, by name."""
+
+    def __init__(self) -> None:
+        self.wall_s: dict[str, float] = {}
+        self.cpu_s: dict[str, float] = {}
+
+    @contextmanager
+    def measure(self, name: str) -> Iterator[None]:
+        """Add what the block takes."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        try:
+            yield
+        finally:
+            self.wall_s[name] = self.wall_s.get(name, 0.0) + time.perf_counter() - wall
+            self.cpu_s[name] = self.cpu_s.get(name, 0.0) + time.process_time() - cpu
+
+    def around(self, owner: Any, name: str) -> Any:
+        """A patch that measures each call of a function."""
+        original = getattr(owner, name)
+
+        def measured(*arguments: Any, **named: Any) -> Any:
+            with self.measure(name):
+                return original(*arguments, **named)
+
+        return mock.patch.object(owner, name, measured)
+
+
+@contextmanager
+def local_cluster() -> Iterator[str]:
+    """A Ray on loopback that believes in RAY_CPUS cores; its address. Set up before anything imports ray."""
+    with tempfile.TemporaryDirectory() as scratch:
+        token = Path(scratch) / "token"
+        token.write_text(secrets.token_hex(32))
+        os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
+        os.environ |= {"RAY_AUTH_TOKEN_PATH": str(token), "OMP_NUM_THREADS": "1"}
+        from ray.cluster_utils import Cluster
+
+        head = {"num_cpus": RAY_CPUS, "include_dashboard": False, "object_store_memory": 100 * 2**20}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        try:
+            yield cluster.address
+        finally:
+            cluster.shutdown()
+
+
+def write_questions(path: Path, count: int) -> None:
+    """Multiple choice of four, the first being right."""
+    with path.open("w") as file:
+        for number in range(count):
+            choices = [f"{word} of kind {number % 97}" for word in ("wood", "iron", "glass", "wool")]
+            text = f"Question {number}: which of these would a builder of floating bridges rather use, and why?"
+            print(json.dumps({"id": f"q{number}", "question": text, "choices": choices, "answer": 0}), file=file)
+
+
+def run_fleet(options: GenerateOptions, factory: Any) -> dict[str, Any]:
+    """One call of `pathgen generate` in this process with these actors; what it cost its driver."""
+    from cluster.fleet import Fleet
+    from pathgen import generate as generation
+    from pathgen.generate import GenerationRun
+    from pathgen.placement import Placement
+    from pathgen.rundir import RunDirectory
+
+    watch = Stopwatch()
+    with ExitStack() as stack:
+        stack.enter_context(
+            mock.patch.object(Placement, "actor_factory", lambda self, worker, run, **where: factory(run))
+        )
+        for owner, name in ((Fleet, "run"), (RunDirectory, "scan"), (generation, "compact"), (RunDirectory, "table")):
+            stack.enter_context(watch.around(owner, name))
+        with watch.measure("whole"):
+            with watch.measure("load"):
+                run = GenerationRun(options, lambda line: print(line, file=sys.stderr))
+            outcome = run.run()
+    summary, searched = outcome.summary, outcome.summary["searched"]
+    shards = os.listdir(Path(options.out) / "paths")
+    return {
+        "actors": summary["actors"],
+        "questions": summary["questions"],
+        "searched": searched,
+        "shards": len(shards),
+        "search_seconds": summary["search_seconds"],
+        "questions_per_second": summary["questions_per_second"],
+        "driver_fleet_cpu_ms_per_question": 1000 * watch.cpu_s["run"] / searched,
+        "driver_cpu_ms_per_question": 1000 * watch.cpu_s["whole"] / searched,
+        "driver_fleet_share_of_a_core": watch.cpu_s["run"] / watch.wall_s["run"],
+        "driver_peak_memory_mb": peak_memory_mb(os.getpid()),
+        "seconds": {name: round(seconds, 3) for name, seconds in watch.wall_s.items()},
+        "cpu_seconds": {name: round(seconds, 3) for name, seconds in watch.cpu_s.items()},
+    }
+
+
+def measure_actors(common: dict[str, Any], counts: list[int], latency_s: float) -> list[dict[str, Any]]:
+    """The same folder grown to each count of questions in turn, by actors that are processes."""
+    from fake_search import actor_factory
+
+    def factory(run: Any) -> Any:
+        return actor_factory(run, latency_s)
+
+    return [run_fleet(GenerateOptions(**common, limit=count), factory) for count in counts]
+
+
+def measure_seats(common: dict[str, Any], seats: int, latency_s: float) -> dict[str, Any]:
+    """A run on actors that share processes."""
+    from fake_search import seat_factory
+
+    from cluster.member import Member
+
+    def factory(run: Any) -> Any:
+        return seat_factory(run, latency_s, seats, min(HOSTS, seats))
+
+    # A seat is no Ray actor: it has drained by then, and its process ends with the run.
+    with mock.patch.object(Member, "kill", return_value=None):
+        return run_fleet(GenerateOptions(**common), factory)
+
+
+def run_command(*arguments: str) -> dict[str, Any]:
+    """A `pathgen` command from start to end: seconds, and the most memory it held."""
+    with tempfile.TemporaryFile() as stdout:
+        started = time.perf_counter()
+        process = subprocess.Popen([sys.executable, "-m", "pathgen", *arguments, "--json"], stdout=stdout)
+        peak_mb = 0.0
+        while not os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            peak_mb = max(peak_mb, peak_memory_mb(process.pid))
+            time.sleep(SAMPLE_S)
+        wall_s = time.perf_counter() - started
+        used = psutil.Process(process.pid).cpu_times()
+        if code := process.wait():
+            raise PathgenError(f"pathgen {' '.join(arguments)} ended with exit code {code}")
+        stdout.seek(0)
+        answer = json.loads(stdout.read())
+    return {"seconds": wall_s, "cpu_seconds": used.user + used.system, "peak_memory_mb": peak_mb, "answer": answer}
+
+
+def peak_memory_mb(pid: int) -> float:
+    """The most memory that a process has held since it began its program, 0 where Linux tells none."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
+
+
+def evaluated(out: Path) -> list[Path]:
+    """Files that hold evaluations, of searches ended or under way."""
+    return [*out.glob("paths/part-*"), *out.glob(".progress/*.parquet")]
+
+
+def seconds_to_first_search(arguments: list[str], out: Path) -> float:
+    """From the start of `pathgen generate` to the first evaluations on disk; it is stopped then."""
+    command = [sys.executable, "-m", "pathgen", *arguments, "--quiet", "--json"]
+    before = set(evaluated(out))
+    process = subprocess.Popen(command, env=os.environ | FLUSH_AT_ONCE, stdout=subprocess.DEVNULL)
+    started = time.perf_counter()
+    try:
+        while not set(evaluated(out)) - before:
+            if process.poll() is not None:
+                raise PathgenError(f"pathgen {' '.join(arguments)} ended before it searched ({process.returncode})")
+            time.sleep(0.01)
+        return time.perf_counter() - started
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def measure_resume(common: dict[str, Any], count: int) -> dict[str, Any]:
+    """Real commands on a folder that is done up to `count` questions, on the Ray that is there already.
+
+    The model is loaded and searched in earnest once there is one question more; the same on an empty folder tells how
+    much of the time is the folder's.
+    """
+    out = common["out"]
+    settings = ["generate", "--model", common["model"], "--questions", common["questions"], "--device", "cpu"]
+    settings += ["--simulations", str(common["search"].simulations), "--threads-per-actor", "1", "--actors", "1"]
+    again = [*settings, "--out", out, "--limit", str(count)]
+    commands = {
+        "dry_run": run_command(*again, "--dry-run"),
+        "finished_again": run_command(*again, "--quiet"),
+        "stats": run_command("stats", out),
+    }
+    known = (commands["dry_run"]["answer"]["done_before"], commands["stats"]["answer"]["done"])
+    if known != (count, count):
+        raise PathgenError(f"{out} should hold {count} questions done; the commands say {known}")
+    for command in commands.values():
+        del command["answer"]
+    starting = [*settings, "--address", common["address"]]
+    fresh = f"{out}-fresh"
+    return {
+        **commands,
+        "first_search_seconds": seconds_to_first_search(
+            [*starting, "--out", out, "--limit", str(count + 1)], Path(out)
+        ),
+        "first_search_seconds_of_an_empty_folder": seconds_to_first_search(
+            [*starting, "--out", fresh, "--limit", "1"], Path(fresh)
+        ),
+    }
+
+
+def main(
+    questions: Annotated[int, typer.Option(min=10, help="Of the large run.")] = 100_000,
+    actors: Annotated[int, typer.Option(min=1, help="Processes that wait and commit.")] = 32,
+    latency_s: Annotated[float, typer.Option(min=0, help="Per question; each actor has 4 in flight.")] = 0.25,
+    seats: Annotated[int, typer.Option(min=1, help="Actors that share processes.")] = 1000,
+    seat_questions: Annotated[int, typer.Option(min=1, help="Of the run on them.")] = 10_000,
+    seat_latency_s: Annotated[float, typer.Option(min=0, help="Per question there.")] = 20.0,
+    simulations: Annotated[int, typer.Option(min=1, help="Evaluations of each record, besides full depth.")] = 50,
+    model: Annotated[str, typer.Option(help="The resumed run loads it; the others take its shape.")] = "smollm2-135m",
+) -> None:
+    """Measure the three parts; the last line on stdout is one JSON document."""
+    with tempfile.TemporaryDirectory() as scratch, local_cluster() as address:
+        source = Path(scratch) / "questions.jsonl"
+        write_questions(source, questions + 1)
+        common = {
+            "model": model,
+            "questions": str(source),
+            "search": SearchSettings(simulations=simulations),
+            "threads_per_actor": 1,
+            "in_flight": 4,
+            "device": "cpu",
+            "address": address,
+            "quiet": True,
+        }
+        large = common | {"out": f"{scratch}/large", "actors": actors}
+        runs = measure_actors(large, [questions // 10, questions], latency_s)
+        resumed = measure_resume(large, questions)
+        seated = common | {"out": f"{scratch}/seats", "actors": seats, "limit": seat_questions}
+        on_seats = measure_seats(seated, seats, seat_latency_s)
+    print_json(
+        {
+            "benchmark": "scale",
+            "machine": machine(1),
+            "model": model,
+            "simulations": simulations,
+            "latency_seconds": latency_s,
+            "seat_latency_seconds": seat_latency_s,
+            "runs": runs,
+            "resume": resumed,
+            "seats": on_seats,
+            "limit": limit(on_seats),
+            "targets": {"first_search_seconds": target(resumed["first_search_seconds"], most=MOST_RESUME_S)},
+        }
+    )
+
+
+def limit(seats: dict[str, Any]) -> dict[str, Any]:
+    """What a driver with one core to itself could keep up with, by what it used with so many actors."""
+    rate = seats["questions_per_second"] / seats["driver_fleet_share_of_a_core"]
+    return {
+        "actors": seats["actors"],
+        "questions_per_second": rate,
+        "fewest_seconds_per_question_and_actor": seats["actors"] / rate,
+    }
+
+
+if __name__ == "__main__":
+    run_script(main)
