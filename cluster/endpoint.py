@@ -45,7 +45,7 @@ def find_endpoint(given: str | None) -> Endpoint:
         raise UsageError(_NOWHERE)
     wanted = (named or "auto").rstrip("/")
     if local and wanted in (local.address, local.dashboard):
-        local.authenticate()
+        local.enter()
         return Endpoint(local.dashboard, local.address, is_local=True)
     if wanted.startswith(("http://", "https://")):
         return Endpoint(wanted, None, is_local=False)

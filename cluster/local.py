@@ -86,8 +86,9 @@ class LocalCluster:
         """Those of its processes that live; a pid that has another owner by now is none of them."""
         return [found for pid, start_s in self.processes if (found := _same_process(pid, start_s))]
 
-    def authenticate(self) -> None:
-        """Let this process and its children show the cluster's token, unless the user's environment says otherwise."""
+    def enter(self) -> None:
+        """Let this process and its children join: on loopback, and with the token unless the user has set another."""
+        os.environ.setdefault(LOOPBACK_SWITCH, "0")
         if self.authenticated:
             use_token(os.environ, self.token_path)
 
@@ -158,9 +159,9 @@ def _await_record(holder: subprocess.Popen, log: Path) -> LocalCluster:
 
 
 def _end(owned: list[psutil.Process]) -> None:
-    """Ask processes to end, and kill what is left of them and of their children after a while."""
+    """Ask processes and their children to end, and kill what is left of them after a while."""
     family = {*owned, *(child for process in owned for child in _children(process))}
-    for process in owned:
+    for process in family:
         _signal(process, signal.SIGTERM)
     _, left = psutil.wait_procs(family, timeout=_STOP_TIMEOUT_S)
     for process in left:

@@ -19,7 +19,7 @@ _TOKEN_BYTES = 32
 
 def is_disabled() -> bool:
     """Whether the user has turned authentication off by `RAY_AUTH_MODE`."""
-    return os.environ.get(MODE, "token") != "token"
+    return os.environ.get(MODE, "").lower() == "disabled"
 
 
 def prepare_token(folder: Path) -> str | None:

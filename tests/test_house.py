@@ -60,9 +60,10 @@ def test_the_pure_modules_load_nothing_heavy(module):
     assert loaded.stdout.strip() == "[]"
 
 
-def test_help_loads_nothing_heavy():
+@pytest.mark.parametrize("program", ["pathgen", "cluster"])
+def test_help_loads_nothing_heavy(program):
     heavy = {"torch", "ray", "pyarrow", "polars", "transformers"}
-    code = f"import pathgen.cli, sys; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import {program}.cli, sys; print(sorted({heavy} & set(sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert loaded.stdout.strip() == "[]"
 
