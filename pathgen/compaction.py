@@ -18,7 +18,7 @@ from .index import (
     shard_files,
 )
 from .shards import PATHS_FOLDER, PROGRESS_FOLDER, ShardName, commit_table, read_shard
-from .storage import list_files, remove_leftovers
+from .storage import list_files, remove_file, remove_leftovers
 
 
 def compact(fs: AbstractFileSystem, out: str, guard: Callable[[], object]) -> None:
@@ -56,7 +56,7 @@ def compact(fs: AbstractFileSystem, out: str, guard: Callable[[], object]) -> No
         if file not in committed:
             guard()
             fault_point("before-delete")
-            fs.rm_file(f"{out}/{file}")
+            remove_file(fs, f"{out}/{file}")
     for folder in (PATHS_FOLDER, PROGRESS_FOLDER):
         remove_leftovers(fs, f"{out}/{folder}")
     _remove_outlived_progress(fs, out, best, guard)
@@ -74,6 +74,6 @@ def _remove_outlived_progress(
     for file in sorted(set(tables) - set(ahead["file"])):
         guard()
         fault_point("before-progress-delete")
-        fs.rm_file(f"{out}/{file}")
+        remove_file(fs, f"{out}/{file}")
     if fs.isdir(f"{out}/{PROGRESS_FOLDER}") and not list_files(fs, f"{out}/{PROGRESS_FOLDER}"):
         fs.rmdir(f"{out}/{PROGRESS_FOLDER}")

@@ -19,7 +19,7 @@ from filelock import FileLock
 from fsspec import AbstractFileSystem
 
 from .errors import PathgenError
-from .storage import TEMPORARY_PREFIX, create_exclusive, is_local, put
+from .storage import TEMPORARY_PREFIX, create_exclusive, is_local, put, read_file, remove_file
 
 LEASE_NAME = ".lease.json"
 START_TOLERANCE_S = 5.0
@@ -148,9 +148,9 @@ class RunLease:
         """End the heartbeat and give the lease back, unless another run has it by now."""
         self._ended.set()
         self._thread.join()
-        with suppress(LeaseLost, OSError):
+        with suppress(PathgenError):
             check_lease(self._fs, self._out, self.token)
-            self._fs.rm_file(self._path)
+            remove_file(self._fs, self._path)
 
     def _await_expiry(self) -> bytes | None:
         """Watch a foreign lease until it may be taken over; its content then, None if it was given back."""
@@ -195,7 +195,7 @@ class RunLease:
     def _beat(self) -> None:
         while not self._ended.wait(self._heartbeat_s):
             # A full disk or a network failure may pass before the lease expires: try again at the next beat.
-            with suppress(OSError, PathgenError):
+            with suppress(PathgenError):
                 try:
                     check_lease(self._fs, self._out, self.token)
                 except LeaseLost:
@@ -206,10 +206,7 @@ class RunLease:
         return json.dumps({**asdict(self._me), "heartbeat_ms": int(time.time() * 1000)}).encode()
 
     def _read(self) -> bytes | None:
-        try:
-            return self._fs.cat_file(self._path)
-        except FileNotFoundError:
-            return None
+        return read_file(self._fs, self._path)
 
 
 def check_lease(fs: AbstractFileSystem, out: str, token: str) -> None:
@@ -217,12 +214,12 @@ def check_lease(fs: AbstractFileSystem, out: str, token: str) -> None:
 
     Raises:
         LeaseLost: another run holds it, or none.
-        OSError: the lease cannot be read.
+        PathgenError: the lease cannot be read.
     """
-    try:
-        holder = Holder.parse(fs.cat_file(f"{out}/{LEASE_NAME}"))
-    except FileNotFoundError:
-        raise LeaseLost(f"{out}: this run's lease was given back or removed") from None
+    content = read_file(fs, f"{out}/{LEASE_NAME}")
+    if content is None:
+        raise LeaseLost(f"{out}: this run's lease was given back or removed")
+    holder = Holder.parse(content)
     if holder is None or holder.token != token:
         raise LeaseLost(f"{out} was taken over by {holder or 'another run'}")
 

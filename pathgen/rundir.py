@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .errors import ArtefactError, InputError
+from .errors import ArtefactError, InputError, PathgenError
 from .index import (
     INDEX_COLUMNS,
     READERS,
@@ -39,7 +39,7 @@ from .shards import (
     quarantine,
     read_shard,
 )
-from .storage import TEMPORARY_PREFIX, list_files, open_folder, put, remove_leftovers
+from .storage import TEMPORARY_PREFIX, list_files, open_folder, put, read_file, remove_leftovers
 
 RUN_NAME = "run.json"
 
@@ -95,8 +95,8 @@ class RunDirectory:
             raise InputError(f"--out {self.out} is a file; give a folder")
         try:
             names = list_files(self.fs, self.root)
-        except OSError as error:
-            raise InputError(f"--out {self.out} cannot be read ({error.strerror or error}); give another") from error
+        except PathgenError as error:
+            raise InputError(f"--out {self.out} cannot be read ({error}); give another") from error
         ours = {LEASE_NAME, PATHS_FOLDER, PROGRESS_FOLDER, QUARANTINE_FOLDER}
         foreign = [name for name in names if name not in ours and not name.startswith(TEMPORARY_PREFIX)]
         # run.json is written before all else, so shards without one are some other program's, or of unknown settings.
@@ -124,11 +124,8 @@ class RunDirectory:
             ) from error
 
     def read_file(self, name: str) -> bytes | None:
-        """A file's bytes, None if there is none of that name."""
-        try:
-            return self.fs.cat_file(f"{self.root}/{name}")
-        except FileNotFoundError:
-            return None
+        """A file's bytes, None if there is none of that name; errors as `storage.read_file`."""
+        return read_file(self.fs, f"{self.root}/{name}")
 
     def info(self) -> RunInfo:
         """What run.json says.

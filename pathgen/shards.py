@@ -18,7 +18,7 @@ from .faults import fault_point
 from .provenance import SCHEMA_VERSION, VERSION_KEY, ShardMetadata
 from .records import PathRecord
 from .rows import SCHEMA, UnreadableShard, from_table, to_table
-from .storage import list_files, put
+from .storage import full_name, is_local, list_files, put
 
 __all__ = [
     "PATHS_FOLDER",
@@ -158,9 +158,9 @@ def read_shard(fs: AbstractFileSystem, path: str, columns: Sequence[str] | None 
     except FileNotFoundError:
         raise
     except OSError as error:
-        if error.errno == errno.EIO:
+        if error.errno == errno.EIO and is_local(fs):
             raise UnreadableShard(f"{name}: {error.strerror}") from error
-        raise PathgenError(f"cannot read {path}: {error.strerror or error}") from error
+        raise PathgenError(f"cannot read {full_name(fs, path)}: {error.strerror or error}") from error
     is_progress = folder.endswith(f"/{PROGRESS_FOLDER}")
     if not (_is_sealed(data) if is_progress else _digest(data) == ShardName.parse(name).digest):
         raise UnreadableShard(f"{name}: its bytes do not have the digest in its {'footer' if is_progress else 'name'}")

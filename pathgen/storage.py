@@ -27,7 +27,14 @@ def open_folder(url: str) -> tuple[AbstractFileSystem, str]:
         InputError: the protocol is unknown, or its package is not installed.
     """
     try:
-        fs, path = url_to_fs(url)
+        if url.startswith(("s3://", "s3a://")):
+            from .object_store import S3Store
+
+            # One request a read: more than one at a time would first ask for the size of these small files.
+            fs: AbstractFileSystem = S3Store(max_concurrency=1)
+            path = fs._strip_protocol(url)
+        else:
+            fs, path = url_to_fs(url)
     except ImportError as error:
         protocol = url.split("://")[0]
         package = "'layerpaths[s3]'" if protocol in ("s3", "s3a") else f"the fsspec package for {protocol}://"
@@ -42,13 +49,54 @@ def is_local(fs: AbstractFileSystem) -> bool:
     return isinstance(fs, LocalFileSystem)
 
 
+def full_name(fs: AbstractFileSystem, path: str) -> str:
+    """A file's name for people: its path here, its URL elsewhere."""
+    return path if is_local(fs) else fs.unstrip_protocol(path)
+
+
+def _refused(fs: AbstractFileSystem, verb: str, path: str, error: OSError) -> PathgenError:
+    return PathgenError(f"cannot {verb} {full_name(fs, path)}: {error.strerror or error}")
+
+
 def list_files(fs: AbstractFileSystem, folder: str) -> list[str]:
-    """Sorted names of the entries of a folder; none if there is no such folder."""
+    """Sorted names of the entries of a folder; none if there is no such folder.
+
+    Raises:
+        PathgenError: the file system refuses.
+    """
     fs.invalidate_cache(folder)
     try:
         return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in fs.ls(folder, detail=False))
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise _refused(fs, "list", folder, error) from error
+
+
+def read_file(fs: AbstractFileSystem, path: str) -> bytes | None:
+    """A file's bytes, None if there is none of that name.
+
+    Raises:
+        PathgenError: the file system refuses.
+    """
+    try:
+        return fs.cat_file(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _refused(fs, "read", path, error) from error
+
+
+def remove_file(fs: AbstractFileSystem, path: str) -> None:
+    """Delete a file.
+
+    Raises:
+        PathgenError: the file system refuses, or (locally) there is none.
+    """
+    try:
+        fs.rm_file(path)
+    except OSError as error:
+        raise _refused(fs, "delete", path, error) from error
 
 
 def put(
@@ -85,7 +133,7 @@ def put(
             fs.pipe_file(path, data)
         passing("after-rename")
     except OSError as error:
-        raise PathgenError(f"cannot write {path}: {error.strerror or error}") from error
+        raise _refused(fs, "write", path, error) from error
 
 
 def _put_local(path: str, data: bytes, guard: Callable[[], object], passing: Callable[[str], object]) -> None:
@@ -116,7 +164,16 @@ def _put_local(path: str, data: bytes, guard: Callable[[], object], passing: Cal
 
 
 def create_exclusive(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
-    """Write a file only if there is none of that name; whether it was written.
+    """Write a file only if there is none of that name; whether it is ours.
+
+    On an object store it is a put on the condition that there is no such object. The reply to one may be lost, and
+    the put sent again then fails by its own condition, so what is there now decides; and it is looked up before,
+    for the sake of stores that know no conditions.
+
+    Args:
+        fs: the file system.
+        path: the file to make.
+        data: its content, which names its writer: no other writes the same.
 
     Raises:
         PathgenError: the file system refuses for another reason.
@@ -125,12 +182,14 @@ def create_exclusive(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
         if is_local(fs):
             with fs.open(path, "xb") as file:
                 file.write(data)
+        elif (found := read_file(fs, path)) is not None:
+            return found == data
         else:
             fs.pipe_file(path, data, mode="create")
     except FileExistsError:
-        return False
+        return not is_local(fs) and read_file(fs, path) == data
     except OSError as error:
-        raise PathgenError(f"cannot write {path}: {error.strerror or error}") from error
+        raise _refused(fs, "write", path, error) from error
     return True
 
 
@@ -141,5 +200,5 @@ def remove_leftovers(fs: AbstractFileSystem, folder: str) -> list[str]:
     """
     names = [name for name in list_files(fs, folder) if name.startswith(TEMPORARY_PREFIX)]
     for name in names:
-        fs.rm_file(f"{folder}/{name}")
+        remove_file(fs, f"{folder}/{name}")
     return names

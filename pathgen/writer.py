@@ -15,6 +15,7 @@ from .lease import check_lease
 from .records import PathRecord
 from .rundir import RunDirectory
 from .shards import PROGRESS_FOLDER, ShardMetadata, write_progress, write_shard
+from .storage import remove_file
 
 SHARD_RECORDS = 64
 SHARD_S = float(os.environ.get("LAYERPATHS_SHARD_S", 60))
@@ -98,6 +99,6 @@ class RecordWriter:
             self._has_progress = True
         elif self._has_progress:
             self._guard()
-            self._run.fs.rm_file(f"{self._run.root}/{PROGRESS_FOLDER}/{self.writer}.parquet")
+            remove_file(self._run.fs, f"{self._run.root}/{PROGRESS_FOLDER}/{self.writer}.parquet")
             self._has_progress = False
         return [record.question_id for record in self._scanned]

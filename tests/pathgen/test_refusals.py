@@ -234,6 +234,7 @@ def test_places_that_cannot_be_a_run(refusal, source):
 
 def test_urls_whose_package_is_missing(refusal, monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(sys.modules, "pathgen.object_store", raising=False)
     assert "pip install 'layerpaths[s3]'" in one_line(refusal(out="s3://bucket/run"))
     assert "nope" in one_line(refusal(out="nope://bucket/run"))
 

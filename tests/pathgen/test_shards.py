@@ -268,6 +268,7 @@ def test_put_replaces_on_any_file_system():
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(sys.modules, "pathgen.object_store", raising=False)
     with pytest.raises(InputError, match=r"pip install 'layerpaths\[s3\]'"):
         open_folder("s3://bucket/run")
     with pytest.raises(InputError, match="nosuch"):

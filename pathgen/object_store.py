@@ -1,0 +1,56 @@
+"""S3 as runs use it: every failure is an OSError, and folders are nothing but names.
+
+Endpoint, region and credentials come from the standard AWS_* variables and files (AWS_ENDPOINT_URL_S3 for a store
+that is not Amazon's). So do retries: throttling, 5xx answers and broken connections are tried again with growing
+pauses by botocore (AWS_MAX_ATTEMPTS, AWS_RETRY_MODE), and throttling by s3fs around that; a refusal is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from aiohttp import ClientError as BrokenTransfer
+from botocore.exceptions import BotoCoreError
+from s3fs import S3FileSystem
+
+REQUEST_S = 120.0
+"""One request with all its retries. A server that takes a request and falls silent is waited for no longer."""
+
+
+class S3Store(S3FileSystem):
+    """s3fs, save that what botocore raises (no credentials, no connection) comes as an OSError too."""
+
+    async def _call_s3(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        with _as_os_errors():
+            async with asyncio.timeout(REQUEST_S):
+                return await super()._call_s3(method, *args, **kwargs)
+
+    async def _lsdir(self, path: str, *args: Any, **kwargs: Any) -> Any:
+        with _as_os_errors():
+            return await super()._lsdir(path, *args, **kwargs)
+
+    async def _cat_file(self, path: str, *args: Any, **kwargs: Any) -> Any:
+        with _as_os_errors():
+            return await super()._cat_file(path, *args, **kwargs)
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        """Nothing: a key needs no folder, and a mistyped bucket is not made."""
+
+
+@contextmanager
+def _as_os_errors() -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        raise ConnectionError(f"no answer within {REQUEST_S:g} s") from error
+    except (BotoCoreError, BrokenTransfer) as error:
+        raise ConnectionError(str(error)) from error
+    except OSError as error:
+        # Another writer is creating the same object at this moment; s3fs has no name for that.
+        code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")
+        if code == "ConditionalRequestConflict":
+            raise FileExistsError(str(error)) from error
+        raise
