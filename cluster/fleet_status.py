@@ -12,7 +12,7 @@ from typing import Any
 from .protocol import Progress
 
 NAMESPACE = "fleet-status"
-_EVERY_S = 1.0
+EVERY_S = 5.0
 _READ_TIMEOUT_S = 5.0
 
 
@@ -22,7 +22,6 @@ class FleetStatus:
 
     Attributes:
         what: the work, for example `searching runs/demo`.
-        job_id: Ray's id of the driver's connection.
         done: items done, those of earlier calls included.
         total: all items.
         failed: of those done in this call.
@@ -30,7 +29,6 @@ class FleetStatus:
     """
 
     what: str
-    job_id: str
     done: int
     total: int
     failed: int
@@ -63,7 +61,7 @@ class StatusBoard:
 
 @contextlib.contextmanager
 def publishing(what: str, done_before: int, *, shared: bool) -> Iterator[Callable[[Progress], None]]:
-    """Publishes a fleet's progress for the body of a `with`, at most once a second; the work never waits for it.
+    """Publishes a fleet's progress every few seconds for the body of a `with`; the work never waits for it.
 
     Args:
         what: the work, for people.
@@ -73,48 +71,68 @@ def publishing(what: str, done_before: int, *, shared: bool) -> Iterator[Callabl
     if not shared:
         yield lambda progress: None
         return
-    import ray
-
-    # It runs anywhere, moves if its node is lost, and takes no CPU from the work.
-    board: Any = ray.remote(StatusBoard).options(
-        name=f"{what} {uuid.uuid4().hex[:8]}", namespace=NAMESPACE, num_cpus=0, max_restarts=-1
-    )
-    publisher = _Publisher(board.remote(), what, done_before, ray.get_runtime_context().get_job_id())
+    publisher = Publisher(lambda: _make_board(what), what, done_before)
     try:
         yield publisher
     finally:
-        with contextlib.suppress(Exception):  # whatever becomes of the board, the work is what counts
-            ray.kill(publisher.board)
+        publisher.close()
 
 
-class _Publisher:
-    """Sends progress to the board, one call at a time, so that a board that hangs gathers none."""
+class Publisher:
+    """Sends progress to a board, one call at a time, so that a board that hangs gathers none.
 
-    def __init__(self, board: Any, what: str, done_before: int, job_id: str):
-        self.board = board
-        self._what, self._done_before, self._job_id = what, done_before, job_id
+    The board is made with the first sending: a run of a few seconds goes without.
+
+    Args:
+        make_board: makes the actor's handle.
+        what: the work, for people.
+        done_before: items done by earlier calls.
+    """
+
+    def __init__(self, make_board: Callable[[], Any], what: str, done_before: int):
+        self._make_board = make_board
+        self._what, self._done_before = what, done_before
+        self._board: Any = None
         self._sent: Any = None
-        self._sent_at = float("-inf")
+        self._sent_at = time.monotonic()
 
     def __call__(self, progress: Progress) -> None:
+        """Send it, if it is time and the last one has arrived."""
         import ray
 
+        now = time.monotonic()
+        if now - self._sent_at < EVERY_S:
+            return
         with contextlib.suppress(Exception):  # whatever becomes of the board, the work is what counts
             if self._sent is not None and not ray.wait([self._sent], timeout=0)[0]:
                 return
-            now = time.monotonic()
-            if now - self._sent_at < _EVERY_S and progress.done < progress.total:
-                return
+            self._sent_at = now
+            self._board = self._board or self._make_board()
             status = FleetStatus(
                 self._what,
-                self._job_id,
                 self._done_before + progress.done,
                 self._done_before + progress.total,
                 progress.failed,
                 progress.rate,
             )
-            self._sent = self.board.write.remote(asdict(status))
-            self._sent_at = now
+            self._sent = self._board.write.remote(asdict(status))
+
+    def close(self) -> None:
+        """The board goes."""
+        import ray
+
+        if self._board is not None:
+            with contextlib.suppress(Exception):  # as above; it goes with the driver at the latest
+                ray.kill(self._board)
+
+
+def _make_board(what: str) -> Any:
+    """An actor that runs anywhere, moves if its node is lost, and takes no CPU from the work."""
+    import ray
+
+    name = f"{what} {uuid.uuid4().hex[:8]}"
+    board: Any = ray.remote(StatusBoard).options(name=name, namespace=NAMESPACE, num_cpus=0, max_restarts=-1)
+    return board.remote()
 
 
 def read_statuses() -> list[FleetStatus]:
