@@ -23,7 +23,7 @@ Each row is one question with every path that was tried: 0 skips a layer, 1 runs
 import datasets, polars
 
 datasets.load_dataset("FOLDER")
-polars.read_parquet("FOLDER/paths/*.parquet")
+polars.read_parquet("FOLDER/{files}")
 ```
 
 | column | meaning |
@@ -55,12 +55,13 @@ def write_card(fs: AbstractFileSystem, out: str, info: RunInfo, summary: Mapping
     Raises:
         PathgenError: the file system refuses.
     """
+    put(fs, f"{out}/{CARD_NAME}", card_text(info, summary, f"{PATHS_FOLDER}/*.parquet").encode())
+
+
+def card_text(info: RunInfo, summary: Mapping[str, object], files: str) -> str:
+    """The card of a folder whose Parquet files have names like `files`, figures as in `write_card`."""
     front = yaml.safe_dump(
-        {
-            "tags": ["layerpaths"],
-            "configs": [{"config_name": "default", "data_files": f"{PATHS_FOLDER}/*.parquet"}],
-        },
-        sort_keys=False,
+        {"tags": ["layerpaths"], "configs": [{"config_name": "default", "data_files": files}]}, sort_keys=False
     )
     facts = {
         "model": info.model_id,
@@ -71,5 +72,5 @@ def write_card(fs: AbstractFileSystem, out: str, info: RunInfo, summary: Mapping
         **summary,
     }
     rows = "\n".join(f"| {name} | {value} |".replace("\n", " ") for name, value in facts.items())
-    text = _TEXT.format(model=info.model_id, task=info.task, rows=rows)
-    put(fs, f"{out}/{CARD_NAME}", f"---\n{front}---\n{text}".encode())
+    text = _TEXT.format(model=info.model_id, task=info.task, files=files, rows=rows)
+    return f"---\n{front}---\n{text}"

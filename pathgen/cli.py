@@ -221,19 +221,34 @@ def static(
 @app.command("export")
 def export_command(
     out: OutDir,
-    file: Annotated[str, option("The new file.", "--out", metavar="F")],
-    format_name: Annotated[str, option("dr-llm, polar or jsonl.", "--format")],
+    file: Annotated[
+        str, option("The new file; for hub a new folder, or hf://datasets/OWNER/NAME.", "--out", metavar="F")
+    ],
+    format_name: Annotated[str, option("dr-llm, polar, jsonl or hub.", "--format")],
+    dry_run: Annotated[bool, option("hub only: list the files with their sizes, write none.", "--dry-run")] = False,
+    public: Annotated[bool, option("hub only: a repository made now is seen by all.", "--public/--private")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a run's records as another program's file, or losslessly as JSON lines."""
-    from .exchange import export_run
+    """Write a run's records as another program's file, losslessly as JSON lines, or as a dataset for the hub."""
+    if format_name == "hub":
+        from .hub_export import export_to_hub
 
-    report = export_run(out, format_name, file)
+        report = export_to_hub(out, file, dry_run=dry_run, public=public)
+        if not as_json:
+            for name, size in report["files"].items():
+                print(f"{size:>12,d} bytes  {name}")
+    else:
+        from .exchange import export_run
+
+        if dry_run or public:
+            raise typer.BadParameter("--dry-run and --public go with --format hub")
+        report = export_run(out, format_name, file)
     if as_json:
         print_json(report)
     else:
         left_out = f"; {report['left_out']} failed ones have no place in it" if report["left_out"] else ""
-        print(f"{report['records']} records in {file}{left_out}")
+        nothing_done = "; nothing was written" if dry_run else ""
+        print(f"{report['records']} records in {file}{left_out}{nothing_done}")
 
 
 @app.command("import")
