@@ -70,7 +70,7 @@ def prompt_states(model: str, questions: Sequence[Question]) -> dict[str, NDArra
     assert path_model.tokenizer is not None
     task = find_task("arc")
     prompts = [task.encode(question, path_model.tokenizer, chat=False)[0] for question in questions]
-    kinds = {"mean": Pooling(windows=1), "windows": Pooling(windows=8), "last": Pooling("last", 1)}
+    kinds = {"mean": Pooling(windows=1), "last": Pooling("last", 1)}
     found: dict[str, list[Tensor]] = {}
     order: list[int] = []
     for indices, ids, mask in prompt_batches(path_model, prompts):
@@ -79,9 +79,8 @@ def prompt_states(model: str, questions: Sequence[Question]) -> dict[str, NDArra
         path_model.logits(ids, mask, policy=states, logits_to_keep=1)
         for layer in LAYERS:
             for kind, pooling in kinds.items():
-                if kind != "windows" or layer == LAYERS[1]:
-                    pooled = pooling.pool(states.hidden[layer], mask).flatten(1)
-                    found.setdefault(f"{kind} at layer {layer}", []).append(pooled)
+                pooled = pooling.pool(states.hidden[layer], mask).flatten(1)
+                found.setdefault(f"{kind} at layer {layer}", []).append(pooled)
     back = np.argsort(order)
     return {name: torch.cat(parts).double().numpy()[back] for name, parts in found.items()}
 

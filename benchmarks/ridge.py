@@ -35,12 +35,26 @@ def fit_predict(features: Array, targets: Array, unseen: Array) -> Array:
     centre, spread = features.mean(0), features.std(0) + 1e-9
     rows, others = (features - centre) / spread, (unseen - centre) / spread
     mean = targets.mean(0)
-    left, values, right = np.linalg.svd(rows, full_matrices=False)
+    left, values, right = _thin_svd(rows)
     turned = left.T @ (targets - mean)
     penalties = PENALTIES * max(np.square(values).sum() / len(rows), 1e-12)
     penalty = min(penalties, key=lambda tried: _leave_one_out(left, values, turned, targets - mean, tried))
     weights = right.T @ ((values / (values**2 + penalty))[:, None] * turned)
     return mean + others @ weights
+
+
+def _thin_svd(rows: Array) -> tuple[Array, Array, Array]:
+    """Left vectors, singular values and right vectors, from the Gram matrix of the shorter side: several times faster.
+
+    Directions below 1e-10 of the largest value's square are rounding, and left out.
+    """
+    tall = len(rows) >= rows.shape[1]
+    squares, vectors = np.linalg.eigh(rows.T @ rows if tall else rows @ rows.T)
+    kept = squares > 1e-10 * squares[-1]
+    values, vectors = np.sqrt(squares[kept]), vectors[:, kept]
+    if tall:
+        return rows @ vectors / values, values, vectors.T
+    return vectors, values, (rows.T @ vectors / values).T
 
 
 def _leave_one_out(left: Array, values: Array, turned: Array, targets: Array, penalty: float) -> float:
