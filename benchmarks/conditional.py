@@ -104,7 +104,7 @@ def main(
     seed: Annotated[int, typer.Option(help="Of controls and shuffles.")] = 0,
 ) -> None:
     """Print one JSON object."""
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     files = [load_questions(file, needs="choices", limit=limit) for file in questions]
     asked = [question for file in files for question in file]
     chosen = [LayerPath(int(digit) for digit in digits) for digits in menu or ()]
@@ -148,7 +148,7 @@ def main(
                 "correlation_with_planted": (met := float(np.corrcoef(found[:, 1], truth[:, 1])[0, 1])),
                 "standard_errors": met * len(asked) ** 0.5,
             },
-            "machine": machine(2),
+            "machine": machine(1),
         }
     )
 
