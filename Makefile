@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := runs/demo
 DEMO_SYSTEMS := full,router,random,shortgpt
 
-.PHONY: setup browser demo test lint clean
+.PHONY: setup browser demo test soak lint clean
 
 setup: $(VENV)/.ready
 
@@ -48,6 +48,10 @@ test: setup browser lint
 	$(BIN)/pytest -q -m ray tests/cluster
 	$(BIN)/pytest -q -m "(ray or model) and not slow" --ignore tests/cluster
 	$(BIN)/pytest -q -m slow --ignore tests/cluster
+
+# Three nodes of a Ray cluster here, an actor or a node killed every few seconds for three minutes; about five in all.
+soak: setup
+	$(BIN)/python benchmarks/soak.py --minutes 3 --nodes 3
 
 clean:
 	rm -rf $(VENV) runs *.egg-info

@@ -74,7 +74,7 @@ class Run:
         """The actors there are now; takes note of all descendants."""
         with suppress(psutil.Error):
             self.descendants.update(self.driver.children(recursive=True))
-        return [process for process in self.descendants if _is_actor(process)]
+        return [process for process in self.descendants if is_actor(process)]
 
     def wait(self) -> tuple[int, dict[str, Any], float | None]:
         """Exit code, the JSON it printed, and when its first actor was seen."""
@@ -115,7 +115,7 @@ class Run:
 
     def living_actors(self) -> int:
         """How many actors live on after ACTORS_GONE_WITHIN_S."""
-        _, alive = psutil.wait_procs([p for p in self.descendants if _is_actor(p)], timeout=ACTORS_GONE_WITHIN_S)
+        _, alive = psutil.wait_procs([p for p in self.descendants if is_actor(p)], timeout=ACTORS_GONE_WITHIN_S)
         return len(alive)
 
 
@@ -130,7 +130,8 @@ def strays(runs: list[Run]) -> list[str]:
     return names
 
 
-def _is_actor(process: psutil.Process) -> bool:
+def is_actor(process: psutil.Process) -> bool:
+    """Whether it is a living search actor."""
     try:
         return process.status() != psutil.STATUS_ZOMBIE and process.cmdline()[:1][0].startswith(ACTOR_TITLE)
     except (psutil.Error, IndexError):

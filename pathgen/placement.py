@@ -53,7 +53,7 @@ class Placement:
         devices_per_actor: devices that one model is spread over.
         in_flight: items that each works on at a time.
         resources: what each asks of Ray.
-        memory_bytes: what each needs on the CPU, its share of the weights included; 0 where nobody counts it.
+        memory_bytes: what each needs on the CPU; 0 on CUDA, where nobody counts it.
     """
 
     num_actors: int
@@ -159,8 +159,9 @@ def _refuse_too_many(placement: Placement, nodes: Sequence[Mapping[str, float]])
 
 
 def _on_node(node: Mapping[str, float], memory_bytes: int) -> int:
-    """Actors that a node gets by itself: one at least, if it has a core."""
-    return min(1, int(node["CPU"])) and max(1, min(int(node["CPU"]) // CORES_PER_ACTOR, _memory(node) // memory_bytes))
+    """Actors that a node's cores and memory are enough for; one at least, if it has a core."""
+    memory = int(node.get("memory") or psutil.virtual_memory().available)
+    return max(min(1, int(node["CPU"])), min(int(node["CPU"]) // CORES_PER_ACTOR, memory // memory_bytes))
 
 
 def _cpu_share(nodes: Sequence[Mapping[str, float]], actors: int) -> int:
@@ -173,8 +174,4 @@ def _cpu_share(nodes: Sequence[Mapping[str, float]], actors: int) -> int:
 
 def _fitting(node: Mapping[str, float], resources: Mapping[str, float], memory_bytes: int) -> int:
     room = min(math.floor(node.get(name, 0) / each) for name, each in resources.items())
-    return min(room, max(1, _memory(node) // memory_bytes)) if memory_bytes else room
-
-
-def _memory(node: Mapping[str, float]) -> int:
-    return int(node.get("memory") or psutil.virtual_memory().available)
+    return min(room, _on_node(node, memory_bytes)) if memory_bytes else room

@@ -8,10 +8,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -24,6 +28,7 @@ QUICK_TO_NOTICE = {
 }
 """Ray takes a node for dead after these; by default after some 15 s."""
 STORE_BYTES = 80 * 2**20
+TRIES = 3
 
 
 class RayNodes:
@@ -64,7 +69,11 @@ class RayNodes:
 @contextlib.contextmanager
 def ray_nodes(**environment: str) -> Iterator[RayNodes]:
     """A cluster of a head without CPUs and no other node yet. All its processes get the environment."""
-    here = {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": f"{Path(__file__).parent / 'pathgen'}:{ROOT}"}
+    here = {
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_TMPDIR": tempfile.mkdtemp(prefix="rn"),  # its own: `auto` of other processes must not find this cluster
+        "PYTHONPATH": f"{Path(__file__).parent / 'pathgen'}:{ROOT}",
+    }
     process = subprocess.Popen(
         [sys.executable, __file__],
         stdin=subprocess.PIPE,
@@ -77,6 +86,15 @@ def ray_nodes(**environment: str) -> Iterator[RayNodes]:
     finally:
         process.stdin.close()
         process.wait(60)
+        shutil.rmtree(here["RAY_TMPDIR"], ignore_errors=True)
+
+
+def patiently(start: Callable[[], Any]) -> Any:
+    """What it starts; Ray gives a node 30 s, which may be too little on a busy machine."""
+    for _ in range(TRIES - 1):
+        with contextlib.suppress(Exception):
+            return start()
+    return start()
 
 
 def main() -> None:
@@ -84,13 +102,14 @@ def main() -> None:
     from ray.cluster_utils import Cluster
 
     small = {"object_store_memory": STORE_BYTES}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **small})
+    head = {"num_cpus": 0, "include_dashboard": False, **small}
+    cluster = patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
     nodes = {}
     print("=", cluster.address, flush=True)
     for line in sys.stdin:
         action, name, *more = line.split()
         if action == "add":
-            nodes[name] = cluster.add_node(num_cpus=int(more[0]), **small)
+            nodes[name] = patiently(partial(cluster.add_node, num_cpus=int(more[0]), **small))
         else:
             cluster.remove_node(nodes.pop(name), allow_graceful=False)
         print("= done", flush=True)

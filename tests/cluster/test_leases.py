@@ -104,6 +104,28 @@ def test_three_deaths_before_any_item_are_hopeless():
     assert ledger.hopeless
 
 
+def test_however_many_go_with_their_nodes_a_run_waits_for_other_nodes():
+    ledger = leases("a", "b")
+    for number in range(9):
+        ledger.bury(f"starting-{number}", Recovered(), lost=True)
+    assert not ledger.hopeless
+    ledger.take("w", 1)
+    assert ledger.bury("w", Recovered(), lost=True) == []
+    assert not ledger.hopeless
+    for number in range(2):
+        ledger.bury(f"broken-{number}", Recovered())
+    assert ledger.hopeless, "the two that died by themselves are the second and third"
+
+
+def test_an_item_whose_nodes_are_lost_each_time_is_given_up():
+    ledger = leases("a")
+    given_up = []
+    for number in range(MAX_STRIKES):
+        ledger.take(f"w-{number}", 1)
+        given_up += ledger.bury(f"w-{number}", Recovered(), lost=True)
+    assert keys(given_up) == ["a"]
+
+
 def test_an_actor_that_worked_before_may_die_idle():
     ledger = leases(*"abc")
     for key in "abc":

@@ -35,6 +35,7 @@ CPUS = 3
 LIMIT = 6
 SIMULATIONS = 60
 SLOW_S = 0.2
+CUDA_ROUND = 9
 COMMIT_AT_ONCE = {"LAYERPATHS_SHARD_S": "0", "LAYERPATHS_PROGRESS_S": "0", "OMP_NUM_THREADS": "1"}
 """Every round writes progress, every finished question becomes a shard: so a kill loses no more than a round."""
 
@@ -50,18 +51,25 @@ sys.stdin.read()
 class FaultyWorker(SearchWorker):
     """A search actor with a fault of its own, as `LAYERPATHS_FAULT` describes one, or of this file.
 
-    `birth` fails its constructor, `slow` makes its rounds last.
+    `birth` fails its constructor, `slow` makes its rounds last, `cuda` fails its rounds from the 9th on, as a
+    context does that has failed once. Each tells its process by a file beside the run.
     """
 
     def __init__(self, run, writer: str, fault: str):
-        self.pause_s = SLOW_S if fault == "slow" else 0.0
-        os.environ["LAYERPATHS_FAULT"] = "" if fault == "slow" else fault
+        self.fault, self.rounds = fault, 0
+        os.environ["LAYERPATHS_FAULT"] = fault if ":" in fault else ""
+        with (Path(run.out).parent / "pids").open("a") as pids:
+            pids.write(f"{os.getpid()}\n")
         if fault == "birth":
             raise RuntimeError("the disk with the model is gone")
         super().__init__(run, writer)
 
     def step(self) -> None:
-        time.sleep(self.pause_s)
+        self.rounds += 1
+        if self.fault == "slow":
+            time.sleep(SLOW_S)
+        if self.fault == "cuda" and self.rounds >= CUDA_ROUND:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
         super().step()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from fault_lab import (
     depth,
     has,
     is_actor,
+    meanwhile,
     own_actors,
     ray_in_a_process,
     records,
@@ -26,9 +28,13 @@ from fault_lab import (
 
 from cluster import ClusterError
 from pathgen.actions import LayerPath, all_moves
+from pathgen.checkpoints import fingerprint
 from pathgen.lease import RunLease
 from pathgen.questions import load_questions
+from pathgen.rundir import RunDirectory
+from pathgen.shards import ShardMetadata, from_table
 from pathgen.storage import open_folder
+from pathgen.writer import RecordWriter
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -110,6 +116,33 @@ def test_a_hanging_actor_is_replaced(lab, whole, tmp_path):
     assert lab.generate(tmp_path / "run", ["after-step:9:hang"], question_timeout_s=3).exit_code == 0
     assert lab.births == 2
     assert_same(records(tmp_path / "run"), whole[0])
+
+
+def test_a_cuda_context_that_has_failed_takes_its_process_along(lab, whole, tmp_path):
+    assert lab.generate(tmp_path / "run", ["cuda"]).exit_code == 0
+    first, second = (tmp_path / "pids").read_text().split()
+    assert first != second
+    assert_same(records(tmp_path / "run"), whole[0])
+
+
+def test_what_a_writer_given_up_for_dead_commits_late_is_not_counted_twice(lab, whole, tmp_path):
+    out = tmp_path / "run"
+
+    def write_again() -> None:
+        token = json.loads((out / ".lease.json").read_text())["token"]
+        rows = list(from_table(RunDirectory(str(out)).table()))
+        late = RecordWriter(
+            str(out), "w-presumed-dead", ShardMetadata.here(str(lab.model), fingerprint(lab.model), "arc"), token
+        )
+        for record in rows:
+            record.writer = late.writer
+            late.add(record)
+        late.commit()
+
+    with meanwhile((lambda: has(out, "paths/*.parquet"), write_again)) as moments:
+        assert lab.generate(out, ["slow"]).exit_code == 0
+    assert moments
+    assert_same(records(out), whole[0])
 
 
 def test_what_was_evaluated_is_not_run_again(lab, whole, tmp_path):
@@ -236,6 +269,23 @@ def _end_with_sigterm(driver: subprocess.Popen, out) -> None:
     output, errors = driver.communicate(timeout=20)
     assert driver.returncode == 128 + signal.SIGTERM, (output, errors)
     assert not has(out, ".lease.json")
+
+
+def test_a_lost_head_ends_the_run_and_the_same_command_goes_on_elsewhere(lab, whole, tmp_path):
+    out = tmp_path / "run"
+    with ray_in_a_process() as (address, process):
+        gives_up_soon = {"RAY_gcs_rpc_server_reconnect_timeout_s": "2"}  # Ray's own patience is a minute
+        driver = start(lab.command(out, "--address", address), **gives_up_soon)
+        wait_for(lambda: has(out, ".progress/*.parquet") or driver.poll() is not None)
+        for part in process.children(recursive=True):
+            if any(name in " ".join(part.cmdline()[:1]) for name in ("gcs_server", "raylet")):
+                part.kill()
+        _, errors = driver.communicate(timeout=60)
+    assert driver.returncode == 1, errors
+    outcome = lab.generate(out)
+    assert outcome.exit_code == 0
+    assert not lab.said  # the dead driver's lease is no reason to wait
+    assert_same(records(out), whole[0])
 
 
 def test_a_second_driver_names_the_first_and_ends(lab, tmp_path):

@@ -124,6 +124,7 @@ def test_a_fleet_fits_what_the_cluster_has_by_now(place_on):
     assert found.fitting([node(4), node(2), node(9)]) == 3
     assert found.fitting([node(9, memory=1)]) == 1
     assert found.fitting([]) == 0
+    assert place_on([node(16)], threads_per_actor=1).fitting([node(16)]) == 4
     cuda = place_on([node(8, gpus=2)], "cuda", gpus_per_actor=0.5)
     assert cuda.num_actors == 4
     assert cuda.fitting([node(8, gpus=2), node(3, gpus=4), node(8)]) == 4 + 3
