@@ -103,59 +103,60 @@ def run_fleet(options: GenerateOptions, factory: Any) -> dict[str, Any]:
     from pathgen import generate as generation
     from pathgen.generate import GenerationRun
     from pathgen.placement import Placement
+    from pathgen.progress import ProgressView
     from pathgen.rundir import RunDirectory
 
     watch = Stopwatch()
+    memory_mb: dict[int, float] = {}
+
+    def update(view: ProgressView, done: int, *_: Any) -> None:
+        memory_mb[done] = psutil.Process().memory_info().rss / 2**20
+
     with ExitStack() as stack:
-        stack.enter_context(
-            mock.patch.object(Placement, "actor_factory", lambda self, worker, run, **where: factory(run))
-        )
+        stack.enter_context(mock.patch.object(Placement, "actor_factory", lambda self, worker, run, **_: factory(run)))
+        stack.enter_context(mock.patch.object(ProgressView, "update", update))
         for owner, name in ((Fleet, "run"), (RunDirectory, "scan"), (generation, "compact"), (RunDirectory, "table")):
             stack.enter_context(watch.around(owner, name))
         with watch.measure("whole"):
             with watch.measure("load"):
                 run = GenerationRun(options, lambda line: print(line, file=sys.stderr))
             outcome = run.run()
+    if outcome.exit_code:
+        raise PathgenError(f"the run ended with exit code {outcome.exit_code}")
     summary, searched = outcome.summary, outcome.summary["searched"]
-    shards = os.listdir(Path(options.out) / "paths")
+    early = min((done for done in memory_mb if done >= searched / 10), default=searched)
     return {
         "actors": summary["actors"],
-        "questions": summary["questions"],
-        "searched": searched,
-        "shards": len(shards),
+        "questions": searched,
+        "shards": len(os.listdir(Path(options.out) / "paths")),
         "search_seconds": summary["search_seconds"],
         "questions_per_second": summary["questions_per_second"],
         "driver_fleet_cpu_ms_per_question": 1000 * watch.cpu_s["run"] / searched,
         "driver_cpu_ms_per_question": 1000 * watch.cpu_s["whole"] / searched,
         "driver_fleet_share_of_a_core": watch.cpu_s["run"] / watch.wall_s["run"],
-        "driver_peak_memory_mb": peak_memory_mb(os.getpid()),
-        "seconds": {name: round(seconds, 3) for name, seconds in watch.wall_s.items()},
-        "cpu_seconds": {name: round(seconds, 3) for name, seconds in watch.cpu_s.items()},
+        "driver_memory_mb": {str(done): memory_mb.get(done) for done in (early, searched)},
+        "seconds": watch.wall_s,
+        "cpu_seconds": watch.cpu_s,
     }
 
 
-def measure_actors(common: dict[str, Any], counts: list[int], latency_s: float) -> list[dict[str, Any]]:
-    """The same folder grown to each count of questions in turn, by actors that are processes."""
+def measure_actors(common: dict[str, Any], latency_s: float) -> dict[str, Any]:
+    """A run on actors that are processes."""
     from fake_search import actor_factory
 
-    def factory(run: Any) -> Any:
-        return actor_factory(run, latency_s)
-
-    return [run_fleet(GenerateOptions(**common, limit=count), factory) for count in counts]
+    return run_fleet(GenerateOptions(**common), lambda run: actor_factory(run, latency_s))
 
 
-def measure_seats(common: dict[str, Any], seats: int, latency_s: float) -> dict[str, Any]:
+def measure_seats(common: dict[str, Any], latency_s: float) -> dict[str, Any]:
     """A run on actors that share processes."""
     from fake_search import seat_factory
 
     from cluster.member import Member
 
-    def factory(run: Any) -> Any:
-        return seat_factory(run, latency_s, seats, min(HOSTS, seats))
-
+    seats = common["actors"]
     # A seat is no Ray actor: it has drained by then, and its process ends with the run.
     with mock.patch.object(Member, "kill", return_value=None):
-        return run_fleet(GenerateOptions(**common), factory)
+        return run_fleet(GenerateOptions(**common), lambda run: seat_factory(run, latency_s, seats, min(HOSTS, seats)))
 
 
 def run_command(*arguments: str) -> dict[str, Any]:
@@ -215,6 +216,7 @@ def measure_resume(common: dict[str, Any], count: int) -> dict[str, Any]:
     settings += ["--simulations", str(common["search"].simulations), "--threads-per-actor", "1", "--actors", "1"]
     again = [*settings, "--out", out, "--limit", str(count)]
     commands = {
+        "dry_run_of_a_tenth": run_command(*settings, "--out", out, "--limit", str(count // 10), "--dry-run"),
         "dry_run": run_command(*again, "--dry-run"),
         "finished_again": run_command(*again, "--quiet"),
         "stats": run_command("stats", out),
@@ -262,10 +264,10 @@ def main(
             "quiet": True,
         }
         large = common | {"out": f"{scratch}/large", "actors": actors}
-        runs = measure_actors(large, [questions // 10, questions], latency_s)
+        on_processes = measure_actors(large | {"limit": questions}, latency_s)
         resumed = measure_resume(large, questions)
         seated = common | {"out": f"{scratch}/seats", "actors": seats, "limit": seat_questions}
-        on_seats = measure_seats(seated, seats, seat_latency_s)
+        on_seats = measure_seats(seated, seat_latency_s)
     print_json(
         {
             "benchmark": "scale",
@@ -274,7 +276,7 @@ def main(
             "simulations": simulations,
             "latency_seconds": latency_s,
             "seat_latency_seconds": seat_latency_s,
-            "runs": runs,
+            "processes": on_processes,
             "resume": resumed,
             "seats": on_seats,
             "limit": limit(on_seats),

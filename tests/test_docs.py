@@ -1,0 +1,252 @@
+"""What the pages say: every command parses, every Python block runs, and one walk through the pages is taken."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+import yaml
+from tiny_checkpoint import save_tiny_model
+from typer.testing import CliRunner
+
+import cluster.cli
+import infer.cli
+import pathgen.cli
+import router.cli
+from pathgen.prior import MoveStatistics, Prior
+from pathgen.provenance import ShardMetadata
+from pathgen.rows import SCHEMA
+from pathgen.runinfo import RunInfo
+
+ROOT = Path(__file__).parent.parent
+APPS = {"pathgen": pathgen.cli.app, "router": router.cli.app, "infer": infer.cli.app, "cluster": cluster.cli.app}
+PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").glob("*.md") if page.name != "LOG.md")]
+"""The log tells what was run in the past, under the options of its day."""
+FOREIGN = ("export", "kubectl", "lm-eval")
+REAL_MODEL = "smollm2-135m"
+REAL_LAYERS = 30
+SHORTER = {"--limit 48": "--limit 8", "--limit 96": "--limit 10", "--simulations 100": "--simulations 5"}
+USES_RAY = ("generate", "train", "up", "submit", "status", "list", "down")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    page: str
+    language: str
+    text: str
+
+    def lines(self) -> Iterator[list[str]]:
+        """The words of each command, pipes and redirections taken apart; comments left out."""
+        for line in self.text.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            while words:
+                end = next((at for at, word in enumerate(words) if word in ("|", ">")), len(words))
+                if words[:end]:
+                    yield words[:end]
+                words = words[end + (2 if words[end : end + 1] == [">"] else 1) :]
+
+
+def blocks(page: Path) -> list[Block]:
+    found = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [Block(page.name, language, text) for language, text in found]
+
+
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+SHELL = [block for block in BLOCKS if block.language in ("sh", "bash", "shell")] + [
+    block for block in BLOCKS if not block.language and block.text.startswith((*APPS, "make"))
+]
+COMMANDS = [(block.page, words) for block in SHELL for words in block.lines()]
+TARGETS = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def parse(command: typer.core.TyperCommand | typer.core.TyperGroup, words: list[str]) -> None:
+    """Parse without running: unknown options, missing ones and values that do not fit raise."""
+    context = command.make_context(command.name, list(words))
+    if isinstance(command, typer.core.TyperGroup):
+        _, inner, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        parse(inner, rest)
+
+
+def check(words: list[str]) -> None:
+    """Whether a command line of a page is right."""
+    program, *arguments = words
+    if program in APPS:
+        parse(typer.main.get_command(APPS[program]), arguments)
+        if "manifest" in arguments:
+            check(shlex.split(yaml.safe_load(run(words))["spec"]["entrypoint"]))
+        elif program == "cluster" and "--" in arguments:
+            check(arguments[arguments.index("--") + 1 :])
+    elif program == "make":
+        assert set(arguments) <= set(TARGETS), words
+    elif program == "python":
+        assert (ROOT / arguments[0]).is_file(), words
+    elif program == "pip":
+        extras = re.findall(r"layerpaths\[(\w+)\]", " ".join(arguments))
+        assert all(f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text() for extra in extras), words
+    else:
+        assert program in FOREIGN, words
+
+
+@pytest.mark.parametrize(("page", "words"), COMMANDS, ids=lambda value: value if isinstance(value, str) else None)
+def test_a_command_is_one_that_the_programs_take(page, words):
+    check(words)
+
+
+def test_a_wrong_command_would_be_found():
+    for line in (
+        "pathgen generate --limits 3 --out x",
+        "pathgen generate",
+        "cluster submit -- pathgen stat x",
+        "make x",
+    ):
+        with pytest.raises((AssertionError, typer.exceptions.TyperException)):
+            check(shlex.split(line))
+
+
+def test_links_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
+            assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def table(page: str, header: str) -> dict[str, list[str]]:
+    """The rows of the table with this header, by the name in backticks that begins each."""
+    lines = (ROOT / "docs" / page).read_text().split(f"{header}\n")[1].splitlines()[1:]
+    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in iter_table(lines)]
+    return {name: row[1:] for row in rows for name in re.findall(r"`([^`]+)`", row[0])}
+
+
+def iter_table(lines: list[str]) -> Iterator[str]:
+    for line in lines:
+        if not line.startswith("|"):
+            return
+        yield line
+
+
+def plain_type(field) -> str:
+    """A column's type as the page writes it."""
+    kind = str(field.type).replace("element: ", "").replace(" not null", "")
+    return re.sub(r"struct<.*>>$", "struct>", kind) + ("?" if field.nullable else "")
+
+
+def test_the_columns_are_those_of_a_shard():
+    told = table("formats.md", "| column | type | what |")
+    assert {name: row[0] for name, row in told.items()} == {field.name: plain_type(field) for field in SCHEMA}
+    assert list(told) == SCHEMA.names
+    told = table("formats.md", "| field of `evaluations` | type | what |")
+    fields = SCHEMA.field("evaluations").type.value_type
+    assert {name: row[0] for name, row in told.items()} == {field.name: plain_type(field) for field in fields}
+
+
+def test_the_keys_are_those_of_the_files():
+    run = json.loads(RunInfo({}, "m", "f", "arc", "builtin").to_json())
+    assert set(table("formats.md", "| key | what |")) >= set(run)
+    text = (ROOT / "docs/formats.md").read_text()
+    assert set(table("formats.md", "| key of an entry | what |")) == set(MoveStatistics.__dataclass_fields__)
+    for name in (*Prior.__dataclass_fields__, *ShardMetadata("", "", "", "", "").key_values()):
+        assert f"`{name}`" in text
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder to run the pages in, with a tiny model as deep as the one they speak of, and a smaller appetite."""
+    folder = tmp_path_factory.mktemp("docs")
+    model = save_tiny_model(folder / "model", num_layers=REAL_LAYERS)
+    token = folder / "token"
+    token.write_text("0" * 64)
+    less = {"SIMULATIONS": "3", "CANDIDATES": "4", "FOLDS": "2", "THREADS": "1", "MODEL": str(model), "QUIET": "1"}
+    settings = {f"LAYERPATHS_{name}": value for name, value in less.items()}
+    settings |= {"LAYERPATHS_CACHE": str(folder / "cache"), "HF_DATASETS_CACHE": str(folder / "datasets")}
+    settings |= {"RAY_AUTH_TOKEN_PATH": str(token), "OMP_NUM_THREADS": "1"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        yield folder
+
+
+def shortened(words: list[str], folder: Path) -> list[str]:
+    """The same command on the tiny model and fewer questions."""
+    text = shlex.join(words).replace(REAL_MODEL, str(folder / "model"))
+    for long, short in SHORTER.items():
+        text = text.replace(long, short)
+    return shlex.split(text)
+
+
+def run(words: list[str]) -> str:
+    """Run a command of ours; what starts Ray in a process of its own. Its stdout."""
+    program, *arguments = words
+    if arguments[0] not in USES_RAY:
+        result = CliRunner().invoke(APPS[program], arguments, catch_exceptions=False)
+        code, out, err = result.exit_code, result.stdout, result.stderr
+    else:
+        command = [sys.executable, "-m", program, *arguments]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        code, out, err = done.returncode, done.stdout, done.stderr
+    assert code == 0, f"{shlex.join(words)}: {err}"
+    return out
+
+
+def shell(page: str, heading: str) -> list[list[str]]:
+    """The commands of the first block under a heading."""
+    text = (ROOT / "docs" / page).read_text().split(f"# {heading}\n")[1]
+    return list(Block(page, "sh", re.findall(r"```sh\n(.*?)```", text, re.DOTALL)[0]).lines())
+
+
+@pytest.mark.ray
+def test_a_walk_from_questions_to_a_routed_model_and_a_resume(place):
+    for words in shell("one-machine.md", "From questions to a routed model"):
+        run(shortened(words, place))
+    assert (place / "runs/report.html").stat().st_size > 1000
+    first, more, further = (
+        json.loads(run([*shortened(words, place), "--json"])) for words in shell("resume.md", "Resume")
+    )
+    assert (first["done_before"], first["searched"]) == (8, 0)
+    assert (more["done_before"], more["searched"]) == (8, 2)
+    assert (further["searched"], further["continued"]) == (10, 10)
+
+    [read, use] = [block.text for block in blocks(ROOT / "README.md") if block.language == "python"]
+    ids = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    scope = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    for text in (read, use):
+        exec(text.replace("runs/arc", "runs/paths").replace(REAL_MODEL, str(place / "model")), scope)
+
+
+@pytest.mark.ray
+def test_a_job_on_the_cluster_that_the_page_starts(place):
+    up, submit, status, listed, down = shell("ray-cluster.md", "A cluster on this machine")
+    run(up)
+    try:
+        run(shortened(submit, place))
+        assert "2 alive" in run(status)
+        assert "SUCCEEDED" in run(listed)
+    finally:
+        run(down)
+    assert len(list((place / "runs/paths/paths").glob("*.parquet"))) > 0
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_what_extends_works_as_it_stands(number, place):
+    text = [block.text for block in blocks(ROOT / "docs/extending.md") if block.language == "python"][number]
+    scope = {"__name__": "page"}
+    exec(text.replace(REAL_MODEL, str(place / "model")), scope)
+    if "logits" in scope:
+        assert scope["logits"].shape == (2, 3, 99)
+
+
+def test_every_page_is_reached_from_the_readme():
+    text = (ROOT / "README.md").read_text()
+    assert [page.name for page in (ROOT / "docs").glob("*.md") if f"(docs/{page.name})" not in text] == []
