@@ -29,6 +29,7 @@ LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 _NODE_ENVIRONMENT = {
     LOOPBACK_SWITCH: "0",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_raylet_start_wait_time_s": "60",  # Ray's 10 are too few on a machine that is busy already
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # `down` ends jobs too: nothing is to be waited for
 }
 _START_TIMEOUT_S = 120.0

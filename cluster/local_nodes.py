@@ -18,6 +18,14 @@ from .local import LocalCluster
 from .tokens import TOKEN_PATH, is_disabled
 
 _OBJECT_STORE_BYTES = 100 * 2**20
+_AGENT_PORTS = (
+    "metrics_agent_port",
+    "metrics_export_port",
+    "dashboard_agent_listen_port",
+    "runtime_env_agent_port",
+)
+"""Of a node's helpers. Were they left to the helpers, a node would wait 15 s for them to say and then give up, which
+is too little on a machine that is busy already."""
 
 
 def hold(nodes: int, cpus_per_node: int, port: int, dashboard_port: int) -> None:
@@ -25,15 +33,14 @@ def hold(nodes: int, cpus_per_node: int, port: int, dashboard_port: int) -> None
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     from ray.cluster_utils import Cluster
 
-    size: dict[str, Any] = {
-        "num_cpus": cpus_per_node,
-        "object_store_memory": _OBJECT_STORE_BYTES,
-        "dashboard_agent_listen_port": None,
-    }
+    def node() -> dict[str, Any]:
+        ports = {name: _free_port() for name in _AGENT_PORTS}
+        return {"num_cpus": cpus_per_node, "object_store_memory": _OBJECT_STORE_BYTES, **ports}
+
     cluster = Cluster(
         initialize_head=True,
         head_node_args={
-            **size,
+            **node(),
             "gcs_server_port": port or _free_port(),
             "include_dashboard": True,
             "dashboard_host": "127.0.0.1",
@@ -41,7 +48,7 @@ def hold(nodes: int, cpus_per_node: int, port: int, dashboard_port: int) -> None
         },
     )
     for _ in range(nodes - 1):
-        cluster.add_node(**size)
+        cluster.add_node(**node())
     holder = psutil.Process()
     LocalCluster(
         address=cluster.address,

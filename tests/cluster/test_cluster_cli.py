@@ -1,0 +1,215 @@
+"""The `cluster` command on a real cluster that it starts and ends itself. All tests share one, the last one ends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from cluster.local import LocalCluster
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
+
+LIMIT = 12
+COMMIT_AT_ONCE = "LAYERPATHS_SHARD_S=0\nLAYERPATHS_PROGRESS_S=0\nOMP_NUM_THREADS=1\n"
+
+
+@dataclass
+class Terminal:
+    """Where a user sits: a folder, and an environment without a word about Ray."""
+
+    folder: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        bare = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "LAYERPATHS_"))}
+        return bare | {"LAYERPATHS_CACHE": str(self.folder / "cache"), "OMP_NUM_THREADS": "1"}
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "cluster", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.folder,
+            env=self.environment | environment,
+        )
+
+    def run(self, *arguments: str, **environment: str) -> tuple[int, str, str]:
+        """Exit code, stdout, stderr."""
+        return finish(self.start(*arguments, **environment))
+
+    def json(self, *arguments: str) -> dict[str, Any]:
+        code, out, said = self.run(*arguments, "--json")
+        assert code == 0, said
+        return json.loads(out)
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, said = process.communicate(timeout=180)
+    return process.returncode, out, said
+
+
+def wait_for(condition: Callable[[], Any], limit_s: float = 120.0) -> Any:
+    deadline = time.monotonic() + limit_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.2)
+    return found
+
+
+@pytest.fixture(scope="module")
+def terminal(tmp_path_factory):
+    terminal = Terminal(tmp_path_factory.mktemp("user"))
+    terminal.folder.joinpath("job.env").write_text(COMMIT_AT_ONCE)
+    started = terminal.json("up", "--num-cpus", "2")
+    assert started["address"].startswith("127.0.0.1:")
+    yield terminal
+    terminal.run("down")
+
+
+def record(terminal: Terminal) -> LocalCluster:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAYERPATHS_CACHE", str(terminal.folder / "cache"))
+        found = LocalCluster.read()
+    assert found is not None
+    return found
+
+
+def processes(found: LocalCluster) -> list[psutil.Process]:
+    owned = found.alive()
+    return list({*owned, *(child for process in owned for child in process.children(recursive=True))})
+
+
+def test_up_listens_on_loopback_alone_and_only_once(terminal):
+    for process in processes(record(terminal)):
+        for connection in process.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN:
+                assert connection.laddr.ip in ("127.0.0.1", "::ffff:127.0.0.1"), process
+    code, _, said = terminal.run("up")
+    assert (code, said) == (1, f"error: a cluster runs already at {record(terminal).address}; `cluster down` ends it\n")
+
+
+def test_the_drivers_exit_code_comes_back_and_the_token_is_nowhere(terminal):
+    """Four jobs at a time, as each takes Ray some seconds."""
+    folder = terminal.folder / "upload"
+    for name in (".env", "weights.safetensors", "code.py"):
+        folder.mkdir(exist_ok=True)
+        (folder / name).touch()
+    commands = [
+        ("submit", "--env-file", "job.env", "--", "sh", "-c", "ps axww -o args; echo shard_s=$LAYERPATHS_SHARD_S; pwd"),
+        ("submit", "--submission-id", "three", "--", "sh", "-c", "echo out; echo err >&2; exit 3"),
+        ("submit", "--metadata", "sweep=7", "--json", "--", "sh", "-c", "exit 4"),
+        ("submit", "--working-dir", str(folder), "--", "sh", "-c", "echo found $(ls -A)"),
+    ]
+    listing, three, four, uploaded = (finish(process) for process in [terminal.start(*each) for each in commands])
+
+    assert listing[0] == 0, listing
+    assert "shard_s=0" in listing[2]
+    assert f"\n{terminal.folder}\n" in listing[2]  # relative paths mean what they say
+    assert (three[0], three[1]) == (3, "three FAILED\n")
+    assert "out\nerr\n" in three[2]
+    assert four[0] == 4
+    told = json.loads(four[1])
+    assert (told["status"], told["exit_code"], told["metadata"]) == ("FAILED", 4, {"sweep": "7"})
+    assert uploaded[0] == 0, uploaded
+    assert "found code.py\n" in uploaded[2]
+
+    assert "out\nerr\n" in terminal.run("logs", "three")[1]
+    token = Path(record(terminal).token_path or "").read_text()
+    assert "gcs_server" in listing[2]  # the list of processes is a real one
+    texts = [text for result in (listing, three, four, uploaded) for text in result[1:]]
+    texts += [terminal.run("list", "--json")[1], terminal.run("status")[1]]
+    texts += [path.read_text() for path in (terminal.folder / "cache").glob("cluster.*")]
+    assert not any(token in text for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"RAY_AUTH_MODE": "disabled"}, "asks for a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to the"),
+        ({"RAY_AUTH_TOKEN": "0" * 64}, "refuses this environment's token: look at RAY_AUTH_TOKEN and"),
+    ],
+)
+def test_no_token_and_a_wrong_one_are_told_apart_in_one_line(terminal, environment, said):
+    code, out, text = terminal.run("list", **environment)
+    assert (code, out) == (1, "")
+    assert text.startswith(f"error: {record(terminal).dashboard} {said}")
+    assert text.count("\n") == 1
+
+
+def test_an_unknown_job_is_answered_with_the_known(terminal):
+    code, out, said = terminal.run("stop", "nope", "--json")
+    assert code == 2
+    assert "no job nope" in said
+    assert "three" in json.loads(out)["error"]
+
+
+def test_ctrl_c_leaves_the_job_running(terminal):
+    waiting = terminal.start("submit", "--submission-id", "long", "--", "sleep", "600")
+    assert waiting.stderr.readline() == "job long\n"
+    waiting.send_signal(signal.SIGINT)
+    code, _, said = finish(waiting)
+    assert code == 130
+    assert "error: job long goes on: `cluster logs long -f` follows it, `cluster stop long` ends it" in said
+    assert terminal.json("status")["running"][0]["submission_id"] == "long"
+    assert terminal.run("stop", "long")[:2] == (0, "long STOPPED\n")
+
+
+def test_a_stopped_run_that_is_submitted_again_resumes(terminal, tiny_model):
+    """The first job's actor hangs half way, so that there is time to look and to stop."""
+    out = terminal.folder / "run"
+    generate = (
+        *("pathgen", "generate", "--out", "run", "--model", str(tiny_model), "--limit", str(LIMIT)),
+        *("--simulations", "60", "--actors", "1", "--in-flight", "1", "--threads-per-actor", "1"),
+        *("--device", "cpu", "--json"),
+    )
+    terminal.folder.joinpath("hang.env").write_text(COMMIT_AT_ONCE + "LAYERPATHS_FAULT=after-step:60:hang\n")
+    name = terminal.run("submit", "--env-file", "hang.env", "--no-wait", "--", *generate)[1].strip()
+    state = wait_for(lambda: (found := terminal.json("status"))["fleets"] and found)
+    assert terminal.json("stop", name)["status"] == "STOPPED"
+
+    assert state["nodes"] == {"alive": 1, "dead": 0}
+    assert state["actors"] == {"SearchWorker": 1}
+    assert state["resources"]["CPU"] == {"used": 1, "total": 2}
+    assert state["jobs"]["RUNNING"] == 1
+    (fleet,) = state["fleets"]
+    assert fleet["what"] == f"searching {out}"
+    assert 0 < fleet["done"] < fleet["total"] == LIMIT
+    assert fleet["rate"] > 0
+    assert fleet["eta_s"] > 0
+
+    code, _, said = terminal.run("submit", "--env-file", "job.env", "--", *generate)
+    assert code == 0, said
+    summary = json.loads(next(line for line in said.splitlines() if line.startswith('{"out"')))
+    assert 0 < summary["done_before"] < LIMIT
+    assert summary["done_before"] + summary["searched"] == LIMIT
+    ids = [row for path in out.glob("paths/*.parquet") for row in pq.read_table(path)["question_id"].to_pylist()]
+    assert len(ids) == len(set(ids)) == LIMIT
+    assert terminal.json("status")["fleets"] == []
+
+
+def test_down_ends_the_cluster_and_no_other(terminal, local_ray):
+    found = record(terminal)
+    owned = processes(found)
+    assert len(owned) > len(found.processes)
+    assert terminal.run("down")[:2] == (0, f"ended the cluster at {found.address}\n")
+    assert not [process for process in owned if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    assert not (terminal.folder / "cache" / "cluster.json").exists()
+    code, _, said = terminal.run("down")
+    assert (code, said) == (1, "error: no cluster of `cluster up` runs here\n")
+
+    import ray
+
+    assert ray.get(ray.remote(os.getpid).remote()) > 0
