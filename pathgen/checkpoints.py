@@ -73,7 +73,8 @@ def load_model(
         device_map: as in transformers, for a model larger than one device.
 
     Raises:
-        InputError: as `resolve_model`, and for an unknown dtype or an unusable device.
+        InputError: as `resolve_model`, for an unknown dtype or an unusable device, and for a model that `auto` finds
+            too large for the devices.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -93,8 +94,21 @@ def load_model(
     )
     if device_map is None:
         model = model.to(target)  # type: ignore[arg-type]
+    elif device_map == "auto":
+        _refuse_spilled(model, name)
     model.eval().requires_grad_(False)
     return model, AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+def _refuse_spilled(model: PreTrainedModel, name: str) -> None:
+    """Parts for which no GPU has room are left in main memory or on disk, from where each forward would fetch them."""
+    places = getattr(model, "hf_device_map", {})  # absent where one GPU took it all
+    spilled = [part for part, place in places.items() if str(place) in ("cpu", "disk")]
+    if spilled:
+        raise InputError(
+            f"model {name!r} does not fit the GPUs of one actor: no room for {len(spilled)} parts from {spilled[0]}; "
+            "give more by --gpus-per-actor"
+        )
 
 
 def fingerprint(folder: Path) -> str:
@@ -205,6 +219,12 @@ def _download(name: str) -> Path:
         raise InputError(f"{wrong} ({type(error).__name__})") from error
 
 
+def _is_known(model_type: str) -> bool:
+    from transformers import CONFIG_MAPPING
+
+    return model_type in CONFIG_MAPPING
+
+
 def _check_is_causal_lm(folder: Path, name: str) -> None:
     """Refuse what can be refused by its config alone, before anything is loaded."""
     config_file = folder / "config.json"
@@ -218,6 +238,8 @@ def _check_is_causal_lm(folder: Path, name: str) -> None:
         raise InputError(f"{name}: encoder-decoder models ({config.get('model_type')}) are not supported")
     if reason := UNSUPPORTED_TYPES.get(config.get("model_type", "")):
         raise InputError(f"{name}: {config['model_type']} models cannot be run along paths: {reason}")
+    if "auto_map" in config and not _is_known(config.get("model_type", "")):
+        raise InputError(f"{name}: its model type {config.get('model_type')} needs code of its own, which is not run")
     architectures = config.get("architectures") or []
     if architectures and not any(a.endswith(("ForCausalLM", "LMHeadModel")) for a in architectures):
         raise InputError(f"{name}: {architectures[0]} is no causal language model")

@@ -65,11 +65,11 @@ def layer_milliseconds(run: RunSettings) -> list[float]:
 
     def timed(index: int, hidden: Any, *args: Any, **kwargs: Any) -> Any:
         if hidden.is_cuda:
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(hidden.device)
         started = time.perf_counter()
         out = model.run_layer(index, hidden, args, kwargs)
-        if hidden.is_cuda:
-            torch.cuda.synchronize()
+        if out.is_cuda:
+            torch.cuda.synchronize(out.device)
         times[index].append(time.perf_counter() - started)
         return model.as_returned(index, out)
 

@@ -239,7 +239,8 @@ class PathModel:
         rows = rows.to(hidden.device)
         some_args, some_kwargs = take_rows((args, kwargs), rows, hidden.shape[0])
         ran = self.run_layer(index, hidden[rows], some_args, some_kwargs)
-        return hidden.index_copy(0, rows, ran)
+        # A layer of a model spread over devices answers on its own; the states go on from there.
+        return hidden.to(ran.device).index_copy(0, rows.to(ran.device), ran)
 
     def run_layer(self, index: int, hidden: Tensor, args: tuple, kwargs: dict) -> Tensor:
         """The layer's own forward: [R, T, H] in, [R, T, H] out."""

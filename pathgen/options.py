@@ -63,6 +63,8 @@ class GenerateOptions:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise InputError(f"--{name.replace('_', '-')} must be a finite number above 0; got {value:g}")
+        if self.gpus_per_actor > 1 and self.gpus_per_actor % 1:
+            raise InputError(f"--gpus-per-actor above 1 must be a whole number; got {self.gpus_per_actor:g}")
         if self.dtype is not None and self.dtype not in DTYPES:
             raise InputError(f"--dtype must be one of {', '.join(DTYPES)}; got {self.dtype!r}")
         if self.device is not None and not DEVICE.fullmatch(self.device):
