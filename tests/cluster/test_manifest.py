@@ -15,14 +15,10 @@ import yaml
 from typer.testing import CliRunner
 
 import pathgen.cli
-from cluster.console import make_app
-from cluster.manifest_cli import manifest_app
+from cluster.cli import app
 
 CRD = json.loads((Path(__file__).parent / "kuberay_fields.json").read_text())["schema"]
 GENERATE = ("pathgen", "generate", "--questions", "builtin", "--limit", "3")
-
-app = make_app()
-app.add_typer(manifest_app, name="manifest")
 
 
 def kuberay(*options: str, command: tuple[str, ...] = GENERATE, out: str | None = "s3://bucket/run"):
