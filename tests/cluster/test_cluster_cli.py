@@ -61,7 +61,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, said
 
 
-def wait_for(condition: Callable[[], Any], limit_s: float = 120.0) -> Any:
+def wait_for(condition: Callable[[], Any], limit_s: float = 240.0) -> Any:
     deadline = time.monotonic() + limit_s
     while not (found := condition()):
         assert time.monotonic() < deadline, "waited in vain"
@@ -77,6 +77,12 @@ def terminal(tmp_path_factory):
     assert started["address"].startswith("127.0.0.1:")
     yield terminal
     terminal.run("down")
+
+
+def under_way(terminal: Terminal) -> dict[str, Any] | None:
+    """The cluster's status once its fleet has done something."""
+    state = terminal.json("status")
+    return state if any(fleet["done"] for fleet in state["fleets"]) else None
 
 
 def record(terminal: Terminal) -> LocalCluster:
@@ -177,7 +183,7 @@ def test_a_stopped_run_that_is_submitted_again_resumes(terminal, tiny_model):
     )
     terminal.folder.joinpath("hang.env").write_text(COMMIT_AT_ONCE + "LAYERPATHS_FAULT=after-step:60:hang\n")
     name = terminal.run("submit", "--env-file", "hang.env", "--no-wait", "--", *generate)[1].strip()
-    state = wait_for(lambda: (found := terminal.json("status"))["fleets"] and found)
+    state = wait_for(lambda: under_way(terminal))
     assert terminal.json("stop", name)["status"] == "STOPPED"
 
     assert state["nodes"] == {"alive": 1, "dead": 0}
