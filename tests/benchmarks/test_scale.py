@@ -1,0 +1,31 @@
+"""The benchmark of scale, small: real fleets whose actors wait instead of searching, and a real resume."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "scale.py"
+
+
+@pytest.mark.ray
+def test_a_small_run_is_measured_whole(folder):
+    asked = {"questions": 200, "actors": 2, "latency-s": 0.05, "seats": 6, "seat-questions": 60, "seat-latency-s": 0.2}
+    options = [word for name, value in asked.items() for word in (f"--{name}", str(value))]
+    command = [sys.executable, str(SCRIPT), *options, "--simulations", "8", "--model", folder]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    processes, seats, resume = found["processes"], found["seats"], found["resume"]
+    assert (processes["actors"], processes["questions"]) == (2, 200)
+    assert (seats["actors"], seats["questions"]) == (6, 60)
+    assert processes["shards"] >= 200 / 64
+    for fleet in (processes, seats):
+        assert 0 < fleet["driver_fleet_cpu_ms_per_question"] <= fleet["driver_cpu_ms_per_question"]
+    for name in ("dry_run", "finished_again", "stats"):
+        assert 0 < resume[name]["cpu_seconds"]
+        assert resume[name]["peak_memory_mb"] > 0
+    assert resume["first_search_seconds"] > 0
+    assert found["limit"]["questions_per_second"] > 0
