@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .endpoint import Endpoint
+from .errors import ClusterError
 from .fleet_status import StatusBoard, read_statuses
 from .jobs import Jobs
 from .session import connect
@@ -19,7 +20,7 @@ _LIMIT = 10_000
 def overview(endpoint: Endpoint) -> dict[str, Any]:
     """The state of a cluster, as `cluster status --json` prints it.
 
-    Resources in use are those that living actors hold. `fleets` is None where only the dashboard is reached.
+    Resources in use are those that living actors hold. `fleets` is None where only the dashboard answers.
 
     Raises:
         ClusterError: the cluster does not answer.
@@ -67,7 +68,7 @@ def overview_text(found: Mapping[str, Any]) -> str:
         *(f"           {job['submission_id']}: {job['entrypoint']}" for job in found["running"]),
     ]
     if found["fleets"] is None:
-        lines.append("fleets     told on the cluster's own machines alone")
+        lines.append("fleets     unknown: only the dashboard answers here")
     for fleet in found["fleets"] or []:
         eta = "" if fleet["eta_s"] is None else f", {fleet['eta_s'] / 60:.1f} min left"
         lines.append(
@@ -82,8 +83,11 @@ def _fleets(endpoint: Endpoint, boards: int) -> list[dict[str, Any]] | None:
         return None
     if not boards:
         return []
-    with connect(endpoint.address):
-        return [status.to_dict() for status in read_statuses()]
+    try:
+        with connect(endpoint.address):
+            return [status.to_dict() for status in read_statuses()]
+    except ClusterError:  # the dashboard has answered: the rest is worth telling
+        return None
 
 
 def _sum(resources: Iterable[Mapping[str, float] | None]) -> Counter[str]:

@@ -82,7 +82,7 @@ def terminal(tmp_path_factory):
 def under_way(terminal: Terminal) -> dict[str, Any] | None:
     """The cluster's status once its fleet has done something."""
     state = terminal.json("status")
-    return state if any(fleet["done"] for fleet in state["fleets"]) else None
+    return state if any(fleet["done"] for fleet in state["fleets"] or []) else None
 
 
 def record(terminal: Terminal) -> LocalCluster:
