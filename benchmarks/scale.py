@@ -149,13 +149,14 @@ def measure_actors(common: dict[str, Any], latency_s: float) -> dict[str, Any]:
 
 def measure_seats(common: dict[str, Any], latency_s: float) -> dict[str, Any]:
     """A run on actors that share processes."""
+    import ray
     from fake_search import seat_factory
 
     from cluster.member import Member
 
     seats = common["actors"]
     # A seat is no Ray actor: it has drained by then, and its process ends with the run.
-    with mock.patch.object(Member, "kill", return_value=None):
+    with mock.patch.object(Member, "kill", side_effect=lambda: ray.put(None)):
         return run_fleet(GenerateOptions(**common), lambda run: seat_factory(run, latency_s, seats, min(HOSTS, seats)))
 
 

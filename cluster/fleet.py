@@ -13,7 +13,7 @@ from typing import Any
 
 from .errors import ClusterError
 from .leases import MAX_STRIKES, Leases
-from .member import Member, cause_of, is_lost
+from .member import Member, await_deaths, cause_of, is_lost
 from .protocol import Item, Progress, Recovered, Report
 
 _TICK_S = 0.2
@@ -80,6 +80,7 @@ class Fleet:
         self._on_progress = on_progress
         self._stop = stop
         self._members: dict[str, Member] = {}
+        self._killed: list[Any] = []  # references to those whose end nobody has waited for
         self._past_counters: Counter[str] = Counter()
         self._error: ClusterError | None = None
         self._total = 0
@@ -116,6 +117,7 @@ class Fleet:
         finally:
             for member in list(self._members.values()):
                 self._remove(member)
+            await_deaths(self._killed)  # of all at once: a thousand one after another would take minutes
         self._tell(every_s=0.0)
         if self._error:
             raise self._error
@@ -234,6 +236,7 @@ class Fleet:
         self._remove(member)
         if self._ending:
             return
+        await_deaths([self._killed.pop()])  # what it held is looked for only once it writes no more
         held = self._leases.held(member.writer)
         recovered = self._recover(member.writer, held) if held else Recovered()
         for item in self._leases.bury(member.writer, recovered, broken=broken, lost=lost):
@@ -244,7 +247,7 @@ class Fleet:
     def _remove(self, member: Member) -> None:
         del self._members[member.writer]
         self._past_counters.update(member.counters)
-        member.kill()
+        self._killed.append(member.kill())
 
     def _progress(self) -> Progress:
         seconds = time.monotonic() - self._ready_at if self._ready_at else 0.0

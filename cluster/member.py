@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -68,12 +68,20 @@ class Member:
         self.room = report.room
         self.counters = report.counters
 
-    def kill(self) -> None:
-        """Ends its process, and waits a moment for Ray to say that it is gone."""
+    def kill(self) -> Any:
+        """Ends its process; a reference that is answered once Ray knows that it is gone."""
         import ray
 
         ray.kill(self.handle)
-        ray.wait([self.handle.poll.remote(0.0)], timeout=_KILL_WAIT_S)
+        return self.handle.poll.remote(0.0)
+
+
+def await_deaths(references: Sequence[Any]) -> None:
+    """Waits a moment for killed members, by what `kill` gave, to be gone."""
+    import ray
+
+    if references:
+        ray.wait(list(references), num_returns=len(references), timeout=_KILL_WAIT_S)
 
 
 def is_lost(error: BaseException) -> bool:

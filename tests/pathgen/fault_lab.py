@@ -51,14 +51,16 @@ sys.stdin.read()
 class FaultyWorker(SearchWorker):
     """A search actor with a fault of its own, as `LAYERPATHS_FAULT` describes one, or of this file.
 
-    `birth` fails its constructor, `slow` makes its rounds last, `cuda` fails its rounds from the 9th on, as a
-    context does that has failed once. Each tells its process by a file beside the run.
+    `birth` fails its constructor; `slow` makes its rounds last; `patient` does too, after waiting for a third actor;
+    `cuda` fails its rounds from the 9th on, as a context does that has failed once. Each tells its process by a file
+    beside the run.
     """
 
     def __init__(self, run, writer: str, fault: str):
         self.fault, self.rounds = fault, 0
         os.environ["LAYERPATHS_FAULT"] = fault if ":" in fault else ""
-        with (Path(run.out).parent / "pids").open("a") as pids:
+        self.pids = Path(run.out).parent / "pids"
+        with self.pids.open("a") as pids:
             pids.write(f"{os.getpid()}\n")
         if fault == "birth":
             raise RuntimeError("the disk with the model is gone")
@@ -66,7 +68,9 @@ class FaultyWorker(SearchWorker):
 
     def step(self) -> None:
         self.rounds += 1
-        if self.fault == "slow":
+        if self.fault == "patient" and self.rounds > 1:  # after a round there is something to be seen of the run
+            wait_for(lambda: len(self.pids.read_text().split()) > 2, limit_s=60.0)
+        if self.fault in ("slow", "patient"):
             time.sleep(SLOW_S)
         if self.fault == "cuda" and self.rounds >= CUDA_ROUND:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")

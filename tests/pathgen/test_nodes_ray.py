@@ -76,7 +76,7 @@ def test_a_node_that_joins_gets_an_actor_and_one_lost_with_two_is_done_without(l
         (lambda: has(out, ".progress/*.parquet"), add),
         (lambda: lab.births > 2 and has(out, "paths/*.parquet"), lambda: add.leave(first)),
     ) as moments:
-        outcome = generate(lab, out, ["slow", "slow"])
+        outcome = generate(lab, out, ["patient", "patient"])
     assert outcome.exit_code == 0
     assert len(moments) == 2
     assert lab.births > 2
