@@ -40,14 +40,16 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Quick tests first: what a mistake breaks is seen early. Ray settles on authentication once per process, so the tests
-# that start a Ray of their own (tests/cluster) and those that join one run in processes of their own.
+# Quick tests first: what a mistake breaks is seen early. Two processes, a file's tests in one of them. Ray settles on
+# authentication once per process, so the tests that start a Ray of their own (tests/cluster) and those that join one run
+# in processes of their own.
+test: export OMP_NUM_THREADS = 1
 test: setup browser lint
-	$(BIN)/pytest -q -m "not slow and not ray and not model and not browser"
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow and not ray and not model and not browser"
 	@if [ -e $(VENV)/.browser ]; then $(BIN)/pytest -q -m browser; fi
 	$(BIN)/pytest -q -m ray tests/cluster
-	$(BIN)/pytest -q -m "(ray or model) and not slow" --ignore tests/cluster
-	$(BIN)/pytest -q -m slow --ignore tests/cluster
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "(ray or model) and not slow" --ignore tests/cluster
+	$(BIN)/pytest -q -n 2 --dist loadfile -m slow --ignore tests/cluster
 
 # Three nodes of a Ray cluster here, an actor or a node killed every few seconds for three minutes; about five in all.
 soak: setup
