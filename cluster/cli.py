@@ -105,8 +105,8 @@ def submit(
         job = jobs.find(name)
         print_json(job.to_dict()) if as_json else print(name)
         return
-    tell(f"job {name}")
     try:
+        tell(f"job {name}")
         job = jobs.follow(name, lambda text: print(text, end="", file=sys.stderr, flush=True))
     except KeyboardInterrupt:
         raise Interrupted(
