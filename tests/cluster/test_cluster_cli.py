@@ -197,7 +197,7 @@ def test_a_stopped_run_that_is_submitted_again_resumes(terminal, tiny_model):
     assert state["resources"]["CPU"] == {"used": 1, "total": 2}
     assert state["jobs"]["RUNNING"] == 1
     (fleet,) = state["fleets"]
-    assert fleet["what"] == f"searching {out}"
+    assert fleet["what"] == "searching run"
     assert 0 < fleet["done"] < fleet["total"] == LIMIT
     assert fleet["rate"] > 0
     assert fleet["eta_s"] > 0
