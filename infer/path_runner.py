@@ -25,7 +25,7 @@ class PathRunner:
     def __init__(self, evaluator: Evaluator, batch_size: int, *, quiet: bool = True):
         self.evaluator = evaluator
         self.batch_size = batch_size
-        self._quiet = quiet
+        self.quiet = quiet
         self._known: dict[tuple[str, LayerPath], Evaluation] = {}
 
     def remember(self, questions: Sequence[Question], answers: Sequence[Answer]) -> None:
@@ -51,7 +51,7 @@ class PathRunner:
         groups = list(new.values())
         done = 0
         layers = self.evaluator.model.num_layers
-        with counted(what, sum(map(len, groups)), layers, quiet=self._quiet) as on_done:
+        with counted(what, sum(map(len, groups)), layers, quiet=self.quiet) as on_done:
             for start in range(0, len(groups), self.batch_size):
                 part = groups[start : start + self.batch_size]
                 self._run_batch([(question, path) for group in part for path, question in group.items()])

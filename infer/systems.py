@@ -11,6 +11,7 @@ from pathgen.candidates import propose
 from pathgen.effects import Effects, scanned_paths
 from pathgen.errors import ArtefactError
 from pathgen.evaluator import Evaluator
+from pathgen.progress import counted
 from pathgen.questions import Question
 from pathgen.records import Evaluation
 from pathgen.reward import path_quality
@@ -166,11 +167,13 @@ class Systems:
     def _search(self) -> SystemResult:
         if self.evaluator.task.generates:
             raise Unavailable("it is rewarded by confidence among choices, and this task generates its answers")
-        answers = []
-        for start in range(0, len(self.questions), self.runner.batch_size):
-            part = self.questions[start : start + self.runner.batch_size]
-            for question, found in zip(part, search_questions(self.evaluator, part, self.seed), strict=True):
-                answers.append(Answer.of(question, found.evaluation, Effort.of_paths(found.tried)))
+        answers: list[Answer] = []
+        with counted("search", len(self.questions), self.inputs.num_layers, quiet=self.runner.quiet) as on_done:
+            for start in range(0, len(self.questions), self.runner.batch_size):
+                part = self.questions[start : start + self.runner.batch_size]
+                for question, found in zip(part, search_questions(self.evaluator, part, self.seed), strict=True):
+                    answers.append(Answer.of(question, found.evaluation, Effort.of_paths(found.tried)))
+                on_done(len(answers))
         return SystemResult(tuple(answers))
 
     def _shuffled(self) -> SystemResult:
