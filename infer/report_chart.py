@@ -39,11 +39,17 @@ class Scale:
 
     @classmethod
     def around(cls, values: Sequence[float], start_px: float, end_px: float) -> Scale:
-        """An axis that holds all values, with a little air, and ends on ticks of 1, 2 or 5 times a power of ten."""
+        """An axis that holds all values, with a little air, and ends on ticks of 1, 2 or 5 times a power of ten.
+
+        Depths and accuracies are never below 0, and no axis of such values begins there.
+        """
         low, high = min(values), max(values)
         air = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
         step = nice_step((high - low + 2 * air) / MOST_TICKS)
-        return cls(math.floor((low - air) / step) * step, math.ceil((high + air) / step) * step, start_px, end_px, step)
+        begin = math.floor((low - air) / step) * step
+        return cls(
+            max(begin, 0.0) if low >= 0 else begin, math.ceil((high + air) / step) * step, start_px, end_px, step
+        )
 
     def __call__(self, value: float) -> float:
         """Pixel of a value, to a tenth."""
