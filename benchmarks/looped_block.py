@@ -10,17 +10,18 @@ same layers as often. Accuracies with Wilson intervals, differences paired, exac
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
-from measurement import machine, mean, run_script, share
+from measurement import machine, run_script, share
 from published_search import choice_batch, choice_scores, is_right
 
 from cluster.console import print_json
 from infer.baselines import repeat_paths
-from infer.statistics import mcnemar_p
+from infer.statistics import Comparison
 from pathgen.actions import LayerAction, LayerPath
 from pathgen.checkpoints import load_model
 from pathgen.questions import Question, load_questions
@@ -35,10 +36,7 @@ def looped(path: LayerPath) -> list[int]:
 
 def compared(outcomes: list[bool], others: list[bool], seed: int) -> dict[str, Any]:
     """A way beside another on the same questions."""
-    first, second = np.array(outcomes), np.array(others)
-    won, lost = int((first & ~second).sum()), int((~first & second).sum())
-    difference = mean(first.astype(float) - second, seed)
-    return {"difference": difference, "p_value": mcnemar_p(won, lost), "discordant": [won, lost]}
+    return asdict(Comparison.of(np.array(outcomes), np.array(others), seed))
 
 
 def main(

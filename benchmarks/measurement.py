@@ -110,8 +110,7 @@ def median_ratio(numerators: ArrayLike, denominators: ArrayLike, seed: int) -> d
         seed: of the bootstrap.
     """
     ratios = _floats(numerators) / _floats(denominators)
-    drawn = np.random.default_rng(seed).integers(len(ratios), size=(DRAWS, len(ratios)))
-    return _estimate(float(np.median(ratios)), np.median(ratios[drawn], axis=1))
+    return _estimate(float(np.median(ratios)), np.median(_resampled(ratios, seed), axis=1))
 
 
 def share(hits: int, total: int) -> dict[str, Any]:
@@ -138,9 +137,12 @@ def apportion(seconds: float, weights: ArrayLike) -> NDArray[np.float64]:
 
 def _resampled_means(values: ArrayLike, seed: int) -> NDArray[np.float64]:
     """[DRAWS] means over questions drawn with replacement; equal seeds and lengths draw the same questions."""
-    sample = _floats(values)
-    drawn = np.random.default_rng(seed).integers(len(sample), size=(DRAWS, len(sample)))
-    return sample[drawn].mean(axis=1)
+    return _resampled(_floats(values), seed).mean(axis=1)
+
+
+def _resampled(sample: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    """[DRAWS, n] samples drawn with replacement."""
+    return sample[np.random.default_rng(seed).integers(len(sample), size=(DRAWS, len(sample)))]
 
 
 def _estimate(value: float, draws: NDArray[np.float64]) -> dict[str, Any]:

@@ -85,5 +85,5 @@ def _label_figures(router: Router, datasets: PathDatasets, model: PathModel) -> 
 
 def static_path(router: Router) -> LayerPath:
     """What a router does where the part that reads the question is silent."""
-    logits = (router.static_logits + router.allowed).detach().cpu().numpy()
+    logits = router.static_part().detach().cpu().numpy()
     return LayerPath(chosen_actions(logits).tolist())
