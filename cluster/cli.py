@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from .console import AsJson, Interrupted, make_app, option, print_json, tell
-from .errors import UsageError
+from .console import AsJson, Interrupted, make_app, option, print_json, tell, this_command
+from .errors import ClusterError, UsageError
 from .manifest_cli import manifest_app
 
 app = make_app()
@@ -112,6 +112,11 @@ def submit(
         raise Interrupted(
             f"job {name} goes on: `cluster logs {name} -f` follows it, `cluster stop {name}` ends it"
         ) from None
+    except ClusterError as error:
+        raise ClusterError(
+            f"{error}; job {name} is followed again by `cluster logs {name} -f`, and if its cluster is lost, this same "
+            f"command goes on, there or on another cluster: {this_command()}"
+        ) from error
     if as_json:
         print_json(job.to_dict())
     else:

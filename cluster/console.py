@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,6 +41,12 @@ def option(help_text: str, *names: str, **more: Any) -> Any:
 def tell(line: str) -> None:
     """One line to the person, on stderr."""
     print(line, file=sys.stderr, flush=True)
+
+
+def this_command() -> str:
+    """The command line of this process, to be copied."""
+    program = Path(sys.argv[0])
+    return shlex.join([program.parent.name if program.stem == "__main__" else program.name, *sys.argv[1:]])
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -90,6 +90,12 @@ class Fleet:
         self._size = 0
         self._sized_at = -math.inf
 
+    def start(self) -> None:
+        """Makes actors before the items are known, so that they load what they need meanwhile; `run` comes next."""
+        self._resize()
+        for _ in range(self._size):
+            self._make_member()
+
     def run(self, items: Iterable[Item], total: int) -> Progress:
         """Works through the items; returns when all are durable or given up, or after `stop`.
 
@@ -141,10 +147,13 @@ class Fleet:
             member.drain_by is None and not self._leases.unfinished(member.writer) for member in self._members.values()
         )
         for _ in range(min(queued - spare, self._size - len(self._members))):
-            writer = f"w-{uuid.uuid4().hex[:8]}"
-            member = Member(writer, self._make_actor(writer))
-            member.poll(0.0)
-            self._members[writer] = member
+            self._make_member()
+
+    def _make_member(self) -> None:
+        writer = f"w-{uuid.uuid4().hex[:8]}"
+        member = Member(writer, self._make_actor(writer))
+        member.poll(0.0)
+        self._members[writer] = member
 
     def _resize(self) -> None:
         """Asks for the fleet's size, if it is time; what is too many by now works on until it dies or drains."""

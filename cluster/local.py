@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from .errors import ClusterError
 from .folders import cache_folder
+from .processes import same_process
 from .tokens import is_disabled, prepare_token, use_token
 
 RECORD_NAME = "cluster.json"
@@ -35,8 +36,6 @@ _NODE_ENVIRONMENT = {
 _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 10.0
 _TICK_S = 0.1
-_START_TOLERANCE_S = 1.0
-"""A process's start time is told to about a clock tick, and pids are not reused so soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ class LocalCluster:
 
     def alive(self) -> list[psutil.Process]:
         """Those of its processes that live; a pid that has another owner by now is none of them."""
-        return [found for pid, start_s in self.processes if (found := _same_process(pid, start_s))]
+        return [found for pid, start_s in self.processes if (found := same_process(pid, start_s))]
 
     def enter(self) -> None:
         """Let this process and its children join: on loopback, and with the token unless the user has set another."""
@@ -182,15 +181,6 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
         return process.children(recursive=True)
     except psutil.NoSuchProcess:
         return []
-
-
-def _same_process(pid: int, start_s: float) -> psutil.Process | None:
-    try:
-        process = psutil.Process(pid)
-        same = abs(process.create_time() - start_s) < _START_TOLERANCE_S
-        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except psutil.NoSuchProcess:
-        return None
 
 
 def _record_path() -> Path:

@@ -25,6 +25,7 @@ from typing import Any
 import yaml
 
 from .errors import UsageError
+from .secrecy import refuse_secrets
 
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?")
 """KubeRay takes 47 characters: it appends to the name, and to that a service's suffix."""
@@ -35,11 +36,7 @@ QUANTITY = re.compile(r"\d+(\.\d+)?(m|[kMGTP]i?)?")
 MIN_RAY = (2, 52)
 """KubeRay refuses token authentication with an older Ray."""
 
-SECRET_NAME = re.compile(r"(?i)(token|secret|password|credentials?|(api|access|secret|private)[-_]?key)$")
-SECRET_VALUE = re.compile(
-    r"hf_[A-Za-z0-9]{20,}|(AKIA|ASIA)[A-Z0-9]{16}|gh[pousr]_[A-Za-z0-9]{20,}|sk-[\w-]{20,}|://[^/@\s]*:[^/@\s]+@"
-)
-
+RIGHT_PLACE = "keep it in a Kubernetes secret and name that by --secret NAME or NAME:KEY=VARIABLE"
 START_TIMEOUT_S = 1800
 """A GPU node may have to be bought, booted and its image pulled before an actor starts."""
 KEEP_CLUSTER_S = 600
@@ -98,7 +95,7 @@ class RayJobOptions:
             raise UsageError(f"--claim is NAME=/FOLDER, a volume claim and where pods mount it; got {self.claim!r}")
         if not self.command:
             raise UsageError("no command given; write it after --, for example: -- pathgen generate --questions …")
-        _refuse_secrets((*self.command, self.out or ""))
+        refuse_secrets((*self.command, self.out or ""), RIGHT_PLACE)
         self._check_output()
         if not self.num_actors:
             raise UsageError(
@@ -263,16 +260,3 @@ def _value(words: Sequence[str], flag: str) -> str | None:
         if word.startswith(f"{flag}="):
             return word.removeprefix(f"{flag}=")
     return None
-
-
-def _refuse_secrets(words: Sequence[str]) -> None:
-    """A command is shown to whoever may read the job."""
-    for word in words:
-        name, given, value = word.partition("=")
-        named = given and value and SECRET_NAME.search(name)
-        flag = word.startswith("--") and not given and SECRET_NAME.search(word)
-        if named or flag or SECRET_VALUE.search(word):
-            raise UsageError(
-                "the command holds what looks like a secret, and whoever may read the job reads it; keep it in a "
-                "Kubernetes secret and name that by --secret NAME or NAME:KEY=VARIABLE"
-            )

@@ -12,6 +12,7 @@ from typing import Any
 
 from .endpoint import Endpoint
 from .errors import UsageError
+from .secrecy import names_secret, refuse_secrets
 
 PROGRAMS = ("pathgen", "router", "infer")
 EXCLUDES = (
@@ -21,8 +22,8 @@ EXCLUDES = (
 )
 """Of a working folder: history, environments, data, weights and secrets do not travel."""
 
+RIGHT_PLACE = "set secrets in the environment of the cluster itself (before `cluster up`, or by a Kubernetes secret)"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SECRET = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(_|$)", re.IGNORECASE)
 
 
 def entrypoint(command: Sequence[str], endpoint: Endpoint, *, uploads: bool) -> str:
@@ -36,7 +37,11 @@ def entrypoint(command: Sequence[str], endpoint: Endpoint, *, uploads: bool) -> 
         command: program and arguments.
         endpoint: the cluster.
         uploads: whether a working folder travels along.
+
+    Raises:
+        UsageError: the command holds what looks like a secret.
     """
+    refuse_secrets(command, RIGHT_PLACE)
     program, *arguments = command
     if program in PROGRAMS and endpoint.address is not None and not uploads:
         program = str(Path(sys.executable).with_name(program))
@@ -87,9 +92,9 @@ def read_env_file(path: str) -> dict[str, str]:
         if not equals or not _NAME.fullmatch(name.strip()):
             raise UsageError(f"--env-file {path}, line {number}: expected NAME=VALUE")
         variables[name.strip()] = value.strip()
-    if secrets := sorted(name for name in variables if _SECRET.search(name)):
+    if secrets := sorted(name for name in variables if names_secret(name)):
         raise UsageError(
             f"--env-file {path} sets {', '.join(secrets)}: Ray shows a job's environment to whoever may list jobs; "
-            "set secrets in the environment of the cluster itself (before `cluster up`, or by a Kubernetes secret)"
+            f"{RIGHT_PLACE}"
         )
     return variables

@@ -97,7 +97,7 @@ class BenchInputs:
                 f"--model {options.model} has fingerprint {digest}"
             )
         records, fit = _split_records(datasets, task, {question.sha for question in questions})
-        device = options.device or default_device(None)
+        device = options.device or default_device()
         stored_dtype = datasets.dtype if datasets else default_dtype(device)
         return cls(
             task,

@@ -75,7 +75,7 @@ def generate(
     found = router_for(folder, router)
     chat = found.config.chat if chat is None else chat
     check_prompts(folder, texts, max_new_tokens, chat=chat)
-    device = device or default_device(None)
+    device = device or default_device()
     path_model = PathModel.from_pretrained(model, dtype=dtype or default_dtype(device), device=device)
     routed = RoutedModel(path_model, found, bias=bias)
     with _progress(len(texts), quiet=quiet) as on_done:

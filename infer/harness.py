@@ -81,7 +81,7 @@ class RoutedLM(HFLM):
         _check_batch_size(batch_size)
         if bias is not None and not (isinstance(bias, (int, float)) and math.isfinite(bias)):
             raise InputError(f"bias must be a finite number; got {bias}")
-        device = device or default_device(None)
+        device = device or default_device()
         routed = RoutedModel.from_pretrained(
             pretrained, router, dtype=dtype or default_dtype(device), device=device, bias=bias
         )

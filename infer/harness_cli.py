@@ -41,7 +41,7 @@ def harness(
 
     routed = {"pretrained": model, "router": router, **({} if bias is None else {"bias": bias})}
     sys.argv = ["lm-eval", "run", "--model", "routed", "--model_args", json.dumps(routed)]
-    sys.argv += ["--device", default_device(None), *wanted]  # the harness's own default is a GPU, there or not
+    sys.argv += ["--device", default_device(), *wanted]  # the harness's own default is a GPU, there or not
     try:
         cli_evaluate()
     except OSError as error:  # the hub is out of reach, or the disk is full

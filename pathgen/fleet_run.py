@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from cluster.fleet import Fleet, FleetSettings
@@ -39,9 +39,6 @@ class FleetRun:
         num_layers: of the model.
         stop: set to wind up.
 
-    Attributes:
-        counters: totals over all actors, as `Searcher.counters`.
-        seconds: from the first actor's being ready to the last commit, over all calls.
     """
 
     def __init__(
@@ -64,13 +61,16 @@ class FleetRun:
         self._num_layers = num_layers
         self._stop = stop
         self._driver = RecordWriter(run.out, f"d-{run.token[:8]}", run.metadata, run.token)
-        self.counters: Counter[str] = Counter()
-        self.seconds = 0.0
+        self._jobs: dict[str, Job] = {}
+        self._on_progress: Callable[[Progress, Mapping[str, float]], None] = lambda progress, counters: None
+        self._ahead: Fleet | None = None
+        self._counters: Counter[str] = Counter()
+        self._seconds = 0.0
 
     def calibrate(self, questions: list[Question]) -> Prior | None:
         """Scan all single moves on these questions; what is measured, or None if stopped meanwhile."""
         jobs = self.with_stored([Job(question, kind="scan") for question in questions])
-        self._go("calibrating", self._run, jobs, 0)
+        self._go("calibrating", self._make_fleet(self._run), jobs, 0)
         if self._stop.is_set():
             return None
         found = [
@@ -81,9 +81,19 @@ class FleetRun:
         statistics = measure_moves(scans, self._num_layers, run.search, run.cost, find_task(run.task).generates)
         return Prior(run.metadata.fingerprint, run.task, len(scans), statistics)
 
+    def start(self, prior: Prior | None) -> None:
+        """Make the actors of the search with this prior, while its jobs are still to be found."""
+        self._ahead = self._make_fleet(replace(self._run, prior=prior))
+        self._ahead.start()
+
     def search(self, jobs: list[Job], prior: Prior | None, done_before: int) -> None:
         """Search the jobs' questions and commit their records."""
-        self._go("searching", replace(self._run, prior=prior), jobs, done_before)
+        fleet = self._ahead or self._make_fleet(replace(self._run, prior=prior))
+        self._go("searching", fleet, jobs, done_before)
+
+    def totals(self) -> dict[str, float]:
+        """`Searcher.counters` over all actors so far; `search_seconds` that there was an actor ready; `actors`."""
+        return {**self._counters, "search_seconds": self._seconds, "actors": self._placement.num_actors}
 
     def with_stored(self, jobs: list[Job]) -> list[Job]:
         """The same jobs, each naming the files that hold evaluations of its question."""
@@ -91,13 +101,28 @@ class FleetRun:
         found = self._directory.scan(shas, self._budgets).resume
         return [replace(job, resume=tuple(found.get(job.question.id, ()))) for job in jobs]
 
-    def _go(self, what: str, run: RunSettings, jobs: list[Job], done_before: int) -> None:
-        by_id = {job.question.id: job for job in jobs}
+    def _make_fleet(self, run: RunSettings) -> Fleet:
+        return Fleet(
+            self._placement.actor_factory(SearchWorker, run, node=self._only_node()),
+            FleetSettings(
+                num_actors=self._size if self._grows() else self._placement.num_actors,
+                item_timeout_s=self._options.question_timeout_s,
+                start_timeout_s=self._options.start_timeout_s,
+                resources=self._placement.resources,
+            ),
+            recover=lambda writer, items: self._recover(writer, [self._jobs[item.key] for item in items]),
+            on_failed=self._give_up,
+            on_progress=lambda progress, counters: self._on_progress(progress, counters),
+            stop=self._stop,
+        )
+
+    def _go(self, what: str, fleet: Fleet, jobs: list[Job], done_before: int) -> None:
+        self._jobs = {job.question.id: job for job in jobs}
         counters: Counter[str] = Counter()
         total = done_before + len(jobs)
         with (
             ProgressView(what, total, done_before, self._num_layers, quiet=self._options.quiet) as view,
-            publishing(f"{what} {run.out}", done_before, shared=self._options.address is not None) as publish,
+            publishing(f"{what} {self._run.out}", done_before, shared=self._options.address is not None) as publish,
         ):
 
             def on_progress(progress: Progress, latest: Mapping[str, float]) -> None:
@@ -106,22 +131,10 @@ class FleetRun:
                 counters.clear()
                 counters.update(latest)
 
-            fleet = Fleet(
-                self._placement.actor_factory(SearchWorker, run, node=self._only_node()),
-                FleetSettings(
-                    num_actors=self._size if self._grows() else self._placement.num_actors,
-                    item_timeout_s=self._options.question_timeout_s,
-                    start_timeout_s=self._options.start_timeout_s,
-                    resources=self._placement.resources,
-                ),
-                recover=lambda writer, items: self._recover(writer, [by_id[item.key] for item in items]),
-                on_failed=self._give_up,
-                on_progress=on_progress,
-                stop=self._stop,
-            )
+            self._on_progress = on_progress
             progress = fleet.run((Item(job.question.id, job) for job in jobs), len(jobs))
-        self.seconds += progress.seconds
-        self.counters.update(counters)
+        self._seconds += progress.seconds
+        self._counters.update(counters)
 
     def _grows(self) -> bool:
         """Whether the number of actors follows the cluster's nodes: where nobody named it, and nodes may join."""

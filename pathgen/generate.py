@@ -2,58 +2,43 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from cluster.probe import Probe
+
 from .card import write_card
 from .checkpoints import fingerprint, num_layers, resolve_model
 from .compaction import compact
 from .cost import CostModel
-from .errors import InputError, PathgenError
+from .errors import InputError
 from .index import Budgets
 from .job import Job, RunSettings
 from .lease import RunLease, check_lease
 from .options import GenerateOptions
+from .outcome import Outcome, card_rows, run_summary, verdict
 from .prior import Prior, load_prior
 from .questions import load_questions
 from .rundir import Plan, RunDirectory
 from .runinfo import RunInfo
 from .shards import ShardMetadata
-from .stats import LIGHT_COLUMNS, summarize
+from .stats import LIGHT_COLUMNS
+from .stopping import INTERRUPTED, Stopping
 from .storage import is_local, put
 from .tasks import find_task
 
 if TYPE_CHECKING:
     from cluster.session import Session
 
+    from .fleet_run import FleetRun
+
 PRIOR_NAME = "prior.json"
-INTERRUPTED = "interrupted: finished work is kept; the same command goes on from here"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a run ended: the JSON that `--json` prints, the exit code, and lines for the person."""
-
-    summary: dict[str, Any]
-    exit_code: int
-    remarks: list[str]
-
-
-class Interrupted(PathgenError):
-    """A signal ended the run at once (exit code 128 + its number)."""
-
-    def __init__(self, number: int):
-        super().__init__(INTERRUPTED)
-        self.exit_code = 128 + number
 
 
 class GenerationRun:
@@ -73,6 +58,7 @@ class GenerationRun:
         self.tell = tell
         self.directory = RunDirectory(options.out)
         self.directory.check_usable()
+        self.cluster = Probe(options.address) if options.address else None
         self.task = find_task(options.task)
         self.questions = load_questions(
             options.questions, columns=options.columns, limit=options.limit, needs=self.task.needs
@@ -86,9 +72,7 @@ class GenerationRun:
         self.info = self._info()
         self.budgets = Budgets.of(self.info.settings, self.num_layers)
         self.directory.check_settings(self.info)
-        self.stop = threading.Event()
-        self.signal: int | None = None
-        self._can_wind_up = False
+        self.stopping = Stopping(tell)
 
     def run(self) -> Outcome:
         """Do what is left to do, under the folder's lease.
@@ -98,27 +82,26 @@ class GenerationRun:
         """
         if self.options.dry_run:
             return self._dry()
-        try:
-            return self._run()
-        except KeyboardInterrupt:
-            raise Interrupted(self.signal or signal.SIGINT) from None
-
-    def _run(self) -> Outcome:
         started = time.perf_counter()
         self.directory.create()
         fs, root = self.directory.fs, self.directory.root
-        with RunLease(fs, root, on_wait=self.tell) as lease, self._signals():
+        with RunLease(fs, root, on_wait=self.tell) as lease, self.stopping.handling():
+            expects_work = self.directory.expects_work(self.info)
             self.info = self.directory.begin(self.info)
             write_card(fs, root, self.info, {})
-            plan = self._scan()
-            jobs = self._jobs(plan)
-            work = self._search(jobs, len(plan.done), lease.token) if jobs else {}
-            if self.signal is None:
-                compact(fs, root, partial(check_lease, fs, root, lease.token))
+            plan, work = self._work(lease.token, expects_work)
+            if self.stopping.number is None:
+                if work or expects_work:  # else the last call has tidied up
+                    compact(fs, root, partial(check_lease, fs, root, lease.token))
+                self.info = self.directory.begin(replace(self.info, finished=True))
             rows = pl.DataFrame(pl.from_arrow(self.directory.table(LIGHT_COLUMNS)))
-            summary = self._summary(rows, len(plan.done), work, time.perf_counter() - started)
-            write_card(fs, root, self.info, _card_rows(summary))
-        remarks, exit_code = self._verdict(rows)
+            summary = {"out": self.options.out, **run_summary(rows, work, len(plan.done), self.num_layers)}
+            summary["wall_seconds"] = time.perf_counter() - started
+            write_card(fs, root, self.info, card_rows(summary))
+        if self.stopping.number is not None:
+            return Outcome(summary, 128 + self.stopping.number, [INTERRUPTED])
+        asked = [question.id for question in self.questions]
+        remarks, exit_code = verdict(rows, asked, self.options.allow_failures, self.options.out)
         return Outcome(summary, exit_code, remarks)
 
     def _info(self) -> RunInfo:
@@ -148,7 +131,7 @@ class GenerationRun:
     def _find_device(self) -> str:
         from .placement import default_device
 
-        self._device = self._device or default_device(self.options.address)
+        self._device = self._device or default_device(self.cluster)
         return self._device
 
     def _check_chat(self) -> None:
@@ -196,16 +179,36 @@ class GenerationRun:
             if question.id not in plan.done and question.id not in left_alone
         ]
 
-    def _search(self, jobs: list[Job], done_before: int, token: str) -> dict[str, float]:
-        """Start Ray and actors, calibrate if asked, search; totals of the work."""
+    def _work(self, token: str, expects_work: bool) -> tuple[Plan, Mapping[str, float]]:
+        """Find what is left to do and do it; what there was before, and totals of the work (empty if there was none).
+
+        Where work is to be expected, Ray and actors start first: models load while the folder is read.
+        """
+        with ExitStack() as stack:
+            fleet = stack.enter_context(self._fleet(token)) if expects_work else None
+            plan = self._scan()
+            jobs = self._jobs(plan)
+            if not jobs:
+                return plan, {}
+            fleet = fleet or stack.enter_context(self._fleet(token))
+            self.stopping.can_wind_up = True
+            prior = self._prior(fleet)
+            if not self.stopping.event.is_set():
+                fleet.search(fleet.with_stored(jobs) if self.options.calibrate else jobs, prior, len(plan.done))
+            self.stopping.can_wind_up = False
+            return plan, fleet.totals()
+
+    @contextmanager
+    def _fleet(self, token: str) -> Iterator[FleetRun]:
+        """A fleet on Ray, whose actors start at once unless the prior that they are told of must be measured first."""
         from cluster.session import connect
 
         from .placement import place_actors
 
         device = self._find_device()
-        with connect(self.options.address) as session:
+        with connect(self.cluster) as session:
             self._check_disks(session)
-            placement = place_actors(self.options, device, session, self.folder, len(jobs))
+            placement = place_actors(self.options, device, session, self.folder, len(self.questions))
             from .fleet_run import FleetRun
 
             run = RunSettings(
@@ -227,14 +230,19 @@ class GenerationRun:
             )
             run = replace(run, cost=self._cost(run, placement.resources))
             fleet = FleetRun(
-                self.directory, run, session, placement, self.options, self.budgets, self.num_layers, self.stop
+                self.directory,
+                run,
+                session,
+                placement,
+                self.options,
+                self.budgets,
+                self.num_layers,
+                self.stopping.event,
             )
-            self._can_wind_up = True
-            prior = self._prior(fleet)
-            if not self.stop.is_set():
-                fleet.search(fleet.with_stored(jobs) if self.options.calibrate else jobs, prior, done_before)
-            self._can_wind_up = False
-        return {**fleet.counters, "search_seconds": fleet.seconds, "actors": placement.num_actors}
+            prior = self._known_prior()
+            if prior is not None or not self.options.calibrate:
+                fleet.start(prior)
+            yield fleet
 
     def _check_disks(self, session: Session) -> None:
         nodes = len(session.nodes())
@@ -257,78 +265,16 @@ class GenerationRun:
         self.info = self.directory.begin(replace(self.info, notes=self.info.notes | {"cost": cost.to_json()}))
         return cost
 
-    def _prior(self, fleet: Any) -> Prior | None:
-        """The frozen prior: given, or measured by an earlier call of this run, or measured now."""
-        path = f"{self.directory.root}/{PRIOR_NAME}"
+    def _known_prior(self) -> Prior | None:
+        """The frozen prior as far as it is known: measured by an earlier call of this run, or given."""
         stored = self.directory.read_file(PRIOR_NAME)
-        if stored is not None:
-            return Prior.from_json(stored, path)
-        prior = self.prior
+        return self.prior if stored is None else Prior.from_json(stored, f"{self.directory.root}/{PRIOR_NAME}")
+
+    def _prior(self, fleet: FleetRun) -> Prior | None:
+        """The frozen prior: known, or measured now."""
+        prior = self._known_prior()
         if prior is None and self.options.calibrate:
             prior = fleet.calibrate(self.questions[: self.options.calibrate])
         if prior is not None:
-            put(self.directory.fs, path, prior.to_json().encode())
+            put(self.directory.fs, f"{self.directory.root}/{PRIOR_NAME}", prior.to_json().encode())
         return prior
-
-    def _summary(
-        self, rows: pl.DataFrame, done_before: int, work: Mapping[str, float], wall_s: float
-    ) -> dict[str, Any]:
-        found = summarize(rows)
-        count = Counter(work)
-        searched, seconds = int(count["searched"]), float(count["search_seconds"])
-        return {
-            "out": self.options.out,
-            "questions": found["questions"],
-            "done_before": done_before,
-            "searched": searched,
-            "continued": int(count["continued"]),
-            **{name: found[name] for name in ("failed", "solved", "base_accuracy", "solved_rate", "mean_best_depth")},
-            "num_layers": self.num_layers,
-            **{name: int(count[name]) for name in ("simulations", "layer_executions", "layers_run", "token_layers")},
-            "search_seconds": seconds,
-            "wall_seconds": wall_s,
-            "questions_per_second": searched / seconds if searched and seconds else None,
-            "busy_seconds": float(count["busy_s"]),
-            "actors": int(count["actors"]),
-        }
-
-    def _verdict(self, rows: pl.DataFrame) -> tuple[list[str], int]:
-        if self.signal is not None:
-            return [INTERRUPTED], 128 + self.signal
-        asked = rows.filter(pl.col("question_id").is_in([question.id for question in self.questions]))
-        failed = asked.filter(pl.col("status") == "failed")["question_id"].sort()
-        if not len(failed):
-            return [], 0
-        some = ", ".join(failed.head(5)) + (", …" if len(failed) > 5 else "")
-        remark = (
-            f"{len(failed)} of {asked.height} questions failed ({some}); `pathgen show {self.options.out} ID` tells why"
-        )
-        return [remark], 3 if len(failed) > self.options.allow_failures * asked.height else 0
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Within the block, Ctrl-C and SIGTERM let actors commit what is finished; a second one ends the run at once.
-
-        So does a first one while there is no actor that could commit anything.
-        """
-
-        def on_signal(number: int, frame: object) -> None:
-            second = self.signal is not None
-            self.signal = self.signal or number
-            if second or not self._can_wind_up:
-                raise KeyboardInterrupt
-            self.stop.set()
-            self.tell("stopping: committing what is finished (again to stop at once)")
-
-        before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def _card_rows(summary: Mapping[str, Any]) -> dict[str, object]:
-    # The solved rate is chosen with gold, and says nothing without the placebo that `pathgen stats` sets beside it.
-    names = ("questions", "failed", "base_accuracy", "mean_best_depth", "num_layers")
-    return {name: summary[name] for name in names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,9 +22,11 @@ from .shards import (
     list_shards,
     read_shard,
 )
+from .storage import is_local
 
 READERS = 8
-"""Files read at a time: hides the latency of an object store, and costs nothing on a disk."""
+"""Files read at a time: hides the latency of an object store. Off a disk no more than half the cores, which leaves
+the others to the models that load meanwhile."""
 
 INDEX_COLUMNS = [
     "question_id",
@@ -113,7 +116,8 @@ def read_tables(
         except UnreadableShard as error:
             return str(error)
 
-    with ThreadPoolExecutor(READERS) as pool:
+    readers = min(READERS, max(1, (os.cpu_count() or 1) // 2)) if is_local(fs) else READERS
+    with ThreadPoolExecutor(readers) as pool:
         answers = list(zip(files, pool.map(read, files), strict=True))
     tables = {file: answer for file, answer in answers if isinstance(answer, pa.Table)}
     unreadable = {file: answer for file, answer in answers if isinstance(answer, str)}

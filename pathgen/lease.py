@@ -18,12 +18,12 @@ import psutil
 from filelock import FileLock
 from fsspec import AbstractFileSystem
 
+from cluster.processes import same_process
+
 from .errors import PathgenError
 from .storage import TEMPORARY_PREFIX, create_exclusive, is_local, put, read_file, remove_file
 
 LEASE_NAME = ".lease.json"
-START_TOLERANCE_S = 5.0
-"""Start times come from the wall clock, which may be adjusted; a pid is not reused within seconds of it."""
 
 
 class LeaseLost(PathgenError):
@@ -72,17 +72,7 @@ class Holder:
         """Whether it was a process of this host's present boot and is gone; False where nobody can tell."""
         if (self.host, self.boot_id) != (socket.gethostname(), _boot_id()):
             return False
-        try:
-            process = psutil.Process(self.pid)
-            # A zombie only waits for its parent to notice; it writes no more.
-            return (
-                abs(process.create_time() - self.start_s) > START_TOLERANCE_S
-                or process.status() == psutil.STATUS_ZOMBIE
-            )
-        except psutil.NoSuchProcess:
-            return True
-        except psutil.AccessDenied:
-            return False
+        return same_process(self.pid, self.start_s) is None
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"

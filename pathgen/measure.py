@@ -58,7 +58,7 @@ def layer_milliseconds(run: RunSettings) -> list[float]:
     """Median milliseconds of each layer on one row of LATENCY_TOKENS tokens; the first run only warms up."""
     import torch
 
-    from .worker import load_placed
+    from .placed_model import load_placed
 
     model = load_placed(run)
     times: list[list[float]] = [[] for _ in range(model.num_layers)]

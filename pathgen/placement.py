@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import psutil
 
+from cluster.probe import Probe
 from cluster.session import Session
 
 from .checkpoints import weight_bytes
@@ -90,13 +91,10 @@ class Placement:
         return lambda writer: actor.remote(settings, writer)
 
 
-def default_device(address: str | None) -> str:
-    """CUDA where this machine, or the cluster at the address, has a GPU; else the CPU."""
-    if address:
-        from cluster.session import connect
-
-        with connect(address) as session:
-            return "cuda" if any(node["GPU"] for node in session.nodes()) else "cpu"
+def default_device(cluster: Probe | None = None) -> str:
+    """CUDA where this machine, or the cluster in its place, has a GPU; else the CPU."""
+    if cluster is not None:
+        return "cuda" if any(node["GPU"] for node in cluster.nodes()) else "cpu"
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"

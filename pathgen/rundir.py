@@ -157,6 +157,17 @@ class RunDirectory:
         except ArtefactError as error:
             raise ArtefactError(f"{self.out} holds {error}") from None
 
+    def expects_work(self, wanted: RunInfo) -> bool:
+        """Whether a run of these wishes will find something to do, as far as run.json tells: False is a good guess.
+
+        Errors as `info`.
+        """
+        if self.read_file(RUN_NAME) is None:
+            return True
+        stored = self.info()
+        more = wanted.questions > stored.questions or stored.continued_by(wanted).settings != stored.settings
+        return more or not stored.finished
+
     def begin(self, wanted: RunInfo) -> RunInfo:
         """Write run.json on the first call, check it and raise its budgets on later ones; the lease is held.
 

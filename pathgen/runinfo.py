@@ -25,6 +25,7 @@ class RunInfo:
         source: where the questions come from; questions may be added, so it may change.
         notes: free, for example measured costs; kept from the first call on.
         questions: how many the latest call asks for.
+        finished: whether the latest call came to its end.
     """
 
     settings: dict[str, Any]
@@ -34,6 +35,7 @@ class RunInfo:
     source: str
     notes: dict[str, Any] = field(default_factory=dict)
     questions: int = 0
+    finished: bool = False
 
     def to_json(self) -> bytes:
         """As the content of run.json."""
@@ -43,6 +45,7 @@ class RunInfo:
             "task": self.task,
             "source": self.source,
             "questions": self.questions,
+            "finished": self.finished,
             "settings": self.settings,
             "notes": self.notes,
         }
@@ -70,6 +73,7 @@ class RunInfo:
                 source=stored["source"],
                 notes=dict(stored["notes"]),
                 questions=stored["questions"],
+                finished=stored.get("finished", False),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise ArtefactError(f"{path} is damaged ({error}); restore it or give another --out") from error
@@ -106,6 +110,7 @@ class RunInfo:
             source=new.source,
             notes=new.notes | self.notes,
             questions=new.questions,
+            finished=new.finished,
         )
 
 

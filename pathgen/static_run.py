@@ -180,7 +180,7 @@ class Models:
         info = self._run.info
         if fingerprint(resolve_model(info.model_id)) != info.fingerprint:
             raise ArtefactError(f"{info.model_id} is not the model {self._run.out} was made with ({info.fingerprint})")
-        device = self._options.device or default_device(None)
+        device = self._options.device or default_device()
         return PathModel.from_pretrained(info.model_id, dtype=self.dtype, device=device)
 
     def evaluator_of(self, run: SearchedRun) -> Callable[[], Evaluator]:

@@ -1,20 +1,14 @@
-"""The search actor, and what every actor with a model shares: how it loads, and which errors end its process."""
+"""The search actor. Its module is light, as its driver imports it too: torch is imported where the model is loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Protocol
-
-import torch
 
 from cluster.work_thread import WorkThread
 
-from .evaluator import Evaluator
 from .faults import fault_point
 from .job import Job, RunSettings
-from .model import PathModel
 from .rundir import RunDirectory
-from .searcher import Searcher
 from .tasks import find_task
 from .writer import RecordWriter
 
@@ -31,6 +25,10 @@ class SearchWorker(WorkThread):
     """
 
     def __init__(self, run: RunSettings, writer: str):
+        from .evaluator import Evaluator
+        from .placed_model import is_sticky, load_placed
+        from .searcher import Searcher
+
         evaluator = Evaluator(load_placed(run), find_task(run.task), chat=run.chat)
         self._searcher = Searcher(run, writer, evaluator, RunDirectory(run.out).load_record)
         self._writer = RecordWriter(run.out, writer, run.metadata, run.token)
@@ -72,42 +70,3 @@ class SearchWorker(WorkThread):
     def close(self) -> Iterable[str]:
         """Commit what is finished, and keep the searches under way as progress."""
         return self._writer.close(self._searcher.under_way())
-
-
-class PlacedModel(Protocol):
-    """Settings that say which model an actor loads, and on what."""
-
-    @property
-    def model(self) -> str:
-        """Alias, folder or hub id."""
-
-    @property
-    def dtype(self) -> str:
-        """Of the weights."""
-
-    @property
-    def device(self) -> str:
-        """Torch device."""
-
-    @property
-    def devices_per_actor(self) -> int:
-        """Above 1, the model is spread over so many devices."""
-
-    @property
-    def threads(self) -> int:
-        """Torch threads of the process."""
-
-
-def load_placed(settings: PlacedModel) -> PathModel:
-    """The model of an actor, in an actor's process; errors as `PathModel.from_pretrained`."""
-    torch.set_num_threads(settings.threads)
-    device_map = "auto" if settings.devices_per_actor > 1 else None
-    return PathModel.from_pretrained(
-        settings.model, dtype=settings.dtype, device=settings.device, device_map=device_map
-    )
-
-
-def is_sticky(error: BaseException) -> bool:
-    """Whether a CUDA error leaves this process useless: a context that has failed fails for ever."""
-    accelerator_error = getattr(torch, "AcceleratorError", ())
-    return isinstance(error, accelerator_error) or "CUDA error" in str(error)

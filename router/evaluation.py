@@ -54,9 +54,7 @@ def evaluate_router(
     base = resolve_model(router.config.base_model)
     if fingerprint(base) != router.config.base_fingerprint:
         raise ArtefactError(f"{router.config.base_model} is not the model that {folder} was trained on")
-    model = PathModel.from_pretrained(
-        router.config.base_model, dtype=datasets.dtype, device=device or default_device(None)
-    )
+    model = PathModel.from_pretrained(router.config.base_model, dtype=datasets.dtype, device=device or default_device())
     router = router.to(model.device)
     dev = DevSet(model, dev_questions(datasets), datasets.chat, quiet=quiet)
     routed = dev.run(dev.route(RouterPolicy(router, bias)))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from cluster import ClusterError
 from cluster.fleet import Fleet, FleetSettings
 from cluster.fleet_status import publishing
+from cluster.probe import Probe
 from cluster.protocol import Item, Progress, Recovered
 from cluster.session import connect
 from pathgen.checkpoints import resolve_model
@@ -79,7 +80,8 @@ def compute_features(
         InputError: more actors than there is room for, or an unknown model.
         ClusterError: Ray cannot be reached.
     """
-    device = options.device or default_device(options.address)
+    cluster = Probe(options.address) if options.address else None
+    device = options.device or default_device(cluster)
     dtype = options.dtype or default_dtype(device)
     store = FeatureStore(out, fingerprint, dtype, pooling)
     store.scan()
@@ -89,7 +91,7 @@ def compute_features(
     seconds = 0.0
     if missing:
         remove_leftovers(store.fs, store.folder)  # of killed writers; a living one's would be written again
-        with connect(options.address) as session:
+        with connect(cluster) as session:
             placement = place_actors(options, device, session, resolve_model(model), len(missing))
             settings = FeatureSettings(
                 out=store.out,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cluster.work_thread import WorkThread
-from pathgen.worker import is_sticky, load_placed
+from pathgen.placed_model import is_sticky, load_placed
 
 from .feature_store import FeatureStore
 from .features import Computed, FeatureKey, feature_batches

@@ -65,7 +65,7 @@ class TrainingRun:
         self.given_static = self._given_static()
         if options.method == "gates":
             check_gates_reach(self.training.num_layers, options.actions, options.target_depth)
-        self.device = options.features.device or default_device(None)  # of this machine, wherever the actors are
+        self.device = options.features.device or default_device()  # of this machine, wherever the actors are
         self._tracker = self._make_tracker()
         self._left_out = frozenset() if self.development else twins_of_dev(self.training.questions(), self.is_dev)
 

@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("cluster", "pathgen", "router", "infer")
 """Each may import those before it, and itself."""
-RAY_FILES = {"pathgen/worker.py", "pathgen/placement.py", "pathgen/measure.py"}
-"""Outside cluster/: the actor, where it is made, and the one remote task that times layers."""
+RAY_FILES = {"pathgen/placement.py", "pathgen/measure.py"}
+"""Outside cluster/: where actors are made, and the one remote task that times layers."""
 
 
 def imported(file: Path) -> set[str]:
@@ -66,6 +66,14 @@ def test_help_loads_nothing_heavy(program):
     code = f"import {program}.cli, sys; print(sorted({heavy} & set(sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert loaded.stdout.strip() == "[]"
+
+
+def test_a_driver_leaves_torch_to_its_actors():
+    code = (
+        "import pathgen.generate, pathgen.fleet_run, pathgen.measure, sys; print({'torch', 'ray'} & set(sys.modules))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert loaded.stdout.strip() == "set()"
 
 
 def test_nothing_unpickles_or_trusts_remote_code():

@@ -212,6 +212,20 @@ def test_a_stopped_run_that_is_submitted_again_resumes(terminal, tiny_model):
     assert terminal.json("status")["fleets"] == []
 
 
+def test_who_waits_for_a_job_whose_cluster_is_lost_is_told_how_to_go_on(terminal):
+    waiting = terminal.start("submit", "--submission-id", "left", "--", "sleep", "600")
+    assert waiting.stderr.readline() == "job left\n"
+    wait_for(lambda: terminal.json("status")["running"])
+    for process in processes(record(terminal)):
+        if any(name in " ".join(process.cmdline()) for name in ("gcs_server", "dashboard.py", "DashboardHead")):
+            process.kill()
+    code, _, said = finish(waiting)
+    assert code == 1
+    assert said.splitlines()[-1].endswith(
+        "goes on, there or on another cluster: cluster submit --submission-id left -- sleep 600"
+    )
+
+
 def test_down_ends_the_cluster_and_no_other(terminal, local_ray):
     found = record(terminal)
     owned = processes(found)

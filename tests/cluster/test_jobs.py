@@ -73,6 +73,15 @@ def test_secrets_do_not_travel(tmp_path, name):
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "word", ["HF_TOKEN=hunter2", "--api-key=hunter2", "s3://user:hunter2@host/run", "hf_hunter2hunter2hunter2"]
+)
+def test_a_secret_in_a_command_is_refused_and_not_repeated(word):
+    with pytest.raises(UsageError, match=r"looks like a secret.*in the environment of the cluster itself") as caught:
+        entrypoint(["env", word, *COMMAND], NODE, uploads=False)
+    assert "hunter2" not in str(caught.value)
+
+
 @pytest.mark.parametrize("line", ["hunter2", "=hunter2", "a b=hunter2", "1A=hunter2"])
 def test_a_malformed_line_is_numbered_and_not_quoted(tmp_path, line):
     file = tmp_path / "job.env"

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from cluster import ClusterError
+from cluster.probe import Probe
 from cluster.session import connect
 
 
@@ -25,7 +26,7 @@ def listener():
 def test_an_address_where_nothing_listens_is_named():
     with listener() as address:
         pass
-    with pytest.raises(ClusterError, match=address), connect(address, timeout_s=5):
+    with pytest.raises(ClusterError, match=address), connect(address):
         pass
 
 
@@ -35,7 +36,7 @@ def test_a_port_that_accepts_and_stays_silent_is_given_up_in_time():
     with (
         listener() as address,
         pytest.raises(ClusterError, match=f"{address} within 3 s"),
-        connect(address, timeout_s=3),
+        connect(Probe(address, timeout_s=3)),
     ):
         pass
 
@@ -86,7 +87,7 @@ def test_the_embedded_ray_is_local_quiet_and_ends():
 JOIN = """
 import sys
 from cluster.session import connect
-with connect(sys.argv[1], timeout_s=60) as session:
+with connect(sys.argv[1]) as session:
     import ray
     print(len(session.nodes()), int(session.nodes()[0]["CPU"]), file=sys.__stdout__)
 """
@@ -102,6 +103,6 @@ def test_a_running_cluster_is_joined_by_its_address(local_ray):
 def test_a_wrong_token_is_said_in_one_line(local_ray, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
-    with pytest.raises(ClusterError, match=f"{local_ray}: .*token") as caught, connect(local_ray, timeout_s=60):
+    with pytest.raises(ClusterError, match=f"{local_ray}: .*token") as caught, connect(local_ray):
         pass
     assert len(str(caught.value).splitlines()) == 1

@@ -274,7 +274,7 @@ def _end_with_sigterm(driver: subprocess.Popen, out) -> None:
 def test_a_lost_head_ends_the_run_and_the_same_command_goes_on_elsewhere(lab, whole, tmp_path):
     out = tmp_path / "run"
     with ray_in_a_process() as (address, process):
-        gives_up_soon = {"RAY_gcs_rpc_server_reconnect_timeout_s": "2"}  # Ray's own patience is a minute
+        gives_up_soon = {"RAY_gcs_rpc_server_reconnect_timeout_s": "15"}  # Ray's own patience is a minute
         driver = start(lab.command(out, "--address", address), **gives_up_soon)
         wait_for(lambda: has(out, ".progress/*.parquet") or driver.poll() is not None)
         for part in process.children(recursive=True):
@@ -282,6 +282,8 @@ def test_a_lost_head_ends_the_run_and_the_same_command_goes_on_elsewhere(lab, wh
                 part.kill()
         _, errors = driver.communicate(timeout=60)
     assert driver.returncode == 1, errors
+    assert f"the head at {address} does not answer" in errors
+    assert f"the same command goes on, there or on another cluster: pathgen generate --out {out} " in errors
     outcome = lab.generate(out)
     assert outcome.exit_code == 0
     assert not lab.said  # the dead driver's lease is no reason to wait

@@ -140,4 +140,4 @@ def test_a_cluster_may_be_asked_for_more_than_it_has_now(place_on):
 def test_the_device_is_cuda_where_there_is_one(monkeypatch):
     for there, device in ((True, "cuda"), (False, "cpu")):
         monkeypatch.setattr("torch.cuda.is_available", lambda there=there: there)
-        assert default_device(None) == device
+        assert default_device() == device

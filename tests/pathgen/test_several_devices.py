@@ -21,10 +21,10 @@ from pathgen.errors import InputError
 from pathgen.evaluator import Evaluator
 from pathgen.model import FixedPaths, PathModel
 from pathgen.options import GenerateOptions
+from pathgen.placed_model import load_placed
 from pathgen.placement import place_actors
 from pathgen.questions import Question
 from pathgen.tasks import find_task
-from pathgen.worker import load_placed
 
 SPLIT = NUM_LAYERS // 2
 PATHS = [LayerPath(path) for path in ((1, 1, 1, 1, 1, 1), (0, 1, 2, 1, 0, 1), (1, 1, 1, 0, 2, 2))]

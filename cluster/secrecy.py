@@ -1,0 +1,36 @@
+"""What looks like a secret: it may stand neither in a job's environment nor in its command, which others can read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from .errors import UsageError
+
+_NAME = re.compile(r"(?i)(token|key|key_id|secret|passw(or)?d|credentials?)$")
+_VALUE = re.compile(
+    r"hf_[A-Za-z0-9]{20,}|(AKIA|ASIA)[A-Z0-9]{16}|gh[pousr]_[A-Za-z0-9]{20,}|sk-[\w-]{20,}|://[^/@\s]*:[^/@\s]+@"
+)
+
+
+def names_secret(name: str) -> bool:
+    """Whether a variable or flag of this name holds one: HF_TOKEN, --api-key."""
+    return bool(_NAME.search(name))
+
+
+def refuse_secrets(command: Iterable[str], right: str) -> None:
+    """A command is shown to whoever may list jobs or processes.
+
+    Args:
+        command: its words.
+        right: what to do instead.
+
+    Raises:
+        UsageError: a word looks like a secret; it is not repeated.
+    """
+    for word in command:
+        name, given, value = word.partition("=")
+        named = given and value and names_secret(name)
+        flag = word.startswith("--") and not given and names_secret(word)
+        if named or flag or _VALUE.search(word):
+            raise UsageError(f"the command holds what looks like a secret, and whoever sees the job reads it; {right}")

@@ -1,0 +1,64 @@
+"""Ctrl-C and SIGTERM during a run: the first one winds it up, a second one ends it at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from .errors import PathgenError
+
+INTERRUPTED = "interrupted: finished work is kept; the same command goes on from here"
+
+
+class Interrupted(PathgenError):
+    """A signal ended the run at once (exit code 128 + its number)."""
+
+    def __init__(self, number: int):
+        super().__init__(INTERRUPTED)
+        self.exit_code = 128 + number
+
+
+class Stopping:
+    """Whether a run is to stop, and by which signal.
+
+    Args:
+        tell: shows one line to the person.
+
+    Attributes:
+        event: set once the run is to wind up.
+        number: of the first signal, None as long as there was none.
+        can_wind_up: whether there are actors that could commit anything; as long as not, a first signal ends the
+            run at once too.
+    """
+
+    def __init__(self, tell: Callable[[str], None]):
+        self.event = threading.Event()
+        self.number: int | None = None
+        self.can_wind_up = False
+        self._tell = tell
+
+    @contextmanager
+    def handling(self) -> Iterator[None]:
+        """Takes the signals for the body of a `with`.
+
+        Raises:
+            Interrupted: the run was ended at once.
+        """
+        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise Interrupted(self.number or signal.SIGINT) from None
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        second = self.number is not None
+        self.number = self.number or number
+        if second or not self.can_wind_up:
+            raise KeyboardInterrupt
+        self.event.set()
+        self._tell("stopping: committing what is finished (again to stop at once)")
