@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .tasks import Task
 
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
-ABOVE_ZERO = ("seconds_budget", "gpus_per_actor", "question_timeout_s", "start_timeout_s")
+ABOVE_ZERO = ("seconds_budget", "question_timeout_s", "start_timeout_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,7 @@ class GenerateOptions:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise InputError(f"--{name.replace('_', '-')} must be a finite number above 0; got {value:g}")
-        if self.gpus_per_actor > 1 and self.gpus_per_actor % 1:
-            raise InputError(f"--gpus-per-actor above 1 must be a whole number; got {self.gpus_per_actor:g}")
+        check_gpus_per_actor(self.gpus_per_actor)
         if self.dtype is not None and self.dtype not in DTYPES:
             raise InputError(f"--dtype must be one of {', '.join(DTYPES)}; got {self.dtype!r}")
         if self.device is not None and not DEVICE.fullmatch(self.device):
@@ -111,6 +110,16 @@ def make_search_settings(**settings: Any) -> SearchSettings:
         return SearchSettings(**settings)
     except ValueError as error:
         raise InputError(str(error)) from error
+
+
+def check_gpus_per_actor(count: float) -> None:
+    """A share of one GPU, or several whole ones.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if not 0 < count < math.inf or (count > 1 and count % 1):
+        raise InputError(f"--gpus-per-actor must be a whole number, or a share between 0 and 1; got {count:g}")
 
 
 def parse_actors(text: str) -> int | None:

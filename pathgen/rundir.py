@@ -91,12 +91,13 @@ class RunDirectory:
         Raises:
             InputError: it is a file, unreadable, or a folder that holds something else than a run.
         """
-        if self.fs.isfile(self.root):
-            raise InputError(f"--out {self.out} is a file; give a folder")
         try:
-            names = list_files(self.fs, self.root)
-        except PathgenError as error:
+            is_file = self.fs.isfile(self.root)
+            names = [] if is_file else list_files(self.fs, self.root)
+        except (PathgenError, OSError) as error:
             raise InputError(f"--out {self.out} cannot be read ({error}); give another") from error
+        if is_file:
+            raise InputError(f"--out {self.out} is a file; give a folder")
         ours = {LEASE_NAME, PATHS_FOLDER, PROGRESS_FOLDER, QUARANTINE_FOLDER}
         foreign = [name for name in names if name not in ours and not name.startswith(TEMPORARY_PREFIX)]
         # run.json is written before all else, so shards without one are some other program's, or of unknown settings.

@@ -24,8 +24,13 @@ def open_folder(url: str) -> tuple[AbstractFileSystem, str]:
     """The file system of a local path or URL, and the folder's path in it.
 
     Raises:
-        InputError: the protocol is unknown, or its package is not installed.
+        InputError: the protocol is unknown, its package is not installed, it is out of reach, or no run can be there.
     """
+    if url.startswith("hf://"):
+        raise InputError(
+            f"{url}: the hub takes no run, as each file would be a commit; write to a folder or an object store, and "
+            "from there `pathgen export --format hub`"
+        )
     try:
         if url.startswith(("s3://", "s3a://")):
             from .object_store import S3Store
@@ -39,6 +44,8 @@ def open_folder(url: str) -> tuple[AbstractFileSystem, str]:
         protocol = url.split("://")[0]
         package = "'layerpaths[s3]'" if protocol in ("s3", "s3a") else f"the fsspec package for {protocol}://"
         raise InputError(f"{url}: {protocol}:// needs another package; run: pip install {package}") from error
+    except OSError as error:
+        raise InputError(f"{url} cannot be reached ({error.strerror or error})") from error
     except ValueError as error:
         raise InputError(f"{url}: {error}; give a folder or a URL such as s3://bucket/run") from error
     return fs, path.rstrip("/") or "/"

@@ -16,6 +16,7 @@ from cluster.protocol import Item, Progress, Recovered
 from cluster.session import connect
 from pathgen.checkpoints import resolve_model
 from pathgen.errors import PathgenError
+from pathgen.options import check_gpus_per_actor
 from pathgen.placement import Placement, default_device, default_dtype, place_actors
 from pathgen.progress import ProgressView
 from pathgen.storage import remove_leftovers
@@ -57,6 +58,10 @@ class FeatureOptions:
     start_timeout_s: float = 300.0
     forward_timeout_s: float = 600.0
     quiet: bool = False
+
+    def __post_init__(self) -> None:
+        """InputError for GPUs that cannot be."""
+        check_gpus_per_actor(self.gpus_per_actor)
 
 
 def compute_features(

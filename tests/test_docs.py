@@ -16,6 +16,7 @@ import pytest
 import torch
 import typer
 import yaml
+from s3_lab import s3_here
 from tiny_checkpoint import save_tiny_model
 from typer.testing import CliRunner
 
@@ -36,7 +37,7 @@ FOREIGN = ("export", "kubectl", "lm-eval")
 REAL_MODEL = "smollm2-135m"
 REAL_LAYERS = 30
 SHORTER = {"--limit 48": "--limit 8", "--limit 96": "--limit 10", "--simulations 100": "--simulations 5"}
-USES_RAY = ("generate", "train", "up", "submit", "status", "list", "down")
+USES_RAY = ("generate", "train", "up", "submit", "status", "list", "logs", "stop", "down")
 
 
 @dataclass(frozen=True)
@@ -185,6 +186,11 @@ def shortened(words: list[str], folder: Path) -> list[str]:
     return shlex.split(text)
 
 
+def replaced(words: list[str], names: dict[str, str]) -> list[str]:
+    """The same command with other values."""
+    return [names.get(word, word) for word in words]
+
+
 def run(words: list[str]) -> str:
     """Run a command of ours; what starts Ray in a process of its own. Its stdout."""
     program, *arguments = words
@@ -236,6 +242,41 @@ def test_a_job_on_the_cluster_that_the_page_starts(place):
     finally:
         run(down)
     assert len(list((place / "runs/paths/paths").glob("*.parquet"))) > 0
+
+
+@pytest.mark.ray
+def test_a_job_on_a_cluster_known_by_its_dashboard_that_writes_to_a_bucket(place, monkeypatch):
+    """The cluster knows the model, the bucket and how little to do; the terminal knows dashboard and token."""
+    pages = {"allenai/ai2_arc:ARC-Easy:train": "builtin", "org/model": str(place / "model")}
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("LAYERPATHS_LIMIT", "4")
+    with s3_here():
+        up = json.loads(run(["cluster", "up", "--num-cpus", "2", "--json"]))
+        try:
+            with monkeypatch.context() as terminal:
+                terminal.setenv("LAYERPATHS_CACHE", str(place / "outside"))
+                terminal.setenv("RAY_ADDRESS", up["dashboard"])
+                terminal.setenv("RAY_AUTH_MODE", "token")
+                terminal.setenv("RAY_AUTH_TOKEN_PATH", up["token_path"])
+                said = [run(replaced(words, pages)) for words in shell("ray-cluster.md", "Another cluster")[2:]]
+            assert said[0] == "arc-1\n"
+            assert said[2] == "arc-1 SUCCEEDED\n"
+            assert said[3].endswith(" SUCCEEDED\n")
+        finally:
+            run(["cluster", "down"])
+        checked, stats = (run(replaced(words, pages)) for words in shell("kubernetes.md", "What the manifest sets"))
+        assert checked == ""
+        assert "done 4 of 4" in stats
+
+
+def test_ones_own_questions_are_checked_and_nothing_is_started(place):
+    [words] = shell("one-machine.md", "Your own questions and model")
+    (place / "runs").mkdir(exist_ok=True)
+    (place / "runs/my-model").symlink_to(place / "model")
+    row = {"qid": 7, "stem": "What is wet?", "choices": ["water", "sand"], "label": 0}
+    (place / "my.jsonl").write_text(json.dumps(row) + "\n")
+    run([*words, "--json"])
+    assert not (place / "runs/mine").exists()
 
 
 @pytest.mark.parametrize("number", range(3))

@@ -239,6 +239,11 @@ def test_urls_whose_package_is_missing(refusal, monkeypatch):
     assert "nope" in one_line(refusal(out="nope://bucket/run"))
 
 
+def test_urls_where_no_run_can_be(refusal):
+    assert "pathgen export --format hub" in one_line(refusal(out="hf://datasets/owner/name"))
+    assert "cannot be reached" in one_line(refusal(out="ftp://127.0.0.1:1/run"))
+
+
 @pytest.fixture
 def finished(tmp_path, tiny_model, source):
     """A run's folder that holds one of the two questions, as `pathgen generate` would have left it."""

@@ -8,6 +8,7 @@ PyTorch's `meta` device, which computes shapes and refuses to mix with others, b
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -25,6 +26,7 @@ from pathgen.placed_model import load_placed
 from pathgen.placement import place_actors
 from pathgen.questions import Question
 from pathgen.tasks import find_task
+from router.feature_pass import FeatureOptions
 
 SPLIT = NUM_LAYERS // 2
 PATHS = [LayerPath(path) for path in ((1, 1, 1, 1, 1, 1), (0, 1, 2, 1, 0, 1), (1, 1, 1, 0, 2, 2))]
@@ -159,7 +161,9 @@ def test_a_model_that_its_gpus_cannot_hold_is_refused(tiny_model, loaded, place)
         load_placed(Placed(str(tiny_model), 2))
 
 
-def test_more_gpus_than_one_come_whole():
-    with pytest.raises(InputError, match=r"--gpus-per-actor above 1 must be a whole number; got 1\.5"):
-        GenerateOptions("run", gpus_per_actor=1.5)
-    assert GenerateOptions("run", gpus_per_actor=0.5).gpus_per_actor == 0.5
+@pytest.mark.parametrize("options", [partial(GenerateOptions, "run"), FeatureOptions])
+def test_more_gpus_than_one_come_whole(options):
+    for count in (1.5, 0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(InputError, match=rf"a whole number, or a share between 0 and 1; got {count:g}"):
+            options(gpus_per_actor=count)
+    assert options(gpus_per_actor=0.5).gpus_per_actor == 0.5
