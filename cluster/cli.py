@@ -99,7 +99,7 @@ def submit(
     endpoint = find_endpoint(address)
     environment = runtime_env(endpoint, working_dir=working_dir, env_file=env_file, pip=pip or [])
     jobs = Jobs(endpoint)
-    line = entrypoint(command, endpoint, uploads=working_dir is not None)
+    line = entrypoint(command, endpoint, uploads=working_dir is not None, installs=bool(pip))
     name = jobs.submit(line, environment, submission_id=submission_id, metadata=facts)
     if not wait:
         job = jobs.find(name)

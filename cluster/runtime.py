@@ -26,24 +26,25 @@ RIGHT_PLACE = "set secrets in the environment of the cluster itself (before `clu
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def entrypoint(command: Sequence[str], endpoint: Endpoint, *, uploads: bool) -> str:
+def entrypoint(command: Sequence[str], endpoint: Endpoint, *, uploads: bool, installs: bool) -> str:
     """The shell line that a cluster runs for a command.
 
-    A cluster that this machine is a node of runs this environment's programs; one known by its dashboard alone, or a
-    folder that is uploaded, brings its own. On a local cluster the command runs in the present folder, so that
-    relative paths mean what they say.
+    A cluster that this machine is a node of runs this environment's programs; one known by its dashboard alone, a
+    folder that is uploaded, or an environment that packages are installed into, brings its own. On a local cluster
+    the command runs in the present folder, so that relative paths mean what they say.
 
     Args:
         command: program and arguments.
         endpoint: the cluster.
         uploads: whether a working folder travels along.
+        installs: whether packages are installed for the job.
 
     Raises:
         UsageError: the command holds what looks like a secret.
     """
     refuse_secrets(command, RIGHT_PLACE)
     program, *arguments = command
-    if program in PROGRAMS and endpoint.address is not None and not uploads:
+    if program in PROGRAMS and endpoint.address is not None and not (uploads or installs):
         program = str(Path(sys.executable).with_name(program))
     line = shlex.join([program, *arguments])
     if endpoint.is_local and not uploads:

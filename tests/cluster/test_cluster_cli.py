@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from cluster.local import LocalCluster
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 
 LIMIT = 12
+IMPORT = 'import answer; print("the answer is", answer.VALUE)'
 COMMIT_AT_ONCE = "LAYERPATHS_SHARD_S=0\nLAYERPATHS_PROGRESS_S=0\nOMP_NUM_THREADS=1\n"
 
 
@@ -55,6 +57,18 @@ class Terminal:
         code, out, said = self.run(*arguments, "--json")
         assert code == 0, said
         return json.loads(out)
+
+
+def wheel(folder: Path) -> Path:
+    """A package that is installed without a network."""
+    path = folder / "answer-1.0-py3-none-any.whl"
+    about = "answer-1.0.dist-info"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("answer.py", "VALUE = 42\n")
+        file.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: answer\nVersion: 1.0\n")
+        file.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(f"{about}/RECORD", "")
+    return path
 
 
 def hear_ctrl_c() -> None:
@@ -114,7 +128,7 @@ def test_up_listens_on_loopback_alone_and_only_once(terminal):
 
 
 def test_the_drivers_exit_code_comes_back_and_the_token_is_nowhere(terminal):
-    """Four jobs at a time, as each takes Ray some seconds."""
+    """Five jobs at a time, as each takes Ray some seconds."""
     folder = terminal.folder / "upload"
     for name in (".env", "weights.safetensors", "code.py"):
         folder.mkdir(exist_ok=True)
@@ -124,8 +138,11 @@ def test_the_drivers_exit_code_comes_back_and_the_token_is_nowhere(terminal):
         ("submit", "--submission-id", "three", "--", "sh", "-c", "echo out; echo err >&2; exit 3"),
         ("submit", "--metadata", "sweep=7", "--json", "--", "sh", "-c", "exit 4"),
         ("submit", "--working-dir", str(folder), "--", "sh", "-c", "echo found $(ls -A)"),
+        ("submit", "--pip", str(wheel(terminal.folder)), "--", "sh", "-c", f"pathgen --help && python -c '{IMPORT}'"),
     ]
-    listing, three, four, uploaded = (finish(process) for process in [terminal.start(*each) for each in commands])
+    listing, three, four, uploaded, installed = (
+        finish(process) for process in [terminal.start(*each) for each in commands]
+    )
 
     assert listing[0] == 0, listing
     assert "shard_s=0" in listing[2]
@@ -137,11 +154,13 @@ def test_the_drivers_exit_code_comes_back_and_the_token_is_nowhere(terminal):
     assert (told["status"], told["exit_code"], told["metadata"]) == ("FAILED", 4, {"sweep": "7"})
     assert uploaded[0] == 0, uploaded
     assert "found code.py\n" in uploaded[2]
+    assert installed[0] == 0, installed
+    assert "the answer is 42\n" in installed[2]
 
     assert "out\nerr\n" in terminal.run("logs", "three")[1]
     token = Path(record(terminal).token_path or "").read_text()
     assert "gcs_server" in listing[2]  # the list of processes is a real one
-    texts = [text for result in (listing, three, four, uploaded) for text in result[1:]]
+    texts = [text for result in (listing, three, four, uploaded, installed) for text in result[1:]]
     texts += [terminal.run("list", "--json")[1], terminal.run("status")[1]]
     texts += [path.read_text() for path in (terminal.folder / "cache").glob("cluster.*")]
     assert not any(token in text for text in texts)

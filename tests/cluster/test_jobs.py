@@ -18,25 +18,27 @@ HERE = Endpoint("http://127.0.0.1:2", "127.0.0.1:1", is_local=True)
 NODE = Endpoint("http://10.0.0.1:2", "10.0.0.1:1", is_local=False)
 OUTSIDE = Endpoint("http://ray.example:2", None, is_local=False)
 OURS = str(Path(sys.executable).with_name("pathgen"))
+BARE = {"uploads": False, "installs": False}
 COMMAND = ["pathgen", "generate", "--out", "runs/a b"]
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "uploads", "line"),
+    ("endpoint", "more", "line"),
     [
-        (HERE, False, f"cd '/some where' && exec {OURS} generate --out 'runs/a b'"),
-        (NODE, False, f"{OURS} generate --out 'runs/a b'"),
-        (OUTSIDE, False, "pathgen generate --out 'runs/a b'"),
-        (HERE, True, "pathgen generate --out 'runs/a b'"),
+        (HERE, {}, f"cd '/some where' && exec {OURS} generate --out 'runs/a b'"),
+        (NODE, {}, f"{OURS} generate --out 'runs/a b'"),
+        (OUTSIDE, {}, "pathgen generate --out 'runs/a b'"),
+        (HERE, {"uploads": True}, "pathgen generate --out 'runs/a b'"),
+        (HERE, {"installs": True}, "cd '/some where' && exec pathgen generate --out 'runs/a b'"),
     ],
 )
-def test_a_cluster_of_this_machine_runs_this_environments_programs(monkeypatch, endpoint, uploads, line):
+def test_a_cluster_of_this_machine_runs_this_environments_programs(monkeypatch, endpoint, more, line):
     monkeypatch.setattr(cluster.runtime.os, "getcwd", lambda: "/some where")
-    assert entrypoint(COMMAND, endpoint, uploads=uploads) == line
+    assert entrypoint(COMMAND, endpoint, **BARE | more) == line
 
 
 def test_other_programs_and_shell_characters_are_left_as_they_are():
-    assert entrypoint(["echo", "$HOME; rm x"], NODE, uploads=False) == "echo '$HOME; rm x'"
+    assert entrypoint(["echo", "$HOME; rm x"], NODE, **BARE) == "echo '$HOME; rm x'"
 
 
 def test_a_job_is_told_which_cluster_it_runs_on():
@@ -78,7 +80,7 @@ def test_secrets_do_not_travel(tmp_path, name):
 )
 def test_a_secret_in_a_command_is_refused_and_not_repeated(word):
     with pytest.raises(UsageError, match=r"looks like a secret.*in the environment of the cluster itself") as caught:
-        entrypoint(["env", word, *COMMAND], NODE, uploads=False)
+        entrypoint(["env", word, *COMMAND], NODE, **BARE)
     assert "hunter2" not in str(caught.value)
 
 
