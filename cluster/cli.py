@@ -94,8 +94,10 @@ def submit(
     from .endpoint import find_endpoint
     from .jobs import Jobs
     from .runtime import entrypoint, runtime_env
+    from .secrecy import refuse_secrets
 
     facts = _pairs(metadata or [])
+    refuse_secrets(metadata or [], "metadata are shown to whoever may list jobs")
     endpoint = find_endpoint(address)
     environment = runtime_env(endpoint, working_dir=working_dir, env_file=env_file, pip=pip or [])
     jobs = Jobs(endpoint)

@@ -77,6 +77,9 @@ class Commands(TyperGroup):
             tell(f"error: {text}")
             if "--json" in itertools.takewhile(lambda argument: argument != "--", arguments):
                 print_json({"error": text, "exit_code": code})
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: nothing more to say
+            code = 1
         sys.exit(code or 0)
 
     def invoke(self, ctx: Any) -> Any:

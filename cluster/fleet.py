@@ -90,10 +90,14 @@ class Fleet:
         self._size = 0
         self._sized_at = -math.inf
 
-    def start(self) -> None:
-        """Makes actors before the items are known, so that they load what they need meanwhile; `run` comes next."""
+    def start(self, most: int) -> None:
+        """Makes actors before the items are known, so that they load what they need meanwhile; `run` comes next.
+
+        Args:
+            most: items that there may be.
+        """
         self._resize()
-        for _ in range(self._size):
+        for _ in range(min(self._size, most)):
             self._make_member()
 
     def run(self, items: Iterable[Item], total: int) -> Progress:
@@ -136,17 +140,19 @@ class Fleet:
     def _hire(self) -> None:
         """Makes actors while there is more queued than actors without work, up to the fleet's size.
 
-        With nothing queued those that still start, or wait for a place, are of no use.
+        Those that still start, or wait for a place, go where there is less queued.
         """
         self._resize()
         queued = self._leases.waiting(self._size)
-        if not queued:
-            for member in [member for member in self._members.values() if not member.ready]:
-                self._remove(member)
-        spare = sum(
-            member.drain_by is None and not self._leases.unfinished(member.writer) for member in self._members.values()
+        starting = [member for member in self._members.values() if not member.ready]
+        idle = sum(
+            member.ready and member.drain_by is None and not self._leases.unfinished(member.writer)
+            for member in self._members.values()
         )
-        for _ in range(min(queued - spare, self._size - len(self._members))):
+        wanted = max(0, queued - idle)
+        for member in starting[wanted:]:
+            self._remove(member)
+        for _ in range(min(wanted - len(starting), self._size - len(self._members))):
             self._make_member()
 
     def _make_member(self) -> None:
@@ -207,7 +213,9 @@ class Fleet:
             else:
                 self._remove(member)
             return
-        items = self._leases.take(member.writer, member.room)
+        # Near the end no actor takes more than its share, or the others would go and leave it alone with the rest.
+        share = math.ceil(self._leases.waiting(self._size * member.room) / self._size)
+        items = self._leases.take(member.writer, min(member.room, share))
         if items:
             member.extend(items)
         elif not self._leases.unfinished(member.writer) and not self._leases.waiting(1):

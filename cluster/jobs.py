@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _ANSWER_TIMEOUT_S = 10.0
 _STOP_WAIT_S = 15.0
+_LAST_TAILS = 5
+"""So often the log of a job that is over is asked for in vain: with its node it may be gone."""
 _POLL_S = 0.5
 _NAMED_IDS = 10
 _SIGTERM_EXIT = 143
@@ -163,25 +165,35 @@ class Jobs:
 
     def follow(self, submission_id: str, write: Callable[[str], object]) -> Job:
         """Pass on what it says until it is over; a broken connection is taken up where it was. The ended job."""
+        import aiohttp
+
         self.find(submission_id)
         seen = 0
 
-        async def tail() -> None:
+        async def tail() -> bool:
+            """Whether the stream came to its end, rather than broke."""
             nonlocal seen
             position = 0  # the stream begins at the beginning each time
-            async for text in self._client.tail_job_logs(submission_id):
+            stream = aiter(self._client.tail_job_logs(submission_id))
+            while True:
+                try:
+                    text = await anext(stream)
+                except StopAsyncIteration:
+                    return True
+                except (RuntimeError, OSError, aiohttp.ClientError):
+                    return False
                 position += len(text)
                 if position > seen:
                     write(text[seen - position :])
                     seen = position
 
+        last_tails = _LAST_TAILS
         while True:
-            complete = False
-            with contextlib.suppress(RuntimeError, OSError):  # aiohttp's errors of a lost connection are OSErrors
-                asyncio.run(tail())
-                complete = True
-            if (job := self.find(submission_id)).is_over and complete:
-                return job
+            complete = asyncio.run(tail())
+            if (job := self.find(submission_id)).is_over:
+                last_tails -= 1
+                if complete or not last_tails:
+                    return job
             time.sleep(_POLL_S)
 
     @contextlib.contextmanager

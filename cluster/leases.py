@@ -64,10 +64,10 @@ class Leases:
     def hopeless(self) -> bool:
         """Whether the last deaths say that going on is of no use.
 
-        Either `HOPELESS_DEATHS` actors died before they were given anything, or on so many different single
-        items, and nothing was finished meanwhile (however many were lost with their nodes, they count as one:
-        a node takes all its actors along, and another may come); or so many broke with finished items that
-        they had not committed, and nothing became durable meanwhile.
+        Either `HOPELESS_DEATHS` actors died before they were given anything and while no other had work, or on so
+        many different single items, and nothing was finished meanwhile (however many were lost with their nodes, they
+        count as one: a node takes all its actors along, and another may come); or so many broke with finished items
+        that they had not committed, and nothing became durable meanwhile.
         """
         return len(self._fruitless) >= HOPELESS_DEATHS or self._uncommitted >= HOPELESS_DEATHS
 
@@ -129,7 +129,7 @@ class Leases:
         for key in recovered.durable & lease.items.keys():
             self._settle(lease, key)
         self._uncommitted += broken and bool(lease.finished)
-        if not lease.worked:
+        if not lease.worked and not any(other.unfinished() for other in self._leases.values()):
             self._fruitless.add(_LOST if lost else writer)
         unfinished = lease.unfinished()
         if len(unfinished) == 1:

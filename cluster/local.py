@@ -125,7 +125,11 @@ def start_cluster(*, nodes: int, cpus_per_node: int, port: int, dashboard_port: 
                 env=environment,
                 start_new_session=True,
             )
-        return _await_record(holder, folder / LOG_NAME)
+        try:
+            return _await_record(holder, folder / LOG_NAME)
+        except BaseException:
+            _end([psutil.Process(holder.pid)] if holder.poll() is None else [])
+            raise
 
 
 def stop_cluster() -> LocalCluster:
@@ -151,8 +155,6 @@ def _await_record(holder: subprocess.Popen, log: Path) -> LocalCluster:
             return found
         time.sleep(_TICK_S)
     late = holder.poll() is None
-    if late:
-        _end([psutil.Process(holder.pid)])
     said = (log.read_text().strip().splitlines() or ["it said nothing"])[-1]
     why = f"was not ready within {_START_TIMEOUT_S:g} s" if late else "did not start"
     raise ClusterError(f"the cluster {why}: {said} (all of it in {log})")

@@ -31,6 +31,7 @@ is too little on a machine that is busy already."""
 def hold(nodes: int, cpus_per_node: int, port: int, dashboard_port: int) -> None:
     """Start the nodes, write the record, and wait for SIGTERM."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    starter = os.getppid()
     from ray.cluster_utils import Cluster
 
     def node() -> dict[str, Any]:
@@ -49,6 +50,8 @@ def hold(nodes: int, cpus_per_node: int, port: int, dashboard_port: int) -> None
     )
     for _ in range(nodes - 1):
         cluster.add_node(**node())
+    if os.getppid() != starter:
+        sys.exit("who started this is gone")  # `cluster up` was killed, and another may be under way
     holder = psutil.Process()
     LocalCluster(
         address=cluster.address,

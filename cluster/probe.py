@@ -16,6 +16,9 @@ from .errors import ClusterError
 from .local import LocalCluster
 from .member import cause_of
 
+_LEAST_S = 1.0
+"""Of waiting, even if who asks comes late: the child has long ended by then."""
+
 
 class Probe:
     """A trial connection in a child process, begun at once, so that a driver can do other things meanwhile.
@@ -59,7 +62,7 @@ class Probe:
         """
         if self._nodes is None:
             try:
-                answer, errors = self._child.communicate(timeout=max(0.0, self._deadline - time.monotonic()))
+                answer, errors = self._child.communicate(timeout=max(_LEAST_S, self._deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 raise ClusterError(f"no Ray cluster answers at {self.address} within {self._timeout_s:g} s") from None
             if self._child.returncode:

@@ -12,7 +12,7 @@ from typing import Any
 
 from .endpoint import Endpoint
 from .errors import UsageError
-from .secrecy import names_secret, refuse_secrets
+from .secrecy import is_secret, names_secret, refuse_secrets
 
 PROGRAMS = ("pathgen", "router", "infer")
 EXCLUDES = (
@@ -58,7 +58,7 @@ def runtime_env(
     """Ray's runtime environment of a job.
 
     Raises:
-        UsageError: there is no such folder, or the file of variables is malformed or names a secret.
+        UsageError: there is no such folder, the file of variables is malformed, or it or a package holds a secret.
     """
     # Named rather than left to Ray's search, which on a machine with several clusters finds the latest.
     variables = {"LAYERPATHS_ADDRESS": endpoint.address or "auto"}
@@ -70,6 +70,7 @@ def runtime_env(
             raise UsageError(f"--working-dir {working_dir} is no folder")
         environment |= {"working_dir": working_dir, "excludes": list(EXCLUDES)}
     if pip:
+        refuse_secrets(pip, RIGHT_PLACE)
         environment["pip"] = list(pip)
     return environment
 
@@ -93,7 +94,7 @@ def read_env_file(path: str) -> dict[str, str]:
         if not equals or not _NAME.fullmatch(name.strip()):
             raise UsageError(f"--env-file {path}, line {number}: expected NAME=VALUE")
         variables[name.strip()] = value.strip()
-    if secrets := sorted(name for name in variables if names_secret(name)):
+    if secrets := sorted(name for name, value in variables.items() if names_secret(name) or is_secret(value)):
         raise UsageError(
             f"--env-file {path} sets {', '.join(secrets)}: Ray shows a job's environment to whoever may list jobs; "
             f"{RIGHT_PLACE}"

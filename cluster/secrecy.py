@@ -9,13 +9,19 @@ from .errors import UsageError
 
 _NAME = re.compile(r"(?i)(token|key|key_id|secret|passw(or)?d|credentials?)$")
 _VALUE = re.compile(
-    r"hf_[A-Za-z0-9]{20,}|(AKIA|ASIA)[A-Z0-9]{16}|gh[pousr]_[A-Za-z0-9]{20,}|sk-[\w-]{20,}|://[^/@\s]*:[^/@\s]+@"
+    r"(?<![A-Za-z0-9])(hf_[A-Za-z0-9]{20,}|(AKIA|ASIA)[A-Z0-9]{16}|gh[pousr]_[A-Za-z0-9]{20,}|sk-[\w-]{20,})"
+    r"|://[^/@\s]*:[^/@\s]+@"
 )
 
 
 def names_secret(name: str) -> bool:
     """Whether a variable or flag of this name holds one: HF_TOKEN, --api-key."""
     return bool(_NAME.search(name))
+
+
+def is_secret(value: str) -> bool:
+    """Whether a value has the form of one, or is a URL with a password in it."""
+    return bool(_VALUE.search(value))
 
 
 def refuse_secrets(command: Iterable[str], right: str) -> None:
@@ -32,5 +38,5 @@ def refuse_secrets(command: Iterable[str], right: str) -> None:
         name, given, value = word.partition("=")
         named = given and value and names_secret(name)
         flag = word.startswith("--") and not given and names_secret(word)
-        if named or flag or _VALUE.search(word):
+        if named or flag or is_secret(word):
             raise UsageError(f"the command holds what looks like a secret, and whoever sees the job reads it; {right}")

@@ -86,7 +86,7 @@ def generate(
         float, option("Seconds without movement after which an actor is replaced.", "--question-timeout-s")
     ] = DEFAULTS.question_timeout_s,
     start_timeout_s: Annotated[
-        float, option("Seconds an actor may take to start.", "--start-timeout-s")
+        float, option("Seconds to wait for a first actor.", "--start-timeout-s")
     ] = DEFAULTS.start_timeout_s,
     retry_failed: Annotated[
         bool, option("Search failed questions again.", "--retry-failed/--no-retry-failed")

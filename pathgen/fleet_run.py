@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -24,6 +25,8 @@ from .storage import is_local
 from .tasks import find_task
 from .worker import SearchWorker
 from .writer import RecordWriter
+
+logger = logging.getLogger(__name__)
 
 
 class FleetRun:
@@ -81,10 +84,10 @@ class FleetRun:
         statistics = measure_moves(scans, self._num_layers, run.search, run.cost, find_task(run.task).generates)
         return Prior(run.metadata.fingerprint, run.task, len(scans), statistics)
 
-    def start(self, prior: Prior | None) -> None:
-        """Make the actors of the search with this prior, while its jobs are still to be found."""
+    def start(self, prior: Prior | None, most: int) -> None:
+        """Make the actors of the search with this prior, while its jobs, so many at most, are still to be found."""
         self._ahead = self._make_fleet(replace(self._run, prior=prior))
-        self._ahead.start()
+        self._ahead.start(most)
 
     def search(self, jobs: list[Job], prior: Prior | None, done_before: int) -> None:
         """Search the jobs' questions and commit their records."""
@@ -152,6 +155,8 @@ class FleetRun:
         """What a dead actor committed is done; what it left under way is where its questions go on."""
         shas = {job.question.id: job.question.sha for job in jobs}
         found = self._directory.scan(shas, self._budgets, writer=writer)
+        for line in found.quarantined:
+            logger.warning("%s; moved to .quarantine, its questions are searched again", line)
         payloads = {
             job.question.id: replace(job, resume=(*found.resume[job.question.id], *job.resume))
             for job in jobs

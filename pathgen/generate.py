@@ -42,7 +42,7 @@ PRIOR_NAME = "prior.json"
 
 
 class GenerationRun:
-    """One call of `pathgen generate`. Whatever can be refused is refused by the constructor, before a model loads.
+    """One call of `pathgen generate`. What can be refused without reading shards is refused before any model loads.
 
     Args:
         options: what was asked for.
@@ -91,7 +91,7 @@ class GenerationRun:
             write_card(fs, root, self.info, {})
             plan, work = self._work(lease.token, expects_work)
             if self.stopping.number is None:
-                if work or expects_work:  # else the last call has tidied up
+                if work or expects_work or plan.superseded:  # else the last call has tidied up
                     compact(fs, root, partial(check_lease, fs, root, lease.token))
                 self.info = self.directory.begin(replace(self.info, finished=True))
             rows = pl.DataFrame(pl.from_arrow(self.directory.table(LIGHT_COLUMNS)))
@@ -185,22 +185,30 @@ class GenerationRun:
         Where work is to be expected, Ray and actors start first: models load while the folder is read.
         """
         with ExitStack() as stack:
-            fleet = stack.enter_context(self._fleet(token)) if expects_work else None
+            fleet = stack.enter_context(self._fleet(token, len(self.questions))) if expects_work else None
             plan = self._scan()
             jobs = self._jobs(plan)
             if not jobs:
                 return plan, {}
-            fleet = fleet or stack.enter_context(self._fleet(token))
+            fleet = fleet or stack.enter_context(self._fleet(token, len(jobs)))
             self.stopping.can_wind_up = True
-            prior = self._prior(fleet)
+            prior = self._known_prior()
+            if prior is None and self.options.calibrate:
+                prior = fleet.calibrate(self.questions[: self.options.calibrate])
+                jobs = fleet.with_stored(jobs)
+            if prior is not None:
+                put(self.directory.fs, f"{self.directory.root}/{PRIOR_NAME}", prior.to_json().encode())
             if not self.stopping.event.is_set():
-                fleet.search(fleet.with_stored(jobs) if self.options.calibrate else jobs, prior, len(plan.done))
+                fleet.search(jobs, prior, len(plan.done))
             self.stopping.can_wind_up = False
             return plan, fleet.totals()
 
     @contextmanager
-    def _fleet(self, token: str) -> Iterator[FleetRun]:
-        """A fleet on Ray, whose actors start at once unless the prior that they are told of must be measured first."""
+    def _fleet(self, token: str, most: int) -> Iterator[FleetRun]:
+        """A fleet on Ray for so many questions at most.
+
+        Its actors start at once, unless the prior that they are told of must be measured first.
+        """
         from cluster.session import connect
 
         from .placement import place_actors
@@ -208,7 +216,7 @@ class GenerationRun:
         device = self._find_device()
         with connect(self.cluster) as session:
             self._check_disks(session)
-            placement = place_actors(self.options, device, session, self.folder, len(self.questions))
+            placement = place_actors(self.options, device, session, self.folder, most)
             from .fleet_run import FleetRun
 
             run = RunSettings(
@@ -241,7 +249,7 @@ class GenerationRun:
             )
             prior = self._known_prior()
             if prior is not None or not self.options.calibrate:
-                fleet.start(prior)
+                fleet.start(prior, most)
             yield fleet
 
     def _check_disks(self, session: Session) -> None:
@@ -261,7 +269,8 @@ class GenerationRun:
         if stored := self.info.notes.get("cost"):
             return CostModel.from_json(stored)
         by_flops = self.options.cost == "flops"
-        cost = flops_cost(self.folder, self.num_layers) if by_flops else latency_cost(run, resources)
+        timeout_s = self.options.start_timeout_s
+        cost = flops_cost(self.folder, self.num_layers) if by_flops else latency_cost(run, resources, timeout_s)
         self.info = self.directory.begin(replace(self.info, notes=self.info.notes | {"cost": cost.to_json()}))
         return cost
 
@@ -269,12 +278,3 @@ class GenerationRun:
         """The frozen prior as far as it is known: measured by an earlier call of this run, or given."""
         stored = self.directory.read_file(PRIOR_NAME)
         return self.prior if stored is None else Prior.from_json(stored, f"{self.directory.root}/{PRIOR_NAME}")
-
-    def _prior(self, fleet: FleetRun) -> Prior | None:
-        """The frozen prior: known, or measured now."""
-        prior = self._known_prior()
-        if prior is None and self.options.calibrate:
-            prior = fleet.calibrate(self.questions[: self.options.calibrate])
-        if prior is not None:
-            put(self.directory.fs, f"{self.directory.root}/{PRIOR_NAME}", prior.to_json().encode())
-        return prior

@@ -215,7 +215,8 @@ def check_lease(fs: AbstractFileSystem, out: str, token: str) -> None:
 
 
 def _boot_id() -> str:
+    """Of this boot and, in a container, of its own world of pids."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return str(int(psutil.boot_time()))

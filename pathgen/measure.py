@@ -34,21 +34,22 @@ def flops_cost(folder: Path, num_layers: int) -> CostModel:
     return CostModel.from_measures("flops", parameters)
 
 
-def latency_cost(run: RunSettings, resources: Mapping[str, float]) -> CostModel:
+def latency_cost(run: RunSettings, resources: Mapping[str, float], timeout_s: float) -> CostModel:
     """Measure each layer where an actor would run, in one Ray task.
 
     Args:
         run: what actors are told.
         resources: what each asks of Ray.
+        timeout_s: bound on finding a place and measuring.
 
     Raises:
-        ClusterError: the measurement failed.
+        ClusterError: the measurement failed, or found no place in time.
     """
     import ray
 
     remote = ray.remote(num_cpus=resources["CPU"], num_gpus=resources.get("GPU", 0), max_retries=0)
     try:
-        milliseconds = ray.get(remote(layer_milliseconds).remote(run))
+        milliseconds = ray.get(remote(layer_milliseconds).remote(run), timeout=timeout_s)
     except ray.exceptions.RayError as error:
         raise ClusterError(f"layers cannot be timed for --cost latency: {cause_of(error)}") from error
     return CostModel.from_measures("latency", milliseconds)

@@ -195,8 +195,12 @@ class RunDirectory:
         Raises:
             ArtefactError: a question was edited since it was searched, or a newer layerpaths wrote a file.
         """
-        files = [*shard_files(self.fs, self.root, writer), *progress_files(self.fs, self.root, writer)]
-        tables, unreadable = read_tables(self.fs, self.root, files, INDEX_COLUMNS)
+        while True:
+            files = [*shard_files(self.fs, self.root, writer), *progress_files(self.fs, self.root, writer)]
+            # An actor given up for dead may still tidy up after itself: look again then.
+            with suppress(FileNotFoundError):
+                tables, unreadable = read_tables(self.fs, self.root, files, INDEX_COLUMNS)
+                break
         for file, reason in unreadable.items() if set_aside else ():
             quarantine(self.fs, self.root, file, reason)
         stored = index(tables)

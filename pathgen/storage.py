@@ -207,5 +207,10 @@ def remove_leftovers(fs: AbstractFileSystem, folder: str) -> list[str]:
     """
     names = [name for name in list_files(fs, folder) if name.startswith(TEMPORARY_PREFIX)]
     for name in names:
-        remove_file(fs, f"{folder}/{name}")
+        try:
+            fs.rm_file(f"{folder}/{name}")
+        except FileNotFoundError:
+            continue  # a contender's probe, or a heartbeat: gone as soon as it is made
+        except OSError as error:
+            raise _refused(fs, "delete", f"{folder}/{name}", error) from error
     return names

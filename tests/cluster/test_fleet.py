@@ -12,12 +12,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
 from cluster import ClusterError
 from cluster.fleet import Fleet, FleetSettings
-from cluster.member import cause_of
+from cluster.leases import Leases
+from cluster.member import Member, cause_of
 from cluster.protocol import Item, Progress, Recovered, Report
 
 pytestmark = pytest.mark.ray
@@ -151,7 +153,8 @@ class Owner:
     recoveries: list[tuple[str, list[str]]] = field(default_factory=list)
     counters: Mapping[str, float] = field(default_factory=dict)
 
-    def run(self, payloads: Mapping[str, Any]) -> Progress:
+    def run(self, payloads: Mapping[str, Any], *, ahead: int = 0) -> Progress:
+        """Ahead: actors start before the items are known, which are so many at most."""
         import ray
 
         actor = ray.remote(Worker).options(
@@ -165,6 +168,8 @@ class Owner:
             on_progress=self.watch,
             stop=self.stop,
         )
+        if ahead:
+            fleet.start(ahead)
         return fleet.run((Item(key, payload) for key, payload in payloads.items()), len(payloads))
 
     def watch(self, progress: Progress, counters: Mapping[str, float]) -> None:
@@ -217,6 +222,43 @@ def test_without_items_no_actor_is_made(owner):
 def test_no_more_actors_than_items(owner):
     owner.run(quick(1))
     assert len(owner.lines("births")) == 1
+
+
+@pytest.mark.parametrize(("items", "taken"), [(100, 12), (20, 3), (1, 1)])
+def test_near_the_end_no_actor_takes_more_than_its_share(items, taken):
+    fleet = Fleet(
+        MagicMock(),
+        FleetSettings(num_actors=8),
+        recover=MagicMock(),
+        on_failed=MagicMock(),
+        on_progress=MagicMock(),
+        stop=threading.Event(),
+    )
+    fleet._leases = Leases(Item(str(number)) for number in range(items))
+    fleet._resize()
+    handle = MagicMock()
+    fleet._go_on_with(Member("w", handle, room=12))
+    [given] = handle.extend.remote.call_args.args
+    assert len(given) == taken
+
+
+def test_actors_that_start_ahead_are_those_that_work(owner):
+    progress = owner.run(quick(23), ahead=23)
+    assert owner.keys("saved") == Counter(quick(23).keys())
+    assert progress.done == 23
+    assert 1 <= len(owner.lines("births")) <= 2
+
+
+@pytest.mark.parametrize(("most", "items"), [(1, 1), (5, 1), (5, 0)])
+def test_actors_that_start_ahead_are_no_more_than_there_may_be_items_and_go_if_there_are_none(owner, most, items):
+    progress = owner.run(quick(items), ahead=most)
+    assert (progress.done, progress.failed) == (items, 0)
+    assert len(owner.lines("births")) <= min(2, most)
+
+
+def test_an_actor_that_starts_ahead_and_fails_is_replaced(owner):
+    owner.births_that_fail = 1
+    assert owner.run(quick(5), ahead=5).done == 5
 
 
 def test_a_killed_actor_costs_nothing_but_time(owner):

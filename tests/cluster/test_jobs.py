@@ -6,6 +6,7 @@ import socket
 import sys
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 import cluster.jobs
@@ -84,6 +85,22 @@ def test_a_secret_in_a_command_is_refused_and_not_repeated(word):
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.parametrize("line", ["URL=postgres://user:hunter2@host/db", "X=hf_hunter2hunter2hunter2"])
+def test_a_secret_by_its_form_does_not_travel_either(tmp_path, line):
+    file = tmp_path / "job.env"
+    file.write_text(f"{line}\n")
+    with pytest.raises(UsageError, match=f"sets {line.split('=')[0]}: ") as caught:
+        read_env_file(str(file))
+    with pytest.raises(UsageError, match="looks like a secret"):
+        runtime_env(HERE, working_dir=None, env_file=None, pip=[line])
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_long_name_is_no_secret():
+    words = ["pathgen", "generate", "--out", "s3://bucket/task-arc-challenge-smollm2-135m-instruct"]
+    assert entrypoint(words, NODE, **BARE).endswith(words[-1])
+
+
 @pytest.mark.parametrize("line", ["hunter2", "=hunter2", "a b=hunter2", "1A=hunter2"])
 def test_a_malformed_line_is_numbered_and_not_quoted(tmp_path, line):
     file = tmp_path / "job.env"
@@ -152,6 +169,33 @@ def test_a_log_that_breaks_off_is_taken_up_where_it_was(jobs):
     ended = jobs.follow("a", said.append)
     assert "".join(said) == "one\ntwo\nthree\n"
     assert (ended.status, ended.exit_code) == ("FAILED", 137)
+
+
+class GoneLog(FakeClient):
+    """A job that is over, on a node that is gone."""
+
+    def __init__(self, url: str):
+        super().__init__(url)
+        self.streams = self.streams[-1:]
+
+    async def tail_job_logs(self, submission_id: str):
+        yield "one\n"
+        raise aiohttp.ServerDisconnectedError
+
+
+def test_the_log_of_a_job_that_is_over_is_not_waited_for_for_ever(jobs, monkeypatch):
+    monkeypatch.setattr(jobs, "_client", GoneLog(""))
+    said = []
+    assert jobs.follow("a", said.append).status == "FAILED"
+    assert said == ["one\n"]
+
+
+def test_a_reader_that_has_gone_ends_the_following(jobs):
+    def write(text: str) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        jobs.follow("a", write)
 
 
 def test_an_unknown_id_is_answered_with_the_known(jobs):

@@ -136,6 +136,14 @@ def test_an_actor_that_worked_before_may_die_idle():
     assert not ledger.hopeless
 
 
+def test_starts_that_fail_while_others_work_end_nothing():
+    ledger = leases("a", "b")
+    ledger.take("w", 1)
+    for writer in ("x", "y", "z"):
+        ledger.bury(writer, Recovered(), broken=True)
+    assert not ledger.hopeless
+
+
 def test_three_different_single_items_are_hopeless_unless_something_is_finished():
     for finished_between in (False, True):
         ledger = leases(*"abcd")

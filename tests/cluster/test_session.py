@@ -41,6 +41,14 @@ def test_a_port_that_accepts_and_stays_silent_is_given_up_in_time():
         pass
 
 
+@pytest.mark.ray
+def test_a_cluster_that_answered_is_there_however_late_one_asks(local_ray):
+    probe = Probe(local_ray, timeout_s=0)
+    probe._child.wait()
+    [node] = probe.nodes()
+    assert node["CPU"] == 2
+
+
 @pytest.mark.parametrize("address", ["localhost", "ray://localhost:10001", ":6379", "host:port"])
 def test_a_malformed_address_is_refused(address):
     with pytest.raises(ClusterError, match="HOST:PORT"), connect(address):
