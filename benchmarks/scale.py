@@ -41,7 +41,6 @@ HOSTS = 8
 MOST_RESUME_S = 10.0
 SAMPLE_S = 0.05
 FLUSH_AT_ONCE = {"LAYERPATHS_PROGRESS_S": "0"}
-STARTS = 5
 RAY_CPUS = 2048
 """What Ray is told it has: actors that wait need none."""
 
@@ -214,7 +213,7 @@ def seconds_to_first_search(arguments: list[str], out: Path) -> float:
         process.wait()
 
 
-def measure_resume(common: dict[str, Any], count: int) -> dict[str, Any]:
+def measure_resume(common: dict[str, Any], count: int, tries: int) -> dict[str, Any]:
     """Real commands on a folder that is done up to `count` questions.
 
     The model is loaded and searched in earnest once there is one question more; the same on an empty folder tells how
@@ -240,7 +239,7 @@ def measure_resume(common: dict[str, Any], count: int) -> dict[str, Any]:
     with local_cluster(os.cpu_count() or 1, **FLUSH_AT_ONCE) as address:
         starting = [*settings, "--address", address]
         seconds_to_first_search([*starting, "--limit", "1"], Path(f"{out}-first"))  # Ray warms up too
-        for number in range(STARTS):
+        for number in range(tries):
             folders = {"of_an_empty_folder": f"{out}-fresh-{number}", "of_the_large_folder": f"{out}-{number}"}
             shutil.copytree(out, folders["of_the_large_folder"])
             for what, limit in (("of_an_empty_folder", 1), ("of_the_large_folder", count + 1)):
@@ -256,6 +255,7 @@ def main(
     seats: Annotated[int, typer.Option(min=1, help="Actors that share processes.")] = 1000,
     seat_questions: Annotated[int, typer.Option(min=1, help="Of the run on them.")] = 10_000,
     seat_latency_s: Annotated[float, typer.Option(min=0, help="Per question there.")] = 20.0,
+    starts: Annotated[int, typer.Option(min=1, help="On the large folder, and on an empty one.")] = 5,
     simulations: Annotated[int, typer.Option(min=1, help="Evaluations of each record, besides full depth.")] = 50,
     model: Annotated[str, typer.Option(help="The resumed run loads it; the others take its shape.")] = "smollm2-135m",
 ) -> None:
@@ -277,7 +277,7 @@ def main(
         seated = common | {"out": f"{scratch}/seats", "actors": seats, "limit": seat_questions}
         with local_cluster(RAY_CPUS) as address:
             on_processes = measure_actors(large | {"address": address}, latency_s)
-        resumed = measure_resume(large, questions)
+        resumed = measure_resume(large, questions, starts)
         with local_cluster(RAY_CPUS) as address:
             on_seats = measure_seats(seated | {"address": address}, seat_latency_s)
     first_search_s = statistics.median(resumed["first_search_seconds"]["of_the_large_folder"])

@@ -12,7 +12,15 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "scale.py"
 
 @pytest.mark.ray
 def test_a_small_run_is_measured_whole(folder):
-    asked = {"questions": 200, "actors": 2, "latency-s": 0.05, "seats": 6, "seat-questions": 60, "seat-latency-s": 0.2}
+    asked = {
+        "questions": 200,
+        "actors": 2,
+        "latency-s": 0.05,
+        "seats": 6,
+        "seat-questions": 60,
+        "seat-latency-s": 0.2,
+        "starts": 1,
+    }
     options = [word for name, value in asked.items() for word in (f"--{name}", str(value))]
     command = [sys.executable, str(SCRIPT), *options, "--simulations", "8", "--model", folder]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -28,6 +36,6 @@ def test_a_small_run_is_measured_whole(folder):
         assert resume[name]["cpu_seconds"] > 0
         assert resume[name]["peak_memory_mb"] > 0
     for starts in resume["first_search_seconds"].values():
-        assert len(starts) == 5
-        assert min(starts) > 0
+        assert len(starts) == 1
+        assert starts[0] > 0
     assert found["limit"]["questions_per_second"] > 0
