@@ -217,8 +217,7 @@ def measure_resume(common: dict[str, Any], count: int, tries: int) -> dict[str, 
     """Real commands on a folder that is done up to `count` questions.
 
     The model is loaded and searched in earnest once there is one question more; the same on an empty folder tells how
-    much of the time is the folder's. Each of several tries, on a copy of the folder,
-    is stopped at its first evaluations.
+    much of the time is the folder's. Each of several tries is stopped at its first evaluations, on a copy of it.
     """
     out = common["out"]
     settings = ["generate", "--model", common["model"], "--questions", common["questions"], "--device", "cpu"]

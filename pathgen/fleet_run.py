@@ -41,7 +41,6 @@ class FleetRun:
         budgets: when a question is done.
         num_layers: of the model.
         stop: set to wind up.
-
     """
 
     def __init__(
@@ -66,7 +65,7 @@ class FleetRun:
         self._driver = RecordWriter(run.out, f"d-{run.token[:8]}", run.metadata, run.token)
         self._jobs: dict[str, Job] = {}
         self._on_progress: Callable[[Progress, Mapping[str, float]], None] = lambda progress, counters: None
-        self._ahead: Fleet | None = None
+        self._searchers: Fleet | None = None
         self._counters: Counter[str] = Counter()
         self._seconds = 0.0
 
@@ -86,13 +85,18 @@ class FleetRun:
 
     def start(self, prior: Prior | None, most: int) -> None:
         """Make the actors of the search with this prior, while its jobs, so many at most, are still to be found."""
-        self._ahead = self._make_fleet(replace(self._run, prior=prior))
-        self._ahead.start(most)
+        self._searchers = self._make_fleet(replace(self._run, prior=prior))
+        self._searchers.start(most)
 
-    def search(self, jobs: list[Job], prior: Prior | None, done_before: int) -> None:
+    @property
+    def started(self) -> bool:
+        """Whether `start` was called, as it must be before `search`."""
+        return self._searchers is not None
+
+    def search(self, jobs: list[Job], done_before: int) -> None:
         """Search the jobs' questions and commit their records."""
-        fleet = self._ahead or self._make_fleet(replace(self._run, prior=prior))
-        self._go("searching", fleet, jobs, done_before)
+        assert self._searchers is not None
+        self._go("searching", self._searchers, jobs, done_before)
 
     def totals(self) -> dict[str, float]:
         """`Searcher.counters` over all actors so far; `search_seconds` that there was an actor ready; `actors`."""

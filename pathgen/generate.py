@@ -192,14 +192,12 @@ class GenerationRun:
                 return plan, {}
             fleet = fleet or stack.enter_context(self._fleet(token, len(jobs)))
             self.stopping.can_wind_up = True
-            prior = self._known_prior()
-            if prior is None and self.options.calibrate:
-                prior = fleet.calibrate(self.questions[: self.options.calibrate])
+            if not fleet.started and (prior := fleet.calibrate(self.questions[: self.options.calibrate])):
+                self._freeze(prior)
+                fleet.start(prior, len(jobs))
                 jobs = fleet.with_stored(jobs)
-            if prior is not None:
-                put(self.directory.fs, f"{self.directory.root}/{PRIOR_NAME}", prior.to_json().encode())
             if not self.stopping.event.is_set():
-                fleet.search(jobs, prior, len(plan.done))
+                fleet.search(jobs, len(plan.done))
             self.stopping.can_wind_up = False
             return plan, fleet.totals()
 
@@ -275,6 +273,14 @@ class GenerationRun:
         return cost
 
     def _known_prior(self) -> Prior | None:
-        """The frozen prior as far as it is known: measured by an earlier call of this run, or given."""
+        """The prior as far as it is known: frozen by an earlier call of this run, or given and frozen now."""
         stored = self.directory.read_file(PRIOR_NAME)
-        return self.prior if stored is None else Prior.from_json(stored, f"{self.directory.root}/{PRIOR_NAME}")
+        if stored is not None:
+            return Prior.from_json(stored, f"{self.directory.root}/{PRIOR_NAME}")
+        if self.prior is not None:
+            self._freeze(self.prior)
+        return self.prior
+
+    def _freeze(self, prior: Prior) -> None:
+        """Keep it for all later calls of this run."""
+        put(self.directory.fs, f"{self.directory.root}/{PRIOR_NAME}", prior.to_json().encode())
