@@ -26,6 +26,9 @@ RECORD_NAME = "cluster.json"
 LOG_NAME = "cluster.log"
 LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Ray binds to 127.0.0.1 alone where this is 0 when ray is first imported (its default on macOS and Windows)."""
+OWN_ADDRESS = "LAYERPATHS_CLUSTER"
+"""Set in each process of such a cluster, jobs included: the cluster's address. Ray tells a job an address too, but it
+looks for one among all processes of the machine, and may find another Ray's."""
 
 _NODE_ENVIRONMENT = {
     LOOPBACK_SWITCH: "0",
@@ -111,7 +114,7 @@ def start_cluster(*, nodes: int, cpus_per_node: int, port: int, dashboard_port: 
         if running := LocalCluster.read():
             raise ClusterError(f"a cluster runs already at {running.address}; `cluster down` ends it")
         _record_path().unlink(missing_ok=True)
-        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        environment = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", OWN_ADDRESS)}
         environment |= _NODE_ENVIRONMENT
         if not is_disabled():
             use_token(environment, prepare_token(folder))

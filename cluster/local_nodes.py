@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from .local import LocalCluster
+from .local import OWN_ADDRESS, LocalCluster
 from .tokens import TOKEN_PATH, is_disabled
 
 _OBJECT_STORE_BYTES = 100 * 2**20
@@ -32,6 +32,8 @@ def hold(nodes: int, cpus_per_node: int, port: int, dashboard_port: int) -> None
     """Start the nodes, write the record, and wait for SIGTERM."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     starter = os.getppid()
+    port = port or _free_port()
+    os.environ[OWN_ADDRESS] = address = f"127.0.0.1:{port}"  # the nodes' processes inherit it
     from ray.cluster_utils import Cluster
 
     def node() -> dict[str, Any]:
@@ -42,7 +44,7 @@ def hold(nodes: int, cpus_per_node: int, port: int, dashboard_port: int) -> None
         initialize_head=True,
         head_node_args={
             **node(),
-            "gcs_server_port": port or _free_port(),
+            "gcs_server_port": port,
             "include_dashboard": True,
             "dashboard_host": "127.0.0.1",
             "dashboard_port": dashboard_port or _free_port(),
@@ -54,7 +56,7 @@ def hold(nodes: int, cpus_per_node: int, port: int, dashboard_port: int) -> None
         sys.exit("who started this is gone")  # `cluster up` was killed, and another may be under way
     holder = psutil.Process()
     LocalCluster(
-        address=cluster.address,
+        address=address,
         dashboard=f"http://{cluster.webui_url}",
         nodes=nodes,
         cpus_per_node=cpus_per_node,

@@ -13,7 +13,7 @@ import time
 import weakref
 
 from .errors import ClusterError
-from .local import LocalCluster
+from .local import OWN_ADDRESS, LocalCluster
 from .member import cause_of
 
 _LEAST_S = 1.0
@@ -30,13 +30,14 @@ class Probe:
         timeout_s: bound on finding out that a cluster does not answer.
 
     Attributes:
-        address: where to connect; that of the local cluster in place of `auto`, if there is one.
+        address: where to connect; in place of `auto` that of the local cluster which this process runs in or beside,
+            if there is one.
 
     Raises:
         ClusterError: it is no address.
     """
 
-    def __init__(self, address: str, timeout_s: float = 30.0):
+    def __init__(self, address: str, timeout_s: float = 60.0):
         self.address = _join_local(address)
         self._timeout_s = timeout_s
         self._deadline = time.monotonic() + timeout_s
@@ -84,6 +85,8 @@ def listens(address: str, timeout_s: float = 5.0) -> None:
 
 def _join_local(address: str) -> str:
     """The address, after making the token known if it is that of the cluster that `cluster up` started here."""
+    if address == "auto":
+        address = os.environ.get(OWN_ADDRESS, address)
     local = LocalCluster.read()
     if local is None or (address == "auto" and os.environ.get("RAY_ADDRESS", local.address) != local.address):
         return address

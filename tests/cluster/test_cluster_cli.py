@@ -23,6 +23,7 @@ from cluster.local import LocalCluster
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 
 LIMIT = 12
+LIST = "ps axww -o args; echo $LAYERPATHS_SHARD_S $LAYERPATHS_CLUSTER; pwd"
 IMPORT = 'import answer; print("the answer is", answer.VALUE)'
 COMMIT_AT_ONCE = "LAYERPATHS_SHARD_S=0\nLAYERPATHS_PROGRESS_S=0\nOMP_NUM_THREADS=1\n"
 
@@ -134,7 +135,7 @@ def test_the_drivers_exit_code_comes_back_and_the_token_is_nowhere(terminal):
         folder.mkdir(exist_ok=True)
         (folder / name).touch()
     commands = [
-        ("submit", "--env-file", "job.env", "--", "sh", "-c", "ps axww -o args; echo shard_s=$LAYERPATHS_SHARD_S; pwd"),
+        ("submit", "--env-file", "job.env", "--", "sh", "-c", LIST),
         ("submit", "--submission-id", "three", "--", "sh", "-c", "echo out; echo err >&2; exit 3"),
         ("submit", "--metadata", "sweep=7", "--json", "--", "sh", "-c", "exit 4"),
         ("submit", "--working-dir", str(folder), "--", "sh", "-c", "echo found $(ls -A)"),
@@ -145,7 +146,7 @@ def test_the_drivers_exit_code_comes_back_and_the_token_is_nowhere(terminal):
     )
 
     assert listing[0] == 0, listing
-    assert "shard_s=0" in listing[2]
+    assert f"\n0 {record(terminal).address}\n" in listing[2]
     assert f"\n{terminal.folder}\n" in listing[2]  # relative paths mean what they say
     assert (three[0], three[1]) == (3, "three FAILED\n")
     assert "out\nerr\n" in three[2]

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from cluster import ClusterError
+from cluster.local import OWN_ADDRESS
 from cluster.probe import Probe
 from cluster.session import connect
 
@@ -47,6 +48,18 @@ def test_a_cluster_that_answered_is_there_however_late_one_asks(local_ray):
     probe._child.wait()
     [node] = probe.nodes()
     assert node["CPU"] == 2
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(60)
+def test_a_job_finds_its_own_cluster_where_ray_names_another(local_ray, monkeypatch):
+    """Ray's guess among several on a machine, put into each job's environment; this one accepts and stays silent."""
+    with listener() as another:
+        monkeypatch.setenv("RAY_ADDRESS", another)
+        monkeypatch.setenv(OWN_ADDRESS, local_ray)
+        probe = Probe("auto")
+        assert probe.address == local_ray
+        assert len(probe.nodes()) == 1
 
 
 @pytest.mark.parametrize("address", ["localhost", "ray://localhost:10001", ":6379", "host:port"])
