@@ -56,7 +56,7 @@ class FinishedRun:
 
     def rows(self, columns: Sequence[str]) -> pl.DataFrame:
         """The committed records, sorted by question."""
-        table = RunDirectory(str(self.out)).table([*columns, "question_id"])
+        table = RunDirectory(str(self.out)).committed.table([*columns, "question_id"])
         return pl.DataFrame(pl.from_arrow(table)).sort("question_id")
 
 

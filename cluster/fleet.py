@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -16,6 +17,8 @@ from .leases import MAX_STRIKES, Leases
 from .member import Member, await_deaths, cause_of, is_lost
 from .protocol import Item, Progress, Recovered, Report
 
+logger = logging.getLogger(__name__)
+
 _TICK_S = 0.2
 _PROGRESS_EVERY_S = 1.0
 _RESIZE_EVERY_S = 5.0
@@ -29,9 +32,10 @@ class FleetSettings:
         num_actors: actors at a time, or asked anew every few seconds, so that a fleet follows its cluster. At
             least one; fewer where there are fewer items. Those that find no place wait for one.
         item_timeout_s: an actor whose work has not moved for so long is killed.
-        start_timeout_s: so long the fleet waits for an actor to be ready, as long as none is.
+        start_timeout_s: so long an actor may take to be ready; then it is made anew. With none ready for so long the
+            run ends.
         drain_timeout_s: so long an actor may take to commit what it holds at the end.
-        stop_timeout_s: the same after an interruption; short, as who interrupts may kill 3 s later.
+        stop_timeout_s: the same after an interruption, asked when it comes; who interrupts may kill soon after.
         poll_s: how long an actor sits on a poll without news.
         resources: what one actor asks of Ray (`{"CPU": 4}`), for the message when none starts.
     """
@@ -40,7 +44,7 @@ class FleetSettings:
     item_timeout_s: float = 600.0
     start_timeout_s: float = 300.0
     drain_timeout_s: float = 120.0
-    stop_timeout_s: float = 2.0
+    stop_timeout_s: Callable[[], float] = lambda: 2.0
     poll_s: float = 1.0
     resources: Mapping[str, float] = field(default_factory=dict)
 
@@ -82,9 +86,11 @@ class Fleet:
         self._members: dict[str, Member] = {}
         self._killed: list[Any] = []  # references to those whose end nobody has waited for
         self._past_counters: Counter[str] = Counter()
-        self._error: ClusterError | None = None
+        self._error: Exception | None = None
         self._total = 0
         self._ready_at: float | None = None
+        self._any_ready_at = time.monotonic()  # or none yet
+        self._last_cause = ""
         self._stopped_at: float | None = None
         self._told_at = 0.0
         self._size = 0
@@ -109,29 +115,41 @@ class Fleet:
 
         Raises:
             ClusterError: if no actor starts in time, or actors die again and again without getting anywhere.
-                Actors still alive are drained first.
+            Exception: of the items or the owner's callbacks. In any case actors still alive are drained first.
         """
         self._leases = Leases(items)
         self._total = total
         try:
-            while True:
-                if self._ending:
-                    self._wind_up()
-                else:
-                    self._hire()
-                if not self._members:
-                    break
-                self._listen()
-                self._watch_clocks()
-                self._tell(every_s=_PROGRESS_EVERY_S)
+            while self._turn():
+                pass
+            if self._error:
+                raise self._error
+            self._tell(every_s=0.0)
+            return self._progress()
         finally:
             for member in list(self._members.values()):
                 self._remove(member)
-            await_deaths(self._killed)  # of all at once: a thousand one after another would take minutes
-        self._tell(every_s=0.0)
-        if self._error:
-            raise self._error
-        return self._progress()
+            if not self._stop.is_set():  # else there may be no time, and nobody tidies up after them
+                await_deaths(self._killed)  # of all at once: a thousand one after another would take minutes
+
+    def _turn(self) -> bool:
+        """One turn of the loop; False once no actor is left."""
+        try:
+            if self._ending:
+                self._wind_up()
+            else:
+                self._hire()
+            if not self._members:
+                return False
+            self._listen()
+            self._watch_clocks()
+            if self._error is None:
+                self._tell(every_s=_PROGRESS_EVERY_S)
+        except Exception as error:
+            if self._error is not None:
+                raise
+            self._error = error
+        return True
 
     @property
     def _ending(self) -> bool:
@@ -178,7 +196,7 @@ class Fleet:
                 continue
             drain_by = member.drain_by or member.drain(self._settings.drain_timeout_s)
             if self._stopped_at is not None:
-                member.drain_by = min(drain_by, self._stopped_at + self._settings.stop_timeout_s)
+                member.drain_by = min(drain_by, self._stopped_at + self._settings.stop_timeout_s())
 
     def _listen(self) -> None:
         """Waits a moment for an answer of any actor, and acts on all there are."""
@@ -224,7 +242,7 @@ class Fleet:
         member.poll(self._settings.poll_s)
 
     def _watch_clocks(self) -> None:
-        """Buries actors that hang; gives the run up if none starts."""
+        """Buries actors that hang, makes those anew that do not start; gives the run up if none does."""
         now, settings = time.monotonic(), self._settings
         for member in list(self._members.values()):
             if member.drain_by is not None:
@@ -232,8 +250,13 @@ class Fleet:
                     self._bury(member, "it did not drain in time", broken=True)
             elif member.ready and now - member.moved_at > settings.item_timeout_s:
                 self._bury(member, f"its work did not move for {settings.item_timeout_s:g} s")
-        starting = [member.born_at for member in self._members.values() if not member.ready]
-        if starting and len(starting) == len(self._members) and now - max(starting) > settings.start_timeout_s:
+        if any(member.ready for member in self._members.values()):
+            self._any_ready_at = now
+            for member in list(self._members.values()):
+                if not member.ready and now - member.born_at > settings.start_timeout_s:
+                    logger.warning("actor %s was not ready within %g s", member.writer, settings.start_timeout_s)
+                    self._remove(member)  # it hangs, or waits for a place: so may the next one, if it is wanted
+        elif self._members and now - self._any_ready_at > settings.start_timeout_s:
             self._error = ClusterError(self._no_start())
 
     def _no_start(self) -> str:
@@ -245,7 +268,7 @@ class Fleet:
         offered = ", ".join(f"{free.get(name, 0):g} of {total.get(name, 0):g} {name}" for name in names)
         return (
             f"no actor was ready within {self._settings.start_timeout_s:g} s: "
-            f"each asks for {asked or 'nothing'}; free in the cluster: {offered}"
+            f"each asks for {asked or 'nothing'}; free in the cluster: {offered}{self._last_cause}"
         )
 
     def _bury(self, member: Member, cause: str, *, broken: bool = False, lost: bool = False) -> None:
@@ -253,6 +276,8 @@ class Fleet:
         self._remove(member)
         if self._ending:
             return
+        self._last_cause = f"; the last to die: {cause}"
+        logger.warning("actor %s is given up: %s", member.writer, cause)
         await_deaths([self._killed.pop()])  # what it held is looked for only once it writes no more
         held = self._leases.held(member.writer)
         recovered = self._recover(member.writer, held) if held else Recovered()

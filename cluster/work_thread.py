@@ -140,8 +140,8 @@ class WorkThread(ABC):
             return not self._draining
 
     def _round(self) -> None:
-        with self._news:
-            fresh, self._fresh = self._fresh, []
-        for item in fresh:
-            self.take_up(item.payload)
+        while self._fresh:
+            self.take_up(self._fresh[0].payload)  # which may take a while, and until then it is among the fresh
+            with self._news:
+                del self._fresh[0]
         self.step()

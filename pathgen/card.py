@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import yaml
 from fsspec import AbstractFileSystem
@@ -43,7 +43,9 @@ that reaches an equally likely wrong answer. Only the excess is more than chance
 """
 
 
-def write_card(fs: AbstractFileSystem, out: str, info: RunInfo, summary: Mapping[str, object]) -> None:
+def write_card(
+    fs: AbstractFileSystem, out: str, info: RunInfo, summary: Mapping[str, object], guard: Callable[[], object]
+) -> None:
     """Write README.md: before the first shard with an empty summary, and again at the end.
 
     Args:
@@ -51,11 +53,12 @@ def write_card(fs: AbstractFileSystem, out: str, info: RunInfo, summary: Mapping
         out: the run's folder.
         info: the run.
         summary: figures by name, shown as they are.
+        guard: called before it is written; raises when the lease is lost.
 
     Raises:
         PathgenError: the file system refuses.
     """
-    put(fs, f"{out}/{CARD_NAME}", card_text(info, summary, f"{PATHS_FOLDER}/*.parquet").encode())
+    put(fs, f"{out}/{CARD_NAME}", card_text(info, summary, f"{PATHS_FOLDER}/*.parquet").encode(), guard=guard)
 
 
 def card_text(info: RunInfo, summary: Mapping[str, object], files: str) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.folders import cache_folder
 
-from .errors import InputError
+from .errors import ArtefactError, InputError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -132,6 +132,23 @@ def fingerprint(folder: Path) -> str:
                 handle.seek(8 + header_bytes + (size - 8 - header_bytes) * sample // SAMPLES_PER_FILE)
                 digest.update(handle.read(SAMPLE_BYTES))
     return digest.hexdigest()
+
+
+def resolve_recorded(model: str, recorded: str, where: str) -> Path:
+    """The folder of the model that an artefact was made with, seen to be the same weights still.
+
+    Args:
+        model: alias, folder or hub id, as the artefact names it.
+        recorded: its fingerprint then.
+        where: the artefact, for the message.
+
+    Raises:
+        ArtefactError: other weights lie there now.
+    """
+    folder = resolve_model(model)
+    if (found := fingerprint(folder)) != recorded:
+        raise ArtefactError(f"{where} was made with {model} of fingerprint {recorded}; what lies there now has {found}")
+    return folder
 
 
 def num_layers(folder: Path) -> int:

@@ -86,7 +86,8 @@ def generate(
         float, option("Seconds without movement after which an actor is replaced.", "--question-timeout-s")
     ] = DEFAULTS.question_timeout_s,
     start_timeout_s: Annotated[
-        float, option("Seconds to wait for a first actor.", "--start-timeout-s")
+        float,
+        option("Seconds for an actor to be ready; after that it is made anew.", "--start-timeout-s"),
     ] = DEFAULTS.start_timeout_s,
     retry_failed: Annotated[
         bool, option("Search failed questions again.", "--retry-failed/--no-retry-failed")

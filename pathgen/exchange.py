@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,7 +16,7 @@ from .card import write_card
 from .checkpoints import fingerprint, num_layers, resolve_model
 from .drllm import read_drllm, write_drllm
 from .errors import InputError, PathgenError
-from .lease import RunLease, check_lease
+from .lease import RunLease
 from .peer_questions import IMPORTER, ImportTarget
 from .polar import read_polar, write_polar
 from .record_lines import read_lines, write_lines
@@ -90,7 +89,7 @@ def export_run(out: str, format_name: str, target: str) -> dict[str, Any]:
     counts: Counter[str] = Counter()
 
     def written() -> Iterator[PathRecord]:
-        for batch in directory.batches():
+        for batch in directory.committed.batches():
             for record in from_table(batch):
                 counts["left_out" if record.status == "failed" and not chosen.holds_failed else "records"] += 1
                 if record.status != "failed" or chosen.holds_failed:
@@ -150,8 +149,7 @@ def import_file(source: str, format_name: str, model: str, task: str, out: str) 
     directory.create()
     try:
         with RunLease(directory.fs, directory.root, on_wait=lambda line: None) as lease:
-            guard = partial(check_lease, directory.fs, directory.root, lease.token)
-            counts = _commit(directory, _checked(chosen.read(path, target), info, source), info, guard)
+            counts = _commit(directory, _checked(chosen.read(path, target), info, source), info, lease.check)
     except BaseException:
         with suppress(OSError):
             directory.fs.rm(directory.root, recursive=True)
@@ -204,6 +202,6 @@ def _commit(
         counts.update(record.status for record in shard)
         seq += 1
     info = RunInfo(info.settings, info.model_id, info.fingerprint, info.task, info.source, questions=counts.total())
-    write_card(fs, root, info, {"questions": counts.total(), "failed": counts["failed"]})
+    write_card(fs, root, info, {"questions": counts.total(), "failed": counts["failed"]}, guard)
     put(fs, f"{root}/{RUN_NAME}", info.to_json(), guard=guard)
     return counts

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from cluster.fleet import Fleet, FleetSettings
 from cluster.fleet_status import publishing
@@ -15,12 +15,14 @@ from cluster.session import Session
 
 from .index import Budgets
 from .job import Job, RunSettings, failed_record
+from .lease import check_lease
 from .options import GenerateOptions
 from .placement import Placement
 from .prior import Prior, measure_moves
 from .progress import ProgressView
 from .questions import Question
 from .rundir import RunDirectory
+from .stopping import Stopping
 from .storage import is_local
 from .tasks import find_task
 from .worker import SearchWorker
@@ -40,7 +42,7 @@ class FleetRun:
         options: what was asked for.
         budgets: when a question is done.
         num_layers: of the model.
-        stop: set to wind up.
+        stopping: says when to wind up, and how fast.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class FleetRun:
         options: GenerateOptions,
         budgets: Budgets,
         num_layers: int,
-        stop: threading.Event,
+        stopping: Stopping,
     ):
         self._directory = directory
         self._run = run
@@ -61,9 +63,9 @@ class FleetRun:
         self._options = options
         self._budgets = budgets
         self._num_layers = num_layers
-        self._stop = stop
+        self._stopping = stopping
         self._driver = RecordWriter(run.out, f"d-{run.token[:8]}", run.metadata, run.token)
-        self._jobs: dict[str, Job] = {}
+        self._guard = partial(check_lease, directory.fs, directory.root, run.token)
         self._on_progress: Callable[[Progress, Mapping[str, float]], None] = lambda progress, counters: None
         self._searchers: Fleet | None = None
         self._counters: Counter[str] = Counter()
@@ -73,7 +75,7 @@ class FleetRun:
         """Scan all single moves on these questions; what is measured, or None if stopped meanwhile."""
         jobs = self.with_stored([Job(question, kind="scan") for question in questions])
         self._go("calibrating", self._make_fleet(self._run), jobs, 0)
-        if self._stop.is_set():
+        if self._stopping.event.is_set():
             return None
         found = [
             self._directory.load_record(job.resume, job.question.id) for job in self.with_stored(jobs) if job.resume
@@ -105,7 +107,7 @@ class FleetRun:
     def with_stored(self, jobs: list[Job]) -> list[Job]:
         """The same jobs, each naming the files that hold evaluations of its question."""
         shas = {job.question.id: job.question.sha for job in jobs}
-        found = self._directory.scan(shas, self._budgets).resume
+        found = self._directory.scan(shas, self._budgets, guard=self._guard).resume
         return [replace(job, resume=tuple(found.get(job.question.id, ()))) for job in jobs]
 
     def _make_fleet(self, run: RunSettings) -> Fleet:
@@ -115,16 +117,16 @@ class FleetRun:
                 num_actors=self._size if self._grows() else self._placement.num_actors,
                 item_timeout_s=self._options.question_timeout_s,
                 start_timeout_s=self._options.start_timeout_s,
+                stop_timeout_s=lambda: self._stopping.grace_s,
                 resources=self._placement.resources,
             ),
-            recover=lambda writer, items: self._recover(writer, [self._jobs[item.key] for item in items]),
+            recover=self._recover,
             on_failed=self._give_up,
             on_progress=lambda progress, counters: self._on_progress(progress, counters),
-            stop=self._stop,
+            stop=self._stopping.event,
         )
 
     def _go(self, what: str, fleet: Fleet, jobs: list[Job], done_before: int) -> None:
-        self._jobs = {job.question.id: job for job in jobs}
         counters: Counter[str] = Counter()
         total = done_before + len(jobs)
         with (
@@ -155,12 +157,13 @@ class FleetRun:
         shared = self._options.shared_fs or not is_local(self._directory.fs)
         return None if shared or self._session.address is None else self._session.this_node()
 
-    def _recover(self, writer: str, jobs: list[Job]) -> Recovered:
+    def _recover(self, writer: str, items: list[Item]) -> Recovered:
         """What a dead actor committed is done; what it left under way is where its questions go on."""
+        jobs: list[Job] = [item.payload for item in items]
         shas = {job.question.id: job.question.sha for job in jobs}
-        found = self._directory.scan(shas, self._budgets, writer=writer)
+        found = self._directory.scan(shas, self._budgets, writer=writer, guard=self._guard)
         for line in found.quarantined:
-            logger.warning("%s; moved to .quarantine, its questions are searched again", line)
+            logger.warning("%s", line)
         payloads = {
             job.question.id: replace(job, resume=(*found.resume[job.question.id], *job.resume))
             for job in jobs

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -20,7 +19,7 @@ from .cost import CostModel
 from .errors import InputError
 from .index import Budgets
 from .job import Job, RunSettings
-from .lease import RunLease, check_lease
+from .lease import RunLease
 from .options import GenerateOptions
 from .outcome import Outcome, card_rows, run_summary, verdict
 from .prior import Prior, load_prior
@@ -73,6 +72,7 @@ class GenerationRun:
         self.budgets = Budgets.of(self.info.settings, self.num_layers)
         self.directory.check_settings(self.info)
         self.stopping = Stopping(tell)
+        self.lease = RunLease(self.directory.fs, self.directory.root, on_wait=tell, on_lost=self.stopping.wind_up)
 
     def run(self) -> Outcome:
         """Do what is left to do, under the folder's lease.
@@ -85,19 +85,19 @@ class GenerationRun:
         started = time.perf_counter()
         self.directory.create()
         fs, root = self.directory.fs, self.directory.root
-        with RunLease(fs, root, on_wait=self.tell) as lease, self.stopping.handling():
+        with self.lease, self.stopping.handling():
             expects_work = self.directory.expects_work(self.info)
-            self.info = self.directory.begin(self.info)
-            write_card(fs, root, self.info, {})
-            plan, work = self._work(lease.token, expects_work)
+            self.info = self.directory.begin(self.info, self.lease.check)
+            write_card(fs, root, self.info, {}, self.lease.check)
+            plan, work = self._work(expects_work)
             if self.stopping.number is None:
                 if work or expects_work or plan.superseded:  # else the last call has tidied up
-                    compact(fs, root, partial(check_lease, fs, root, lease.token))
-                self.info = self.directory.begin(replace(self.info, finished=True))
-            rows = pl.DataFrame(pl.from_arrow(self.directory.table(LIGHT_COLUMNS)))
+                    compact(fs, root, self.lease.check)
+                self.info = self.directory.begin(replace(self.info, finished=True), self.lease.check)
+            rows = pl.DataFrame(pl.from_arrow(self.directory.committed.table(LIGHT_COLUMNS)))
             summary = {"out": self.options.out, **run_summary(rows, work, len(plan.done), self.num_layers)}
             summary["wall_seconds"] = time.perf_counter() - started
-            write_card(fs, root, self.info, card_rows(summary))
+            write_card(fs, root, self.info, card_rows(summary), self.lease.check)
         if self.stopping.number is not None:
             return Outcome(summary, 128 + self.stopping.number, [INTERRUPTED])
         asked = [question.id for question in self.questions]
@@ -152,7 +152,7 @@ class GenerationRun:
         known = self.directory.read_file("run.json") is not None
         done, going = 0, 0
         if known:
-            plan = self._scan(set_aside=False)
+            plan = self._scan(None)
             done, going = len(plan.done), len(plan.resume)
         left = len(self.questions) - done
         self.tell(
@@ -162,12 +162,11 @@ class GenerationRun:
         summary = {"out": self.options.out, "questions": len(self.questions), "done_before": done, "to_search": left}
         return Outcome(summary, 0, [])
 
-    def _scan(self, *, set_aside: bool = True) -> Plan:
+    def _scan(self, guard: Callable[[], object] | None) -> Plan:
         shas = {question.id: question.sha for question in self.questions}
-        plan = self.directory.scan(shas, self.budgets, set_aside=set_aside)
-        then = "moved to .quarantine, its questions are searched again" if set_aside else "a run would set it aside"
+        plan = self.directory.scan(shas, self.budgets, guard=guard)
         for line in plan.quarantined:
-            self.tell(f"warning: {line}; {then}")
+            self.tell(f"warning: {line}")
         return plan
 
     def _jobs(self, plan: Plan) -> list[Job]:
@@ -179,18 +178,18 @@ class GenerationRun:
             if question.id not in plan.done and question.id not in left_alone
         ]
 
-    def _work(self, token: str, expects_work: bool) -> tuple[Plan, Mapping[str, float]]:
+    def _work(self, expects_work: bool) -> tuple[Plan, Mapping[str, float]]:
         """Find what is left to do and do it; what there was before, and totals of the work (empty if there was none).
 
         Where work is to be expected, Ray and actors start first: models load while the folder is read.
         """
         with ExitStack() as stack:
-            fleet = stack.enter_context(self._fleet(token, len(self.questions))) if expects_work else None
-            plan = self._scan()
+            fleet = stack.enter_context(self._fleet(len(self.questions))) if expects_work else None
+            plan = self._scan(self.lease.check)
             jobs = self._jobs(plan)
             if not jobs:
                 return plan, {}
-            fleet = fleet or stack.enter_context(self._fleet(token, len(jobs)))
+            fleet = fleet or stack.enter_context(self._fleet(len(jobs)))
             self.stopping.can_wind_up = True
             if not fleet.started and (prior := fleet.calibrate(self.questions[: self.options.calibrate])):
                 self._freeze(prior)
@@ -202,7 +201,7 @@ class GenerationRun:
             return plan, fleet.totals()
 
     @contextmanager
-    def _fleet(self, token: str, most: int) -> Iterator[FleetRun]:
+    def _fleet(self, most: int) -> Iterator[FleetRun]:
         """A fleet on Ray for so many questions at most.
 
         Its actors start at once, unless the prior that they are told of must be measured first.
@@ -219,7 +218,7 @@ class GenerationRun:
 
             run = RunSettings(
                 out=self.options.out,
-                token=token,
+                token=self.lease.token,
                 metadata=ShardMetadata.here(self.options.model, self.fingerprint, self.task.name),
                 model=self.options.model,
                 dtype=self.info.settings["dtype"],
@@ -243,7 +242,7 @@ class GenerationRun:
                 self.options,
                 self.budgets,
                 self.num_layers,
-                self.stopping.event,
+                self.stopping,
             )
             prior = self._known_prior()
             if prior is not None or not self.options.calibrate:
@@ -269,7 +268,9 @@ class GenerationRun:
         by_flops = self.options.cost == "flops"
         timeout_s = self.options.start_timeout_s
         cost = flops_cost(self.folder, self.num_layers) if by_flops else latency_cost(run, resources, timeout_s)
-        self.info = self.directory.begin(replace(self.info, notes=self.info.notes | {"cost": cost.to_json()}))
+        self.info = self.directory.begin(
+            replace(self.info, notes=self.info.notes | {"cost": cost.to_json()}), self.lease.check
+        )
         return cost
 
     def _known_prior(self) -> Prior | None:
@@ -283,4 +284,4 @@ class GenerationRun:
 
     def _freeze(self, prior: Prior) -> None:
         """Keep it for all later calls of this run."""
-        put(self.directory.fs, f"{self.directory.root}/{PRIOR_NAME}", prior.to_json().encode())
+        put(self.directory.fs, f"{self.directory.root}/{PRIOR_NAME}", prior.to_json().encode(), guard=self.lease.check)

@@ -99,7 +99,7 @@ def _write(directory: RunDirectory, info: RunInfo, folder: Path) -> Counter[str]
     files: list[Path] = []
     writer: pq.ParquetWriter | None = None
     room = 0
-    for batch in directory.batches():
+    for batch in directory.committed.batches():
         if writer is None or room <= 0:
             if writer is not None:
                 writer.close()

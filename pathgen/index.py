@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -122,6 +122,27 @@ def read_tables(
     tables = {file: answer for file, answer in answers if isinstance(answer, pa.Table)}
     unreadable = {file: answer for file, answer in answers if isinstance(answer, str)}
     return tables, unreadable
+
+
+def read_all(
+    fs: AbstractFileSystem, out: str, listing: Callable[[], list[str]], columns: Sequence[str]
+) -> tuple[dict[str, pa.Table], dict[str, str]]:
+    """`read_tables` of all files that a listing names; listed anew when one of them has gone meanwhile.
+
+    That is when a run tidies up, or an actor that was given up for dead does.
+
+    Raises:
+        ArtefactError: as `read_tables`; or a file is listed again and again, and cannot be opened.
+    """
+    files = listing()
+    while True:
+        try:
+            return read_tables(fs, out, files, columns)
+        except FileNotFoundError as error:
+            before, files = files, listing()
+            if files == before:
+                missing = error.filename or error
+                raise ArtefactError(f"{out}: {missing} is listed and cannot be opened; remove it") from error
 
 
 def index(tables: Mapping[str, pa.Table]) -> pl.DataFrame:

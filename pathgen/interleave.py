@@ -59,18 +59,27 @@ class Running:
         return self.error is not None or self.asker.stop_reason is not None
 
     def pending(self) -> list[LayerPath]:
-        """Paths that only the model can answer; asks that `stored` can answer are answered on the way."""
-        while not self.done:
-            if self.seconds_budget is not None and self.seconds >= self.seconds_budget:
-                self.asker.finish("budget")
-                break
-            asked = self.asker.ask()
+        """Paths that only the model can answer; asks that `stored` can answer are answered on the way.
+
+        What is stored is told whatever time it took, and the full path is evaluated in any case. On a fresh search of
+        the same question, seed and settings this rebuilds the tree without the model, also under a larger budget.
+        Empty while paths given before are untold.
+        """
+        while self.error is None and (asked := self.asker.ask()):
             for path in asked:
                 if path in self.stored:
                     self.asker.tell(path, self.stored[path])
-            if missing := [path for path in asked if path not in self.stored]:
+            missing = [path for path in asked if path not in self.stored]
+            if missing and self._has_run_out:
+                self.asker.finish("budget")
+            elif missing:
                 return missing
         return []
+
+    @property
+    def _has_run_out(self) -> bool:
+        out = self.seconds_budget is not None and self.seconds >= self.seconds_budget
+        return out and bool(self.asker.evaluations)
 
 
 class Interleaver:

@@ -57,6 +57,11 @@ class RunSettings:
     in_flight: int
     prior: Prior | None = None
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the weights."""
+        return self.metadata.fingerprint
+
 
 @dataclass(frozen=True, slots=True)
 class Job:

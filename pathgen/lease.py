@@ -88,11 +88,12 @@ class RunLease:
         fs: file system of the run.
         out: the run's folder, which exists.
         on_wait: told in one line why the start is delayed.
+        on_lost: told in one line, from the heartbeat's thread, that another run has the folder now.
         heartbeat_s: seconds between heartbeats.
         expiry_s: seconds without a heartbeat after which another run may take the lease over.
 
     Attributes:
-        token: what actors pass to `check_lease` before each commit.
+        token: what actors pass to `check_lease` before each commit; who holds the lease itself has `check`.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class RunLease:
         out: str,
         *,
         on_wait: Callable[[str], object],
+        on_lost: Callable[[str], object] = lambda line: None,
         heartbeat_s: float = 5.0,
         expiry_s: float = 30.0,
     ) -> None:
@@ -108,6 +110,7 @@ class RunLease:
         self._out = out
         self._path = f"{out}/{LEASE_NAME}"
         self._on_wait = on_wait
+        self._on_lost = on_lost
         self._heartbeat_s = heartbeat_s
         self._expiry_s = expiry_s
         self._me = Holder.this_process()
@@ -118,6 +121,10 @@ class RunLease:
     def token(self) -> str:
         """The run's token."""
         return self._me.token
+
+    def check(self) -> None:
+        """See that it is still held: one small read; errors as `check_lease`."""
+        check_lease(self._fs, self._out, self.token)
 
     def __enter__(self) -> RunLease:
         """Acquire it, waiting for a lease that may be dead.
@@ -139,7 +146,7 @@ class RunLease:
         self._ended.set()
         self._thread.join()
         with suppress(PathgenError):
-            check_lease(self._fs, self._out, self.token)
+            self.check()
             remove_file(self._fs, self._path)
 
     def _await_expiry(self) -> bytes | None:
@@ -187,8 +194,9 @@ class RunLease:
             # A full disk or a network failure may pass before the lease expires: try again at the next beat.
             with suppress(PathgenError):
                 try:
-                    check_lease(self._fs, self._out, self.token)
-                except LeaseLost:
+                    self.check()
+                except LeaseLost as error:
+                    self._on_lost(str(error))
                     return
                 put(self._fs, self._path, self._content())
 

@@ -64,6 +64,8 @@ class GenerateOptions:
             if value is not None and not 0 < value < math.inf:
                 raise InputError(f"--{name.replace('_', '-')} must be a finite number above 0; got {value:g}")
         check_gpus_per_actor(self.gpus_per_actor)
+        if self.calibrate and self.prior is not None:
+            raise InputError("--calibrate measures a prior and --prior gives one; leave one of them out")
         if self.dtype is not None and self.dtype not in DTYPES:
             raise InputError(f"--dtype must be one of {', '.join(DTYPES)}; got {self.dtype!r}")
         if self.device is not None and not DEVICE.fullmatch(self.device):
@@ -92,7 +94,7 @@ class GenerateOptions:
             "widening_alpha": search.widening_alpha,
             "length_weight": search.length_weight,
             "cost": self.cost,
-            "calibrate": 0 if prior else self.calibrate,
+            "calibrate": self.calibrate,
             "prior": prior.digest if prior else None,
             "seed": self.seed,
             "dtype": dtype,

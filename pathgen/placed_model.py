@@ -6,11 +6,20 @@ from typing import Protocol
 
 import torch
 
+from .checkpoints import resolve_recorded
 from .model import PathModel
 
 
 class PlacedModel(Protocol):
     """Settings that say which model an actor loads, and on what."""
+
+    @property
+    def out(self) -> str:
+        """The run that it is for."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the weights that the driver has seen."""
 
     @property
     def model(self) -> str:
@@ -34,12 +43,15 @@ class PlacedModel(Protocol):
 
 
 def load_placed(settings: PlacedModel) -> PathModel:
-    """The model of an actor, in an actor's process; errors as `PathModel.from_pretrained`."""
+    """The model of an actor, in an actor's process.
+
+    Raises:
+        ArtefactError: other weights than the driver's lie here; beside that as `PathModel.from_pretrained`.
+    """
+    folder = resolve_recorded(settings.model, settings.fingerprint, settings.out)
     torch.set_num_threads(settings.threads)
     device_map = "auto" if settings.devices_per_actor > 1 else None
-    return PathModel.from_pretrained(
-        settings.model, dtype=settings.dtype, device=settings.device, device_map=device_map
-    )
+    return PathModel.from_pretrained(str(folder), dtype=settings.dtype, device=settings.device, device_map=device_map)
 
 
 def is_sticky(error: BaseException) -> bool:

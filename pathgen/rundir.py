@@ -1,29 +1,25 @@
-"""A run's folder: who may use it, what is done in it, and its tidying at the end."""
+"""A run's folder: who may use it, and what is done in it."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import polars as pl
-import pyarrow as pa
 import pyarrow.compute as pc
 
+from .committed import CommittedRows
 from .errors import ArtefactError, InputError, PathgenError
 from .index import (
     INDEX_COLUMNS,
-    READERS,
     Budgets,
     best_rows,
     in_preference,
     index,
     progress_files,
-    read_tables,
-    refuse_unreadable,
+    read_all,
     shard_files,
 )
 from .lease import LEASE_NAME
@@ -33,7 +29,6 @@ from .shards import (
     PATHS_FOLDER,
     PROGRESS_FOLDER,
     QUARANTINE_FOLDER,
-    SCHEMA,
     UnreadableShard,
     from_table,
     quarantine,
@@ -52,9 +47,8 @@ class Plan:
         done: ids that need no more work.
         resume: by id not done, the files with stored evaluations of it, best first, relative to the folder.
         failed: by id whose committed record is a failed one, the attempts so far.
-        quarantined: one line a file that could not be read.
+        quarantined: one line a file that could not be read, and what becomes of it.
         superseded: committed rows that another row of the same question outranks.
-        others: committed questions that were not asked for; they stay.
     """
 
     done: frozenset[str]
@@ -62,7 +56,6 @@ class Plan:
     failed: dict[str, int]
     quarantined: list[str]
     superseded: int
-    others: int
 
 
 class RunDirectory:
@@ -75,6 +68,7 @@ class RunDirectory:
         fs: its file system.
         root: its path in there.
         paths: the folder of shards, `root` included.
+        committed: its rows, for readers.
 
     Raises:
         InputError: the URL's protocol is unknown or its package missing.
@@ -84,6 +78,7 @@ class RunDirectory:
         self.out = out
         self.fs, self.root = open_folder(out)
         self.paths = f"{self.root}/{PATHS_FOLDER}"
+        self.committed = CommittedRows(self.fs, self.root, out)
 
     def check_usable(self) -> None:
         """See that a run may write here, without writing anything.
@@ -169,40 +164,53 @@ class RunDirectory:
         more = wanted.questions > stored.questions or stored.continued_by(wanted).settings != stored.settings
         return more or not stored.finished
 
-    def begin(self, wanted: RunInfo) -> RunInfo:
-        """Write run.json on the first call, check it and raise its budgets on later ones; the lease is held.
+    def begin(self, wanted: RunInfo, guard: Callable[[], object]) -> RunInfo:
+        """Write run.json on the first call, check it and raise its budgets on later ones.
+
+        Args:
+            wanted: the run.
+            guard: called before anything is written or deleted; raises when the lease is lost.
 
         Raises:
             ArtefactError: see `check_settings`.
         """
         info = self.check_settings(wanted)
-        put(self.fs, f"{self.root}/{RUN_NAME}", info.to_json())
+        put(self.fs, f"{self.root}/{RUN_NAME}", info.to_json(), guard=guard)
         for folder in ("", f"/{PATHS_FOLDER}", f"/{PROGRESS_FOLDER}", f"/{QUARANTINE_FOLDER}"):
             remove_leftovers(self.fs, self.root + folder)
         return info
 
     def scan(
-        self, questions: Mapping[str, str], budgets: Budgets, writer: str | None = None, *, set_aside: bool = True
+        self,
+        questions: Mapping[str, str],
+        budgets: Budgets,
+        writer: str | None = None,
+        *,
+        guard: Callable[[], object] | None = None,
     ) -> Plan:
-        """Find what is done and what can go on; unreadable files are quarantined. The lease is held.
+        """Find what is done and what can go on.
 
         Args:
             questions: by id, the question's sha.
             budgets: what is wanted of each question.
             writer: look at this writer's files only, as after its death.
-            set_aside: False leaves unreadable files where they are, and so needs no lease.
+            guard: called before an unreadable file is quarantined; raises when the lease is lost. None leaves such
+                files where they are.
 
         Raises:
             ArtefactError: a question was edited since it was searched, or a newer layerpaths wrote a file.
         """
-        while True:
-            files = [*shard_files(self.fs, self.root, writer), *progress_files(self.fs, self.root, writer)]
-            # An actor given up for dead may still tidy up after itself: look again then.
-            with suppress(FileNotFoundError):
-                tables, unreadable = read_tables(self.fs, self.root, files, INDEX_COLUMNS)
-                break
-        for file, reason in unreadable.items() if set_aside else ():
-            quarantine(self.fs, self.root, file, reason)
+
+        def listing() -> list[str]:
+            return [*shard_files(self.fs, self.root, writer), *progress_files(self.fs, self.root, writer)]
+
+        tables, unreadable = read_all(self.fs, self.root, listing, INDEX_COLUMNS)
+        then = "a run would set it aside"
+        if guard is not None:
+            then = "moved to .quarantine, its questions are searched again"
+            for file, reason in unreadable.items():
+                guard()
+                quarantine(self.fs, self.root, file, reason)
         stored = index(tables)
         committed = stored.filter(pl.col("seq").is_not_null())
 
@@ -225,9 +233,8 @@ class RunDirectory:
             done=frozenset(done["question_id"]),
             resume={id_: list(dict.fromkeys(names)) for id_, names in resume.iter_rows()},
             failed=dict(failed.group_by("question_id").agg(pl.col("attempts").max()).iter_rows()),
-            quarantined=list(unreadable.values()),
+            quarantined=[f"{reason}; {then}" for reason in unreadable.values()],
             superseded=committed.height - best.height,
-            others=best.height - asked.height,
         )
 
     def load_record(self, files: Iterable[str], question_id: str) -> PathRecord | None:
@@ -247,80 +254,6 @@ class RunDirectory:
                 found += from_table(table.filter(pc.equal(table["question_id"], question_id)))
         found = [record for record in found if record.status != "failed"]
         return max(found, key=lambda record: record.simulations or 0, default=None)
-
-    def table(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """The committed rows, each question once, as they are now; for readers, no lease needed.
-
-        Raises:
-            ArtefactError: a shard is unreadable.
-        """
-        wanted = list(SCHEMA.names if columns is None else columns)
-        needed = list(dict.fromkeys([*wanted, *INDEX_COLUMNS]))
-        while True:
-            # A run that tidies up replaces shards between the listing and the reading: look again then.
-            with suppress(FileNotFoundError):
-                files = shard_files(self.fs, self.root)
-                tables, unreadable = read_tables(self.fs, self.root, files, needed)
-                refuse_unreadable(self.out, unreadable)
-                best = best_rows(index(tables).with_row_index("position"))
-                rows = pa.concat_tables([SCHEMA.empty_table().select(needed), *tables.values()])
-                is_best = np.zeros(rows.num_rows, dtype=bool)
-                is_best[best["position"].to_numpy()] = True
-                return rows.filter(pa.array(is_best)).select(wanted)
-
-    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The rows of `table`, in the same order, shard by shard beside an index of the light columns.
-
-        No more than READERS shards are in memory at a time.
-
-        Each question comes once, even if a run replaces shards meanwhile.
-
-        Raises:
-            ArtefactError: a shard is unreadable.
-        """
-        wanted = list(SCHEMA.names if columns is None else columns)
-        given: set[str] = set()
-        while True:
-            # As in `table`; what has been given before the shards were replaced is not given again.
-            with suppress(FileNotFoundError):
-                best = self._best().filter(~pl.col("question_id").is_in(given)).sort("file", "row")
-                groups = [(str(file), rows["row"]) for (file,), rows in best.group_by("file", maintain_order=True)]
-                for start in range(0, len(groups), READERS):
-                    for table in self._take(groups[start : start + READERS], list({*wanted, "question_id"})):
-                        yield table.select(wanted)
-                        given.update(table["question_id"].to_pylist())
-                return
-
-    def find(self, question_id: str) -> dict[str, Any] | None:
-        """The committed record of a question by column, None if there is none; only its own shard is decoded.
-
-        Raises:
-            ArtefactError: a shard is unreadable.
-        """
-        while True:
-            with suppress(FileNotFoundError):
-                found = self._best().filter(pl.col("question_id") == question_id)
-                if found.is_empty():
-                    return None
-                [table] = self._take([(found["file"][0], found["row"])], SCHEMA.names)
-                return table.to_pylist()[0]
-
-    def _best(self) -> pl.DataFrame:
-        """The index of the committed rows that count, one a question.
-
-        Raises:
-            ArtefactError: a shard is unreadable.
-            FileNotFoundError: one has gone since it was listed.
-        """
-        tables, unreadable = read_tables(self.fs, self.root, shard_files(self.fs, self.root), INDEX_COLUMNS)
-        refuse_unreadable(self.out, unreadable)
-        return best_rows(index(tables))
-
-    def _take(self, rows_by_file: Sequence[tuple[str, pl.Series]], columns: Sequence[str]) -> list[pa.Table]:
-        """Some rows of each of some shards; errors as `_best`."""
-        tables, unreadable = read_tables(self.fs, self.root, [file for file, _ in rows_by_file], columns)
-        refuse_unreadable(self.out, unreadable)
-        return [tables[file].take(rows.to_arrow()).replace_schema_metadata() for file, rows in rows_by_file]
 
     def _refuse_edited(self, stored: pl.DataFrame) -> None:
         edited = stored.filter(pl.col("question_sha") != pl.col("wanted_sha"))["question_id"].unique().sort()

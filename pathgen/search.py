@@ -21,7 +21,7 @@ from .tree import PathTree, Walk
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["PathSearch", "SearchSettings", "replay"]
+__all__ = ["PathSearch", "SearchSettings"]
 
 EARLY_SAVED_LAYERS = 2
 """Layers that a right path must save for the published rule to stop."""
@@ -229,22 +229,3 @@ class PathSearch:
         shallow = len(self.tree.full) - EARLY_SAVED_LAYERS
         base_wrong = not self.evaluations[0].correct
         return any(base_wrong or evaluation.path.depth <= shallow for evaluation in right)
-
-
-def replay(search: PathSearch, stored: Mapping[LayerPath, Evaluation]) -> list[LayerPath]:
-    """Answer a search's asks from stored evaluations, as far as they go.
-
-    On a fresh search of the same question, seed and settings it rebuilds the tree without the model, also
-    when the budget has risen since.
-
-    Returns:
-        The asked paths that are not stored, for the caller to evaluate and tell; empty when the search has
-        stopped, or was waiting for results already.
-    """
-    while asked := search.ask():
-        for path in asked:
-            if path in stored:
-                search.tell(path, stored[path])
-        if missing := [path for path in asked if path not in stored]:
-            return missing
-    return []

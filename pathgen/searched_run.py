@@ -41,7 +41,7 @@ class SearchedRun:
         directory = RunDirectory(out)
         info = directory.info()
         try:
-            records = [record for record in from_table(directory.table()) if record.status != "failed"]
+            records = [record for record in from_table(directory.committed.table()) if record.status != "failed"]
         except UnreadableShard as error:
             raise ArtefactError(f"{out}: {error}") from error
         if not records:

@@ -90,7 +90,7 @@ class Searcher:
             self._scan() if job.kind == "scan" else self._search(job),
             {evaluation.path: evaluation for evaluation in earlier.evaluations} if earlier else {},
             seconds_budget=self._run.seconds_budget if job.kind == "search" else None,
-            seconds=(earlier.seconds or 0.0) if earlier else 0.0,
+            seconds=(earlier.seconds or 0.0) if earlier and earlier.simulations else 0.0,  # a scan's are no search's
         )
         self._backlog.append(_Entry(job, running, earlier))
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from .actions import LayerPath
 from .candidates import propose
-from .checkpoints import fingerprint, resolve_model
+from .checkpoints import resolve_recorded
 from .effects import Effects, scanned_paths
 from .errors import ArtefactError, InputError
 from .path_table import PathTable, Scores
@@ -178,8 +178,7 @@ class Models:
         if self._options.threads is not None:
             torch.set_num_threads(self._options.threads)
         info = self._run.info
-        if fingerprint(resolve_model(info.model_id)) != info.fingerprint:
-            raise ArtefactError(f"{info.model_id} is not the model {self._run.out} was made with ({info.fingerprint})")
+        resolve_recorded(info.model_id, info.fingerprint, self._run.out)
         device = self._options.device or default_device()
         return PathModel.from_pretrained(info.model_id, dtype=self.dtype, device=device)
 

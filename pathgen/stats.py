@@ -104,9 +104,9 @@ def find_record(out: str, question_id: str) -> dict[str, Any]:
     """
     directory = RunDirectory(out)
     directory.info()
-    record = directory.find(question_id)
+    record = directory.committed.find(question_id)
     if record is None:
-        table = directory.table(["question_id"])
+        table = directory.committed.table(["question_id"])
         some = ", ".join(table["question_id"][:3].to_pylist())
         held = f"it has {table.num_rows}, for example {some}" if some else "it has none yet"
         raise InputError(f"{out} holds no record of question {question_id!r}; {held}")
@@ -117,7 +117,7 @@ def _read_once(directory: RunDirectory) -> tuple[pl.DataFrame, HeadroomTally]:
     """The light columns of all records, and what counts of their evaluations, which are not kept."""
     tally = HeadroomTally()
     light = [pl.DataFrame(pl.from_arrow(SCHEMA.empty_table().select(COLUMNS)))]
-    for table in directory.batches([*COLUMNS, "evaluations"]):
+    for table in directory.committed.batches([*COLUMNS, "evaluations"]):
         rows = pl.DataFrame(pl.from_arrow(table))
         tally.add(rows)
         light.append(rows.select(COLUMNS))

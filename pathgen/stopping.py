@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 
 from .errors import PathgenError
 
+SHORT_GRACE_S = 2.0
+"""After a SIGTERM, as Ray's Jobs kill 3 s after theirs."""
 INTERRUPTED = "interrupted: finished work is kept; the same command goes on from here"
 
 
@@ -39,6 +42,16 @@ class Stopping:
         self.can_wind_up = False
         self._tell = tell
 
+    def wind_up(self, why: str) -> None:
+        """Let the run end in good order, the reason shown."""
+        self.event.set()
+        self._tell(f"stopping: {why}")
+
+    @property
+    def grace_s(self) -> float:
+        """Seconds that actors have to commit, once the event is set: all that they need after Ctrl-C."""
+        return math.inf if self.number == signal.SIGINT else SHORT_GRACE_S
+
     @contextmanager
     def handling(self) -> Iterator[None]:
         """Takes the signals for the body of a `with`.
@@ -60,5 +73,4 @@ class Stopping:
         self.number = self.number or number
         if second or not self.can_wind_up:
             raise KeyboardInterrupt
-        self.event.set()
-        self._tell("stopping: committing what is finished (again to stop at once)")
+        self.wind_up("committing what is finished (again to stop at once)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from .actions import LayerPath
 from .cost import CostModel
-from .errors import ArtefactError, InputError
-from .index import progress_files, read_tables, shard_files
+from .errors import InputError
+from .index import progress_files, read_all, shard_files
 from .provenance import ShardMetadata
 from .questions import Question
 from .records import Evaluation, PathRecord
@@ -63,7 +63,7 @@ def validate_run(out: str, replay: int) -> dict[str, Any]:
         "verdicts_changed": 0,
     }
     if replay:
-        _replay(records, info, replay, report)
+        _replay(records, info, out, replay, report)
     report["valid"] = not problems
     return report
 
@@ -116,12 +116,9 @@ def _cost_of(info: RunInfo, num_layers: int) -> CostModel:
 
 def _read(directory: RunDirectory) -> tuple[dict[str, pa.Table], list[str]]:
     """The readable shards by name, and what is wrong with the others."""
-    while True:
-        # A run that tidies up replaces shards between the listing and the reading: look again then.
-        with suppress(FileNotFoundError):
-            files = shard_files(directory.fs, directory.root)
-            tables, unreadable = read_tables(directory.fs, directory.root, files, SCHEMA.names)
-            return tables, list(unreadable.values())
+    fs, root = directory.fs, directory.root
+    tables, unreadable = read_all(fs, root, partial(shard_files, fs, root), SCHEMA.names)
+    return tables, list(unreadable.values())
 
 
 def _notes(directory: RunDirectory) -> list[str]:
@@ -133,17 +130,16 @@ def _notes(directory: RunDirectory) -> list[str]:
     return notes
 
 
-def _replay(records: list[PathRecord], info: RunInfo, count: int, report: dict[str, Any]) -> None:
+def _replay(records: list[PathRecord], info: RunInfo, out: str, count: int, report: dict[str, Any]) -> None:
     """Run a sample of evaluations again, and compare margins and verdicts."""
-    from .checkpoints import fingerprint, resolve_model
+    from .checkpoints import resolve_recorded
     from .evaluator import Evaluator
     from .model import PathModel
     from .tasks import find_task
 
     if "imported" in info.settings:
         raise InputError("--replay needs a run that searched here; an import does not say how its paths were run")
-    if fingerprint(resolve_model(info.model_id)) != info.fingerprint:
-        raise ArtefactError(f"{info.model_id} is not the model this run was made with ({info.fingerprint})")
+    resolve_recorded(info.model_id, info.fingerprint, out)
     pairs = [(record, evaluation) for record in records for evaluation in record.evaluations]
     chosen = np.random.default_rng(0).permutation(len(pairs))[:count]
     evaluator = Evaluator(

@@ -58,7 +58,7 @@ class _Folder:
             chat, dtype = bool(info.settings["task"]["chat"]), str(info.settings["dtype"])
         except (KeyError, TypeError) as error:
             raise ArtefactError(f"{out}/{RUN_NAME} does not tell the setting {error}; restore it") from error
-        rows = pl.DataFrame(pl.from_arrow(directory.table(LIGHT_COLUMNS)))
+        rows = pl.DataFrame(pl.from_arrow(directory.committed.table(LIGHT_COLUMNS)))
         searched = rows.filter(pl.col("status").is_in(SEARCHED))
         if searched.is_empty():
             raise InputError(
@@ -147,7 +147,7 @@ class PathDatasets:
 
     def _shards(self, columns: Sequence[str]) -> Iterator[tuple[_Folder, pa.Table]]:
         for folder, ids in zip(self._folders, self._ids, strict=True):
-            for shard in folder.directory.batches(columns):
+            for shard in folder.directory.committed.batches(columns):
                 yield folder, shard.filter(pc.is_in(shard["question_id"], ids))
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from pathgen.actions import LayerPath
-from pathgen.checkpoints import fingerprint, resolve_model
-from pathgen.errors import ArtefactError, InputError
+from pathgen.checkpoints import resolve_recorded
+from pathgen.errors import InputError
 from pathgen.model import PathModel
 from pathgen.placement import default_device
 
@@ -51,9 +51,7 @@ def evaluate_router(
         raise InputError(f"--bias must be finite; got {bias:g}")
     datasets = PathDatasets(paths)
     router = load_router(resolve_router(folder), fingerprint=datasets.fingerprint, num_layers=datasets.num_layers)
-    base = resolve_model(router.config.base_model)
-    if fingerprint(base) != router.config.base_fingerprint:
-        raise ArtefactError(f"{router.config.base_model} is not the model that {folder} was trained on")
+    resolve_recorded(router.config.base_model, router.config.base_fingerprint, folder)
     model = PathModel.from_pretrained(router.config.base_model, dtype=datasets.dtype, device=device or default_device())
     router = router.to(model.device)
     dev = DevSet(model, dev_questions(datasets), datasets.chat, quiet=quiet)

@@ -30,17 +30,19 @@ BATCH = 3
 class Worker:
     """Works on up to three items at a time. Every start of an item and every result is a line of a file.
 
-    Payloads: a number of seconds; `exit` and `kill` end the process; `exit once` does unless it began before;
-    `hang` never ends; `hang once`; `raise` breaks the work thread; `fail` finishes as failed; `forget` is never
-    made durable.
+    Payloads: a number of seconds; `await third` ends once a third actor was made; `exit` and `kill` end the process;
+    `exit once` does unless it began before; `hang` never ends; `hang once`; `raise` breaks the work thread; `fail`
+    finishes as failed; `forget` is never made durable.
     """
 
-    def __init__(self, folder: str, writer: str, births_that_fail: int):
+    def __init__(self, folder: str, writer: str, births_that_fail: int, first_hangs: bool):
         self.folder, self.writer = Path(folder), writer
         with (self.folder / "births").open("a") as births:
             births.write(f"{writer}\n")
-        if len((self.folder / "births").read_text().splitlines()) <= births_that_fail:
+        if len(self.births()) <= births_that_fail:
             raise ValueError("no model here\nlook elsewhere")
+        if first_hangs and self.births()[0] == writer:
+            time.sleep(3600)
         self.backlog: list[Item] = []
         self.active: dict[str, tuple[Item, float]] = {}
         self.finished: list[str] = []
@@ -52,6 +54,9 @@ class Worker:
         self.draining = False
         self.news = threading.Condition()
         threading.Thread(target=self.work, daemon=True).start()
+
+    def births(self) -> list[str]:
+        return (self.folder / "births").read_text().splitlines()
 
     def work(self) -> None:
         while True:
@@ -80,6 +85,8 @@ class Worker:
             os.kill(os.getpid(), signal.SIGKILL)
         if payload == "raise":
             raise RuntimeError("disk full")
+        if payload == "await third" and len(self.births()) < 3:
+            return
         if payload == "hang" or (isinstance(payload, float) and time.monotonic() - begun < payload):
             return
         del self.active[item.key]
@@ -144,10 +151,12 @@ class Owner:
 
     folder: Path
     births_that_fail: int = 0
+    first_hangs: bool = False
     num_cpus: float = 1
     settings: dict[str, Any] = field(default_factory=dict)
     recovered: Recovered | None = None
     stop_at: int | None = None
+    fail_at: int | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     given_up: dict[str, str] = field(default_factory=dict)
     recoveries: list[tuple[str, list[str]]] = field(default_factory=list)
@@ -161,7 +170,7 @@ class Owner:
             num_cpus=self.num_cpus, max_restarts=0, max_task_retries=0, max_concurrency=2
         )
         fleet = Fleet(
-            lambda writer: actor.remote(str(self.folder), writer, self.births_that_fail),
+            lambda writer: actor.remote(str(self.folder), writer, self.births_that_fail, self.first_hangs),
             FleetSettings(**{"num_actors": 2, "poll_s": 0.2, "resources": {"CPU": self.num_cpus}, **self.settings}),
             recover=self.recover,
             on_failed=lambda item, error: self.given_up.update({item.key: error}),
@@ -174,6 +183,8 @@ class Owner:
 
     def watch(self, progress: Progress, counters: Mapping[str, float]) -> None:
         self.counters = counters
+        if self.fail_at is not None and progress.done >= self.fail_at:
+            raise OSError("the terminal is gone")
         if self.stop_at is not None and progress.done >= self.stop_at:
             self.stop.set()
 
@@ -304,6 +315,14 @@ def test_a_first_start_may_fail(owner):
     assert owner.keys("saved") == Counter(quick(5).keys())
 
 
+def test_an_actor_that_hangs_in_its_start_is_made_anew_while_others_work(owner):
+    owner.first_hangs = True
+    owner.settings = {"start_timeout_s": 15.0}
+    held = {f"q{n}": "await third" for n in range(9)}
+    owner.run(held)
+    assert owner.keys("saved") == Counter(held.keys())
+
+
 def test_actors_that_never_start_end_the_run_with_the_cause(owner):
     owner.births_that_fail = 10**6
     with pytest.raises(ClusterError, match="ValueError: no model here") as caught:
@@ -359,6 +378,14 @@ def test_stop_drains_and_returns(owner):
     assert progress.done == 3
     assert owner.recoveries == []
     assert owner.given_up == {}
+
+
+@pytest.mark.timeout(60)
+def test_an_error_of_the_owner_ends_the_run_after_a_drain(owner):
+    owner.fail_at = 3
+    with pytest.raises(OSError, match="the terminal is gone"):
+        owner.run({**quick(3), **{f"slow{n}": 100.0 for n in range(20)}})
+    assert owner.keys("saved") == Counter(quick(3).keys())
 
 
 def test_causes_are_one_line(local_ray):

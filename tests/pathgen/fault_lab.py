@@ -251,7 +251,7 @@ def records(out: Path) -> dict[str, PathRecord]:
     report = validate_run(str(out), 0)
     assert (report["problems"], report["notes"]) == ([], [])
     assert not list(out.glob(".*"))
-    return {record.question_id: record for record in from_table(RunDirectory(str(out)).table())}
+    return {record.question_id: record for record in from_table(RunDirectory(str(out)).committed.table())}
 
 
 def under_way(out: Path) -> dict[str, dict[LayerPath, Evaluation]]:

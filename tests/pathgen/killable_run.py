@@ -19,7 +19,7 @@ def work(out: str, writer: str) -> None:
     """Search what is not done, two questions a shard; a smaller record goes along, for compaction to remove."""
     run = RunDirectory(out)
     run.create()
-    run.begin(RunInfo({}, "tiny", "f", "arc", "builtin"))
+    run.begin(RunInfo({}, "tiny", "f", "arc", "builtin"), no_guard)
     plan = run.scan(QUESTIONS, BUDGETS)
     todo = [id_ for id_ in IDS if id_ not in plan.done]
     for seq, start in enumerate(range(0, len(todo), 2)):

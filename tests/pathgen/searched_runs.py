@@ -48,7 +48,7 @@ def write_run(
     settings = {"max_edits": 8, "dtype": "float32", "task": find_task(task).describe(evaluator.chat)}
     run = RunDirectory(str(out))
     run.create()
-    run.begin(RunInfo(settings, str(model), print_, task, "made here", questions=len(questions)))
+    run.begin(RunInfo(settings, str(model), print_, task, "made here", questions=len(questions)), no_guard)
     records = []
     for question in questions:
         prepared = evaluator.prepare(question)

@@ -31,7 +31,7 @@ INFO = RunInfo({}, "tiny", "f", "arc", "builtin")
 def run(tmp_path):
     run = RunDirectory(str(tmp_path))
     run.create()
-    run.begin(INFO)
+    run.begin(INFO, no_guard)
     return run
 
 
@@ -122,7 +122,7 @@ def test_a_kill_anywhere_loses_and_doubles_nothing(tmp_path, point):
     killed = subprocess.run([sys.executable, script, out, "w-0"], env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
     run = RunDirectory(str(out))
-    committed = run.table(["question_id"])["question_id"].to_pylist()
+    committed = run.committed.table(["question_id"])["question_id"].to_pylist()
     plan = run.scan(QUESTIONS, BUDGETS)
     assert plan.done == set(committed)
     assert len(committed) == len(plan.done)
@@ -154,7 +154,7 @@ class History(RuleBasedStateMachine):
     def begin(self):
         self.run = RunDirectory(f"memory://history-{uuid.uuid4().hex}/run")
         self.run.create()
-        self.run.begin(INFO)
+        self.run.begin(INFO, no_guard)
         self.seq = 0
         self.committed: dict[str, int] = {}
         self.flushed: dict[str, dict[str, int]] = {}
@@ -205,7 +205,7 @@ class History(RuleBasedStateMachine):
 
     @invariant()
     def readers_see_each_committed_question_once(self):
-        rows = self.run.table(["question_id", "simulations", "status"]).to_pylist()
+        rows = self.run.committed.table(["question_id", "simulations", "status"]).to_pylist()
         assert len(rows) == len(self.committed)
         found = {row["question_id"]: FAILED if row["status"] == "failed" else row["simulations"] for row in rows}
         assert found == self.committed

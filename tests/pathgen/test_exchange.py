@@ -83,7 +83,7 @@ runs = st.integers(1, 4).flatmap(lambda count: st.tuples(*(searched(f"q{number}"
 def make_run(folder, records, model="tiny"):
     run = RunDirectory(str(folder))
     run.create()
-    run.begin(RunInfo(SETTINGS, model, "f" * 16, "arc", "builtin", questions=len(records)))
+    run.begin(RunInfo(SETTINGS, model, "f" * 16, "arc", "builtin", questions=len(records)), no_guard)
     write_shard(run.fs, run.paths, "w-0", 0, records, METADATA, no_guard)
     return run.out
 
@@ -118,7 +118,7 @@ def test_json_lines_hold_all_of_a_record(records, tiny_model, tmp_path_factory):
     tmp = tmp_path_factory.mktemp("trip")
     export_run(make_run(tmp / "run", list(records)), "jsonl", str(tmp / "file"))
     import_file(str(tmp / "file"), "jsonl", str(tiny_model), "arc", str(tmp / "again"))
-    assert from_table(RunDirectory(str(tmp / "again")).table()) == list(records)
+    assert from_table(RunDirectory(str(tmp / "again")).committed.table()) == list(records)
 
 
 @settings(max_examples=8, deadline=None)
@@ -128,7 +128,7 @@ def test_peers_files_keep_statuses_and_right_paths(name, record, tiny_model, tmp
     tmp = tmp_path_factory.mktemp("trip")
     export_run(make_run(tmp / "run", [record]), name, str(tmp / "file"))
     import_file(str(tmp / "file"), name, str(tiny_model), "arc", str(tmp / "again"))
-    (back,) = from_table(RunDirectory(str(tmp / "again")).table())
+    (back,) = from_table(RunDirectory(str(tmp / "again")).committed.table())
     assert back.status == record.status
     assert (back.best_path, back.base_correct) == (record.best_path, record.base_correct)
     assert {e.path for e in back.evaluations if e.correct} == {e.path for e in record.evaluations if e.correct}

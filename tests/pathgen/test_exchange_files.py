@@ -64,7 +64,7 @@ def load(tiny_model, tmp_path):
 
 
 def records(tmp_path):
-    return from_table(RunDirectory(str(tmp_path / "run")).table())
+    return from_table(RunDirectory(str(tmp_path / "run")).committed.table())
 
 
 # --- files of the other programs --------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def test_the_export_is_what_dr_llm_reads(tmp_path):
     )
     run = RunDirectory(str(tmp_path / "run"))
     run.create()
-    run.begin(RunInfo(SETTINGS, "tiny", "f" * 16, "arc-letter", "builtin"))
+    run.begin(RunInfo(SETTINGS, "tiny", "f" * 16, "arc-letter", "builtin"), no_guard)
     write_shard(run.fs, run.paths, "w-0", 0, [record], METADATA, no_guard)
     answer = pathgen("export", run.out, "--format", "dr-llm", "--out", tmp_path / "file")
     assert (answer.code, answer.stdout) == (0, f"1 records in {tmp_path / 'file'}\n")
@@ -376,7 +376,7 @@ def test_a_full_disk_leaves_no_half_file(load, tmp_path, monkeypatch):
 def test_a_run_of_failed_questions_has_nothing_for_the_others(tmp_path):
     run = RunDirectory(str(tmp_path / "run"))
     run.create()
-    run.begin(RunInfo(SETTINGS, "tiny", "f" * 16, "arc", "builtin"))
+    run.begin(RunInfo(SETTINGS, "tiny", "f" * 16, "arc", "builtin"), no_guard)
     write_shard(run.fs, run.paths, "w-0", 0, [make_record("a", status="failed")], METADATA, no_guard)
     answer = pathgen("export", run.out, "--format", "dr-llm", "--out", tmp_path / "file")
     assert (answer.code, answer.error) == (2, f"{run.out} holds no record that dr-llm has a place for")

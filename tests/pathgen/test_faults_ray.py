@@ -130,7 +130,7 @@ def test_what_a_writer_given_up_for_dead_commits_late_is_not_counted_twice(lab, 
 
     def write_again() -> None:
         token = json.loads((out / ".lease.json").read_text())["token"]
-        rows = list(from_table(RunDirectory(str(out)).table()))
+        rows = list(from_table(RunDirectory(str(out)).committed.table()))
         late = RecordWriter(
             str(out), "w-presumed-dead", ShardMetadata.here(str(lab.model), fingerprint(lab.model), "arc"), token
         )
@@ -231,7 +231,9 @@ def test_a_full_disk_ends_the_run_and_harms_nothing_committed(lab, whole, tmp_pa
     assert_same(records(out), whole[0])
 
 
-@pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)])
+@pytest.mark.parametrize(
+    ("number", "times"), [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 1), (signal.SIGTERM, 2)]
+)
 def test_a_signal_ends_a_run_in_time(lab, tmp_path, number, times):
     out = tmp_path / "run"
     driver = start(lab.command(out, "--address", lab.address, "--simulations", "400"))

@@ -101,7 +101,7 @@ def history(tmp_path_factory, generate, poisoned):
 
 def damage_three_of_four(run):
     """Split the searched rows over four shards, two to the first; truncate, empty and flip a bit of the others."""
-    table, metadata = run.table(), replace(METADATA, fingerprint=run.info().fingerprint)
+    table, metadata = run.committed.table(), replace(METADATA, fingerprint=run.info().fingerprint)
     old = list(Path(run.paths).iterdir())
     spoilers = (lambda d: d, lambda d: d[: len(d) // 2], lambda d: b"", lambda d: d[:99] + bytes([d[99] ^ 1]) + d[100:])
     searched = [row for row, status in enumerate(table["status"].to_pylist()) if status != "failed"]

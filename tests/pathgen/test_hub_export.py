@@ -22,7 +22,7 @@ def run(tmp_path):
     """Three questions in two shards, one of them twice, one failed."""
     run = RunDirectory(str(tmp_path / "run"))
     run.create()
-    run.begin(RunInfo({"simulations": 3}, "tiny", METADATA.fingerprint, "arc", "builtin", questions=3))
+    run.begin(RunInfo({"simulations": 3}, "tiny", METADATA.fingerprint, "arc", "builtin", questions=3), no_guard)
     write_shard(run.fs, run.paths, "w-0", 0, [make_record("a", 1), make_record("b")], METADATA, no_guard)
     write_shard(run.fs, run.paths, "w-1", 0, [make_record("a"), make_record("c", status="failed")], METADATA, no_guard)
     return run
@@ -139,7 +139,7 @@ def test_targets_that_cannot_be(run, tmp_path, monkeypatch, target, says):
 def test_an_empty_run_is_no_dataset(tmp_path):
     run = RunDirectory(str(tmp_path / "run"))
     run.create()
-    run.begin(RunInfo({}, "tiny", "f", "arc", "builtin"))
+    run.begin(RunInfo({}, "tiny", "f", "arc", "builtin"), no_guard)
     answer = export(run, tmp_path / "dataset")
     assert (answer.code, answer.error) == (2, f"{run.out} holds no records yet")
     assert not (tmp_path / "dataset").exists()

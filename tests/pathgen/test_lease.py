@@ -83,6 +83,19 @@ def test_the_heartbeat_goes_on(run):
             time.sleep(0.01)
 
 
+def test_a_holder_that_another_run_has_followed_is_told_and_leaves_the_lease_alone(run):
+    """As after a long suspension."""
+    told: list[str] = []
+    with RunLease(*run, on_wait=print, on_lost=told.append, heartbeat_s=0.05) as held:
+        run[0].pipe_file(f"{run[1]}/{LEASE_NAME}", holder_elsewhere())
+        while not told:
+            time.sleep(0.01)
+        with pytest.raises(LeaseLost):
+            held.check()
+    assert "was taken over by" in told[0]
+    assert run[0].cat_file(f"{run[1]}/{LEASE_NAME}") == holder_elsewhere()
+
+
 def test_a_killed_holder_on_this_host_is_followed_at_once(tmp_path):
     code = (
         "import sys, time; from pathgen.lease import RunLease; from pathgen.storage import open_folder\n"

@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pathgen.checkpoints import fingerprint
 from pathgen.cost import CostModel
 from pathgen.errors import InputError
 from pathgen.job import RunSettings
@@ -60,7 +61,7 @@ def test_the_stopwatch_stands_around_each_layer(tiny_model, monkeypatch):
     run = RunSettings(
         out="",
         token="",
-        metadata=ShardMetadata("tiny", "f" * 16, "arc", "", ""),
+        metadata=ShardMetadata("tiny", fingerprint(tiny_model), "arc", "", ""),
         model=str(tiny_model),
         dtype="float32",
         device="cpu",

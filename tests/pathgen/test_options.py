@@ -50,10 +50,11 @@ def test_what_changes_results_is(change, differs):
     assert {name for name in plain if plain[name] != changed[name]} == differs
 
 
-def test_a_given_prior_stands_in_for_calibration():
+def test_a_prior_is_measured_or_given():
     prior = Prior("f" * 16, "arc", 3, ())
-    found = settings(GenerateOptions("run", calibrate=4), prior)
-    assert (found["prior"], found["calibrate"]) == (prior.digest, 0)
+    assert settings(GenerateOptions("run", prior="prior.json"), prior)["prior"] == prior.digest
+    with pytest.raises(InputError, match="--calibrate measures a prior and --prior gives one"):
+        GenerateOptions("run", calibrate=4, prior="prior.json")
 
 
 def test_settings_become_the_budgets_of_a_question():

@@ -251,7 +251,7 @@ def finished(tmp_path, tiny_model, source):
         GenerateOptions(str(tmp_path / "run"), str(tiny_model), questions=str(source), device="cpu"), print
     )
     run.directory.create()
-    run.directory.begin(run.info)
+    run.directory.begin(run.info, no_guard)
     first = load_questions(str(source), needs="choices")[0]
     record = make_record("a", simulations=50, question_sha=first.sha, num_layers=6)
     write_shard(run.directory.fs, run.directory.paths, "w-0", 0, [record], METADATA, no_guard)
@@ -336,7 +336,7 @@ def test_a_folder_that_is_no_run(tmp_path, command):
 def test_a_question_that_the_run_does_not_hold(tmp_path):
     run = RunDirectory(str(tmp_path / "run"))
     run.create()
-    run.begin(RunInfo({"simulations": 1}, "tiny", "f" * 16, "arc", "builtin"))
+    run.begin(RunInfo({"simulations": 1}, "tiny", "f" * 16, "arc", "builtin"), no_guard)
     answer = pathgen("show", run.out, "a", "--json")
     assert (answer.code, answer.json["exit_code"]) == (2, 2)
     assert "no record of question 'a'; it has none yet" in one_line(answer.error)

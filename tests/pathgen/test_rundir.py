@@ -1,6 +1,7 @@
 import json
 import os
 import uuid
+from functools import partial
 
 import polars as pl
 import pyarrow as pa
@@ -11,6 +12,7 @@ from pathgen.card import write_card
 from pathgen.compaction import compact
 from pathgen.errors import ArtefactError, InputError
 from pathgen.index import Budgets, read_tables
+from pathgen.lease import LeaseLost
 from pathgen.rundir import RunDirectory
 from pathgen.runinfo import RunInfo
 from pathgen.shards import list_shards, write_progress, write_shard
@@ -24,7 +26,7 @@ def run(request, tmp_path):
     """A run's folder, begun."""
     run = RunDirectory(str(tmp_path / "run") if request.param == "local" else f"memory://{uuid.uuid4().hex}/run")
     run.create()
-    run.begin(INFO)
+    run.begin(INFO, no_guard)
     return run
 
 
@@ -35,6 +37,10 @@ def shard(run, *records, writer="w-0", seq=0):
 def progress(run, *records, writer="w-0"):
     write_progress(run.fs, run.root, writer, records, METADATA, no_guard)
     return f".progress/{writer}.parquet"
+
+
+def lost():
+    raise LeaseLost("another run holds it")
 
 
 def shas(*ids):
@@ -72,7 +78,7 @@ def test_a_run_that_was_killed_before_run_json_can_begin_again(tmp_path):
         (tmp_path / name).write_text("")
     run = RunDirectory(str(tmp_path))
     run.create()
-    run.begin(INFO)
+    run.begin(INFO, no_guard)
     assert sorted(os.listdir(tmp_path)) == [".lease.json", "paths", "run.json"]
 
 
@@ -95,17 +101,19 @@ def with_settings(**settings):
 
 
 def test_the_same_settings_go_on(run):
-    assert run.begin(INFO) == run.info() == INFO
+    assert run.begin(INFO, no_guard) == run.info() == INFO
 
 
 def test_budgets_rise_and_a_lower_wish_changes_nothing(run):
-    assert run.begin(with_settings(simulations=5)).settings["simulations"] == 5
-    assert run.begin(with_settings(simulations=2, layer_budget=100)).settings == INFO.settings | {"simulations": 5}
+    assert run.begin(with_settings(simulations=5), no_guard).settings["simulations"] == 5
+    assert run.begin(with_settings(simulations=2, layer_budget=100), no_guard).settings == INFO.settings | {
+        "simulations": 5
+    }
     assert run.info().settings == INFO.settings | {"simulations": 5}
 
 
 def test_the_source_may_change_and_the_first_notes_stay(run):
-    info = run.begin(changed(source="more.jsonl", notes={"n": 2, "m": 3}))
+    info = run.begin(changed(source="more.jsonl", notes={"n": 2, "m": 3}), no_guard)
     assert (info.source, info.notes) == ("more.jsonl", {"n": 1, "m": 3})
 
 
@@ -119,7 +127,7 @@ def test_the_source_may_change_and_the_first_notes_stay(run):
     ],
 )
 def test_any_other_difference_is_refused_with_a_table(run, wanted, row):
-    for act in (run.check_settings, run.begin):
+    for act in (run.check_settings, partial(run.begin, guard=no_guard)):
         with pytest.raises(ArtefactError) as caught:
             act(wanted)
         assert caught.value.exit_code == 4
@@ -133,8 +141,8 @@ def test_any_other_difference_is_refused_with_a_table(run, wanted, row):
 
 def test_settings_are_compared_as_json(run):
     run.fs.rm_file(f"{run.root}/run.json")
-    run.begin(with_settings(columns=("a", "b")))
-    run.begin(with_settings(columns=["a", "b"]))
+    run.begin(with_settings(columns=("a", "b")), no_guard)
+    run.begin(with_settings(columns=["a", "b"]), no_guard)
 
 
 def test_a_newer_or_damaged_run_json_is_refused(run):
@@ -142,10 +150,10 @@ def test_a_newer_or_damaged_run_json_is_refused(run):
     content = json.loads(run.fs.cat_file(path))
     run.fs.pipe_file(path, json.dumps(content | {"schema_version": 2}).encode())
     with pytest.raises(ArtefactError, match="schema version 2"):
-        run.begin(INFO)
+        run.begin(INFO, no_guard)
     run.fs.pipe_file(path, b'{"schema')
     with pytest.raises(ArtefactError, match="damaged"):
-        run.begin(INFO)
+        run.begin(INFO, no_guard)
 
 
 def test_no_run_is_named_as_such(tmp_path):
@@ -176,7 +184,7 @@ def test_done_resume_failed_and_others(run):
     assert plan.done == {"done", "early", "closed"}
     assert plan.resume == {"small": [first, later], "half": [later], "unshelved": [later]}
     assert plan.failed == {"bad": 3}
-    assert (plan.others, plan.superseded) == (1, 0)
+    assert plan.superseded == 0
 
 
 @pytest.mark.parametrize(
@@ -203,14 +211,14 @@ def test_of_several_records_the_unfailed_then_the_longest_then_the_first_counts(
     shard(run, make_record("a", 3, task="a3"), make_record("b", status="failed"), make_record("c", 3), seq=1)
     plan = run.scan(shas("a", "b", "c"), BUDGETS)
     assert (plan.done, plan.failed, plan.superseded) == ({"a", "b", "c"}, {}, 6)
-    rows = run.table(["question_id", "task"]).to_pylist()
+    rows = run.committed.table(["question_id", "task"]).to_pylist()
     assert sorted(row["task"] for row in rows) == ["a3", "b5", "c0"]
 
 
 def test_of_several_failed_records_the_one_of_most_attempts_counts(run):
     for writer, attempts in (("w-0", 1), ("w-1", 3), ("w-2", 2)):
         shard(run, make_record("a", status="failed", attempts=attempts), writer=writer)
-    assert run.table(["attempts"])["attempts"].to_pylist() == [3]
+    assert run.committed.table(["attempts"])["attempts"].to_pylist() == [3]
 
 
 def test_an_edited_question_is_refused(run):
@@ -229,14 +237,21 @@ def test_unreadable_files_are_quarantined_named_and_searched_again(run):
         run.fs.pipe_file(f"{run.root}/{file}", content)
     run.fs.pipe_file(f"{run.paths}/foreign.parquet", b"PAR1")
     with pytest.raises(ArtefactError, match="2 unreadable"):
-        run.table()
-    plan = run.scan(shas("a", "b", "c"), BUDGETS)
+        run.committed.table()
+    in_place = run.scan(shas("a", "b", "c"), BUDGETS)
+    assert (in_place.done, {line.split("; ")[-1] for line in in_place.quarantined}) == (
+        {"a"},
+        {"a run would set it aside"},
+    )
+    with pytest.raises(LeaseLost):
+        run.scan(shas("a", "b", "c"), BUDGETS, guard=lost)
+    plan = run.scan(shas("a", "b", "c"), BUDGETS, guard=no_guard)
     assert (plan.done, plan.resume) == ({"a"}, {})
     assert sorted(line.split(":")[0] for line in plan.quarantined) == sorted(
         ["foreign.parquet", bad.removeprefix("paths/"), "w-0.parquet"]
     )
     assert run.scan(shas("a"), BUDGETS).quarantined == []
-    assert run.table(["question_id"]).to_pydict() == {"question_id": ["a"]}
+    assert run.committed.table(["question_id"]).to_pydict() == {"question_id": ["a"]}
     assert list_shards(run.fs, run.paths) == [good.removeprefix("paths/")]
 
 
@@ -260,21 +275,21 @@ def test_the_best_stored_record_is_loaded(run):
 
 
 def test_an_empty_run_reads_as_an_empty_table(run):
-    assert run.table(["question_id"]).num_rows == 0
+    assert run.committed.table(["question_id"]).num_rows == 0
 
 
 def test_batches_are_the_table_a_shard_at_a_time(run):
     shard(run, make_record("a"), make_record("b", 2), make_record("f", status="failed"))
     shard(run, make_record("c"), make_record("b", 5), seq=1)
     shard(run, make_record("b", 1), seq=2)
-    batches = list(run.batches())
+    batches = list(run.committed.batches())
     assert [batch["question_id"].to_pylist() for batch in batches] == [["a", "f"], ["c", "b"]]
-    assert pa.concat_tables(batches).equals(run.table())
-    assert [batch.column_names for batch in run.batches(["task", "seed"])] == [["task", "seed"]] * 2
+    assert pa.concat_tables(batches).equals(run.committed.table())
+    assert [batch.column_names for batch in run.committed.batches(["task", "seed"])] == [["task", "seed"]] * 2
 
 
 def test_batches_of_an_empty_run_are_none(run):
-    assert list(run.batches()) == []
+    assert list(run.committed.batches()) == []
 
 
 def test_batches_decode_the_rows_of_few_shards_at_a_time(run, monkeypatch):
@@ -287,9 +302,9 @@ def test_batches_decode_the_rows_of_few_shards_at_a_time(run, monkeypatch):
             decoded.append(len(files))
         return read_tables(fs, out, files, columns)
 
-    monkeypatch.setattr("pathgen.rundir.read_tables", watched)
-    monkeypatch.setattr("pathgen.rundir.READERS", 2)
-    for given, batch in enumerate(run.batches(), start=1):
+    monkeypatch.setattr("pathgen.committed.read_tables", watched)
+    monkeypatch.setattr("pathgen.committed.READERS", 2)
+    for given, batch in enumerate(run.committed.batches(), start=1):
         assert batch.num_rows == 1
         assert decoded == [2, 2, 1][: (given + 1) // 2]
 
@@ -303,20 +318,20 @@ def test_a_record_is_found_without_decoding_the_others(run, monkeypatch):
         decoded.extend(files if "evaluations" in columns else ())
         return read_tables(fs, out, files, columns)
 
-    monkeypatch.setattr("pathgen.rundir.read_tables", watched)
-    found = run.find("b")
+    monkeypatch.setattr("pathgen.committed.read_tables", watched)
+    found = run.committed.find("b")
     assert [file.split("-")[3] for file in decoded] == ["00001"]
-    assert found == run.table().to_pylist()[1]
+    assert found == run.committed.table().to_pylist()[1]
     assert found["simulations"] == 3
-    assert run.find("z") is None
+    assert run.committed.find("z") is None
 
 
 def test_batches_give_each_question_once_while_shards_are_replaced(run, monkeypatch):
-    monkeypatch.setattr("pathgen.rundir.READERS", 1)
+    monkeypatch.setattr("pathgen.committed.READERS", 1)
     shard(run, make_record("a"), make_record("b", 1))
     shard(run, make_record("b", 3), make_record("c"), seq=1)
     shard(run, make_record("c", 2), make_record("d"), seq=2)
-    batches = run.batches(["question_id"])
+    batches = run.committed.batches(["question_id"])
     ids = next(batches)["question_id"].to_pylist()
     compact(run.fs, run.root, no_guard)
     shard(run, make_record("e"), seq=3)
@@ -330,7 +345,17 @@ def test_batches_refuse_an_unreadable_shard(run):
     bad = shard(run, make_record("b"), seq=1)
     run.fs.pipe_file(f"{run.root}/{bad}", b"PAR1")
     with pytest.raises(ArtefactError, match="1 unreadable"):
-        next(run.batches())
+        next(run.committed.batches())
+
+
+def test_a_link_to_nowhere_among_the_shards_is_named(tmp_path):
+    """As a copied snapshot of a dataset may hold; it is listed, and gone whenever one looks."""
+    run = RunDirectory(str(tmp_path))
+    run.create()
+    (tmp_path / "paths/part-w-0-00000-0123456789abcdef.parquet").symlink_to(tmp_path / "nowhere")
+    for read in (run.committed.table, lambda: list(run.committed.batches()), lambda: run.scan(shas("a"), BUDGETS)):
+        with pytest.raises(ArtefactError, match=r"part-w-0-.* is listed and cannot be opened; remove it"):
+            read()
 
 
 # --- other programs ---------------------------------------------------------------------------------------
@@ -342,12 +367,12 @@ def test_a_finished_folder_is_a_dataset(tmp_path, monkeypatch):
 
     run = RunDirectory(str(tmp_path / "run"))
     run.create()
-    info = run.begin(INFO)
-    write_card(run.fs, run.root, info, {})
+    info = run.begin(INFO, no_guard)
+    write_card(run.fs, run.root, info, {}, no_guard)
     shard(run, make_record("a"), make_record("b", status="failed"))
     shard(run, make_record("c"), seq=1)
     progress(run, make_record("d", status="searching"))
-    write_card(run.fs, run.root, info, {"base_accuracy": 0.5})
+    write_card(run.fs, run.root, info, {"base_accuracy": 0.5}, no_guard)
     assert "| base_accuracy | 0.5 |" in (tmp_path / "run" / "README.md").read_text()
 
     rows = load_dataset(str(tmp_path / "run"), cache_dir=str(tmp_path / "cache"))["train"]

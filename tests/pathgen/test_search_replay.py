@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from search_toys import drive, layer_search, search_makers, snapshot, tell_all, toy_model
 
 from pathgen.actions import LayerPath
+from pathgen.interleave import Running
 from pathgen.records import Evaluation
-from pathgen.search import PathSearch, replay
+from pathgen.search import PathSearch
 
 FULL = LayerPath.full(4)
 MODELS = st.integers(0, 99)
@@ -30,8 +31,9 @@ def test_another_seed_is_another_search():
 
 def finish_with(search: PathSearch, stored: dict[LayerPath, Evaluation], evaluate) -> list[LayerPath]:
     """Replay, evaluate what is not stored, and so on to the end; returns what had to be evaluated."""
+    running = Running(None, search, stored)
     evaluated = []
-    while missing := replay(search, stored):
+    while missing := running.pending():
         for path in missing:
             search.tell(path, evaluate(path))
         evaluated += missing
@@ -89,6 +91,23 @@ def test_twenty_simulations_extended_to_fifty():
 
 def test_replay_leaves_a_waiting_search_alone():
     search, evaluate = layer_search(4), toy_model(0)
-    assert replay(search, {}) == [FULL]
-    assert replay(search, {FULL: evaluate(FULL)}) == []
+    assert Running(None, search).pending() == [FULL]
+    assert Running(None, search, {FULL: evaluate(FULL)}).pending() == []
     assert search.evaluations == []
+
+
+def test_a_search_out_of_time_tells_all_that_is_stored_and_at_least_the_full_path():
+    """Interrupted after its last result, or continued under a smaller budget of seconds."""
+    evaluate = toy_model(0)
+    once = drive(layer_search(8, simulations=20), evaluate)
+    stored = {evaluation.path: evaluation for evaluation in once.evaluations[:9]}
+    spent = {"seconds_budget": 1.0, "seconds": 2.0}
+    search = layer_search(8, simulations=20)
+    assert Running(None, search, stored, **spent).pending() == []
+    assert (search.stop_reason, search.evaluations) == ("budget", once.evaluations[:9])
+    search = layer_search(8, simulations=20)
+    running = Running(None, search, **spent)
+    [full] = running.pending()
+    search.tell(full, evaluate(full))
+    assert running.pending() == []
+    assert (search.stop_reason, len(search.evaluations)) == ("budget", 1)

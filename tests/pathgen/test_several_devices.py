@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -17,8 +18,8 @@ from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from tiny_checkpoint import NUM_LAYERS
 
 from pathgen.actions import LayerPath
-from pathgen.checkpoints import load_model
-from pathgen.errors import InputError
+from pathgen.checkpoints import fingerprint, load_model
+from pathgen.errors import ArtefactError, InputError
 from pathgen.evaluator import Evaluator
 from pathgen.model import FixedPaths, PathModel
 from pathgen.options import GenerateOptions
@@ -113,6 +114,11 @@ class Placed:
     device: str = "cuda"
     dtype: str = "bfloat16"
     threads: int = 1
+    out: str = "runs/paths"
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(Path(self.model))
 
 
 @pytest.fixture
@@ -152,6 +158,15 @@ def test_an_actor_of_two_gpus_asks_ray_for_two_and_spreads_its_model(tiny_model,
     load_placed(Placed(str(tiny_model), placement.devices_per_actor))
     load_placed(Placed(str(tiny_model), 1, device="cpu"))
     assert [call["device_map"] for call in loaded.calls] == ["auto", None]
+
+
+def test_an_actor_that_finds_other_weights_than_its_driver_does_not_start(tiny_model):
+    """A hub name whose main branch has moved, or a folder that differs between machines."""
+    run = SimpleNamespace(out="runs/paths", model=str(tiny_model), fingerprint="f" * 16, threads=1)
+    with pytest.raises(
+        ArtefactError, match="of fingerprint f{16}; what lies there now has"
+    ):
+        load_placed(run)
 
 
 @pytest.mark.parametrize("place", ["cpu", "disk"])

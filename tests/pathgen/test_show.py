@@ -30,7 +30,7 @@ def show(tmp_path):
     """Commits a record, and gives the lines of `pathgen COMMAND` on it."""
     run = RunDirectory(str(tmp_path / "run"))
     run.create()
-    run.begin(RunInfo(SETTINGS | {"cost": "layers"}, "tiny", "f" * 16, "arc", "builtin"))
+    run.begin(RunInfo(SETTINGS | {"cost": "layers"}, "tiny", "f" * 16, "arc", "builtin"), no_guard)
 
     def lines(record, command="show"):
         write_shard(run.fs, run.paths, "w-0", 0, [record], METADATA, no_guard)

@@ -222,7 +222,7 @@ def test_action_counts():
 def run(tmp_path):
     run = RunDirectory(str(tmp_path / "run"))
     run.create()
-    run.begin(RunInfo(SETTINGS, "tiny", "f" * 16, "arc", "builtin", questions=10))
+    run.begin(RunInfo(SETTINGS, "tiny", "f" * 16, "arc", "builtin", questions=10), no_guard)
     return run
 
 
@@ -251,7 +251,7 @@ def test_stats_of_a_run(run):
 def test_total_follows_the_latest_wish_and_never_falls_below_what_is_there(run):
     write_shard(run.fs, run.paths, "w-0", 0, mixed(), METADATA, no_guard)
     for wanted, total in ((20, 20), (2, 4)):
-        run.begin(RunInfo(SETTINGS, "tiny", "f" * 16, "arc", "builtin", questions=wanted))
+        run.begin(RunInfo(SETTINGS, "tiny", "f" * 16, "arc", "builtin", questions=wanted), no_guard)
         assert run_stats(run.out)["total"] == total
 
 

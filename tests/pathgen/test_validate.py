@@ -108,7 +108,7 @@ def test_the_cheapest_path_is_so_by_the_runs_own_cost():
 def run(tmp_path):
     run = RunDirectory(str(tmp_path / "run"))
     run.create()
-    run.begin(INFO)
+    run.begin(INFO, no_guard)
     write_shard(run.fs, run.paths, "w-0", 0, [good_record("a"), good_record("b")], METADATA, no_guard)
     return run
 

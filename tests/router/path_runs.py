@@ -107,7 +107,7 @@ def write_run(
         "dtype": dtype,
         "task": {"name": task, "chat": chat},
     }
-    run.begin(RunInfo(settings, model_id, fingerprint, task, "hand-made", questions=len(records)))
+    run.begin(RunInfo(settings, model_id, fingerprint, task, "hand-made", questions=len(records)), lambda: None)
     metadata = ShardMetadata(model_id, fingerprint, task, "0.1.0", "")
     taken = len(run.fs.ls(run.paths))
     for start in range(0, len(records), ROWS_PER_SHARD):

@@ -10,6 +10,7 @@ import torch
 from cluster.protocol import Item
 from pathgen import faults
 from pathgen.actions import LayerPath
+from pathgen.checkpoints import fingerprint
 from pathgen.errors import PathgenError
 from pathgen.model import PathModel
 from pathgen.questions import Question
@@ -30,7 +31,7 @@ def settings(tmp_path, tiny_model):
     return FeatureSettings(
         out=str(tmp_path / "run"),
         model=str(tiny_model),
-        fingerprint="f00d",
+        fingerprint=fingerprint(tiny_model),
         dtype="float32",
         device="cpu",
         devices_per_actor=1,
