@@ -16,6 +16,7 @@ from pathgen.model import FixedPaths, PathModel
 from pathgen.progress import counted
 from pathgen.provenance import ShardMetadata
 from pathgen.questions import Question
+from pathgen.storage import check_writable, open_folder
 from router.policy import RouterPolicy
 from router.routed import askable
 
@@ -63,6 +64,9 @@ class Bench:
         self.options = options
         self.inputs = BenchInputs.load(options)
         self.store = ResultStore(options.out) if options.out else None
+        if options.report is not None:
+            fs, path = open_folder(options.report)
+            check_writable(fs, fs._parent(path), f"--report {options.report}")
         if seen := self.inputs.seen_in_training:
             tell(f"warning: {seen} of {len(self.inputs.questions)} questions were seen in a router's training")
 

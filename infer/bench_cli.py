@@ -64,17 +64,17 @@ def bench(
         quiet=quiet,
     )
     outcome = Bench(options, tell).run()
-    if report is not None:
-        from .report import write_report
-
-        command = shlex.join(["infer", *sys.argv[1:]])
-        write_report({**outcome.summary, "command": command}, outcome.rows, Path(report))
     if as_json:
         print_json(outcome.summary)
     else:
         from .bench_show import bench_text
 
         bench_text(outcome.summary)
+    if report is not None:
+        from .report import write_report
+
+        command = shlex.join(["infer", *sys.argv[1:]])
+        write_report({**outcome.summary, "command": command}, outcome.rows, Path(report))
     if outcome.left_out:
         tell(f"questions left out, as they do not fit the model's context: {outcome.left_out}")
         raise typer.Exit(LEFT_OUT)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from pathgen.errors import InputError
 from pathgen.questions import Question
-from pathgen.storage import list_files, open_folder, put
+from pathgen.storage import check_writable, list_files, open_folder, put
 
 from .answers import Answer, Point, SystemResult
 from .bench_inputs import BenchInputs, digest_of
@@ -36,6 +36,7 @@ class ResultStore:
         foreign = [name for name in list_files(self._fs, self._root) if name not in (SYSTEMS_FOLDER, BENCH_NAME)]
         if foreign and not self._fs.exists(f"{self._root}/{SYSTEMS_FOLDER}"):
             raise InputError(f"--out {out} holds {foreign[0]} and no benchmark; give a new folder")
+        check_writable(self._fs, f"{self._root}/{SYSTEMS_FOLDER}", f"--out {out}")
 
     def load(self, name: str, key: str) -> SystemResult | None:
         """A finished system's result; None if there is none, or its file is damaged."""

@@ -96,8 +96,7 @@ class Forwards:
             stop_strings=list(task.stop) or None,
             tokenizer=model.tokenizer,
         )
-        padding = model.hf_model.generation_config.pad_token_id
-        return Forwarded(int((made[:, width:] != padding).sum()), cache.nbytes)
+        return Forwarded(int((made[:, width:] != model.pad_token_id).sum()), cache.nbytes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from cluster.fleet_status import publishing
 from cluster.protocol import Item, Progress, Recovered
 from cluster.session import Session
 
+from .errors import PathgenError
 from .index import Budgets
 from .job import Job, RunSettings, failed_record
 from .lease import check_lease
@@ -81,6 +82,8 @@ class FleetRun:
             self._directory.load_record(job.resume, job.question.id) for job in self.with_stored(jobs) if job.resume
         ]
         scans = [{evaluation.path: evaluation for evaluation in record.evaluations} for record in found if record]
+        if not scans:
+            raise PathgenError(f"none of the {len(jobs)} questions could be scanned; do without --calibrate")
         run = self._run
         statistics = measure_moves(scans, self._num_layers, run.search, run.cost, find_task(run.task).generates)
         return Prior(run.metadata.fingerprint, run.task, len(scans), statistics)

@@ -25,7 +25,7 @@ from .outcome import Outcome, card_rows, run_summary, verdict
 from .prior import Prior, load_prior
 from .questions import load_questions
 from .rundir import Plan, RunDirectory
-from .runinfo import RunInfo
+from .runinfo import GROWABLE, RunInfo
 from .shards import ShardMetadata
 from .stats import LIGHT_COLUMNS
 from .stopping import INTERRUPTED, Stopping
@@ -33,8 +33,6 @@ from .storage import is_local, put
 from .tasks import find_task
 
 if TYPE_CHECKING:
-    from cluster.session import Session
-
     from .fleet_run import FleetRun
 
 PRIOR_NAME = "prior.json"
@@ -68,9 +66,9 @@ class GenerationRun:
         self.prior = self._given_prior()
         self._device: str | None = options.device
         self._check_chat()
-        self.info = self._info()
+        self.info = self.directory.check_settings(self._info())
+        self._keep_larger_budgets()
         self.budgets = Budgets.of(self.info.settings, self.num_layers)
-        self.directory.check_settings(self.info)
         self.stopping = Stopping(tell)
         self.lease = RunLease(self.directory.fs, self.directory.root, on_wait=tell, on_lost=self.stopping.wind_up)
 
@@ -118,6 +116,19 @@ class GenerationRun:
         source = options.questions if options.limit is None else f"{options.questions} (first {options.limit})"
         return RunInfo(settings, options.model, self.fingerprint, self.task.name, source, notes, len(self.questions))
 
+    def _keep_larger_budgets(self) -> None:
+        """A folder's budgets are those of all its questions: the new ones get what it has, if that is more."""
+        wanted = self.options.settings(self.task, self.num_layers, self.info.settings["dtype"], self.prior)
+        larger = {name: self.info.settings[name] for name in GROWABLE if self.info.settings[name] != wanted[name]}
+        if larger:
+            told = ", ".join(
+                f"{name} {'unlimited' if value is None else f'{value:g}'}" for name, value in larger.items()
+            )
+            self.tell(f"{self.options.out} has larger budgets, which stay: {told}")
+        seconds = larger.pop("seconds_budget", self.options.seconds_budget)
+        search = replace(self.options.search, **larger)
+        self.options = replace(self.options, search=search, seconds_budget=seconds)
+
     def _dtype(self) -> str:
         """The one asked for, else that of the run to go on with, else float32 on CPU and bfloat16 on CUDA."""
         if self.options.dtype:
@@ -150,16 +161,23 @@ class GenerationRun:
 
     def _dry(self) -> Outcome:
         known = self.directory.read_file("run.json") is not None
-        done, going = 0, 0
-        if known:
-            plan = self._scan(None)
-            done, going = len(plan.done), len(plan.resume)
-        left = len(self.questions) - done
+        plan = self._scan(None) if known else Plan(frozenset(), {}, {}, [], 0)
+        jobs = self._jobs(plan)
+        if self.cluster is not None:
+            self._check_disks(len(self.cluster.nodes()))
+        going, asked = sum(bool(job.resume) for job in jobs), len(self.questions)
+        failed = asked - len(plan.done) - len(jobs)
         self.tell(
-            f"{len(self.questions)} questions: {done} done, {going} to continue, {left - going} to begin, "
+            f"{asked} questions: {len(plan.done)} done, {going} to continue, {len(jobs) - going} to begin, "
+            f"{f'{failed} failed and left alone, ' if failed else ''}"
             f"{self.options.search.simulations} simulations each; nothing was started"
         )
-        summary = {"out": self.options.out, "questions": len(self.questions), "done_before": done, "to_search": left}
+        summary = {
+            "out": self.options.out,
+            "questions": asked,
+            "done_before": len(plan.done),
+            "to_search": len(jobs),
+        }
         return Outcome(summary, 0, [])
 
     def _scan(self, guard: Callable[[], object] | None) -> Plan:
@@ -191,6 +209,8 @@ class GenerationRun:
                 return plan, {}
             fleet = fleet or stack.enter_context(self._fleet(len(jobs)))
             self.stopping.can_wind_up = True
+            if self.options.calibrate > len(self.questions):
+                self.tell(f"calibrating on all {len(self.questions)} questions: there are no more")
             if not fleet.started and (prior := fleet.calibrate(self.questions[: self.options.calibrate])):
                 self._freeze(prior)
                 fleet.start(prior, len(jobs))
@@ -212,7 +232,7 @@ class GenerationRun:
 
         device = self._find_device()
         with connect(self.cluster) as session:
-            self._check_disks(session)
+            self._check_disks(len(session.nodes()))
             placement = place_actors(self.options, device, session, self.folder, most)
             from .fleet_run import FleetRun
 
@@ -249,8 +269,7 @@ class GenerationRun:
                 fleet.start(prior, most)
             yield fleet
 
-    def _check_disks(self, session: Session) -> None:
-        nodes = len(session.nodes())
+    def _check_disks(self, nodes: int) -> None:
         if is_local(self.directory.fs) and nodes > 1 and not self.options.shared_fs:
             raise InputError(
                 f"--out {self.options.out} is a local folder and the cluster has {nodes} nodes, each of which would "

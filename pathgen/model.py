@@ -158,14 +158,21 @@ class PathModel:
             raise ValueError("generation along paths needs the cache: the paths are decided at prefill and kept in it")
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         kwargs.setdefault("do_sample", False)
-        if kwargs.get("pad_token_id", self.hf_model.generation_config.pad_token_id) is None:
-            eos = self.hf_model.generation_config.eos_token_id
-            kwargs["pad_token_id"] = eos[0] if isinstance(eos, list) else (eos if eos is not None else 0)
+        if kwargs.get("pad_token_id") is None:
+            kwargs["pad_token_id"] = self.pad_token_id
         cache = RoutedCache(self.num_layers) if cache is None else cache
         with self.routed(policy, mask):
             return self.hf_model.generate(
                 input_ids=input_ids, attention_mask=mask, past_key_values=cache, use_cache=True, **kwargs
             )
+
+    @property
+    def pad_token_id(self) -> int:
+        """What follows a generated row where others go on: published with the model, else its end of text, else 0."""
+        config = self.hf_model.generation_config
+        eos = config.eos_token_id
+        candidates = (config.pad_token_id, eos[0] if isinstance(eos, list) else eos)
+        return next((token for token in candidates if token is not None), 0)
 
     def unwrap(self) -> None:
         """Give the model its own layer forwards back."""

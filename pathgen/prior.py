@@ -21,6 +21,8 @@ from .search_settings import SearchSettings
 
 TEMPERATURE = 0.15
 """Reward by which a move must be better on average to be e times likelier; chosen by measurement (docs/LOG.md)."""
+MAX_GAIN = 100.0
+"""Reward that a move may gain in a file: far more than any does, and exp(MAX_GAIN / TEMPERATURE) is a number."""
 SCAN_CHUNK = 24
 """Paths a scan asks at a time."""
 
@@ -46,6 +48,11 @@ class MoveStatistics:
     gain_if_right: float
     gain_if_wrong: float
     layers_run: int
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the gains are differences of rewards, as a file may hold anything."""
+        return all(abs(gain) <= MAX_GAIN for gain in (self.gain_if_right, self.gain_if_wrong))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +98,8 @@ class Prior:
         try:
             data = json.loads(content)
             statistics = tuple(_statistics_from(entry) for entry in data["statistics"])
+            if worst := [entry for entry in statistics if not entry.is_sound]:
+                raise ValueError(f"a gain of {worst[0].move} is no number between -{MAX_GAIN:g} and {MAX_GAIN:g}")
             return cls(str(data["model_fingerprint"]), str(data["task"]), int(data["questions"]), statistics)
         except (ValueError, KeyError, TypeError) as error:
             raise ArtefactError(f"{where} is no prior.json ({error})") from error
@@ -118,7 +127,7 @@ def load_prior(path: str) -> Prior:
         ArtefactError: it is no prior.json.
     """
     try:
-        return Prior.from_json(Path(path).read_text(), path)
+        return Prior.from_json(Path(path).read_bytes(), path)
     except OSError as error:
         raise InputError(f"--prior {path} cannot be read ({error.strerror})") from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ from .shards import (
     quarantine,
     read_shard,
 )
-from .storage import TEMPORARY_PREFIX, list_files, open_folder, put, read_file, remove_leftovers
+from .storage import TEMPORARY_PREFIX, check_writable, list_files, open_folder, put, read_file, remove_leftovers
 
 RUN_NAME = "run.json"
 
@@ -109,15 +108,7 @@ class RunDirectory:
             InputError: as there, or nothing can be written here.
         """
         self.check_usable()
-        probe = f"{self.root}/{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
-        try:
-            self.fs.makedirs(self.paths, exist_ok=True)
-            self.fs.pipe_file(probe, b"")
-            self.fs.rm_file(probe)
-        except OSError as error:
-            raise InputError(
-                f"--out {self.out} cannot be written ({error.strerror or error}); give another folder"
-            ) from error
+        check_writable(self.fs, self.paths, f"--out {self.out}")
 
     def read_file(self, name: str) -> bytes | None:
         """A file's bytes, None if there is none of that name; errors as `storage.read_file`."""

@@ -22,7 +22,7 @@ from .searched_run import SearchedRun
 from .selection import question_hash, survivors
 from .static import StaticPaths
 from .static_report import choose_paths
-from .storage import open_folder, put
+from .storage import check_writable, open_folder, put
 from .tasks import find_task
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ def find_static_paths(options: StaticOptions, wanted: Callable[[str], bool] = la
         raise InputError(f"--out {options.out} is a folder; give a file, for example {options.out}/static.json")
     runs = load_runs(options.paths)
     asked = draw_questions(runs, options, wanted)
+    check_writable(out_fs, out_fs._parent(out_path), f"--out {options.out}")
     models = Models(runs[0], options)
     tables = [PathTable(run, models.dtype, models.evaluator_of(run)) for run in runs]
     num_scanned = min(SCAN_QUESTIONS, len(asked) // SCAN_SHARE)

@@ -94,6 +94,26 @@ def read_file(fs: AbstractFileSystem, path: str) -> bytes | None:
         raise _refused(fs, "read", path, error) from error
 
 
+def check_writable(fs: AbstractFileSystem, folder: str, option: str) -> None:
+    """Make a folder, and see that files can be written there before work begins that ends in one.
+
+    Args:
+        fs: its file system.
+        folder: path in there.
+        option: with its value as the user gave it, for the message: `--out runs/paths`.
+
+    Raises:
+        InputError: they cannot.
+    """
+    probe = f"{folder}/{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+    try:
+        fs.makedirs(folder, exist_ok=True)
+        fs.pipe_file(probe, b"")
+        fs.rm_file(probe)
+    except OSError as error:
+        raise InputError(f"{option} cannot be written ({error.strerror or error}); give another place") from error
+
+
 def remove_file(fs: AbstractFileSystem, path: str) -> None:
     """Delete a file.
 

@@ -16,6 +16,7 @@ from pathgen.errors import ArtefactError, InputError
 from pathgen.model import PathModel
 from pathgen.placement import default_device
 from pathgen.static import StaticPaths, load_static
+from pathgen.storage import check_writable, open_folder
 
 from .checkpoint import TRAINING_FOLDER
 from .config import RouterConfig, allowed_actions
@@ -65,6 +66,7 @@ class TrainingRun:
         self.given_static = self._given_static()
         if options.method == "gates":
             check_gates_reach(self.training.num_layers, options.actions, options.target_depth)
+        check_writable(*open_folder(options.out), f"--out {options.out}")
         self.device = options.features.device or default_device()  # of this machine, wherever the actors are
         self._tracker = self._make_tracker()
         self._left_out = frozenset() if self.development else twins_of_dev(self.training.questions(), self.is_dev)

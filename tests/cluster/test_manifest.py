@@ -8,6 +8,7 @@ import shlex
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import jsonschema
 import pytest
@@ -125,8 +126,10 @@ def test_containers_run_without_privileges_and_workers_without_a_service_account
     assert cluster["workerGroupSpecs"][0]["template"]["spec"]["automountServiceAccountToken"] is False
 
 
-def test_the_entrypoint_is_the_command_and_our_own_program_takes_it(tiny_model, tmp_path):
+def test_the_entrypoint_is_the_command_and_our_own_program_takes_it(tiny_model, tmp_path, monkeypatch):
     """Here the shared folder of the claim is a folder of this machine, and nothing is started but the checks."""
+    two_nodes = SimpleNamespace(nodes=lambda: [{"CPU": 4.0, "GPU": 1.0}] * 2)
+    monkeypatch.setattr("pathgen.generate.Probe", lambda address: two_nodes)
     out = str(tmp_path / "a run")
     command = (*GENERATE, "--model", str(tiny_model), "--dry-run", "--json")
     manifest = job("--claim", f"shared={tmp_path}", command=command, out=out)

@@ -105,6 +105,16 @@ def test_the_embedded_ray_is_local_quiet_and_ends():
     }
 
 
+@pytest.mark.ray
+def test_a_sigterm_that_nobody_handles_is_143():
+    script = (
+        "import os, signal, time; from cluster.session import connect\n"
+        "with connect(None, num_cpus=1):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)"
+    )
+    assert run_script(script).returncode == 143
+
+
 JOIN = """
 import sys
 from cluster.session import connect

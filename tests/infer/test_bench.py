@@ -272,6 +272,8 @@ def test_generated_answers_are_benched_too(options, tiny_model, tmp_path, monkey
         ({"device": "tpu"}, "--device must be"),
         ({"dtype": "int8"}, "--dtype must be"),
         ({"report": "."}, "is a folder"),
+        ({"report": "/proc/below/bench.html"}, "--report /proc/below/bench.html cannot be written"),
+        ({"out": "/proc/below"}, "--out /proc/below cannot be written"),
         ({"questions": "nowhere.jsonl"}, "nowhere.jsonl"),
         ({"routers": {"router": "nowhere/at/all"}}, "there is no router folder"),
         ({"static": "nowhere.json"}, "nowhere.json cannot be read"),

@@ -72,6 +72,14 @@ def test_generated_tokens_are_counted_up_to_each_rows_end(model, monkeypatch):
     assert found.cache_bytes > 0
 
 
+def test_tokens_of_a_model_without_a_padding_token_are_counted(model, monkeypatch):
+    monkeypatch.setattr(model.hf_model.generation_config, "pad_token_id", None)
+    evaluator = Evaluator(model, find_task("math"))
+    questions = [Question("a", "1 + 1", reference="2"), Question("b", "What is 20 + 3?", reference="23")]
+    found = forwards(evaluator, questions).run([0, 1], lambda owners: FixedPaths([FULL, SHORT]))
+    assert 0 < found.tokens <= 64
+
+
 def test_systems_take_turns_and_the_first_turn_only_warms_up(monkeypatch):
     monkeypatch.setattr(bench_timing, "TURNS", 2)
     clock = iter(np.arange(1000.0))

@@ -17,14 +17,16 @@ from tiny_checkpoint import save_tiny_model
 from transformers import BertConfig, BertModel, T5Config, T5ForConditionalGeneration
 
 from cluster.session import connect
+from pathgen.actions import all_moves
 from pathgen.checkpoints import fingerprint
 from pathgen.generate import GenerationRun
 from pathgen.options import GenerateOptions
-from pathgen.prior import Prior
+from pathgen.prior import MoveStatistics, Prior
 from pathgen.provenance import VERSION_KEY
 from pathgen.questions import load_questions
 from pathgen.rundir import RunDirectory
 from pathgen.runinfo import RunInfo
+from pathgen.search_settings import SearchSettings
 from pathgen.shards import commit_table, write_shard
 
 
@@ -210,7 +212,16 @@ def test_a_prior_of_another_model_or_task(refusal, tmp_path, tiny_model):
     assert "task math" in refusal("--prior", tmp_path / "prior.json", code=4)
     (tmp_path / "prior.json").write_text("{}")
     assert "is no prior.json" in refusal("--prior", tmp_path / "prior.json", code=4)
+    (tmp_path / "prior.json").write_bytes(b"PAR1\xff\x00")
+    assert "is no prior.json" in one_line(refusal("--prior", tmp_path / "prior.json", code=4))
     assert "cannot be read (No such file" in refusal("--prior", tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("gain", [float("nan"), float("inf"), 1000.0])
+def test_a_prior_whose_gains_are_no_rewards(refusal, tmp_path, tiny_model, gain):
+    entries = tuple(MoveStatistics(move, None, None, 0.0, 0.0, gain, 1) for move in all_moves(6))
+    (tmp_path / "prior.json").write_text(Prior(fingerprint(tiny_model), "arc", 1, entries).to_json())
+    assert "no number between -100 and 100" in one_line(refusal("--prior", tmp_path / "prior.json", code=4))
 
 
 def test_an_address_where_no_ray_answers(refusal, monkeypatch):
@@ -218,7 +229,9 @@ def test_an_address_where_no_ray_answers(refusal, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-        assert f"no Ray cluster answers at {address}" in one_line(refusal("--address", address, code=1))
+        for arguments in ((), ("--device", "cpu", "--dtype", "float32", "--dry-run")):
+            error = one_line(refusal("--address", address, *arguments, code=1))
+            assert f"no Ray cluster answers at {address}" in error
     assert "HOST:PORT" in refusal("--address", "http://ray", code=1)
 
 
@@ -256,6 +269,47 @@ def finished(tmp_path, tiny_model, source):
     record = make_record("a", simulations=50, question_sha=first.sha, num_layers=6)
     write_shard(run.directory.fs, run.directory.paths, "w-0", 0, [record], METADATA, no_guard)
     return run.directory
+
+
+def test_lower_budgets_give_way_to_those_of_the_folder(finished, tiny_model, source):
+    """Of a folder's questions all have the same."""
+    told = []
+    wanted = GenerateOptions(
+        finished.out,
+        str(tiny_model),
+        questions=str(source),
+        device="cpu",
+        search=SearchSettings(simulations=5, layer_budget=500),
+        seconds_budget=9.0,
+    )
+    run = GenerationRun(wanted, told.append)
+    assert (run.options.search.simulations, run.options.search.layer_budget) == (50, None)
+    assert run.options.seconds_budget is None
+    assert run.info.settings["simulations"] == 50
+    assert "larger budgets, which stay: simulations 50, layer_budget unlimited, seconds_budget unlimited" in told[0]
+
+
+def test_a_dry_run_counts_what_a_run_would_do(finished, tiny_model, source):
+    second = load_questions(str(source), needs="choices")[1]
+    failed = make_record("b", status="failed", question_sha=second.sha, num_layers=6)
+    write_shard(finished.fs, finished.paths, "w-0", 1, [failed], METADATA, no_guard)
+    fixed = (
+        "--model",
+        tiny_model,
+        "--questions",
+        source,
+        "--out",
+        finished.out,
+        "--device",
+        "cpu",
+        "--dry-run",
+        "--json",
+    )
+    answer = pathgen("generate", *fixed)
+    assert (answer.json["done_before"], answer.json["to_search"]) == (1, 1)
+    answer = pathgen("generate", *fixed, "--no-retry-failed")
+    assert (answer.json["done_before"], answer.json["to_search"]) == (1, 0)
+    assert "1 failed and left alone" in answer.stderr
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def test_runs_of_other_models_are_refused(searched, tmp_path, tiny_model, model)
     assert "one path serves one model" in together.error
     changed = call(tmp_path / "static.json", other)  # its model's folder holds other weights now
     assert changed.code == 4
-    assert "is not the model" in changed.error
+    assert "what lies there now has" in changed.error
 
 
 def test_wrong_use_is_one_line_and_exit_2(searched, tmp_path):
@@ -164,6 +164,7 @@ def test_wrong_use_is_one_line_and_exit_2(searched, tmp_path):
         (call(out, tmp_path / "nothing"), "holds no run"),
         (call(out, searched, searched), "names a folder twice"),
         (call(tmp_path, searched), "is a folder"),
+        (call("/proc/below/static.json", searched), "--out /proc/below/static.json cannot be written"),
         (call(out, searched, limit=3), "too few for --folds 5"),
         (call(out, searched, folds=1), "--folds"),
         (call(out, searched, dtype="float7"), "float7"),

@@ -156,6 +156,8 @@ def test_a_place_that_is_not_for_a_router(paths, tiny_model, tmp_path, refusal):
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
         line = refusal("train", "--paths", paths, "--out", out, *IMITATE)
         assert line == f"--out {out}: {tmp_path / 'file'} is a file; give a folder"
+    line = refusal("train", "--paths", paths, "--out", "/proc/below", *IMITATE)
+    assert line.startswith("--out /proc/below cannot be written")
     (tmp_path / "mine" / "logs").mkdir(parents=True)
     (tmp_path / "mine" / "thesis.tex").write_text("mine")
     model = shutil.copytree(tiny_model, tmp_path / "model")  # it has a config.json and a model.safetensors too
