@@ -148,7 +148,7 @@ def list_command(address: Address = None, as_json: AsJson = False) -> None:
 def logs(
     submission_id: JobId,
     address: Address = None,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the job ends.")] = False,
+    follow: Annotated[bool, option("Go on until the job ends.", "--follow", "-f")] = False,
     as_json: AsJson = False,
 ) -> None:
     """What a job has said."""

@@ -117,20 +117,31 @@ def read_config(context: typer.Context, path: str | None) -> str | None:
         raise typer.BadParameter(f"{path} is no YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(content, dict):
         raise typer.BadParameter(f"{path} must hold lines like `simulations: 100`")
-    names = {
-        option.lstrip("-").replace("-", "_"): parameter.name
+    known = {
+        option.lstrip("-").replace("-", "_"): parameter
         for parameter in context.command.params
         for option in parameter.opts
-        if parameter.name not in ("config", "help")
+        if parameter.name not in ("config", "help", "as_json")
     }
-    unknown = [str(key) for key in content if str(key).replace("-", "_") not in names]
+    unknown = [str(key) for key in content if str(key).replace("-", "_") not in known]
     if unknown:
-        raise typer.BadParameter(f"{path}: unknown {', '.join(unknown)}; options are {', '.join(sorted(names))}")
-    context.default_map = {
-        **(context.default_map or {}),
-        **{names[str(key).replace("-", "_")]: value for key, value in content.items()},
-    }
+        raise typer.BadParameter(f"{path}: unknown {', '.join(unknown)}; options are {', '.join(sorted(known))}")
+    named = {str(key).replace("-", "_"): value for key, value in content.items()}
+    for name, value in named.items():
+        _check_kind(known[name], value, f"{path}: {name}")
+    defaults = {known[name].name: value for name, value in named.items()}
+    context.default_map = {**(context.default_map or {}), **defaults}
     return path
+
+
+def _check_kind(parameter: Any, value: Any, where: str) -> None:
+    """Refuse what would be taken for something else: `no` for a name, `true` for 1, a list for its text."""
+    if parameter.is_flag and not isinstance(value, bool):
+        raise typer.BadParameter(f"{where} is true or false; got {value!r}")
+    if not parameter.is_flag and isinstance(value, bool):
+        raise typer.BadParameter(f"{where} is no yes or no; put the value in quotes if it is that word")
+    if parameter.multiple != isinstance(value, list) or isinstance(value, dict):
+        raise typer.BadParameter(f"{where} is {'a list' if parameter.multiple else 'one value'}; got {value!r}")
 
 
 def _one_line(error: TyperException) -> str:

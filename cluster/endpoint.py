@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from .errors import ClusterError, UsageError
-from .local import LocalCluster
+from .local import OWN_ADDRESS, LocalCluster
 from .session import connect
 
 _NOWHERE = "no cluster is known: `cluster up` starts one here, or give --address http://HOST:8265 or HOST:PORT"
@@ -38,7 +38,7 @@ def find_endpoint(given: str | None) -> Endpoint:
         ClusterError: nothing answers there, or it has no dashboard.
     """
     local = LocalCluster.read()
-    named = os.environ.get("RAY_ADDRESS") if given in (None, "", "auto") else given
+    named = os.environ.get(OWN_ADDRESS) or os.environ.get("RAY_ADDRESS") if given in (None, "", "auto") else given
     if not named and local:
         named = local.address
     if not named and given != "auto":

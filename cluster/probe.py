@@ -12,7 +12,7 @@ import sys
 import time
 import weakref
 
-from .errors import ClusterError
+from .errors import ClusterError, UsageError
 from .local import OWN_ADDRESS, LocalCluster
 from .member import cause_of
 
@@ -34,7 +34,7 @@ class Probe:
             if there is one.
 
     Raises:
-        ClusterError: it is no address.
+        UsageError: it is no address.
     """
 
     def __init__(self, address: str, timeout_s: float = 60.0):
@@ -44,7 +44,7 @@ class Probe:
         self._nodes: list[dict[str, float]] | None = None
         host, _, port = self.address.rpartition(":")
         if self.address != "auto" and (not host or not port.isdigit() or "/" in host):
-            raise ClusterError(f"a Ray address is HOST:PORT or auto; got {self.address}")
+            raise UsageError(f"a Ray address is HOST:PORT or auto; got {self.address}")
         self._child = subprocess.Popen(
             [sys.executable, "-m", "cluster.probe", self.address],
             stdin=subprocess.DEVNULL,

@@ -27,15 +27,11 @@ class Session:
 
     Attributes:
         address: the cluster's, or None for the embedded Ray.
-        namespace: this run's own, so that named actors of two runs never meet.
         dashboard: http://HOST:PORT of the cluster's dashboard; None where it has none.
-        job_id: Ray's id of this connection.
     """
 
     address: str | None
-    namespace: str
     dashboard: str | None
-    job_id: str
 
     def nodes(self) -> list[dict[str, float]]:
         """Total resources of each node alive now; `CPU` and `GPU` always stand in it."""
@@ -65,6 +61,7 @@ def connect(target: str | Probe | None, *, num_cpus: int | None = None) -> Itera
     Raises:
         ClusterError: naming the address, if nothing answers there or Ray will not start.
     """
+    # Of its own, so that named actors of two runs never meet.
     namespace = f"run-{uuid.uuid4().hex[:12]}"
     address = None
     if target is not None:
@@ -82,7 +79,7 @@ def connect(target: str | Probe | None, *, num_cpus: int | None = None) -> Itera
         context = ray.get_runtime_context()
         try:
             with watching(context.gcs_address):
-                yield Session(address, namespace, dashboard, context.get_job_id())
+                yield Session(address, dashboard)
         finally:
             ray.shutdown()
 

@@ -62,7 +62,8 @@ def generate(
     cost: Annotated[CostName, option("What a path's cost counts.", "--cost")] = DEFAULTS.cost,
     actors: Annotated[str, option("Actors, or auto: one per GPU, or per 4 cores.", "--actors")] = "auto",
     threads_per_actor: Annotated[
-        int | None, option("torch threads of each actor [default: cores / actors].", "--threads-per-actor", min=1)
+        int | None,
+        option("torch threads of each actor [default: cores / actors; 1 on CUDA].", "--threads-per-actor", min=1),
     ] = DEFAULTS.threads_per_actor,
     gpus_per_actor: Annotated[float, option("GPUs of each actor.", "--gpus-per-actor")] = DEFAULTS.gpus_per_actor,
     in_flight: Annotated[
@@ -71,9 +72,7 @@ def generate(
     dtype: Annotated[
         str | None, option(f"{', '.join(DTYPES)} [default: float32 on CPU, bfloat16 on CUDA].", "--dtype")
     ] = DEFAULTS.dtype,
-    device: Annotated[
-        str | None, option("cpu, cuda or cuda:N [default: what there is].", "--device")
-    ] = DEFAULTS.device,
+    device: Annotated[str | None, option("cpu or cuda [default: what there is].", "--device")] = DEFAULTS.device,
     columns: Annotated[
         str | None, option("Our field = the source's column, e.g. id=qid,prompt=stem,gold=label.", "--columns")
     ] = None,
@@ -180,7 +179,7 @@ def show(
 @app.command()
 def validate(
     out: OutDir,
-    replay: Annotated[int, typer.Option("--replay", min=0, help="Evaluations to run again on the model.")] = 0,
+    replay: Annotated[int, option("Evaluations to run again on the model.", "--replay", min=0)] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Check every shard and record, list leftovers and duplicates, and re-run some evaluations."""

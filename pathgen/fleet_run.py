@@ -18,13 +18,12 @@ from .index import Budgets
 from .job import Job, RunSettings, failed_record
 from .lease import check_lease
 from .options import GenerateOptions
-from .placement import Placement
+from .placement import Placement, only_node
 from .prior import Prior, measure_moves
 from .progress import ProgressView
 from .questions import Question
 from .rundir import RunDirectory
 from .stopping import Stopping
-from .storage import is_local
 from .tasks import find_task
 from .worker import SearchWorker
 from .writer import RecordWriter
@@ -114,10 +113,11 @@ class FleetRun:
         return [replace(job, resume=tuple(found.get(job.question.id, ()))) for job in jobs]
 
     def _make_fleet(self, run: RunSettings) -> Fleet:
+        node = only_node(self._directory.fs, self._session, shared_fs=self._options.shared_fs)
         return Fleet(
-            self._placement.actor_factory(SearchWorker, run, node=self._only_node()),
+            self._placement.actor_factory(SearchWorker, run, node=node),
             FleetSettings(
-                num_actors=self._size if self._grows() else self._placement.num_actors,
+                num_actors=self._placement.fleet_size(self._options, self._session, node),
                 item_timeout_s=self._options.question_timeout_s,
                 start_timeout_s=self._options.start_timeout_s,
                 stop_timeout_s=lambda: self._stopping.grace_s,
@@ -147,18 +147,6 @@ class FleetRun:
             progress = fleet.run((Item(job.question.id, job) for job in jobs), len(jobs))
         self._seconds += progress.seconds
         self._counters.update(counters)
-
-    def _grows(self) -> bool:
-        """Whether the number of actors follows the cluster's nodes: where nobody named it, and nodes may join."""
-        return self._options.actors is None and self._session.address is not None and self._only_node() is None
-
-    def _size(self) -> int:
-        return self._placement.fitting(self._session.nodes())
-
-    def _only_node(self) -> str | None:
-        """The node that actors are bound to: a folder of this machine is not for a node that may join."""
-        shared = self._options.shared_fs or not is_local(self._directory.fs)
-        return None if shared or self._session.address is None else self._session.this_node()
 
     def _recover(self, writer: str, items: list[Item]) -> Recovered:
         """What a dead actor committed is done; what it left under way is where its questions go on."""

@@ -29,7 +29,7 @@ from .runinfo import GROWABLE, RunInfo
 from .shards import ShardMetadata
 from .stats import LIGHT_COLUMNS
 from .stopping import INTERRUPTED, Stopping
-from .storage import is_local, put
+from .storage import put
 from .tasks import find_task
 
 if TYPE_CHECKING:
@@ -270,11 +270,9 @@ class GenerationRun:
             yield fleet
 
     def _check_disks(self, nodes: int) -> None:
-        if is_local(self.directory.fs) and nodes > 1 and not self.options.shared_fs:
-            raise InputError(
-                f"--out {self.options.out} is a local folder and the cluster has {nodes} nodes, each of which would "
-                "write its own disk; give an object store's URL, or --shared-fs if all nodes see this folder"
-            )
+        from .placement import check_disks
+
+        check_disks(f"--out {self.options.out}", self.directory.fs, nodes, shared_fs=self.options.shared_fs)
 
     def _cost(self, run: RunSettings, resources: Mapping[str, float]) -> CostModel:
         """The chosen cost model; a measured one is measured once and kept in run.json."""

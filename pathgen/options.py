@@ -68,8 +68,11 @@ class GenerateOptions:
             raise InputError("--calibrate measures a prior and --prior gives one; leave one of them out")
         if self.dtype is not None and self.dtype not in DTYPES:
             raise InputError(f"--dtype must be one of {', '.join(DTYPES)}; got {self.dtype!r}")
-        if self.device is not None and not DEVICE.fullmatch(self.device):
-            raise InputError(f"--device must be cpu, cuda or cuda:N; got {self.device!r}")
+        if self.device not in (None, "cpu", "cuda"):
+            raise InputError(
+                f"--device must be cpu or cuda; got {self.device!r} (Ray gives each actor its GPU, and "
+                "CUDA_VISIBLE_DEVICES says which there are)"
+            )
 
     def settings(self, task: Task, num_layers: int, dtype: str, prior: Prior | None) -> dict[str, Any]:
         """All that changes results, as plain JSON values: what run.json keeps and a later call must repeat.

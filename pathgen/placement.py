@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import psutil
+from fsspec import AbstractFileSystem
 
 from cluster.probe import Probe
 from cluster.session import Session
 
 from .checkpoints import weight_bytes
 from .errors import InputError
+from .storage import is_local
 
 CORES_PER_ACTOR = 4
 ACTOR_OVERHEAD_BYTES = 3 << 30
@@ -69,6 +71,18 @@ class Placement:
         """So many actors these nodes have room for."""
         return sum(_fitting(node, self.resources, self.memory_bytes) for node in nodes)
 
+    def fleet_size(self, options: ActorOptions, session: Session, node: str | None) -> int | Callable[[], int]:
+        """Actors at a time: as many as asked for, else as the cluster has room for, asked anew as its nodes change.
+
+        Args:
+            options: what was asked for.
+            session: the Ray they run on.
+            node: Ray's id of the node that all are bound to, if they are.
+        """
+        if options.actors is not None or session.address is None or node is not None:
+            return self.num_actors
+        return lambda: self.fitting(session.nodes())
+
     def actor_factory(self, worker: type, settings: Any, *, node: str | None = None) -> Callable[[str], Any]:
         """Makes Ray actors of a class, each from the settings and the id under which it writes.
 
@@ -89,6 +103,31 @@ class Placement:
             scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False) if node else None,
         )
         return lambda writer: actor.remote(settings, writer)
+
+
+def check_disks(out: str, fs: AbstractFileSystem, nodes: int, *, shared_fs: bool) -> None:
+    """See that actors and this machine can share a folder.
+
+    Args:
+        out: the folder, as the user named it.
+        fs: its file system.
+        nodes: of the cluster.
+        shared_fs: whether the user says that all nodes see this folder.
+
+    Raises:
+        InputError: it is a local one of several nodes.
+    """
+    if is_local(fs) and nodes > 1 and not shared_fs:
+        raise InputError(
+            f"{out} is a local folder and the cluster has {nodes} nodes, each of which would write its own disk; "
+            "give an object store's URL, or --shared-fs if all nodes see this folder"
+        )
+
+
+def only_node(fs: AbstractFileSystem, session: Session, *, shared_fs: bool) -> str | None:
+    """Ray's id of the node that actors are bound to: a folder of this machine is not for a node that may join."""
+    shared = shared_fs or not is_local(fs)
+    return None if shared or session.address is None else session.this_node()
 
 
 def default_device(cluster: Probe | None = None) -> str:
@@ -135,7 +174,7 @@ def place_actors(options: ActorOptions, device: str, session: Session, folder: P
     placement = Placement(
         min(max(1, actors), num_jobs),
         threads,
-        device,
+        kind,  # an actor sees the GPUs alone that Ray gives it
         max(1, round(options.gpus_per_actor)) if kind == "cuda" else 1,
         options.in_flight or IN_FLIGHT[kind],
         resources,

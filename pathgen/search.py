@@ -45,7 +45,6 @@ class PathSearch:
         simulations: finished walks; those that ended at a path already evaluated count, the full path not.
         layer_executions: Σ depth of the evaluated paths, the full path's included.
         stop_reason: None while the search goes on.
-        ignored: results that were told twice, or never asked for.
 
     Args:
         num_layers: layers of the model.
@@ -77,7 +76,7 @@ class PathSearch:
         settings.check_budget(num_layers)
         self.tree = PathTree(num_layers, settings, cost, rng, prior)
         self.evaluations: list[Evaluation] = []
-        self.simulations = self.layer_executions = self.ignored = 0
+        self.simulations = self.layer_executions = 0
         self.stop_reason: StopReason | None = None
         self._settings, self._cost = settings, cost
         self._relative_margin = relative_margin
@@ -111,7 +110,7 @@ class PathSearch:
         the tree in the order asked, so the order of telling changes nothing.
 
         Returns:
-            Whether it was taken; a repeated or unknown one is counted in `ignored` and changes nothing.
+            Whether it was taken; a repeated or unknown one changes nothing.
 
         Raises:
             ValueError: if the evaluation is of another path.
@@ -120,7 +119,6 @@ class PathSearch:
             raise ValueError(f"the evaluation told for path {path} is of path {evaluation.path}")
         asked = self._asked.get(path)
         if asked is None or asked.evaluation is not None:
-            self.ignored += 1
             return False
         if evaluation.margin is None or not math.isfinite(evaluation.margin):
             evaluation = replace(evaluation, correct=False, margin=None)

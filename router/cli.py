@@ -76,12 +76,14 @@ def train(
     ] = DEFAULT_TRACKER,
     actors: Annotated[str, option("Of the feature pass: auto, or how many.", "--actors")] = "auto",
     threads_per_actor: Annotated[
-        int | None, option("torch threads of each actor [default: cores / actors].", "--threads-per-actor", min=1)
+        int | None,
+        option("torch threads of each actor [default: cores / actors; 1 on CUDA].", "--threads-per-actor", min=1),
     ] = None,
     gpus_per_actor: Annotated[float, option("GPUs of each actor.", "--gpus-per-actor")] = 1.0,
     dtype: Annotated[str | None, option(f"{', '.join(DTYPES)} [default: the paths'].", "--dtype")] = None,
     device: Annotated[str | None, option("cpu, cuda or cuda:N [default: what there is].", "--device")] = None,
     address: Annotated[str | None, option("A Ray cluster, auto or HOST:PORT; else Ray here.", "--address")] = None,
+    shared_fs: Annotated[bool, option("All nodes see the folders of paths.", "--shared-fs")] = False,
     quiet: Annotated[bool, option("No progress.", "--quiet")] = False,
     config: Annotated[
         str | None, option("YAML file of these options.", "--config", is_eager=True, callback=read_config)
@@ -131,6 +133,7 @@ def train(
             dtype=dtype,
             device=device,
             address=address,
+            shared_fs=shared_fs,
             quiet=quiet,
         ),
         tracker=tracker,

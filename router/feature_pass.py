@@ -13,11 +13,11 @@ from cluster.fleet import Fleet, FleetSettings
 from cluster.fleet_status import publishing
 from cluster.probe import Probe
 from cluster.protocol import Item, Progress, Recovered
-from cluster.session import connect
+from cluster.session import Session, connect
 from pathgen.checkpoints import resolve_model
 from pathgen.errors import PathgenError
 from pathgen.options import check_gpus_per_actor
-from pathgen.placement import Placement, default_device, default_dtype, place_actors
+from pathgen.placement import Placement, check_disks, default_device, default_dtype, only_node, place_actors
 from pathgen.progress import ProgressView
 from pathgen.storage import remove_leftovers
 
@@ -43,6 +43,7 @@ class FeatureOptions:
         dtype: of the weights; None is float32 on the CPU and bfloat16 on CUDA.
         device: None is CUDA where there is a GPU.
         address: of a Ray cluster; None starts Ray on this machine.
+        shared_fs: whether all nodes of the cluster see the folder.
         start_timeout_s: so long the pass waits for a first actor.
         forward_timeout_s: an actor whose work has not moved for so long is replaced.
         quiet: show no progress.
@@ -55,6 +56,7 @@ class FeatureOptions:
     dtype: str | None = None
     device: str | None = None
     address: str | None = None
+    shared_fs: bool = False
     start_timeout_s: float = 300.0
     forward_timeout_s: float = 600.0
     quiet: bool = False
@@ -97,19 +99,20 @@ def compute_features(
     if missing:
         remove_leftovers(store.fs, store.folder)  # of killed writers; a living one's would be written again
         with connect(cluster) as session:
+            check_disks(out, store.fs, len(session.nodes()), shared_fs=options.shared_fs)
             placement = place_actors(options, device, session, resolve_model(model), len(missing))
             settings = FeatureSettings(
                 out=store.out,
                 model=model,
                 fingerprint=fingerprint,
                 dtype=dtype,
-                device=device,
+                device=placement.device,
                 devices_per_actor=placement.devices_per_actor,
                 threads=placement.threads,
                 pooling=pooling,
                 file_keys=min(placement.in_flight, math.ceil(len(missing) / placement.num_actors)),
             )
-            fleet = _FeatureFleet(store, settings, placement, options)
+            fleet = _FeatureFleet(store, settings, placement, options, session)
             seconds = fleet.run(missing, done_before=len(wanted) - len(missing))
             given_up = fleet.given_up
     return _named(FeatureSet(store, keys, given_up, seconds))
@@ -123,12 +126,21 @@ class _FeatureFleet:
         settings: what actors are told.
         placement: where they run.
         options: what was asked for.
+        session: the Ray they run on.
 
     Attributes:
         given_up: key digest -> why.
     """
 
-    def __init__(self, store: FeatureStore, settings: FeatureSettings, placement: Placement, options: FeatureOptions):
+    def __init__(
+        self,
+        store: FeatureStore,
+        settings: FeatureSettings,
+        placement: Placement,
+        options: FeatureOptions,
+        session: Session,
+    ):
+        self._session = session
         self._store = store
         self._settings = settings
         self._placement = placement
@@ -153,10 +165,11 @@ class _FeatureFleet:
                 view.update(now.done, now.failed, now.rate, counters)
                 publish(now)
 
+            node = only_node(self._store.fs, self._session, shared_fs=options.shared_fs)
             fleet = Fleet(
-                placement.actor_factory(FeatureWorker, self._settings),
+                placement.actor_factory(FeatureWorker, self._settings, node=node),
                 FleetSettings(
-                    num_actors=placement.num_actors,
+                    num_actors=placement.fleet_size(options, self._session, node),
                     item_timeout_s=options.forward_timeout_s,
                     start_timeout_s=options.start_timeout_s,
                     resources=placement.resources,

@@ -71,10 +71,10 @@ def test_code_that_comes_with_a_model_is_not_run(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_question_of_a_hundred_kilobytes_is_refused_by_its_length(tiny_model):
+def test_a_question_of_a_megabyte_is_refused_by_its_length(tiny_model):
     evaluator = Evaluator(PathModel.from_pretrained(str(tiny_model)), find_task("arc"))
     with pytest.raises(QuestionError, match="context is 512"):
-        evaluator.prepare(Question("long", "why " * 25_000, ("a", "b"), 0))
+        evaluator.prepare(Question("long", "why " * 250_000, ("a", "b"), 0))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import cluster.endpoint
 from cluster.endpoint import Endpoint, find_endpoint
 from cluster.errors import ClusterError, UsageError
-from cluster.local import LOOPBACK_SWITCH, LocalCluster
+from cluster.local import LOOPBACK_SWITCH, OWN_ADDRESS, LocalCluster
 from cluster.session import Session
 
 GCS, DASHBOARD = "127.0.0.1:6001", "http://127.0.0.1:6002"
@@ -40,7 +40,7 @@ def joined(monkeypatch):
             found["addresses"].append(address)
 
         def __enter__(self):
-            return Session(found["addresses"][-1], "run", found["dashboard"], "01")
+            return Session(found["addresses"][-1], found["dashboard"])
 
         def __exit__(self, *_):
             return None
@@ -62,6 +62,12 @@ def test_the_environment_goes_before_the_record_and_the_argument_before_both(loc
     assert find_endpoint(None) == Endpoint(ELSEWHERE, None, is_local=False)
     assert find_endpoint("auto") == Endpoint(ELSEWHERE, None, is_local=False)
     assert find_endpoint(GCS) == LOCAL
+
+
+def test_in_a_job_of_the_local_cluster_ray_s_guess_of_an_address_counts_for_nothing(local, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setenv(OWN_ADDRESS, GCS)
+    assert find_endpoint(None) == LOCAL
 
 
 def test_a_clusters_dashboard_is_asked_of_the_cluster(joined):

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from cluster import ClusterError
+from cluster.errors import UsageError
 from cluster.local import OWN_ADDRESS
 from cluster.probe import Probe
 from cluster.session import connect
@@ -64,7 +65,7 @@ def test_a_job_finds_its_own_cluster_where_ray_names_another(local_ray, monkeypa
 
 @pytest.mark.parametrize("address", ["localhost", "ray://localhost:10001", ":6379", "host:port"])
 def test_a_malformed_address_is_refused(address):
-    with pytest.raises(ClusterError, match="HOST:PORT"), connect(address):
+    with pytest.raises(UsageError, match="HOST:PORT"), connect(address):
         pass
 
 

@@ -66,15 +66,15 @@ def test_a_killed_actor_is_replaced(lab, whole, tmp_path, fault):
     assert_same(records(tmp_path / "run"), whole[0])
 
 
-@pytest.mark.parametrize("state", [".progress/*.parquet", "paths/*.parquet"])
-def test_a_killed_driver_takes_its_actors_along_and_the_next_run_goes_on_at_once(lab, whole, tmp_path, state):
+@pytest.mark.parametrize(("state", "actors"), [(".progress/*.parquet", 2), ("paths/*.parquet", 3)])
+def test_a_killed_driver_takes_its_actors_along_and_more_of_them_go_on_at_once(lab, whole, tmp_path, state, actors):
     out = tmp_path / "run"
     driver = start(lab.command(out, "--address", lab.address))
     wait_for(lambda: has(out, state) or driver.poll() is not None)
     driver.kill()
     assert driver.wait() == -signal.SIGKILL
     wait_for(lambda: not lab.actors(), limit_s=30)
-    outcome = lab.generate(out)
+    outcome = lab.generate(out, actors=actors, in_flight=1)
     assert outcome.exit_code == 0
     assert not lab.said  # neither a wait for the lease nor a broken file
     assert 0 < outcome.summary["layer_executions"] < whole[1]["layer_executions"]

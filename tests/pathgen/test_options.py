@@ -20,7 +20,7 @@ def settings(options, prior=None):
         {"actors": 3},
         {"threads_per_actor": 2},
         {"in_flight": 5},
-        {"device": "cuda:1"},
+        {"device": "cuda"},
         {"address": "auto"},
         {"limit": 5},
         {"quiet": True},

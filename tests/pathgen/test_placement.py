@@ -5,7 +5,16 @@ import pytest
 
 from pathgen.errors import InputError
 from pathgen.options import GenerateOptions
-from pathgen.placement import ACTOR_OVERHEAD_BYTES, CORES_PER_ACTOR, IN_FLIGHT, default_device, place_actors
+from pathgen.placement import (
+    ACTOR_OVERHEAD_BYTES,
+    CORES_PER_ACTOR,
+    IN_FLIGHT,
+    check_disks,
+    default_device,
+    only_node,
+    place_actors,
+)
+from pathgen.storage import open_folder
 
 
 @dataclass
@@ -17,6 +26,9 @@ class FakeSession:
 
     def nodes(self) -> list[dict[str, Any]]:
         return self.offered
+
+    def this_node(self) -> str:
+        return "here"
 
 
 def node(cpus=16.0, gpus=0.0, memory=1 << 60) -> dict[str, float]:
@@ -141,3 +153,34 @@ def test_the_device_is_cuda_where_there_is_one(monkeypatch):
     for there, device in ((True, "cuda"), (False, "cpu")):
         monkeypatch.setattr("torch.cuda.is_available", lambda there=there: there)
         assert default_device() == device
+
+
+def test_a_fleet_follows_its_clusters_nodes_unless_its_size_or_its_node_is_given(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(bytes(1000))
+    options, cluster = GenerateOptions("run"), FakeSession([node(8)], "127.0.0.1:6379")
+    placement = place_actors(options, "cpu", cluster, tmp_path, 100)
+    size = placement.fleet_size(options, cluster, None)
+    assert callable(size)
+    before = size()
+    cluster.offered = [node(8), node(8)]
+    assert size() == 2 * before
+    assert placement.fleet_size(options, cluster, "here") == placement.num_actors
+    assert placement.fleet_size(GenerateOptions("run", actors=3), cluster, None) == placement.num_actors
+    assert placement.fleet_size(options, FakeSession([node(8)]), None) == placement.num_actors
+
+
+def test_actors_stay_where_a_local_folder_is():
+    disk, cluster = open_folder("run")[0], FakeSession([node()], "127.0.0.1:6379")
+    assert only_node(disk, cluster, shared_fs=False) == "here"
+    assert only_node(disk, cluster, shared_fs=True) is None
+    assert only_node(disk, FakeSession([node()]), shared_fs=False) is None
+    assert only_node(open_folder("memory://run")[0], cluster, shared_fs=False) is None
+
+
+def test_a_local_folder_of_several_nodes_is_refused():
+    disk = open_folder("run")[0]
+    with pytest.raises(InputError, match="--out run is a local folder and the cluster has 2 nodes"):
+        check_disks("--out run", disk, 2, shared_fs=False)
+    check_disks("--out run", disk, 1, shared_fs=False)
+    check_disks("--out run", disk, 2, shared_fs=True)
+    check_disks("--out memory://run", open_folder("memory://run")[0], 2, shared_fs=False)

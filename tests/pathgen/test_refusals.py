@@ -197,7 +197,8 @@ def test_chat_needs_a_template(refusal):
         (["--actors", "0"], "--actors must be auto or a positive number; got '0'"),
         (["--actors", "few"], "--actors must be auto"),
         (["--dtype", "int8"], "float32, bfloat16, float16; got 'int8'"),
-        (["--device", "tpu"], "cpu, cuda or cuda:N; got 'tpu'"),
+        (["--device", "tpu"], "cpu or cuda; got 'tpu'"),
+        (["--device", "cuda:1"], "CUDA_VISIBLE_DEVICES says which"),
     ],
 )
 def test_options_out_of_bounds(refusal, arguments, says):
@@ -232,7 +233,7 @@ def test_an_address_where_no_ray_answers(refusal, monkeypatch):
         for arguments in ((), ("--device", "cpu", "--dtype", "float32", "--dry-run")):
             error = one_line(refusal("--address", address, *arguments, code=1))
             assert f"no Ray cluster answers at {address}" in error
-    assert "HOST:PORT" in refusal("--address", "http://ray", code=1)
+    assert "HOST:PORT" in refusal("--address", "http://ray")
 
 
 # --- the folder -----------------------------------------------------------------------------------------
