@@ -118,16 +118,11 @@ class GenerationRun:
 
     def _keep_larger_budgets(self) -> None:
         """A folder's budgets are those of all its questions: the new ones get what it has, if that is more."""
-        wanted = self.options.settings(self.task, self.num_layers, self.info.settings["dtype"], self.prior)
-        larger = {name: self.info.settings[name] for name in GROWABLE if self.info.settings[name] != wanted[name]}
-        if larger:
-            told = ", ".join(
-                f"{name} {'unlimited' if value is None else f'{value:g}'}" for name, value in larger.items()
-            )
-            self.tell(f"{self.options.out} has larger budgets, which stay: {told}")
-        seconds = larger.pop("seconds_budget", self.options.seconds_budget)
-        search = replace(self.options.search, **larger)
-        self.options = replace(self.options, search=search, seconds_budget=seconds)
+        settings = self.info.settings
+        asked, self.options = self.options, self.options.with_budgets(settings)
+        if self.options != asked:
+            values = ", ".join(f"{name} {settings[name] or 'unlimited'}" for name in GROWABLE)
+            self.tell(f"{self.options.out} has larger budgets, which stay: {values}")
 
     def _dtype(self) -> str:
         """The one asked for, else that of the run to go on with, else float32 on CPU and bfloat16 on CUDA."""

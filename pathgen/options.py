@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from .checkpoints import DTYPES
@@ -103,6 +103,11 @@ class GenerateOptions:
             "dtype": dtype,
             "task": task.describe(self.chat),
         }
+
+    def with_budgets(self, settings: Mapping[str, Any]) -> GenerateOptions:
+        """The same with the budgets of a run's settings."""
+        search = replace(self.search, simulations=settings["simulations"], layer_budget=settings["layer_budget"])
+        return replace(self, search=search, seconds_budget=settings["seconds_budget"])
 
 
 def make_search_settings(**settings: Any) -> SearchSettings:

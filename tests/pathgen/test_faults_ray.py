@@ -246,6 +246,19 @@ def test_a_signal_ends_a_run_in_time(lab, tmp_path, number, times):
     assert not has(out, ".lease.json")
 
 
+def test_a_run_whose_folder_is_taken_over_says_so_and_writes_nothing_more(lab, tmp_path):
+    out = tmp_path / "run"
+    driver = start(lab.command(out, "--address", lab.address, "--simulations", "400"))
+    wait_for(lambda: has(out, "paths/*.parquet") or driver.poll() is not None)
+    another = json.dumps({"token": "t", "host": "elsewhere", "boot_id": "b", "pid": 1, "start_s": 1.0})
+    (out / ".lease.json").write_text(another)
+    _, errors = driver.communicate(timeout=40)
+    assert driver.returncode == 1, errors
+    assert "was taken over by process 1 on elsewhere" in errors.splitlines()[-1]
+    assert (out / ".lease.json").read_text() == another
+    assert not json.loads((out / "run.json").read_text())["finished"]
+
+
 def test_sigterm_while_ray_starts(lab, tmp_path):
     driver = start(lab.command(tmp_path / "run"))
     root = psutil.Process(driver.pid)
