@@ -30,19 +30,17 @@ BATCH = 3
 class Worker:
     """Works on up to three items at a time. Every start of an item and every result is a line of a file.
 
-    Payloads: a number of seconds; `await third` ends once a third actor was made; `exit` and `kill` end the process;
-    `exit once` does unless it began before; `hang` never ends; `hang once`; `raise` breaks the work thread; `fail`
-    finishes as failed; `forget` is never made durable.
+    Payloads: a number of seconds; `exit` and `kill` end the process; `exit once` does unless it began before;
+    `hang` never ends; `hang once`; `raise` breaks the work thread; `fail` finishes as failed; `forget` is never
+    made durable.
     """
 
-    def __init__(self, folder: str, writer: str, births_that_fail: int, first_hangs: bool):
+    def __init__(self, folder: str, writer: str, births_that_fail: int):
         self.folder, self.writer = Path(folder), writer
         with (self.folder / "births").open("a") as births:
             births.write(f"{writer}\n")
-        if len(self.births()) <= births_that_fail:
+        if len((self.folder / "births").read_text().splitlines()) <= births_that_fail:
             raise ValueError("no model here\nlook elsewhere")
-        if first_hangs and self.births()[0] == writer:
-            time.sleep(3600)
         self.backlog: list[Item] = []
         self.active: dict[str, tuple[Item, float]] = {}
         self.finished: list[str] = []
@@ -54,9 +52,6 @@ class Worker:
         self.draining = False
         self.news = threading.Condition()
         threading.Thread(target=self.work, daemon=True).start()
-
-    def births(self) -> list[str]:
-        return (self.folder / "births").read_text().splitlines()
 
     def work(self) -> None:
         while True:
@@ -85,8 +80,6 @@ class Worker:
             os.kill(os.getpid(), signal.SIGKILL)
         if payload == "raise":
             raise RuntimeError("disk full")
-        if payload == "await third" and len(self.births()) < 3:
-            return
         if payload == "hang" or (isinstance(payload, float) and time.monotonic() - begun < payload):
             return
         del self.active[item.key]
@@ -151,7 +144,6 @@ class Owner:
 
     folder: Path
     births_that_fail: int = 0
-    first_hangs: bool = False
     num_cpus: float = 1
     settings: dict[str, Any] = field(default_factory=dict)
     recovered: Recovered | None = None
@@ -170,7 +162,7 @@ class Owner:
             num_cpus=self.num_cpus, max_restarts=0, max_task_retries=0, max_concurrency=2
         )
         fleet = Fleet(
-            lambda writer: actor.remote(str(self.folder), writer, self.births_that_fail, self.first_hangs),
+            lambda writer: actor.remote(str(self.folder), writer, self.births_that_fail),
             FleetSettings(**{"num_actors": 2, "poll_s": 0.2, "resources": {"CPU": self.num_cpus}, **self.settings}),
             recover=self.recover,
             on_failed=lambda item, error: self.given_up.update({item.key: error}),
@@ -235,16 +227,21 @@ def test_no_more_actors_than_items(owner):
     assert len(owner.lines("births")) == 1
 
 
-@pytest.mark.parametrize(("items", "taken"), [(100, 12), (20, 3), (1, 1)])
-def test_near_the_end_no_actor_takes_more_than_its_share(items, taken):
-    fleet = Fleet(
+def idle_fleet(settings: FleetSettings) -> Fleet:
+    """One that is asked step by step."""
+    return Fleet(
         MagicMock(),
-        FleetSettings(num_actors=8),
+        settings,
         recover=MagicMock(),
         on_failed=MagicMock(),
         on_progress=MagicMock(),
         stop=threading.Event(),
     )
+
+
+@pytest.mark.parametrize(("items", "taken"), [(100, 12), (20, 3), (1, 1)])
+def test_near_the_end_no_actor_takes_more_than_its_share(items, taken):
+    fleet = idle_fleet(FleetSettings(num_actors=8))
     fleet._leases = Leases(Item(str(number)) for number in range(items))
     fleet._resize()
     handle = MagicMock()
@@ -315,12 +312,22 @@ def test_a_first_start_may_fail(owner):
     assert owner.keys("saved") == Counter(quick(5).keys())
 
 
-def test_an_actor_that_hangs_in_its_start_is_made_anew_while_others_work(owner):
-    owner.first_hangs = True
-    owner.settings = {"start_timeout_s": 15.0}
-    held = {f"q{n}": "await third" for n in range(9)}
-    owner.run(held)
-    assert owner.keys("saved") == Counter(held.keys())
+@pytest.mark.parametrize("working", [True, False])
+def test_an_actor_that_hangs_in_its_start_is_made_anew_while_others_work(monkeypatch, local_ray, working):
+    """On a clock of its own. Without others the run ends, however young the youngest is."""
+    gone = []
+    monkeypatch.setattr(Member, "kill", lambda member: gone.append(member.writer))
+    now = time.monotonic()
+    fleet = idle_fleet(FleetSettings(num_actors=3, start_timeout_s=60.0))
+    fleet._any_ready_at = now - 61
+    fleet._members = {
+        "at work": Member("at work", MagicMock(), ready=working),
+        "hangs": Member("hangs", MagicMock(), born_at=now - 61),
+        "starts": Member("starts", MagicMock(), born_at=now - 59),
+    }
+    fleet._watch_clocks()
+    assert gone == (["hangs"] if working else [])
+    assert fleet._ending == (not working)
 
 
 def test_actors_that_never_start_end_the_run_with_the_cause(owner):
