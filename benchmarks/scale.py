@@ -108,6 +108,7 @@ def run_fleet(options: GenerateOptions, factory: Any) -> dict[str, Any]:
     """One call of `pathgen generate` in this process with these actors; what it cost its driver."""
     from cluster.fleet import Fleet
     from pathgen import generate as generation
+    from pathgen.committed import CommittedRows
     from pathgen.generate import GenerationRun
     from pathgen.placement import Placement
     from pathgen.progress import ProgressView
@@ -122,7 +123,7 @@ def run_fleet(options: GenerateOptions, factory: Any) -> dict[str, Any]:
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(Placement, "actor_factory", lambda self, worker, run, **_: factory(run)))
         stack.enter_context(mock.patch.object(ProgressView, "update", update))
-        for owner, name in ((Fleet, "run"), (RunDirectory, "scan"), (generation, "compact"), (RunDirectory, "table")):
+        for owner, name in ((Fleet, "run"), (RunDirectory, "scan"), (generation, "compact"), (CommittedRows, "table")):
             stack.enter_context(watch.around(owner, name))
         with watch.measure("whole"):
             with watch.measure("load"):

@@ -87,7 +87,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            raise Interrupted("interrupted; the same command goes on from what is finished") from None
+            raise Interrupted("interrupted") from None
 
 
 def make_app() -> typer.Typer:
@@ -121,7 +121,7 @@ def read_config(context: typer.Context, path: str | None) -> str | None:
         option.lstrip("-").replace("-", "_"): parameter
         for parameter in context.command.params
         for option in parameter.opts
-        if parameter.name not in ("config", "help", "as_json")
+        if option.startswith("-") and parameter.name not in ("config", "help", "as_json")
     }
     unknown = [str(key) for key in content if str(key).replace("-", "_") not in known]
     if unknown:

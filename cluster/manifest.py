@@ -136,6 +136,8 @@ class RayJobOptions:
         protocol, is_url, _ = out.partition("://")
         mount = self.claim.partition("=")[2].rstrip("/") if self.claim else None
         if is_url and protocol not in ("file", "local", "memory"):
+            if self.command[0] == "router":
+                raise UsageError(f"--out {out}: a router is written to a folder; give one below what --claim mounts")
             return
         if mount is None or not out.startswith(f"{mount}/"):
             raise UsageError(

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from pathgen.actions import LayerPath
 from pathgen.checkpoints import fingerprint, num_layers, resolve_model
@@ -18,8 +17,7 @@ from pathgen.static import load_static
 from pathgen.tasks import Task, find_task
 from router.dataset import PathDatasets
 from router.modules import Router
-from router.pretrained import CONFIG_NAME, WEIGHTS_NAME, load_router, resolve_router
-from router.training_run import QUESTIONS_NAME
+from router.pretrained import CONFIG_NAME, WEIGHTS_NAME, load_router, resolve_router, trained_on
 
 from .bench_options import GATES, BenchOptions
 
@@ -153,18 +151,7 @@ def _read_router(name: str, given: str, digest: str, layers: int) -> GivenRouter
             f"--router {GATES}={given} may repeat layers; train it with --method gates --actions skip,execute"
         )
     content = b"".join((folder / file).read_bytes() for file in (CONFIG_NAME, WEIGHTS_NAME))
-    return GivenRouter(router, digest_of(content.hex()), _trained_on(folder))
-
-
-def _trained_on(folder: Path) -> frozenset[str]:
-    """Shas of its training questions; none where the folder does not tell, as of a router from the hub."""
-    file = folder / QUESTIONS_NAME
-    try:
-        return frozenset(json.loads(file.read_bytes()))
-    except FileNotFoundError:
-        return frozenset()
-    except (OSError, ValueError, TypeError) as error:
-        raise ArtefactError(f"{file} is damaged ({error}); train the router again") from error
+    return GivenRouter(router, digest_of(content.hex()), trained_on(folder))
 
 
 def _split_records(

@@ -206,6 +206,7 @@ def static(
     dtype: Annotated[str | None, option(f"{', '.join(DTYPES)} [default: the run's].", "--dtype")] = None,
     threads: Annotated[int | None, option("torch threads [default: the cores].", "--threads", min=1)] = None,
     seed: Annotated[int, option("Of the folds and the order of questions.", "--seed")] = 0,
+    model: Annotated[str | None, option("Where the runs' model lies, if not where it was.", "--model")] = None,
     quiet: Annotated[bool, option("No progress.", "--quiet")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -213,7 +214,7 @@ def static(
     from .static_report import static_text
     from .static_run import StaticOptions, find_static_paths
 
-    options = StaticOptions(tuple(paths), out, limit, candidates, folds, device, dtype, threads, seed, quiet)
+    options = StaticOptions(tuple(paths), out, limit, candidates, folds, device, dtype, threads, seed, quiet, model)
     found = find_static_paths(options)
     print_json({"out": out, **found.to_dict()}) if as_json else static_text(found, paths, out)
 

@@ -51,6 +51,7 @@ class StaticOptions:
     threads: int | None = None
     seed: int = 0
     quiet: bool = False
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +180,10 @@ class Models:
         if self._options.threads is not None:
             torch.set_num_threads(self._options.threads)
         info = self._run.info
-        resolve_recorded(info.model_id, info.fingerprint, self._run.out)
+        name = self._options.model or info.model_id
+        resolve_recorded(name, info.fingerprint, self._run.out)
         device = self._options.device or default_device()
-        return PathModel.from_pretrained(info.model_id, dtype=self.dtype, device=device)
+        return PathModel.from_pretrained(name, dtype=self.dtype, device=device)
 
     def evaluator_of(self, run: SearchedRun) -> Callable[[], Evaluator]:
         """Gives the evaluator of a run's task, always the same one."""

@@ -154,6 +154,7 @@ def evaluate(
     router: Annotated[str, option("Folder or hub id of a router.", "--router")],
     paths: Annotated[list[str], option("Folder of paths; may repeat.", "--paths")],
     bias: Annotated[float | None, option("In place of the router's own.", "--bias")] = None,
+    model: Annotated[str | None, option("Where the base model lies, if not where it was.", "--model")] = None,
     device: Annotated[str | None, option("cpu, cuda or cuda:N [default: what there is].", "--device")] = None,
     seed: Annotated[int, option("Of the intervals.", "--seed", min=0)] = 0,
     quiet: Annotated[bool, option("No progress.", "--quiet")] = False,
@@ -162,7 +163,7 @@ def evaluate(
     """How right and how deep the routed model is on the questions of path shards."""
     from .evaluation import evaluate_router
 
-    figures = evaluate_router(router, paths, bias=bias, device=device, seed=seed, quiet=quiet)
+    figures = evaluate_router(router, paths, bias=bias, model=model, device=device, seed=seed, quiet=quiet)
     if as_json:
         print_json(figures)
     else:

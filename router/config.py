@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
@@ -12,6 +13,8 @@ from pathgen.errors import ArtefactError
 from .pooling import Pooling
 
 FORMAT_VERSION = 1
+MAX_SIZE = 100_000
+"""Of layers, hidden states and bottlenecks: a config that asks for more is no router's, and would fill the memory."""
 HeadKind = Literal["none", "bottleneck", "low_rank"]
 
 
@@ -59,8 +62,13 @@ class RouterConfig:
     def __post_init__(self) -> None:
         """Check the fields."""
         for name in ("num_layers", "hidden_size", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+            value = getattr(self, name)
+            if not isinstance(value, int) or not 1 <= value <= MAX_SIZE:
+                raise ValueError(f"{name} must be a whole number from 1 to {MAX_SIZE}; got {value!r}")
+        for name in ("scale", "bias"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise ValueError(f"{name} must be a finite number; got {value!r}")
         if self.head not in get_args(HeadKind):
             raise ValueError(f"head must be one of {', '.join(get_args(HeadKind))}; got {self.head!r}")
         allowed_actions(self.actions)

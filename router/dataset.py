@@ -141,14 +141,24 @@ class PathDatasets:
             ArtefactError: a shard is unreadable.
         """
         for _, shard in self._shards(QUESTION_COLUMNS):
-            for row in shard.to_pylist():
-                choices = None if row["choices"] is None else tuple(row["choices"])
-                yield Question(row["question_id"], row["prompt"], choices, row["gold"], row["reference"])
+            yield from _questions_of(shard)
+
+    def all_questions(self) -> Iterator[Question]:
+        """Those of all rows: what another folder or another id holds a second time is not left out."""
+        for folder in self._folders:
+            for shard in folder.directory.committed.batches(QUESTION_COLUMNS):
+                yield from _questions_of(shard)
 
     def _shards(self, columns: Sequence[str]) -> Iterator[tuple[_Folder, pa.Table]]:
         for folder, ids in zip(self._folders, self._ids, strict=True):
             for shard in folder.directory.committed.batches(columns):
                 yield folder, shard.filter(pc.is_in(shard["question_id"], ids))
+
+
+def _questions_of(shard: pa.Table) -> Iterator[Question]:
+    for row in shard.to_pylist():
+        choices = None if row["choices"] is None else tuple(row["choices"])
+        yield Question(row["question_id"], row["prompt"], choices, row["gold"], row["reference"])
 
 
 def _refuse_difference(first: _Folder, other: _Folder) -> None:

@@ -21,7 +21,7 @@ from .labels import make_labels
 from .metrics import chosen_actions
 from .modules import Router
 from .policy import RouterPolicy
-from .pretrained import load_router, resolve_router
+from .pretrained import load_router, resolve_router, trained_on
 
 
 def evaluate_router(
@@ -29,6 +29,7 @@ def evaluate_router(
     paths: Sequence[str],
     *,
     bias: float | None = None,
+    model: str | None = None,
     device: str | None = None,
     seed: int = 0,
     quiet: bool = True,
@@ -39,6 +40,7 @@ def evaluate_router(
         folder: of the router.
         paths: folders of path shards, of the router's base model.
         bias: in place of the router's own; finite.
+        model: where the router's base model lies; None: where it lay when it was trained.
         device: a torch device; CUDA where there is a GPU if None.
         seed: of the bootstrap.
         quiet: show no progress.
@@ -50,18 +52,22 @@ def evaluate_router(
     if bias is not None and not math.isfinite(bias):
         raise InputError(f"--bias must be finite; got {bias:g}")
     datasets = PathDatasets(paths)
-    router = load_router(resolve_router(folder), fingerprint=datasets.fingerprint, num_layers=datasets.num_layers)
-    resolve_recorded(router.config.base_model, router.config.base_fingerprint, folder)
-    model = PathModel.from_pretrained(router.config.base_model, dtype=datasets.dtype, device=device or default_device())
-    router = router.to(model.device)
-    dev = DevSet(model, dev_questions(datasets), datasets.chat, quiet=quiet)
+    place = resolve_router(folder)
+    router = load_router(place, fingerprint=datasets.fingerprint, num_layers=datasets.num_layers)
+    name = model or router.config.base_model
+    resolve_recorded(name, router.config.base_fingerprint, folder)
+    base = PathModel.from_pretrained(name, dtype=datasets.dtype, device=device or default_device())
+    router = router.to(base.device)
+    seen = trained_on(place)
+    dev = DevSet(base, dev_questions(datasets), datasets.chat, quiet=quiet)
     routed = dev.run(dev.route(RouterPolicy(router, bias)))
     static = dev.run_static(static_path(router) if router.config.static_only else routed.common_path)
     return {
         "router": folder,
         "method": router.config.method,
         "labels": router.config.labels,
-        **(_label_figures(router, datasets, model) or dict.fromkeys(LABEL_FIGURES)),
+        "seen_in_training": sum(question.sha in seen for question in datasets.questions()),
+        **(_label_figures(router, datasets, base) or dict.fromkeys(LABEL_FIGURES)),
         **dev.report(routed, static, seed),
     }
 
@@ -81,5 +87,5 @@ def _label_figures(router: Router, datasets: PathDatasets, model: PathModel) -> 
 
 def static_path(router: Router) -> LayerPath:
     """What a router does where the part that reads the question is silent."""
-    logits = router.static_part().detach().cpu().numpy()
+    logits = router.static_part(router.config.bias).detach().cpu().numpy()
     return LayerPath(chosen_actions(logits).tolist())

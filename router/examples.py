@@ -34,6 +34,7 @@ class Examples:
         weights: [N] how much each question counts, at least 0.
         groups: [N] integers: which dataset each question is from.
         ids: what questions are called in messages.
+        dtype: of the model that the features are of.
 
     Raises:
         InputError: there are no questions.
@@ -45,6 +46,7 @@ class Examples:
     weights: np.ndarray
     groups: np.ndarray
     ids: Sequence[str]
+    dtype: str = "float32"
 
     def __post_init__(self) -> None:
         """Check the fields."""

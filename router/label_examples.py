@@ -50,7 +50,8 @@ class LabelFeatures:
         self._chat = datasets.chat
         self._sets: list[FeatureSet] = []
         self._places: dict[tuple[str, str], tuple[int, int]] = {}
-        wishes = replace(options, dtype=options.dtype or datasets.dtype)
+        self._dtype = options.dtype or datasets.dtype
+        wishes = replace(options, dtype=self._dtype)
         by_folder: dict[str, dict[str, FeatureKey]] = {}
         for label in labels:
             key = self._key(label)
@@ -76,6 +77,7 @@ class LabelFeatures:
             weights=np.array([label.weight for label in kept]),
             groups=np.array([folders.index(label.out) for label in kept]),
             ids=[label.question.id for label in kept],
+            dtype=self._dtype,
         )
 
     def _key(self, label: Label) -> FeatureKey:

@@ -71,7 +71,9 @@ def fit_imitation(run: TrainingRun, tracker: Tracker) -> Fitted:
     if run.static_path is not None:
         router.static_logits.data = path_logits(run.static_path)
     router = router.to(run.device)
-    trainer = Trainer(router, options.training, train, dev, folder=options.out, tracker=tracker, quiet=options.quiet)
+    trainer = Trainer(
+        router, options.training, train, dev, folder=str(run.folder), tracker=tracker, quiet=options.quiet
+    )
     reports = trainer.run()
     return Fitted(
         router,

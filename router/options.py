@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pathgen.checkpoints import DTYPES
 from pathgen.errors import InputError
+from pathgen.options import DEVICE
 
 from .config import allowed_actions
 from .feature_pass import FeatureOptions
@@ -64,6 +66,12 @@ class TrainOptions:
             raise InputError(f"--bias must be finite; got {self.bias:g}")
         if self.target_depth is not None and not 0 < self.target_depth < math.inf:
             raise InputError(f"--target-depth must be above 0; got {self.target_depth:g}")
+        if self.bias is not None and self.method == "static":
+            raise InputError("--bias shifts what heads or gates choose; method static has neither: give --target-depth")
+        if self.features.device is not None and not DEVICE.fullmatch(self.features.device):
+            raise InputError(f"--device must be cpu, cuda or cuda:N; got {self.features.device!r}")
+        if self.features.dtype is not None and self.features.dtype not in DTYPES:
+            raise InputError(f"--dtype must be one of {', '.join(DTYPES)}; got {self.features.dtype!r}")
         if self.bias is not None and self.target_depth is not None:
             raise InputError("--bias and --target-depth both set how deep the router goes; give one")
         if self.width < 1:

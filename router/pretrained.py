@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -24,6 +25,8 @@ from .modules import Router
 
 WEIGHTS_NAME, CONFIG_NAME, CARD_NAME = "model.safetensors", "config.json", "README.md"
 ROUTER_FILES = (WEIGHTS_NAME, CONFIG_NAME, CARD_NAME)
+QUESTIONS_NAME = "training_questions.json"
+"""In a router's folder: the shas of the questions it was trained on, so that others can warn."""
 
 
 def parameter_share(router: Router, base_parameters: int) -> float:
@@ -45,20 +48,56 @@ def save_router(router: Router, folder: str | Path, *, beside: Mapping[str, byte
     Raises:
         PathgenError: the file system refuses (disk full, no permission).
     """
-    folder = Path(folder).absolute()
-    staged, replaced = (folder.with_name(f"{TEMPORARY_PREFIX}{folder.name}{end}") for end in ("", "-replaced"))
+    folder = Path(folder).resolve()
+    finish_swap(folder)
+    staged = _beside(folder)
     try:
-        if replaced.exists() and not folder.exists():  # a process was killed in the middle of taking its place
-            os.replace(replaced, folder)
-        for left in (staged, replaced):
-            shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(staged, ignore_errors=True)
         try:
             _write_files(router, staged, beside or {})
-            _swap(staged, folder, replaced)
+            _swap(staged, folder)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
     except OSError as error:
         raise PathgenError(f"cannot write the router {folder}: {error.strerror or error}") from error
+
+
+def finish_swap(folder: Path) -> None:
+    """Put back what a process that was killed while a new router took its place has left beside the folder.
+
+    Raises:
+        PathgenError: the file system refuses.
+    """
+    replaced = _beside(folder, "-replaced")
+    if not replaced.exists():
+        return
+    try:
+        if not folder.exists():
+            os.replace(replaced, folder)
+            return
+        ended = (folder / CONFIG_NAME).exists()  # the new router is there, and its training over
+        for entry in replaced.iterdir():
+            if not (folder / entry.name).exists() and not (ended and entry.name == TRAINING_FOLDER):
+                os.replace(entry, folder / entry.name)
+        _flush(folder)
+        shutil.rmtree(replaced)
+    except OSError as error:
+        raise PathgenError(f"cannot restore {folder} from {replaced}: {error.strerror or error}") from error
+
+
+def trained_on(folder: Path) -> frozenset[str]:
+    """Shas of a router's training questions; none where its folder does not tell, as of a router from the hub.
+
+    Raises:
+        ArtefactError: the list is damaged.
+    """
+    file = folder / QUESTIONS_NAME
+    try:
+        return frozenset(json.loads(file.read_bytes()))
+    except FileNotFoundError:
+        return frozenset()
+    except (OSError, ValueError, TypeError) as error:
+        raise ArtefactError(f"{file} is damaged ({error}); train the router again") from error
 
 
 def load_router(folder: str | Path, *, fingerprint: str | None = None, num_layers: int | None = None) -> Router:
@@ -146,8 +185,13 @@ def _write_files(router: Router, folder: Path, beside: Mapping[str, bytes]) -> N
     _flush(folder)
 
 
-def _swap(staged: Path, folder: Path, replaced: Path) -> None:
-    """Put `staged` in the place of `folder`, by way of `replaced`; what else lay in that moves over."""
+def _beside(folder: Path, end: str = "") -> Path:
+    return folder.with_name(f"{TEMPORARY_PREFIX}{folder.name}{end}")
+
+
+def _swap(staged: Path, folder: Path) -> None:
+    """Put `staged` in the place of `folder`; what else lay in that moves over."""
+    replaced = _beside(folder, "-replaced")
     if not folder.exists():
         os.replace(staged, folder)
         _flush(folder.parent)
@@ -158,11 +202,8 @@ def _swap(staged: Path, folder: Path, replaced: Path) -> None:
     except BaseException:
         os.replace(replaced, folder)
         raise
-    for entry in replaced.iterdir():
-        if entry.name != TRAINING_FOLDER and not (folder / entry.name).exists():
-            os.replace(entry, folder / entry.name)
+    finish_swap(folder)
     _flush(folder.parent)
-    shutil.rmtree(replaced)
 
 
 def _flush(folder: Path) -> None:

@@ -56,20 +56,22 @@ def check_disjoint(training: Iterable[Question], dev: Iterable[Question]) -> Non
         )
 
 
-def twins_of_dev(questions: Iterable[Question], is_dev: Callable[[str], bool]) -> frozenset[str]:
+def twins_of_dev(
+    counted: Iterable[Question], rows: Iterable[Question], is_dev: Callable[[str], bool]
+) -> frozenset[str]:
     """Ids of questions that are not held out and ask what a held-out one asks, case and spaces aside.
 
     A router sees the prompt alone, so to it they are one question, whatever their ids and choices.
+
+    Args:
+        counted: each question once, of which some are held out.
+        rows: all there are, the same question under another id or in another folder included.
+        is_dev: whether a question of this id is held out.
     """
-    dev_texts: set[str] = set()
-    others: dict[str, list[str]] = {}
-    for question in questions:
-        text = _folded(question.prompt)
-        if is_dev(question.id):
-            dev_texts.add(text)
-        else:
-            others.setdefault(text, []).append(question.id)
-    return frozenset(name for text in dev_texts & others.keys() for name in others[text])
+    dev_texts = {_folded(question.prompt) for question in counted if is_dev(question.id)}
+    return frozenset(
+        question.id for question in rows if not is_dev(question.id) and _folded(question.prompt) in dev_texts
+    )
 
 
 def _folded(text: str) -> str:

@@ -231,7 +231,8 @@ class Trainer:
 
     def _digest(self) -> str:
         """Of all that decides the outcome: settings, the router as given, and the questions with their targets."""
-        about = [asdict(self.settings), self.router.config.to_json(), list(self._train.ids), list(self._dev.ids)]
+        ids = [[examples.dtype, list(examples.ids)] for examples in (self._train, self._dev)]
+        about = [asdict(self.settings), self.router.config.to_json(), *ids]
         digest = hashlib.blake2b(json.dumps(about).encode(), digest_size=16)
         for examples in (self._train, self._dev):
             for values in (examples.targets, examples.weights, examples.groups):

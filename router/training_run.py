@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -10,13 +11,15 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from fsspec.implementations.local import LocalFileSystem
+
 from pathgen.actions import LayerPath
 from pathgen.checkpoints import fingerprint, num_layers, resolve_model
 from pathgen.errors import ArtefactError, InputError
 from pathgen.model import PathModel
 from pathgen.placement import default_device
 from pathgen.static import StaticPaths, load_static
-from pathgen.storage import check_writable, open_folder
+from pathgen.storage import check_writable, is_local, open_folder
 
 from .checkpoint import TRAINING_FOLDER
 from .config import RouterConfig, allowed_actions
@@ -26,15 +29,13 @@ from .methods import Fitted, check_gates_reach, fit_gates, fit_imitation, fit_st
 from .modules import Router
 from .options import TrainOptions
 from .policy import RouterPolicy
-from .pretrained import CONFIG_NAME, parameter_share, save_router
+from .pretrained import CONFIG_NAME, QUESTIONS_NAME, finish_swap, parameter_share, save_router
 from .split import check_disjoint, held_out, lot, twins_of_dev
 from .tracking import LOGS_FOLDER, Tracker
 from .tuning import choose_scale, find_bias
 
 MAX_DEV_QUESTIONS = 1000
 """Development questions that the model is run on; of more the first by hash."""
-QUESTIONS_NAME = "training_questions.json"
-"""In the router's folder: the shas of the questions it was trained on, so that a benchmark can warn."""
 STATIC_NAME = "static.json"
 """In the router's folder: the static paths that a training has looked for itself."""
 TRAINING_NAME = "training.json"
@@ -56,7 +57,9 @@ class TrainingRun:
     def __init__(self, options: TrainOptions, tell: Callable[[str], None]):
         self.options = options
         self.tell = tell
-        _check_folder(Path(options.out))
+        self.folder = _local_folder(options.out)
+        finish_swap(self.folder)
+        _check_folder(self.folder)
         self.training = PathDatasets(options.paths)
         self.development = PathDatasets(options.dev) if options.dev else None
         if self.development:
@@ -66,10 +69,13 @@ class TrainingRun:
         self.given_static = self._given_static()
         if options.method == "gates":
             check_gates_reach(self.training.num_layers, options.actions, options.target_depth)
-        check_writable(*open_folder(options.out), f"--out {options.out}")
-        self.device = options.features.device or default_device()  # of this machine, wherever the actors are
+        for place in (self.folder.parent, self.folder):
+            check_writable(LocalFileSystem(), str(place), f"--out {options.out}")
+        self.device = _device_here(options.features.device)
         self._tracker = self._make_tracker()
-        self._left_out = frozenset() if self.development else twins_of_dev(self.training.questions(), self.is_dev)
+        self._left_out: frozenset[str] = frozenset()
+        if not self.development:
+            self._left_out = twins_of_dev(self.training.questions(), self.training.all_questions(), self.is_dev)
 
     def run(self) -> dict[str, Any]:
         """Train, tune on development questions, save; the figures that `--json` prints.
@@ -80,6 +86,8 @@ class TrainingRun:
         started = perf_counter()
         if not self.dev_questions:
             raise InputError("no development questions: give --dev DIR, a larger --dev-share, or more paths")
+        if not any(self.is_trained(question.id) for question in self.training.questions()):
+            raise InputError("no questions to learn from: give a smaller --dev-share, --dev DIR, or more paths")
         self._tell_of_leaks()
         with self._tracker as tracker:
             fitted = self._fit(tracker)
@@ -102,7 +110,7 @@ class TrainingRun:
         router.config = replace(router.config, notes=_notes(summary))
         training = {"settings": asdict(self.options), "figures": summary}
         beside = {QUESTIONS_NAME: sorted(fitted.shas), TRAINING_NAME: training}
-        save_router(router, self.options.out, beside={name: _json(value) for name, value in beside.items()})
+        save_router(router, self.folder, beside={name: _json(value) for name, value in beside.items()})
         return {**summary, "seconds": perf_counter() - started}
 
     @cached_property
@@ -240,7 +248,8 @@ class TrainingRun:
 
         options = StaticOptions(
             paths=self.options.paths,
-            out=f"{self.options.out}/{STATIC_NAME}",
+            out=str(self.folder / STATIC_NAME),
+            model=self.model_name,
             device=self.device,
             dtype=self.options.features.dtype,
             seed=self.options.training.seed,
@@ -257,7 +266,37 @@ class TrainingRun:
 
     def _make_tracker(self) -> Tracker:
         name = self.options.tracker if self.options.method == "imitate" else "none"
-        return Tracker(name, self.options.out, {"method": self.options.method, "labels": self.options.labels})
+        return Tracker(name, str(self.folder), {"method": self.options.method, "labels": self.options.labels})
+
+
+def _local_folder(out: str) -> Path:
+    """Where the router is written, links followed.
+
+    Raises:
+        InputError: it is a URL, or a mount point, which no other folder can take the place of.
+    """
+    fs, root = open_folder(out)
+    if not is_local(fs):
+        raise InputError(f"--out {out}: a router is written to a local folder; copy it to a store afterwards")
+    folder = Path(root).resolve()
+    if os.path.ismount(folder):
+        raise InputError(f"--out {out} is a mount point; give a folder below it")
+    return folder
+
+
+def _device_here(wanted: str | None) -> str:
+    """The device of this process, wherever the actors are.
+
+    Raises:
+        InputError: a GPU is asked for, and there is none here.
+    """
+    found = default_device()
+    if wanted is not None and wanted.startswith("cuda") and found == "cpu":
+        raise InputError(
+            f"--device {wanted}: torch sees no CUDA device here, where the router is trained; leave it out, and "
+            "the actors of a cluster find their own"
+        )
+    return wanted or found
 
 
 def _check_folder(folder: Path) -> None:

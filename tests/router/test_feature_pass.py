@@ -8,6 +8,7 @@ from safetensors import safe_open
 
 from pathgen import faults
 from pathgen.actions import LayerPath
+from pathgen.checkpoints import fingerprint
 from pathgen.errors import PathgenError
 from pathgen.model import PathModel
 from pathgen.questions import Question
@@ -37,7 +38,7 @@ def compute(tmp_path, tiny_model):
 
     def compute(keys):
         options = FeatureOptions(actors=2, threads_per_actor=1, in_flight=FILE_KEYS, device="cpu", quiet=True)
-        return compute_features(str(tmp_path / "run"), keys, str(tiny_model), "f00d", Pooling(), options)
+        return compute_features(str(tmp_path / "run"), keys, str(tiny_model), fingerprint(tiny_model), Pooling(), options)
 
     return compute
 

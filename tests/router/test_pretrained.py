@@ -17,7 +17,7 @@ from training_toys import same_weights, toy_config
 from pathgen.errors import ArtefactError, InputError, PathgenError
 from router.config import RouterConfig
 from router.modules import Router
-from router.pretrained import load_router, parameter_share, save_router
+from router.pretrained import finish_swap, load_router, parameter_share, save_router
 from router.train import new_router
 
 
@@ -113,6 +113,38 @@ def test_a_router_that_a_kill_left_aside_comes_back(saved, monkeypatch):
             save_router(new_router(toy_config(), seed=1), folder)
     assert same_weights(load_router(folder), router)
     assert [entry.name for entry in folder.parent.iterdir()] == ["router"]
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_what_a_kill_left_beside_the_new_router_moves_over(saved, ended):
+    """Killed before the new router was in its place (an empty folder may have been made since), or after."""
+    router, folder = saved
+    (folder / "notes.txt").write_text("mine")
+    (folder / ".training").mkdir()
+    aside = folder.with_name(".tmp-router-replaced")
+    folder.rename(aside)
+    new = new_router(toy_config(), seed=1)
+    if ended:
+        save_router(new, folder.with_name("new"))
+        folder.with_name("new").rename(folder)
+    else:
+        folder.mkdir()
+    finish_swap(folder)
+    assert same_weights(load_router(folder), new if ended else router)
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert (folder / ".training").exists() != ended
+    assert not aside.exists()
+
+
+def test_a_link_to_a_folder_is_followed(saved):
+    _, folder = saved
+    link = folder.with_name("link")
+    link.symlink_to(folder)
+    new = new_router(toy_config(), seed=1)
+    save_router(new, link)
+    save_router(new, link)
+    assert link.is_symlink()
+    assert same_weights(load_router(folder), new)
 
 
 def test_no_folder_is_wrong_input(tmp_path):

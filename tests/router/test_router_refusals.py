@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -82,6 +83,8 @@ def other_model(tmp_path_factory):
         (("--actions", "skip"), "--actions: the actions must hold execute"),
         (("--bias", 1, "--target-depth", 5), "--bias and --target-depth both set how deep the router goes; give one"),
         (("--bias", "nan"), "--bias must be finite; got nan"),
+        (("--device", "gpu"), "--device must be cpu, cuda or cuda:N; got 'gpu'"),
+        (("--dtype", "bf16"), "--dtype must be one of float32, bfloat16, float16; got 'bf16'"),
         (("--target-depth", 0), "--target-depth must be above 0; got 0"),
         (("--dev-share", 1), "--dev-share must lie between 0 and 1; got 1"),
         (("--learning-rate", 0), "Invalid value: learning_rate must be above 0; got 0.0"),
@@ -89,6 +92,34 @@ def other_model(tmp_path_factory):
 )
 def test_options_that_cannot_be(paths, tmp_path, refusal, arguments, line):
     assert refusal("train", "--paths", paths, "--out", tmp_path / "r", "--method", "imitate", *arguments) == line
+
+
+def test_a_bias_has_nothing_to_shift_in_a_static_path(paths, tmp_path, refusal):
+    line = refusal("train", "--paths", paths, "--out", tmp_path / "r", "--bias", 1)
+    assert line.startswith("--bias shifts what heads or gates choose; method static has neither")
+
+
+def test_a_place_that_is_no_folder_of_this_machine(paths, refusal):
+    line = refusal("train", "--paths", paths, "--out", "memory://bucket/r", *IMITATE)
+    assert line == "--out memory://bucket/r: a router is written to a local folder; copy it to a store afterwards"
+    assert refusal("train", "--paths", paths, "--out", "/proc", *IMITATE).startswith("--out /proc is a mount point")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("bias", '"0.5"', "bias must be a finite number; got '0.5'"),
+        ("scale", "NaN", "scale must be a finite number; got nan"),
+        ("width", "8.5", "width must be a whole number from 1 to 100000; got 8.5"),
+        ("num_layers", "100000000", "num_layers must be a whole number from 1 to 100000"),
+    ],
+)
+def test_a_config_whose_values_cannot_be(trained, tmp_path, refusal, name, value, says):
+    folder = shutil.copytree(trained, tmp_path / "r")
+    config = json.loads((folder / "config.json").read_text())
+    text = json.dumps(config | {name: None}).replace(f'"{name}": null', f'"{name}": {value}')
+    (folder / "config.json").write_text(text)
+    assert says in refusal("show", folder, code=4)
 
 
 def test_no_paths(tmp_path, refusal):

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from pathgen.errors import InputError
 from pathgen.questions import Question
-from router.split import check_disjoint, held_out
+from router.split import check_disjoint, held_out, twins_of_dev
 
 
 def drawn(share, seed=0, count=4000):
@@ -66,3 +66,10 @@ def test_ids_are_refused_exactly_where_they_meet(training, dev):
             check_disjoint(training_questions, dev_questions)
     else:
         check_disjoint(training_questions, dev_questions)
+
+
+def test_twins_of_a_held_out_question_are_found_in_all_rows():
+    """The one that counts is held out, and another folder has it under an id that is not."""
+    counted = [question("dev"), question("other")]
+    rows = [*counted, question("again", "  what is DEV? "), question("dev2", "What is dev?")]
+    assert twins_of_dev(counted, rows, lambda name: name.startswith("dev")) == {"again"}

@@ -159,6 +159,14 @@ def test_other_settings_start_anew_and_say_so(tmp_path, caplog):
     assert "other settings or data: training starts anew" in caplog.text
 
 
+def test_features_of_another_dtype_start_anew(tmp_path, caplog):
+    toy = toy_trainer(tmp_path)
+    toy.run()
+    train, dev = (dataclasses.replace(given, dtype="bfloat16") for given in (toy._train, toy._dev))
+    Trainer(toy_trainer(None).router, SETTINGS, train, dev, folder=tmp_path, tracker=toy._tracker, quiet=True).run()
+    assert "other settings or data: training starts anew" in caplog.text
+
+
 def scripted_losses(monkeypatch, losses):
     """Let development losses be those given, epoch by epoch."""
     given = iter(losses)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from commands import pathgen
 from path_runs import path, searched
 from router_commands import (
     FULL,
@@ -118,6 +120,20 @@ def test_one_question_under_two_ids_is_never_on_both_sides(tiny_model, tmp_path)
     assert "1 questions ask what a held-out one asks; they are not trained on" in answer.stderr
     assert answer.json["questions"] == 24 - len(held)
     assert twin.question_sha not in json.loads((tmp_path / "r" / "training_questions.json").read_text())
+
+
+def test_a_model_that_has_moved_is_named_at_each_step(tiny_model, tmp_path):
+    before, after = shutil.copytree(tiny_model, tmp_path / "before"), tmp_path / "after"
+    paths = path_folder(tmp_path / "paths", before, records(60))
+    before.rename(after)
+    common = ("--paths", paths, "--device", "cpu", "--quiet")
+    assert pathgen("static", *common, "--out", tmp_path / "s.json", "--model", after).code == 0
+    answer = router("train", *common, "--out", tmp_path / "r", "--model", after)
+    assert answer.code == 0, answer.stderr
+    after.rename(before)
+    found = router("evaluate", *common, "--router", tmp_path / "r", "--model", before, "--json").json
+    stored = json.loads((tmp_path / "r" / "training_questions.json").read_text())
+    assert found["seen_in_training"] == len(stored) > 0
 
 
 def test_settings_and_figures_lie_beside_the_router(paths, tmp_path):
