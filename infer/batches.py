@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import torch
 from torch import Tensor
 
 from pathgen.decisions import RecordedPolicy
@@ -20,14 +19,6 @@ def longest_first(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]
         raise ValueError(f"batch_size must be at least 1; got {batch_size}")
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     yield from (order[start : start + batch_size] for start in range(0, len(order), batch_size))
-
-
-def left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """[B, T] ids and mask. A row is padded with its own first token: a repetition penalty sees no other there."""
-    width = max(map(len, rows))
-    ids = torch.tensor([[row[0]] * (width - len(row)) + list(row) for row in rows], device=device)
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
-    return ids, mask
 
 
 class WholePromptPolicy(RecordedPolicy):

@@ -142,7 +142,9 @@ class Bench:
     ) -> dict[str, Timing]:
         """Of all systems but the oracle, which nobody can deploy; a router's own paths are timed beside it."""
         places = list(range(min(TIMED_QUESTIONS, len(questions))))
-        forwards = Forwards(evaluator, {place: evaluator.prepare(questions[place]) for place in places})
+        together = list(range(min(self.options.batch_size, len(questions))))
+        timed = {place: evaluator.prepare(questions[place]) for place in {*places, *together}}
+        forwards = Forwards(evaluator, timed)
 
         def run_of(policy: PolicyMaker) -> Run:
             return lambda batch: forwards.run(batch, policy)
@@ -162,14 +164,15 @@ class Bench:
                 runs[_fixed(name)] = run_of(_replayed(result))
         rounds = (TURNS + 1) * len(places)
         with counted("timing", rounds, self.inputs.num_layers, quiet=self.options.quiet) as on_round:
-            return time_systems(runs, places, self.options.batch_size, evaluator.model.device, on_round)
+            return time_systems(runs, places, together, evaluator.model.device, on_round)
 
     def _live_policy(self, name: str, result: SystemResult, evaluator: Evaluator) -> PolicyMaker:
         """The policy that the system would be deployed with."""
         model = evaluator.model
         if name in self.inputs.routers:
             router = self.inputs.routers[name].router.to(model.device)
-            return lambda places: RouterPolicy(router)
+            policy = RouterPolicy(router)  # made once, as where it is deployed
+            return lambda places: policy
         if name == "early_exit":
             assert isinstance(result.setting, float)
             threshold = result.setting
@@ -178,6 +181,7 @@ class Bench:
 
     def _environment(self) -> dict[str, Any]:
         """What the figures were measured with."""
+        device = self.inputs.device
         origin = ShardMetadata.here(self.options.model, self.inputs.fingerprint, self.inputs.task.name)
         return {
             "layerpaths": origin.package_version,
@@ -187,7 +191,7 @@ class Bench:
             "torch": torch.__version__,
             "transformers": version("transformers"),
             "machine": platform.machine(),
-            "device": torch.cuda.get_device_name() if self.inputs.device.startswith("cuda") else self.inputs.device,
+            "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
             "dtype": self.inputs.dtype,
             "threads": torch.get_num_threads(),
         }

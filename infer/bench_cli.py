@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -74,7 +73,7 @@ def bench(
         from .report import write_report
 
         command = shlex.join(["infer", *sys.argv[1:]])
-        write_report({**outcome.summary, "command": command}, outcome.rows, Path(report))
+        write_report({**outcome.summary, "command": command}, outcome.rows, report)
     if outcome.left_out:
         tell(f"questions left out, as they do not fit the model's context: {outcome.left_out}")
         raise typer.Exit(LEFT_OUT)

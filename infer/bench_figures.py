@@ -106,12 +106,17 @@ def oracle_figures(records: Sequence[PathRecord]) -> dict[str, Any]:
     """What nobody may read the oracle without.
 
     `placebo_accuracy` is what it would reach by luck alone: as many wrong answers mended as paths reach a wrong
-    choice that full depth ranked like gold. None for generated answers, and where no wrong choice ranked so.
+    choice that full depth ranked like gold. None for generated answers, where no wrong choice ranked so, and where
+    searches stopped at the first right path. `placebo_warning` says why nothing is above chance; None where it is.
     """
     found = headroom(pl.DataFrame(pl.from_arrow(to_table(records))))
     base = float(np.mean([bool(record.base_correct) for record in records]))
-    placebo = found["placebo"] if found else None
-    return {"label": ORACLE_LABEL, "placebo_accuracy": None if placebo is None else base + (1 - base) * placebo}
+    placebo = found["placebo"] if found and not found["stopped_early"] else None
+    return {
+        "label": ORACLE_LABEL,
+        "placebo_accuracy": None if placebo is None else base + (1 - base) * placebo,
+        "placebo_warning": found["warning"] if found else None,
+    }
 
 
 def question_rows(questions: Sequence[Question], result: SystemResult) -> list[dict[str, Any]]:

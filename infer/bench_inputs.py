@@ -13,7 +13,7 @@ from pathgen.errors import ArtefactError, InputError
 from pathgen.placement import default_device, default_dtype
 from pathgen.questions import Question, load_questions
 from pathgen.records import PathRecord
-from pathgen.static import load_static
+from pathgen.static import StaticPaths, load_static
 from pathgen.tasks import Task, find_task
 from router.dataset import PathDatasets
 from router.modules import Router
@@ -85,9 +85,8 @@ class BenchInputs:
         routers = {name: _read_router(name, given, digest, layers) for name, given in options.routers.items()}
         static = None
         if options.static is not None:
-            paths = load_static(options.static)
-            paths.check_matches(digest, layers, options.static)
-            static = paths.best.path
+            static = load_static(options.static)
+            static.check_matches(digest, layers, options.static)
         datasets = PathDatasets(options.paths) if options.paths else None
         if datasets and datasets.fingerprint != digest:
             raise ArtefactError(
@@ -102,11 +101,11 @@ class BenchInputs:
             questions,
             digest,
             layers,
-            _chat(routers, datasets),
+            _chat(routers, datasets, static),
             options.dtype or stored_dtype,
             device,
             routers,
-            static,
+            static.best.path if static else None,
             records,
             fit,
         )
@@ -170,7 +169,7 @@ def _split_records(
     return own, others
 
 
-def _chat(routers: Mapping[str, GivenRouter], datasets: PathDatasets | None) -> bool:
+def _chat(routers: Mapping[str, GivenRouter], datasets: PathDatasets | None, static: StaticPaths | None) -> bool:
     """How prompts were asked before.
 
     Raises:
@@ -179,6 +178,8 @@ def _chat(routers: Mapping[str, GivenRouter], datasets: PathDatasets | None) -> 
     found = {f"router {name}": given.router.config.chat for name, given in routers.items()}
     if datasets:
         found["--paths"] = datasets.chat
+    if static:
+        found["--static"] = static.chat
     if len(set(found.values())) > 1:
         with_chat = ", ".join(name for name, chat in found.items() if chat)
         raise ArtefactError(f"{with_chat} went through the chat template, the others not; bench them apart")

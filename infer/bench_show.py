@@ -62,7 +62,8 @@ def _with_interval(share: float | None, interval: list[float] | None, form: str)
 def _placebo_text(system: Mapping[str, Any]) -> str:
     if system["placebo_accuracy"] is None:
         return "these records hold no placebo, so nothing tells how much of it is luck"
-    return f"by luck alone it would reach {system['placebo_accuracy']:.1%}"
+    above = "" if system["placebo_warning"] is None else ", and nothing here is above that for sure"
+    return f"by luck alone it would reach {system['placebo_accuracy']:.1%}{above}"
 
 
 def _shown(value: float | None, form: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from pathgen.cache import RoutedCache
+from pathgen.decoding import left_padded
 from pathgen.evaluator import Evaluator, Prepared
 from pathgen.model import LayerPolicy
 from pathgen.token_rows import PROMPT
@@ -83,9 +84,7 @@ class Forwards:
     def _generate(self, places: Sequence[int], policy: PolicyMaker) -> Forwarded:
         model, task = self._evaluator.model, self._evaluator.task
         prompts = [self._prepared[place].prompt_ids for place in places]
-        width = max(map(len, prompts))
-        ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts], device=model.device)
-        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)
+        ids, mask = left_padded(prompts, model.device)
         cache = RoutedCache(model.num_layers)
         made = model.generate(
             ids,
@@ -96,7 +95,7 @@ class Forwards:
             stop_strings=list(task.stop) or None,
             tokenizer=model.tokenizer,
         )
-        return Forwarded(int((made[:, width:] != model.pad_token_id).sum()), cache.nbytes)
+        return Forwarded(int((made[:, ids.shape[1] :] != model.pad_token_id).sum()), cache.nbytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +126,7 @@ class Timing:
 def time_systems(
     runs: Mapping[str, Run],
     places: Sequence[int],
-    batch_size: int,
+    together: Sequence[int],
     device: torch.device,
     on_round: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Timing]:
@@ -135,8 +134,8 @@ def time_systems(
 
     Args:
         runs: by name.
-        places: of the questions.
-        batch_size: questions of one batch, for the rate; at most those there are.
+        places: of the questions timed one by one.
+        together: of those of one batch, for the rate.
         device: of the model.
         on_round: told how many rounds through all systems, one a question and turn, are done.
     """
@@ -145,7 +144,6 @@ def time_systems(
     held: dict[str, list[int]] = {name: [] for name in names}
     rates: dict[str, list[float]] = {name: [] for name in names}
     peaks: dict[str, float | None] = dict.fromkeys(names)
-    together = list(places[:batch_size])
     for turn in range(TURNS + 1):
         first = turn % len(names)
         order = names[first:] + names[:first]

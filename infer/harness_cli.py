@@ -33,6 +33,8 @@ def harness(
     wanted = list(arguments or [])
     if taken := [word for word in wanted if word.split("=")[0] in ("--model", "-M")]:
         raise InputError(f"{taken[0]} after the --: the model comes before, as infer harness --model M --router R -- …")
+    if any(word.split("=")[0] == "--use_cache" for word in wanted):
+        raise InputError("--use_cache: its answers are filed without the router's name; leave it out")
 
     from lm_eval.__main__ import cli_evaluate
 

@@ -25,7 +25,7 @@ WIDE_PX, NARROW_PX = (1240, 460), (360, 340)
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
-def write_report(bench: Mapping[str, Any], rows: Rows, file: Path) -> None:
+def write_report(bench: Mapping[str, Any], rows: Rows, file: str | Path) -> None:
     """Write the report of one bench; the file appears whole or not at all.
 
     Args:
@@ -33,7 +33,7 @@ def write_report(bench: Mapping[str, Any], rows: Rows, file: Path) -> None:
             `environment`, a mapping of names to values.
         rows: by system, one mapping a question: `question_id`, `prompt`, `choices` (or None), `gold`, `path` (one
             action a layer), `correct`, `answer`. A system without rows may be left out.
-        file: where to write; its folder is made if need be.
+        file: path or URL; its folder is made if need be.
 
     Raises:
         ArtefactError: a path does not fit the bench's number of layers.

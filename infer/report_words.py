@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pathgen.tasks import find_task
 from router.metrics import ActionMetrics
 
 NOT_ROUTERS = frozenset(
@@ -112,19 +113,20 @@ def headlines(bench: Mapping[str, Any]) -> list[tuple[str, str]]:
     """
     systems = {s["name"]: s for s in bench["systems"] if s["accuracy"] is not None}
     full = systems.get("full")
+    generates = find_task(bench["task"]).generates
     lines = []
     if full:
         found = f"{_interval(full)} of {bench['questions']:,} questions right with all {bench['num_layers']} layers"
         lines.append(("full depth", f"{found}. In brackets: 95% intervals; {MEANING}."))
     for system in systems.values():
         if system["name"] not in NOT_ROUTERS or system["name"] == "static":
-            lines.append((system["name"], _system_line(system, full, bench["num_layers"])))
+            lines.append((system["name"], _system_line(system, full, bench["num_layers"], generates=generates)))
     oracle = systems.get("oracle")
     if oracle and oracle.get("placebo_accuracy") is not None:
         found = (
             f"an upper bound chosen with gold, {oracle['accuracy']:.1%} right; its placebo, as many answers mended as "
             f"reach an equally likely wrong one, {oracle['placebo_accuracy']:.1%}. Only what lies above the placebo "
-            f"is more than chance{'' if oracle['accuracy'] > oracle['placebo_accuracy'] else ': here, nothing'}."
+            f"is more than chance{': here, nothing' if oracle['placebo_warning'] else ''}."
         )
         lines.append(("oracle", found))
     if seen := bench["seen_in_training"]:
@@ -132,7 +134,8 @@ def headlines(bench: Mapping[str, Any]) -> list[tuple[str, str]]:
     return lines
 
 
-def _system_line(system: Mapping[str, Any], full: Mapping[str, Any] | None, num_layers: int) -> str:
+def _system_line(system: Mapping[str, Any], full: Mapping[str, Any] | None, num_layers: int, *, generates: bool) -> str:
+    """What is to be said of a system. Of answers that it writes itself no speed: their length decides it."""
     line = f"{_interval(system)} right"
     if said := verdict(system):
         line += f", {_delta(system)} points against full depth: {said}"
@@ -143,8 +146,8 @@ def _system_line(system: Mapping[str, Any], full: Mapping[str, Any] | None, num_
         line += ", one path for every question"
     elif system["off_common_share"] is not None:
         line += f"; {system['off_common_share']:.1%} of questions leave its most common path"
-    if full and system["tokens_per_second"] and full["tokens_per_second"]:
-        line += f". Measured speed: {system['tokens_per_second'] / full['tokens_per_second']:.2f}× full depth's"
+    if full and not generates and system["latency_ms_p50"] and full["latency_ms_p50"]:
+        line += f". Measured speed: {full['latency_ms_p50'] / system['latency_ms_p50']:.2f}× full depth's"
     return line + "."
 
 

@@ -16,7 +16,7 @@ from pathgen.actions import LayerPath
 from pathgen.cache import RoutedCache
 from pathgen.checkpoints import fingerprint, num_layers, resolve_model
 from pathgen.decisions import decide_paths
-from pathgen.decoding import before_stop
+from pathgen.decoding import before_stop, left_padded
 from pathgen.errors import ArtefactError
 from pathgen.evaluator import context_tokens
 from pathgen.model import PathModel
@@ -24,7 +24,7 @@ from router.modules import Router
 from router.policy import RouterPolicy
 from router.pretrained import load_router, resolve_router
 
-from .batches import WholePromptPolicy, left_padded, longest_first
+from .batches import WholePromptPolicy, longest_first
 from .prompts import BATCH_SIZE, MAX_NEW_TOKENS, check_context, encode_prompts
 from .scoring import Score, score_batch
 

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from pathgen.actions import LayerPath
+from pathgen.decoding import left_padded
 from pathgen.model import LayerPolicy, PathModel
 
-from .batches import WholePromptPolicy, left_padded
+from .batches import WholePromptPolicy
 
 Tokens = Sequence[int]
 

@@ -9,7 +9,9 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 GROW_TOKENS = 32
-"""A slot grows by at least this many tokens, and doubles, so that decode appends in place."""
+"""A slot grows by at least this many tokens,"""
+GROW_SHARE = 8
+"""and by one in so many of those it holds, so that decode appends in place and a long prompt is not held twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class Slot:
             self.store = (keys, values)
         else:
             if end > self.store[0].shape[2]:
-                self._grow(max(end, 2 * self.used, self.used + GROW_TOKENS))
+                self._grow(max(end, self.used + max(GROW_TOKENS, self.used // GROW_SHARE)))
             for kept, new in zip(self.store, (keys, values), strict=True):
                 kept[:, :, self.used : end] = new
         self.used = end

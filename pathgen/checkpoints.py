@@ -127,6 +127,8 @@ def fingerprint(folder: Path) -> str:
         with file.open("rb") as handle:
             head = handle.read(8)
             header_bytes = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
+            if header_bytes > size - 8:
+                raise InputError(f"{file} is cut, or no safetensors file (perhaps a git-lfs pointer); fetch it again")
             digest.update(file.name.encode() + head + handle.read(min(header_bytes, size)))
             for sample in range(SAMPLES_PER_FILE):
                 handle.seek(8 + header_bytes + (size - 8 - header_bytes) * sample // SAMPLES_PER_FILE)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 
 import torch
+from torch import Tensor
 from torch.nn.functional import pad
 
 from .actions import LayerPath
@@ -40,9 +41,8 @@ def greedy_answers(
     """
     tokenizer = model.tokenizer
     assert tokenizer is not None
-    width = max(map(len, prompts))
-    ids = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=model.device)
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)
+    ids, mask = left_padded(prompts, model.device)
+    width = ids.shape[1]
     ends = _end_tokens(model)
     answers = [""] * len(prompts)
     rows = list(range(len(prompts)))
@@ -83,3 +83,11 @@ def _end_tokens(model: PathModel) -> set[int]:
     """The tokens at which the model says that it has ended."""
     ends = model.hf_model.generation_config.eos_token_id
     return set(ends) if isinstance(ends, list) else {ends} - {None}
+
+
+def left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """[B, T] ids and mask. A row is padded with its own first token: a repetition penalty sees no other there."""
+    width = max(map(len, rows))
+    ids = torch.tensor([[row[0]] * (width - len(row)) + list(row) for row in rows], device=device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
+    return ids, mask

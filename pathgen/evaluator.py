@@ -71,16 +71,22 @@ class Evaluator:
         """Tokenise a question.
 
         Raises:
-            QuestionError: when it does not fit the context, or a continuation has no tokens.
+            QuestionError: when it does not fit the context, has no choices, or has no tokens or unknown ones.
         """
         assert self.model.tokenizer is not None
         prompt, continuations = self.task.encode(question, self.model.tokenizer, self.chat)
-        if not prompt or not all(continuations):
+        if not prompt or not continuations or not all(continuations):
             raise QuestionError(f"question {question.id}: its prompt or a choice has no tokens for this tokenizer")
+        vocabulary = self.model.hf_model.get_input_embeddings().num_embeddings
+        if (largest := max(map(max, (prompt, *continuations)))) >= vocabulary:
+            raise QuestionError(
+                f"question {question.id}: the tokenizer gives token {largest}, the model knows {vocabulary}"
+            )
+        key = (question.id, question.sha)  # two folders may use one id for different questions
         rows = (
-            [packed_row(question.id, prompt, continuations)]
+            [packed_row(key, prompt, continuations)]
             if self.masks is not None
-            else plain_rows(question.id, prompt, continuations)
+            else plain_rows(key, prompt, continuations)
         )
         longest = max(len(prompt) + len(tokens) for tokens in continuations)
         if self.task.generates:

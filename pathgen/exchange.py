@@ -16,7 +16,7 @@ from .card import write_card
 from .checkpoints import fingerprint, num_layers, resolve_model
 from .drllm import read_drllm, write_drllm
 from .errors import InputError, PathgenError
-from .lease import RunLease
+from .lease import LeaseLost, RunLease
 from .peer_questions import IMPORTER, ImportTarget
 from .polar import read_polar, write_polar
 from .record_lines import read_lines, write_lines
@@ -147,13 +147,15 @@ def import_file(source: str, format_name: str, model: str, task: str, out: str) 
         raise InputError(f"--out {out} is not empty; give a new folder")
     info = _info(target, format_name, source)
     directory.create()
-    try:
-        with RunLease(directory.fs, directory.root, on_wait=lambda line: None) as lease:
+    with RunLease(directory.fs, directory.root, on_wait=lambda line: None) as lease:
+        try:
             counts = _commit(directory, _checked(chosen.read(path, target), info, source), info, lease.check)
-    except BaseException:
-        with suppress(OSError):
-            directory.fs.rm(directory.root, recursive=True)
-        raise
+        except LeaseLost:
+            raise  # it is another's folder now
+        except BaseException:
+            with suppress(OSError):
+                directory.fs.rm(directory.root, recursive=True)
+            raise
     return {"out": out, "format": format_name, "records": counts.total(), **counts}
 
 

@@ -110,22 +110,30 @@ class Interleaver:
         return ended
 
     def _evaluate(self, asked: list[tuple[Running, LayerPath]]) -> None:
-        try:
-            self._tell(asked)
-        except torch.OutOfMemoryError:
-            self.evaluator.executor.kept.clear()
-            torch.cuda.empty_cache()
-            self._evaluate_apart(asked)
+        """Run and tell; after running out of memory half a batch at a time.
 
-    def _evaluate_apart(self, asked: list[tuple[Running, LayerPath]]) -> None:
-        """After running out of memory: half a batch at a time; a question that does not fit even so has failed."""
+        A question of which not even one path fits has failed.
+        """
+        asked = [(running, path) for running, path in asked if running.error is None]
+        error = self._out_of_memory(asked)
+        if error is None:
+            return
+        # Only here, as the exception has held on to what the batch had allocated.
+        self.evaluator.executor.kept.clear()
+        torch.cuda.empty_cache()
+        if len(asked) == 1:
+            asked[0][0].error = f"out of memory on a single path: {error}"
+            return
         middle = (len(asked) + 1) // 2
         for half in (asked[:middle], asked[middle:]):
-            try:
-                self._tell(half)
-            except torch.OutOfMemoryError as error:
-                for running in {id(running): running for running, _ in half}.values():
-                    running.error = f"out of memory in half a batch of {len(half)} paths: {error}"
+            self._evaluate(half)
+
+    def _out_of_memory(self, asked: list[tuple[Running, LayerPath]]) -> str | None:
+        try:
+            self._tell(asked)
+        except torch.OutOfMemoryError as error:
+            return str(error)
+        return None
 
     def _tell(self, asked: list[tuple[Running, LayerPath]]) -> None:
         evaluations = self.evaluator.evaluate([(running.prepared, path) for running, path in asked])

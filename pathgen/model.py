@@ -158,7 +158,8 @@ class PathModel:
             raise ValueError("generation along paths needs the cache: the paths are decided at prefill and kept in it")
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         kwargs.setdefault("do_sample", False)
-        if kwargs.get("pad_token_id") is None:
+        config = kwargs.get("generation_config")
+        if kwargs.get("pad_token_id") is None and getattr(config, "pad_token_id", None) is None:
             kwargs["pad_token_id"] = self.pad_token_id
         cache = RoutedCache(self.num_layers) if cache is None else cache
         with self.routed(policy, mask):

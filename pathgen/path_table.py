@@ -94,8 +94,11 @@ class PathTable:
         for sha, evaluation in self._own:
             self._known.setdefault(sha, {})[evaluation.path] = evaluation
         if dtype == run.dtype:
+            imported = "imported" in run.info.settings
             for sha, evaluations in run.evaluations.items():
-                self._known[sha].update({evaluation.path: evaluation for evaluation in evaluations})
+                # Of another program there may be a verdict alone: without a margin it is no quality, so it is run here.
+                usable = (one for one in evaluations if one.margin is not None or not imported)
+                self._known[sha].update({evaluation.path: evaluation for evaluation in usable})
 
     def evaluate(
         self,

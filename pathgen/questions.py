@@ -186,6 +186,8 @@ def _parse_row(values: Mapping[str, Any], needs: Needs) -> Question:
     if needs == "choices":
         choices, labels = parse_choices(values["choices"])
         gold = parse_gold(values["gold"], choices, labels)
+        if len(set(choices)) == 1:
+            raise ValueError("its choices are all the same")
         # Equal texts get one and the same score, so the first of them stands for all.
         question = Question(question_id, prompt, choices, choices.index(choices[gold]))
     else:

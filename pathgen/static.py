@@ -140,7 +140,8 @@ class StaticPaths:
     def shallow(self) -> PathEntry:
         """The shallowest whose cross-validated accuracy is within SHALLOW_LOSS of full depth."""
         enough = self.full.accuracy - SHALLOW_LOSS - ROUNDING
-        return next((entry for entry in self.frontier if entry.cv_accuracy >= enough), self.full)
+        shallower = (entry for entry in self.frontier if entry.depth < self.num_layers)
+        return next((entry for entry in shallower if entry.cv_accuracy >= enough), self.full)
 
     def at_depth(self, target: int) -> LayerPath:
         """The path of highest cross-validated accuracy among those of at most `target` layer executions.

@@ -32,6 +32,8 @@ class RouterPolicy:
         """[B] actions, decided on the device; ties go to EXECUTE, then SKIP."""
         if self._path is not None:
             return self._path[layer].expand(len(hidden))
+        if layer == 0:
+            self._weights = None  # another prompt, even if its mask is the same tensor with other content
         pooled = torch.bmm(self._window_weights(prompt_mask, hidden).to(hidden.device), hidden)
         return self._chosen(self.router.logits(layer, pooled.to(self._order.device), self._static_part))
 

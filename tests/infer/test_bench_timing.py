@@ -89,7 +89,7 @@ def test_systems_take_turns_and_the_first_turn_only_warms_up(monkeypatch):
     def run(name, cache_bytes):
         return lambda places: calls.append((name, tuple(places))) or Forwarded(10 * len(places), cache_bytes)
 
-    found = time_systems({"a": run("a", 7), "b": run("b", None)}, [0, 1, 2], 2, torch.device("cpu"))
+    found = time_systems({"a": run("a", 7), "b": run("b", None)}, [0, 1, 2], [0, 1], torch.device("cpu"))
     alone = [("a", (0,)), ("b", (0,)), ("a", (1,)), ("b", (1,)), ("a", (2,)), ("b", (2,))]
     together = [("a", (0, 1)), ("b", (0, 1))]
 

@@ -12,9 +12,9 @@ from tiny_checkpoint import save_tiny_model
 from transformers import GenerationConfig, RepetitionPenaltyLogitsProcessor
 
 from infer import RoutedModel
-from infer.batches import left_padded
 from pathgen.actions import LayerPath
 from pathgen.decisions import decide_paths
+from pathgen.decoding import left_padded
 from pathgen.errors import ArtefactError, InputError
 from pathgen.model import FixedPaths, PathModel
 from router.config import RouterConfig

@@ -85,6 +85,34 @@ def test_a_continuation_without_tokens_is_refused(model: PathModel, monkeypatch:
         evaluator.prepare(Question("q", "Which?", choices=("a", ""), gold=0))
 
 
+def test_a_question_without_choices_or_of_unknown_tokens_is_refused(
+    model: PathModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an import may hold, and a tokenizer that has learned tokens which its model has not."""
+    evaluator = Evaluator(model, find_task("arc"))
+    with pytest.raises(QuestionError, match="question q: its prompt or a choice has no tokens"):
+        evaluator.prepare(Question("q", "Which?"))
+    monkeypatch.setattr(type(evaluator.task), "encode", lambda *_: ([1, 2], [[3], [10**6]]))
+    with pytest.raises(QuestionError, match="question q: the tokenizer gives token 1000000, the model knows"):
+        evaluator.prepare(Question("q", "Which?", choices=("a", "b"), gold=0))
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_two_questions_of_one_id_are_two_questions(model: PathModel, packed: bool) -> None:
+    """Two folders may number theirs alike."""
+    evaluator = Evaluator(model, find_task("arc"))
+    if not packed:
+        evaluator.masks = None
+    pair = [
+        Question("1", "What is red?", choices=("a rose", "grass"), gold=0),
+        Question("1", "What has a trunk and ears?", choices=("an elephant", "a house", "a car"), gold=0),
+    ]
+    alone = [Evaluator(model, find_task("arc")) for _ in pair]
+    expected = [one.evaluate([(one.prepare(q), FULL)])[0].margin for one, q in zip(alone, pair, strict=True)]
+    together = evaluator.evaluate([(evaluator.prepare(question), FULL) for question in pair])
+    assert [evaluation.margin for evaluation in together] == pytest.approx(expected, abs=1e-4)
+
+
 def test_a_model_without_a_tokenizer_is_refused(model: PathModel) -> None:
     with pytest.raises(ValueError, match="tokenizer"):
         Evaluator(SimpleNamespace(tokenizer=None), find_task("arc"))  # type: ignore[arg-type]

@@ -187,6 +187,7 @@ def test_a_column_mapping_that_cannot_be_read(text):
         ({"choices": ["a", ""]}, "choice 2 is empty"),
         ({"choices": ["a", 2]}, "choice 2 is int, not text"),
         ({"choices": ["a", "b\0"]}, "choice 2 has a NUL character"),
+        ({"choices": ["a", "a", "a"]}, "its choices are all the same"),
         ({"choices": {"text": ["a", "b"], "label": ["A"]}}, "do not name 2 choices"),
         ({"choices": {"text": ["a", "b"], "label": ["A", "A"]}}, "do not name 2 choices"),
         ({"answerKey": None}, "answer is missing"),

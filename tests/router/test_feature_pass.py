@@ -38,7 +38,8 @@ def compute(tmp_path, tiny_model):
 
     def compute(keys):
         options = FeatureOptions(actors=2, threads_per_actor=1, in_flight=FILE_KEYS, device="cpu", quiet=True)
-        return compute_features(str(tmp_path / "run"), keys, str(tiny_model), fingerprint(tiny_model), Pooling(), options)
+        where = (str(tiny_model), fingerprint(tiny_model))
+        return compute_features(str(tmp_path / "run"), keys, *where, Pooling(), options)
 
     return compute
 
