@@ -21,6 +21,16 @@ RouterDir = Annotated[str, typer.Argument(metavar="ROUTER", help="A router's fol
 Pool = Literal["windows", "last"]
 
 
+READ_BY = {
+    **dict.fromkeys(("labels", "unsolved", "width", "tracker"), ("imitate",)),
+    **dict.fromkeys(("batch_size", "learning_rate", "patience"), ("imitate",)),
+    **dict.fromkeys(("actors", "threads_per_actor", "gpus_per_actor", "address", "shared_fs"), ("imitate",)),
+    **dict.fromkeys(("pooling", "windows", "epochs"), ("imitate", "gates")),
+    **dict.fromkeys(("rank", "compute_penalty"), ("gates",)),
+}
+"""Which methods read an option of `router train`; of those that are not here all do."""
+
+
 @app.callback()
 def _router() -> None:
     """Train routers on path shards: which layers a frozen model skips, runs or repeats on each prompt."""
@@ -28,6 +38,7 @@ def _router() -> None:
 
 @app.command()
 def train(
+    context: typer.Context,
     paths: Annotated[list[str], option("Folder of paths of `pathgen generate`; may repeat.", "--paths")],
     out: Annotated[str, option("Folder of the router.", "--out")],
     method: Annotated[str, option("static, imitate or gates.", "--method")] = "static",
@@ -141,12 +152,21 @@ def train(
         **parts,  # type: ignore[arg-type]
     )
     summary = TrainingRun(options, tell).run()
+    _tell_of_unread(context, method)
     if as_json:
         print_json(summary)
     else:
         from .show import training_text
 
         training_text(summary)
+
+
+def _tell_of_unread(context: typer.Context, method: str) -> None:
+    """Name the options of the command line that this method does not read."""
+    sources = {name: context.get_parameter_source(name) for name, methods in READ_BY.items() if method not in methods}
+    unread = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    if unread:
+        tell(f"warning: --method {method} does not read {', '.join('--' + name.replace('_', '-') for name in unread)}")
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -126,6 +127,9 @@ def s3_server() -> Iterator[S3Lab]:
     lab.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
+    # moto keeps what it holds by process, not by server.
+    urllib.request.urlopen(urllib.request.Request(f"{lab.url}/moto-api/reset", method="POST")).close()
+    lab.requests.clear()
     try:
         yield lab
     finally:

@@ -46,6 +46,15 @@ def test_a_static_path_becomes_a_router(paths, tiny_model, tmp_path):
     assert (shown["static_only"], shown["static_path"]) == (True, [0, 1, 1, 1, 1, 1])
 
 
+def test_options_that_a_method_does_not_read_are_named(paths, tiny_model, tmp_path):
+    static = static_file(tmp_path / "F.json", tiny_model, SHALLOW)
+    train = ("train", "--paths", paths, "--out", tmp_path / "r", "--static", static, "--device", "cpu", "--quiet")
+    answer = router(*train, "--labels", "value", "--batch-size", 4, "--rank", 2)
+    assert answer.code == 0
+    assert "warning: --method static does not read --labels, --batch-size, --rank\n" in answer.stderr
+    assert "does not read" not in router(*train).stderr
+
+
 def test_without_a_static_file_the_path_is_looked_for_among_training_questions(tiny_model, tmp_path):
     many = path_folder(tmp_path / "paths", tiny_model, records(60))
     out = tmp_path / "r"
