@@ -79,6 +79,9 @@ class WorkThread(ABC):
             self._news.wait_for(
                 lambda: self._report.finished or self._report.durable or self._error is not None, timeout=wait_s
             )
+            # Before an error what was finished is told: it may be the commit of just that which failed.
+            if not (self._report.finished or self._report.durable):
+                self._raise_error()
             return self._take_report()
 
     def drain(self) -> Report:
@@ -88,6 +91,7 @@ class WorkThread(ABC):
             self._news.notify_all()
         self._thread.join()
         with self._news:
+            self._raise_error()
             return self._take_report()
 
     def publish(self, *, finished: Iterable[str] = (), failed: Iterable[str] = (), durable: Iterable[str] = ()) -> None:
@@ -102,7 +106,6 @@ class WorkThread(ABC):
             self._news.notify_all()
 
     def _take_report(self) -> Report:
-        self._raise_error()
         now = time.monotonic()
         news = self._report
         self._report = Report(room=0)

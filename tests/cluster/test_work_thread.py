@@ -107,6 +107,24 @@ def test_an_exception_of_the_thread_ends_a_poll_at_once_and_every_later_call():
             call()
 
 
+def test_what_was_finished_is_told_before_the_exception_that_came_right_after():
+    """A commit that fails is the likely one, and its fleet must know that items were finished and not committed."""
+
+    class FullDisk(Squares):
+        def step(self):
+            if self.waiting:
+                super().step()
+                raise OSError("disk full")
+
+    worker = FullDisk()
+    worker.extend(items(1))
+    worker.may_step.release()
+    worker._thread.join(WAIT_S)
+    assert worker.poll(WAIT_S).finished == ("1",)
+    with pytest.raises(OSError, match="disk full"):
+        worker.poll(WAIT_S)
+
+
 def test_a_fatal_exception_ends_the_process(monkeypatch):
     codes = []
     monkeypatch.setattr(os, "_exit", codes.append)
