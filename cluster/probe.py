@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
@@ -69,7 +68,7 @@ class Probe:
             if self._child.returncode:
                 last = (errors.splitlines() or [f"the trial ended with {self._child.returncode}"])[-1]
                 raise ClusterError(f"no Ray cluster answers at {self.address}: {last}")
-            self._nodes = json.loads(answer.splitlines()[-1])
+            self._nodes = json.loads(answer)
         return self._nodes
 
 
@@ -109,15 +108,19 @@ def alive_nodes() -> list[dict[str, float]]:
 
 
 def main(address: str) -> None:
-    """The child: connect, print the nodes as JSON in the last line; else end with the cause."""
+    """The child: connect, print the nodes as JSON; else end with the cause.
+
+    Whatever Ray says on stdout, at its end too, goes to stderr: it would be taken for the answer.
+    """
+    stdout = os.dup(1)
+    os.dup2(2, 1)
     try:
         if address != "auto":
             listens(address)
-        with contextlib.redirect_stdout(sys.stderr):
-            import ray
+        import ray
 
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        print(json.dumps(alive_nodes()))
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        os.write(stdout, json.dumps(alive_nodes()).encode())
     except Exception as error:
         sys.exit(cause_of(error))
 
