@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pathgen.errors import InputError
-from pathgen.options import DEVICE, DTYPES
+from pathgen.options import check_device_and_dtype
 
 SYSTEMS = (
     "full",
@@ -62,10 +62,7 @@ class BenchOptions:
         known = self.known_systems
         if unknown := [name for name in self.systems if name not in known]:
             raise InputError(f"unknown system {unknown[0]!r}; systems are {', '.join(known)}")
-        if self.dtype is not None and self.dtype not in DTYPES:
-            raise InputError(f"--dtype must be one of {', '.join(DTYPES)}; got {self.dtype!r}")
-        if self.device is not None and not DEVICE.fullmatch(self.device):
-            raise InputError(f"--device must be cpu, cuda or cuda:N; got {self.device!r}")
+        check_device_and_dtype(self.device, self.dtype)
         if self.report is not None and Path(self.report).is_dir():
             raise InputError(f"--report {self.report} is a folder; give a file, for example {self.report}/bench.html")
 

@@ -204,7 +204,7 @@ class GenerationRun:
                 return plan, {}
             fleet = fleet or stack.enter_context(self._fleet(len(jobs)))
             self.stopping.can_wind_up = True
-            if self.options.calibrate > len(self.questions):
+            if not fleet.started and self.options.calibrate > len(self.questions):
                 self.tell(f"calibrating on all {len(self.questions)} questions: there are no more")
             if not fleet.started and (prior := fleet.calibrate(self.questions[: self.options.calibrate])):
                 self._freeze(prior)

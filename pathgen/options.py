@@ -132,6 +132,18 @@ def check_gpus_per_actor(count: float) -> None:
         raise InputError(f"--gpus-per-actor must be a whole number, or a share between 0 and 1; got {count:g}")
 
 
+def check_device_and_dtype(device: str | None, dtype: str | None) -> None:
+    """Of a model in this process; None is left to the rules.
+
+    Raises:
+        InputError: either is none.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise InputError(f"--dtype must be one of {', '.join(DTYPES)}; got {dtype!r}")
+    if device is not None and not DEVICE.fullmatch(device):
+        raise InputError(f"--device must be cpu, cuda or cuda:N; got {device!r}")
+
+
 def parse_actors(text: str) -> int | None:
     """`auto` is None.
 

@@ -6,9 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pathgen.checkpoints import DTYPES
 from pathgen.errors import InputError
-from pathgen.options import DEVICE
+from pathgen.options import check_device_and_dtype
 
 from .config import allowed_actions
 from .feature_pass import FeatureOptions
@@ -68,10 +67,7 @@ class TrainOptions:
             raise InputError(f"--target-depth must be above 0; got {self.target_depth:g}")
         if self.bias is not None and self.method == "static":
             raise InputError("--bias shifts what heads or gates choose; method static has neither: give --target-depth")
-        if self.features.device is not None and not DEVICE.fullmatch(self.features.device):
-            raise InputError(f"--device must be cpu, cuda or cuda:N; got {self.features.device!r}")
-        if self.features.dtype is not None and self.features.dtype not in DTYPES:
-            raise InputError(f"--dtype must be one of {', '.join(DTYPES)}; got {self.features.dtype!r}")
+        check_device_and_dtype(self.features.device, self.features.dtype)
         if self.bias is not None and self.target_depth is not None:
             raise InputError("--bias and --target-depth both set how deep the router goes; give one")
         if self.width < 1:
