@@ -91,8 +91,8 @@ def test_a_forward_along_a_path_is_that_of_a_model_made_of_its_layers(request, f
         logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
     with torch.no_grad():
         expected = made_of(model, layers)(input_ids=ids, attention_mask=mask, use_cache=False).logits
-    assert torch.allclose(logits[0], expected[0], atol=1e-5)
-    assert torch.allclose(logits[1, :15], expected[1, :15], atol=1e-5)
+    assert torch.allclose(logits[0], expected[0], atol=1e-4)
+    assert torch.allclose(logits[1, :15], expected[1, :15], atol=1e-4)
 
 
 def test_the_model_is_restored_even_after_an_error(sliding):

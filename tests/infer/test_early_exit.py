@@ -44,7 +44,7 @@ def test_confidence_is_the_top_probability_of_the_shortened_model(family):
     for layer in range(1, model.num_layers):
         cut = LayerPath([1] * layer + [0] * (model.num_layers - layer))
         logits = model.logits(torch.tensor(prompts), policy=FixedPaths([cut] * 3))[:, -1]
-        np.testing.assert_allclose(found[:, layer], logits.softmax(-1).amax(-1), atol=1e-5)
+        np.testing.assert_allclose(found[:, layer], logits.softmax(-1).amax(-1), atol=1e-4)
 
 
 def test_swept_paths_are_those_that_the_policy_takes(model, prompts):
@@ -68,4 +68,4 @@ def test_rows_decide_alone_wherever_the_padding_is(model, prompts):
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
     policy = EarlyExit(model, NEVER)
     model.logits(ids, mask, policy=policy)
-    np.testing.assert_allclose(policy.confidences[:, 1:], confidences[:, 1:], atol=1e-5)
+    np.testing.assert_allclose(policy.confidences[:, 1:], confidences[:, 1:], atol=1e-4)

@@ -122,7 +122,7 @@ def test_all_layers_executed_is_the_untouched_model(family):
     with torch.inference_mode():
         expected = untouched(input_ids=ids, attention_mask=mask, position_ids=positions).logits
         tokens = untouched.generate(input_ids=ids, attention_mask=mask, do_sample=False, max_new_tokens=NEW)
-    torch.testing.assert_close(model(ids, mask).logits[mask.bool()], expected[mask.bool()], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(model(ids, mask).logits[mask.bool()], expected[mask.bool()], atol=1e-4, rtol=1e-4)
     assert model.generate(ids, mask, max_new_tokens=NEW).tolist() == tokens.tolist()
 
 

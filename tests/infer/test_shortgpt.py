@@ -24,7 +24,7 @@ def test_influence_is_one_minus_the_mean_cosine_over_tokens():
             states[-1] = caught.pop()
             for layer, (before, after) in enumerate(pairwise(states)):
                 cosines[layer] += torch.cosine_similarity(before[0], after[0], dim=-1).tolist()
-    np.testing.assert_allclose(block_influence(model, prompts), [1 - np.mean(row) for row in cosines], atol=1e-5)
+    np.testing.assert_allclose(block_influence(model, prompts), [1 - np.mean(row) for row in cosines], atol=1e-4)
 
 
 def test_layers_of_least_influence_go_first():

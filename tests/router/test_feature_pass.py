@@ -77,7 +77,7 @@ def test_actors_that_die_and_passes_that_stop_cost_nothing_twice(compute, tmp_pa
     new = [name for path in after.keys() - before.keys() for name in after[path]]
     assert sorted(new) == sorted([*lost, *(key.digest for key in KEYS[8:])])
     wanted = compute_here(PathModel.from_pretrained(str(tiny_model)), KEYS, Pooling())
-    torch.testing.assert_close(second.rows(range(12)), wanted, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(second.rows(range(12)), wanted, atol=1e-4, rtol=1e-4)
 
     monkeypatch.setattr(feature_pass, "connect", None)  # Ray is not needed any more
     third = compute(KEYS[::-1])

@@ -71,7 +71,7 @@ def test_a_file_is_committed_as_soon_as_it_is_full(settings, tiny_model):
     features = FeatureSet(store, keys, {}, 0.0)
     assert [key for key, _ in features.errors] == [TOO_LONG]
     wanted = compute_here(PathModel.from_pretrained(str(tiny_model)), KEYS, Pooling())
-    torch.testing.assert_close(features.rows(range(len(KEYS))), wanted, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(features.rows(range(len(KEYS))), wanted, atol=1e-4, rtol=1e-4)
 
 
 def test_a_disk_that_fails_is_heard_by_the_fleet_and_holds_nothing(settings, tmp_path, monkeypatch):

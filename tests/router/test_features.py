@@ -80,7 +80,7 @@ def test_neighbours_in_a_batch_change_nothing(model):
     together = compute_here(model, keys, Pooling())
     alone = torch.cat([compute_here(model, [one], Pooling()) for one in keys])
     assert len(together.unique(dim=0)) == len(keys)
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
 
 
 def test_a_prompt_beyond_the_context_is_named_and_the_others_are_computed(model):
