@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -256,14 +257,17 @@ def export_command(
 def import_command(
     file: Annotated[str, typer.Argument(metavar="F", help="A file as `pathgen export` or the other program writes.")],
     format_name: Annotated[str, option("dr-llm, polar or jsonl.", "--format")],
-    model: Annotated[str, option("Alias, hub id or local folder of the model the paths run through.", "--model")],
-    task: Annotated[str, option("The task they were found on: arc, arc-letter or math.", "--task")],
-    out: Annotated[str, option("New folder or URL of the run.", "--out")],
+    model: Annotated[
+        str, option("Alias, hub id or local folder of the model the paths run through.", "--model")
+    ] = DEFAULTS.model,
+    task: Annotated[str, option("The task they were found on: arc, arc-letter or math.", "--task")] = DEFAULTS.task,
+    out: Annotated[str | None, option("New folder or URL of the run [default: F without its ending].", "--out")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a run's folder of another program's file, for stats, validate and router training."""
     from .exchange import import_file
 
+    out = out or str(Path(file).with_suffix(""))
     report = import_file(file, format_name, model, task, out)
     if as_json:
         print_json(report)

@@ -89,6 +89,14 @@ def test_a_file_of_dr_llm_becomes_a_run(load, tmp_path):
     assert (burns.status, burns.best_path) == ("unsolved", LayerPath.full(6))
 
 
+def test_a_run_lies_beside_its_file_unless_told_otherwise(tiny_model, tmp_path):
+    file = tmp_path / "theirs.json"
+    file.write_text(json.dumps(drllm()))
+    answer = pathgen("import", file, "--format", "dr-llm", "--model", tiny_model)
+    assert (answer.code, answer.stderr) == (0, "")
+    assert RunDirectory(str(tmp_path / "theirs")).info().task == "arc"
+
+
 def test_a_file_of_polar_becomes_a_run(load, tmp_path):
     unscored = polar(sample_id="b", initial_score=None, final_valid_transitions=[FULL])
     del unscored["final_invalid_transitions"]
