@@ -22,7 +22,7 @@ from measurement import machine, rotated, run_script
 from cluster.console import print_json
 from pathgen.placement import IN_FLIGHT
 from pathgen.questions import Question, load_questions
-from pathgen.records import question_seed
+from pathgen.records import seeded_hash
 from pathgen.search_settings import SearchSettings
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def published_search(model: str, simulations: int, seed: int) -> Callable[[Seque
     hf_model, tokenizer = load_model(model)
 
     def search(questions: Sequence[Question]) -> list[Result]:
-        rngs = [np.random.default_rng(question_seed(seed, question.id)) for question in questions]
+        rngs = [np.random.default_rng(seeded_hash(seed, question.id)) for question in questions]
         return [
             search_question(hf_model, tokenizer, question, simulations=simulations, rng=rng)
             for question, rng in zip(questions, rngs, strict=True)

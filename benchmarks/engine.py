@@ -24,7 +24,7 @@ from cluster.console import print_json
 from pathgen.errors import PathgenError
 from pathgen.placement import IN_FLIGHT
 from pathgen.questions import load_questions
-from pathgen.records import question_seed
+from pathgen.records import seeded_hash
 from pathgen.search_settings import SearchSettings
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def main(
     torch.set_num_threads(threads)
     loaded = load_questions(questions, needs="choices", limit=limit)
     path_model = PathModel.from_pretrained(model)
-    rngs = [np.random.default_rng(question_seed(seed, question.id)) for question in loaded]
+    rngs = [np.random.default_rng(seeded_hash(seed, question.id)) for question in loaded]
     asked = [
         Asked(question, random_paths(path_model.num_layers, PATHS, rng))
         for question, rng in zip(loaded, rngs, strict=True)

@@ -33,7 +33,7 @@ from pathgen.actions import LayerPath
 from pathgen.checkpoints import load_model
 from pathgen.errors import InputError, PathgenError
 from pathgen.questions import Question, load_questions
-from pathgen.records import question_seed
+from pathgen.records import seeded_hash
 from pathgen.tasks import choice_margin, find_task
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ def main(
         hf_model, tokenizer = load_model(model, dtype=dtype, device=device)
         results = []
         for number, question in enumerate(asked, start=1):
-            rng = np.random.default_rng(question_seed(seed, question.id))
+            rng = np.random.default_rng(seeded_hash(seed, question.id))
             result = search_question(hf_model, tokenizer, question, simulations=simulations, rng=rng)
             results.append(result)
             logger.info("%d/%d %s %s", number, len(asked), result.question_id, result.best_path or "unsolved")

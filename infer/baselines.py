@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pathgen.actions import LayerAction, LayerPath
-from pathgen.records import question_seed
+from pathgen.records import seeded_hash
 
 REPEAT_SIZES = 4
 """Sizes of the repeated block that are tried."""
@@ -22,7 +22,7 @@ def random_paths(paths: Sequence[LayerPath], question_ids: Sequence[str], seed: 
         seed: of the run.
     """
     return [
-        LayerPath(np.random.default_rng(question_seed(seed, name)).permutation(path).tolist())
+        LayerPath(np.random.default_rng(seeded_hash(seed, name)).permutation(path).tolist())
         for path, name in zip(paths, question_ids, strict=True)
     ]
 

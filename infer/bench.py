@@ -16,7 +16,7 @@ from pathgen.model import FixedPaths, PathModel
 from pathgen.progress import counted
 from pathgen.provenance import ShardMetadata
 from pathgen.questions import Question
-from pathgen.storage import check_writable, open_folder
+from pathgen.storage import check_writable, open_folder, parent
 from router.policy import RouterPolicy
 from router.routed import askable
 
@@ -66,7 +66,7 @@ class Bench:
         self.store = ResultStore(options.out) if options.out else None
         if options.report is not None:
             fs, path = open_folder(options.report)
-            check_writable(fs, fs._parent(path), f"--report {options.report}")
+            check_writable(fs, parent(path), f"--report {options.report}")
         if seen := self.inputs.seen_in_training:
             tell(f"warning: {seen} of {len(self.inputs.questions)} questions were seen in a router's training")
 

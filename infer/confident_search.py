@@ -16,7 +16,7 @@ from pathgen.cost import CostModel
 from pathgen.evaluator import Evaluator
 from pathgen.interleave import Interleaver, Running
 from pathgen.questions import Question
-from pathgen.records import Evaluation, question_seed
+from pathgen.records import Evaluation, seeded_hash
 from pathgen.search import PathSearch
 from pathgen.search_settings import SearchSettings
 
@@ -76,7 +76,7 @@ def search_questions(evaluator: Evaluator, questions: Sequence[Question], seed: 
     """
     num_layers = evaluator.model.num_layers
     searches = [
-        ConfidentSearch(num_layers, np.random.default_rng(question_seed(seed, question.id))) for question in questions
+        ConfidentSearch(num_layers, np.random.default_rng(seeded_hash(seed, question.id))) for question in questions
     ]
     together = Interleaver(evaluator)
     together.running = [

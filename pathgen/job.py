@@ -11,7 +11,7 @@ from .actions import LayerPath
 from .cost import CostModel
 from .prior import Prior
 from .questions import Question
-from .records import Evaluation, PathRecord, question_seed
+from .records import Evaluation, PathRecord, seeded_hash
 from .search import PathSearch
 from .search_settings import SearchSettings
 from .shards import ShardMetadata
@@ -93,7 +93,7 @@ def blank_record(job: Job, run: RunSettings, num_layers: int, writer: str) -> Pa
         reference=question.reference,
         status="failed",
         num_layers=num_layers,
-        seed=question_seed(run.seed, question.id),
+        seed=seeded_hash(run.seed, question.id),
         writer=writer,
         attempts=job.attempts + 1,
         created_ms=time.time_ns() // 1_000_000,

@@ -137,7 +137,7 @@ class MoveScan:
 
     def __init__(self, num_layers: int, settings: SearchSettings, cost: CostModel) -> None:
         full = LayerPath.full(num_layers)
-        cap = cost.cost(full) * settings.depth_cap(num_layers) / num_layers
+        cap = settings.cost_cap(cost, num_layers)
         after = [move.apply(full) for move in all_moves(num_layers) if move.width <= settings.max_edits]
         self._waiting = [full] + [path for path in after if path.depth and cost.cost(path) <= cap]
         self._asked: list[LayerPath] = []

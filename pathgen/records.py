@@ -11,6 +11,7 @@ from .actions import LayerPath
 Status = Literal["improved", "kept", "unsolved", "failed", "searching"]
 StopReason = Literal["budget", "early", "exhausted", "interrupted"]
 
+HASH_BITS = 63
 SOLVED: tuple[Status, ...] = ("improved", "kept")
 NOT_ASKED = -1
 """`Evaluation.simulation` of a path that calibration ran and no search has asked for yet."""
@@ -40,7 +41,7 @@ class Evaluation:
 
 @dataclass(slots=True)
 class PathRecord:
-    """All that a search learned about one question; one row of a shard (see `shards.SCHEMA` for the columns)."""
+    """All that a search learned about one question; one row of a shard (see `rows.SCHEMA` for the columns)."""
 
     question_id: str
     question_sha: str
@@ -69,7 +70,7 @@ class PathRecord:
     error: str | None = None
 
 
-def question_seed(run_seed: int, question_id: str) -> int:
-    """A question's own 63-bit seed: it depends on nothing but the run's seed and the question's id."""
-    digest = hashlib.blake2b(f"{run_seed}\x1f{question_id}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
+def seeded_hash(seed: int, key: str) -> int:
+    """A number of `HASH_BITS` that hangs on a seed and a question's id or hash alone: its own seed, fold, or lot."""
+    digest = hashlib.blake2b(f"{seed}\x1f{key}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> (64 - HASH_BITS)

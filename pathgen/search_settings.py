@@ -6,8 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from .actions import LayerPath
+from .cost import CostModel
+
 StopRule = Literal["budget", "published"]
 
+ROUNDING = 1e-9
 EXTRA_DEPTH = 4
 """Layer executions that a path may spend beyond the full path, unless `max_depth` says otherwise."""
 
@@ -76,6 +80,14 @@ class SearchSettings:
         if cap < num_layers:
             raise ValueError(f"max_depth must be at least {num_layers}, the depth of the full path; got {cap}")
         return cap
+
+    def cost_cap(self, cost: CostModel, num_layers: int) -> float:
+        """What a path may cost: as much as `depth_cap` average layers, with room for rounding.
+
+        Raises:
+            ValueError: as `depth_cap` does.
+        """
+        return cost.cost(LayerPath.full(num_layers)) * self.depth_cap(num_layers) / num_layers + ROUNDING
 
     def check_budget(self, num_layers: int) -> None:
         """See that the full path of a model of `num_layers` fits `layer_budget`.

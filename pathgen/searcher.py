@@ -13,7 +13,7 @@ from .evaluator import Evaluator, QuestionError
 from .interleave import Interleaver, Running
 from .job import Job, RunSettings, blank_record, failed_record, fill_searched, fill_searching
 from .prior import MoveScan
-from .records import SOLVED, PathRecord, question_seed
+from .records import SOLVED, PathRecord, seeded_hash
 from .search import PathSearch
 
 
@@ -129,7 +129,7 @@ class Searcher:
             self._num_layers,
             self._run.search,
             self._run.cost,
-            np.random.default_rng(question_seed(self._run.seed, job.question.id)),
+            np.random.default_rng(seeded_hash(self._run.seed, job.question.id)),
             prior=self._prior.get(True),
             prior_if_wrong=self._prior.get(False),
             relative_margin=self._evaluator.task.generates,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,12 +23,6 @@ class Choice:
     depth: int
     path: int
     held_out: np.ndarray
-
-
-def question_hash(sha: str, seed: int) -> int:
-    """A number of 63 bits that says where a question stands among others, and in which fold; equal questions agree."""
-    digest = hashlib.blake2b(f"{seed}\x1f{sha}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
 
 
 def survivors(quality: np.ndarray, depths: np.ndarray, full: int) -> np.ndarray:

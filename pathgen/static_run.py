@@ -18,11 +18,12 @@ from .errors import ArtefactError, InputError
 from .path_table import PathTable, Scores
 from .progress import ProgressView
 from .questions import Question
+from .records import seeded_hash
 from .searched_run import SearchedRun
-from .selection import question_hash, survivors
+from .selection import survivors
 from .static import StaticPaths
 from .static_report import choose_paths
-from .storage import check_writable, open_folder, put
+from .storage import check_writable, open_folder, parent, put
 from .tasks import find_task
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def find_static_paths(options: StaticOptions, wanted: Callable[[str], bool] = la
         raise InputError(f"--out {options.out} is a folder; give a file, for example {options.out}/static.json")
     runs = load_runs(options.paths)
     asked = draw_questions(runs, options, wanted)
-    check_writable(out_fs, out_fs._parent(out_path), f"--out {options.out}")
+    check_writable(out_fs, parent(out_path), f"--out {options.out}")
     models = Models(runs[0], options)
     tables = [PathTable(run, models.dtype, models.evaluator_of(run)) for run in runs]
     num_scanned = min(SCAN_QUESTIONS, len(asked) // SCAN_SHARE)
@@ -133,7 +134,7 @@ def draw_questions(
     drawn = []
     for index, run in enumerate(runs):
         questions = [question for question in run.questions if wanted(question.id)]
-        hashed = sorted(((question_hash(q.sha, options.seed), q.id, q) for q in questions), key=lambda h: h[:2])
+        hashed = sorted(((seeded_hash(options.seed, q.sha), q.id, q) for q in questions), key=lambda h: h[:2])
         drawn += [(number, Asked(index, q, number % options.folds)) for number, _, q in hashed[: options.limit]]
     asked = [entry for _, entry in sorted(drawn, key=lambda pair: (pair[0], pair[1].run, pair[1].question.id))]
     if len({entry.fold for entry in asked[len(asked) // SCAN_SHARE :]}) < options.folds:

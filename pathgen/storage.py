@@ -61,6 +61,11 @@ def full_name(fs: AbstractFileSystem, path: str) -> str:
     return path if is_local(fs) else fs.unstrip_protocol(path)
 
 
+def parent(path: str) -> str:
+    """The folder of a path on any file system."""
+    return path.rpartition("/")[0] or "/"
+
+
 def _refused(fs: AbstractFileSystem, verb: str, path: str, error: OSError) -> PathgenError:
     return PathgenError(f"cannot {verb} {full_name(fs, path)}: {error.strerror or error}")
 

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 
 from .actions import LayerAction, LayerPath, Move, all_moves
 from .cost import CostModel
-from .search_settings import SearchSettings
+from .search_settings import ROUNDING, SearchSettings
 
 if TYPE_CHECKING:
     import numpy as np
 
-ROUNDING = 1e-9
 """Slack for sums of measured costs and for powers, so that a bound does not hang on the last bit."""
 
 
@@ -108,7 +107,7 @@ class PathTree:
         self.nodes: dict[LayerPath, Node] = {}
         self.full = LayerPath.full(num_layers)
         self._settings, self._cost, self._rng = settings, cost, rng
-        self._cost_cap = cost.cost(self.full) * settings.depth_cap(num_layers) / num_layers + ROUNDING
+        self._cost_cap = settings.cost_cap(cost, num_layers)
         self.use_prior(prior)
         self._closed_children: Counter[LayerPath] = Counter()
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 
 from pathgen.errors import InputError
 from pathgen.questions import Question
+from pathgen.records import HASH_BITS, seeded_hash
 
 SHOWN = 5
-LOT_BITS = 64
 
 
 def held_out(question_id: str, share: float, seed: int = 0) -> bool:
@@ -28,13 +27,7 @@ def held_out(question_id: str, share: float, seed: int = 0) -> bool:
     """
     if not 0 <= share <= 1:
         raise ValueError(f"the held-out share lies between 0 and 1; got {share:g}")
-    return lot(question_id, seed) < share * 2**LOT_BITS
-
-
-def lot(question_id: str, seed: int = 0) -> int:
-    """A number below 2^LOT_BITS that hangs on the id and the seed alone."""
-    digest = hashlib.blake2b(f"{seed}\x1f{question_id}".encode(), digest_size=LOT_BITS // 8).digest()
-    return int.from_bytes(digest, "big")
+    return seeded_hash(seed, question_id) < share * 2**HASH_BITS
 
 
 def check_disjoint(training: Iterable[Question], dev: Iterable[Question]) -> None:

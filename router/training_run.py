@@ -18,6 +18,7 @@ from pathgen.checkpoints import fingerprint, num_layers, resolve_model
 from pathgen.errors import ArtefactError, InputError
 from pathgen.model import PathModel
 from pathgen.placement import default_device
+from pathgen.records import seeded_hash
 from pathgen.static import StaticPaths, load_static
 from pathgen.storage import check_writable, is_local, open_folder
 
@@ -30,7 +31,7 @@ from .modules import Router
 from .options import TrainOptions
 from .policy import RouterPolicy
 from .pretrained import CONFIG_NAME, QUESTIONS_NAME, finish_swap, parameter_share, save_router
-from .split import check_disjoint, held_out, lot, twins_of_dev
+from .split import check_disjoint, held_out, twins_of_dev
 from .tracking import LOGS_FOLDER, Tracker
 from .tuning import choose_scale, find_bias
 
@@ -126,7 +127,7 @@ class TrainingRun:
     def dev_questions(self) -> list[DevQuestion]:
         """Development questions; of many the first by lot, so that every folder keeps its share."""
         found = dev_questions(self.development or self.training, self.is_dev)
-        return sorted(found, key=lambda entry: lot(entry.question.id))[:MAX_DEV_QUESTIONS]
+        return sorted(found, key=lambda entry: seeded_hash(0, entry.question.id))[:MAX_DEV_QUESTIONS]
 
     @cached_property
     def dev(self) -> DevSet:

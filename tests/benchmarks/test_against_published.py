@@ -14,7 +14,7 @@ from pathgen.cost import CostModel
 from pathgen.errors import PathgenError
 from pathgen.evaluator import Evaluator
 from pathgen.questions import Question
-from pathgen.records import question_seed
+from pathgen.records import seeded_hash
 from pathgen.search import PathSearch
 from pathgen.search_settings import SearchSettings
 from pathgen.tasks import find_task
@@ -41,7 +41,7 @@ def test_searching_in_process_is_the_search_alone(model, run, questions):
     evaluator = fresh(model)
     for question, searched in zip(questions, InProcess(run, fresh(model)).search(questions), strict=True):
         assert searched.record.question_id == question.id
-        rng = np.random.default_rng(question_seed(4, question.id))
+        rng = np.random.default_rng(seeded_hash(4, question.id))
         search = PathSearch(NUM_LAYERS, SETTINGS, CostModel.layers(NUM_LAYERS), rng)
         prepared = evaluator.prepare(question)
         while paths := search.ask():

@@ -13,7 +13,7 @@ from pathgen.evaluator import Evaluator
 from pathgen.job import Job, RunSettings
 from pathgen.model import PathModel
 from pathgen.questions import Question, load_questions
-from pathgen.records import PathRecord, question_seed
+from pathgen.records import PathRecord, seeded_hash
 from pathgen.search_settings import SearchSettings
 from pathgen.searcher import Searcher
 from pathgen.shards import ShardMetadata
@@ -66,7 +66,7 @@ def test_records_and_counters_agree(model):
     for record in found.values():
         assert record.status in ("improved", "kept", "unsolved")
         assert (record.stop_reason, record.simulations, record.attempts, record.writer) == ("budget", 8, 2, "w-1")
-        assert record.seed == question_seed(3, record.question_id)
+        assert record.seed == seeded_hash(3, record.question_id)
         assert record.evaluations[0].path == LayerPath.full(LAYERS)
         assert record.best_depth == record.best_path.depth
     counters = one.counters
