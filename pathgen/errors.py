@@ -9,6 +9,10 @@ class PathgenError(CommandError):
     """The job failed (exit code 1)."""
 
 
+class StoreOutage(PathgenError):
+    """An object store is busy or out of reach: the same may succeed later."""
+
+
 class InputError(PathgenError):
     """Wrong use or bad input, found before any model is loaded (exit code 2)."""
 

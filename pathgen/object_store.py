@@ -8,12 +8,14 @@ pauses by botocore (AWS_MAX_ATTEMPTS, AWS_RETRY_MODE), and throttling by s3fs ar
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from aiohttp import ClientError as BrokenTransfer
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, HTTPClientError
+from botocore.exceptions import ConnectionError as BotoConnectionError
 from s3fs import S3FileSystem
 
 REQUEST_S = 120.0
@@ -46,8 +48,10 @@ def _as_os_errors() -> Iterator[None]:
         yield
     except TimeoutError as error:
         raise ConnectionError(f"no answer within {REQUEST_S:g} s") from error
-    except (BotoCoreError, BrokenTransfer) as error:
+    except (BotoConnectionError, HTTPClientError, BrokenTransfer) as error:
         raise ConnectionError(str(error)) from error
+    except BotoCoreError as error:  # no credentials, no such profile: nothing that time mends
+        raise PermissionError(errno.EACCES, str(error)) from error
     except OSError as error:
         # Another writer is creating the same object at this moment; s3fs has no name for that.
         code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")

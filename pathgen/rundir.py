@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow.compute as pc
 
 from .committed import CommittedRows
-from .errors import ArtefactError, InputError, PathgenError
+from .errors import ArtefactError, InputError, PathgenError, StoreOutage
 from .index import (
     INDEX_COLUMNS,
     Budgets,
@@ -33,7 +33,16 @@ from .shards import (
     quarantine,
     read_shard,
 )
-from .storage import TEMPORARY_PREFIX, check_writable, list_files, open_folder, put, read_file, remove_leftovers
+from .storage import (
+    TEMPORARY_PREFIX,
+    check_writable,
+    is_file,
+    list_files,
+    open_folder,
+    put,
+    read_file,
+    remove_leftovers,
+)
 
 RUN_NAME = "run.json"
 
@@ -84,13 +93,16 @@ class RunDirectory:
 
         Raises:
             InputError: it is a file, unreadable, or a folder that holds something else than a run.
+            StoreOutage: the store is busy or out of reach.
         """
         try:
-            is_file = self.fs.isfile(self.root)
-            names = [] if is_file else list_files(self.fs, self.root)
-        except (PathgenError, OSError) as error:
+            taken = is_file(self.fs, self.root)
+            names = [] if taken else list_files(self.fs, self.root)
+        except StoreOutage:
+            raise
+        except PathgenError as error:
             raise InputError(f"--out {self.out} cannot be read ({error}); give another") from error
-        if is_file:
+        if taken:
             raise InputError(f"--out {self.out} is a file; give a folder")
         ours = {LEASE_NAME, PATHS_FOLDER, PROGRESS_FOLDER, QUARANTINE_FOLDER}
         foreign = [name for name in names if name not in ours and not name.startswith(TEMPORARY_PREFIX)]
@@ -122,14 +134,10 @@ class RunDirectory:
             ArtefactError: it is damaged, or of a newer schema version.
         """
         path = f"{self.root}/{RUN_NAME}"
-        try:
-            return RunInfo.from_json(self.fs.cat_file(path), path)
-        except (FileNotFoundError, NotADirectoryError):
-            raise InputError(
-                f"{self.out} holds no run ({RUN_NAME} is missing); give the --out of a `pathgen generate`"
-            ) from None
-        except OSError as error:
-            raise InputError(f"{path} cannot be read ({error.strerror or error})") from error
+        content = read_file(self.fs, path)
+        if content is None:
+            raise InputError(f"{self.out} holds no run ({RUN_NAME} is missing); give the --out of a `pathgen generate`")
+        return RunInfo.from_json(content, path)
 
     def check_settings(self, wanted: RunInfo) -> RunInfo:
         """The run as it would stand under the wanted settings; nothing is written.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import Callable
@@ -10,10 +11,15 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from .errors import InputError, PathgenError
+from .errors import InputError, PathgenError, StoreOutage
 
 TEMPORARY_PREFIX = ".tmp-"
 """Dot first and no suffix, so that no reader takes an unfinished file for data."""
+
+
+_BUSY = (errno.EBUSY, errno.EIO, errno.EREMOTEIO)
+"""s3fs's words for throttling and for a store's own errors, once it has asked often enough."""
+_NO_FAULT_OF_THE_PLACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 def _nothing(*_: object) -> None:
@@ -67,7 +73,10 @@ def parent(path: str) -> str:
 
 
 def _refused(fs: AbstractFileSystem, verb: str, path: str, error: OSError) -> PathgenError:
-    return PathgenError(f"cannot {verb} {full_name(fs, path)}: {error.strerror or error}")
+    """What is raised for an error of a file system: it may pass with time, or not."""
+    busy = isinstance(error, ConnectionError | TimeoutError) or error.errno in _BUSY
+    kind = StoreOutage if busy and not is_local(fs) else PathgenError
+    return kind(f"cannot {verb} {full_name(fs, path)}: {error.strerror or error}")
 
 
 def list_files(fs: AbstractFileSystem, folder: str) -> list[str]:
@@ -85,6 +94,18 @@ def list_files(fs: AbstractFileSystem, folder: str) -> list[str]:
         raise _refused(fs, "list", folder, error) from error
 
 
+def is_file(fs: AbstractFileSystem, path: str) -> bool:
+    """Whether there is a file of that name, rather than a folder or nothing.
+
+    Raises:
+        PathgenError: the file system refuses.
+    """
+    try:
+        return fs.isfile(path)
+    except OSError as error:
+        raise _refused(fs, "look up", path, error) from error
+
+
 def read_file(fs: AbstractFileSystem, path: str) -> bytes | None:
     """A file's bytes, None if there is none of that name.
 
@@ -93,7 +114,7 @@ def read_file(fs: AbstractFileSystem, path: str) -> bytes | None:
     """
     try:
         return fs.cat_file(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise _refused(fs, "read", path, error) from error
@@ -109,6 +130,7 @@ def check_writable(fs: AbstractFileSystem, folder: str, option: str) -> None:
 
     Raises:
         InputError: they cannot.
+        PathgenError: not now: the disk is full, or the store is busy.
     """
     probe = f"{folder}/{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
     try:
@@ -116,6 +138,9 @@ def check_writable(fs: AbstractFileSystem, folder: str, option: str) -> None:
         fs.pipe_file(probe, b"")
         fs.rm_file(probe)
     except OSError as error:
+        refused = _refused(fs, "write", probe, error)
+        if isinstance(refused, StoreOutage) or error.errno in _NO_FAULT_OF_THE_PLACE:
+            raise refused from error
         raise InputError(f"{option} cannot be written ({error.strerror or error}); give another place") from error
 
 

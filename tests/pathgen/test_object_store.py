@@ -17,7 +17,7 @@ from s3_lab import BUCKET, raw_rows, s3_here
 
 import pathgen as package
 from pathgen import faults
-from pathgen.errors import InputError, PathgenError
+from pathgen.errors import InputError, PathgenError, StoreOutage
 from pathgen.lease import RunLease
 from pathgen.object_store import S3Store
 from pathgen.rundir import RunDirectory
@@ -162,6 +162,16 @@ def test_a_command_is_refused_in_one_line(s3, out):
     assert answer.error == f"--out {out} cannot be read (cannot list {out}: Access Denied); give another"
 
 
+@pytest.mark.parametrize("what", ["SlowDown", "InternalError"])
+def test_a_command_that_meets_a_busy_store_may_be_tried_again(s3, out, run, what):
+    with s3.trouble("GET", f"/{BUCKET}", what):
+        answer = pathgen("generate", "--out", out)
+    assert answer.code == 1
+    assert answer.error.startswith(f"cannot list {out}: ")
+    with s3.trouble("PUT", f"/{BUCKET}", what), pytest.raises(StoreOutage):
+        run.create()
+
+
 def test_a_folder_that_cannot_be_written_is_refused_before_any_work(s3, out, run):
     with s3.trouble("PUT", f"/{BUCKET}", "AccessDenied"), pytest.raises(InputError, match=f"{out} cannot be written"):
         run.create()
@@ -192,18 +202,18 @@ def test_a_damaged_shard_goes_to_quarantine(run):
 
 
 @pytest.mark.parametrize(
-    ("variables", "says"),
+    ("variables", "says", "code"),
     [
-        ({"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}, "Could not connect to the endpoint URL"),
-        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "credentials"),
+        ({"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}, "Could not connect to the endpoint URL", 1),
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "credentials", 2),
     ],
 )
-def test_a_store_out_of_reach_is_one_line(s3, monkeypatch, tmp_path, variables, says):
+def test_a_store_out_of_reach_is_one_line(s3, monkeypatch, tmp_path, variables, says, code):
     monkeypatch.setenv("HOME", str(tmp_path))
     for name, value in variables.items():
         monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name)
     S3Store.clear_instance_cache()
     answer = pathgen("generate", "--out", f"s3://{BUCKET}/run")
     S3Store.clear_instance_cache()
-    assert answer.code == 2
+    assert answer.code == code
     assert says in answer.error
