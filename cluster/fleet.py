@@ -35,7 +35,8 @@ class FleetSettings:
         start_timeout_s: so long an actor may take to be ready; then it is made anew. With none ready for so long the
             run ends.
         drain_timeout_s: so long an actor may take to commit what it holds at the end.
-        stop_timeout_s: the same after an interruption, asked when it comes; who interrupts may kill soon after.
+        stop_by: by when actors must have drained after an interruption, in `time.monotonic()` seconds, asked when it
+            comes: who interrupts may kill soon after.
         poll_s: how long an actor sits on a poll without news.
         resources: what one actor asks of Ray (`{"CPU": 4}`), for the message when none starts.
     """
@@ -44,7 +45,7 @@ class FleetSettings:
     item_timeout_s: float = 600.0
     start_timeout_s: float = 300.0
     drain_timeout_s: float = 120.0
-    stop_timeout_s: Callable[[], float] = lambda: 2.0
+    stop_by: Callable[[], float] = lambda: math.inf
     poll_s: float = 1.0
     resources: Mapping[str, float] = field(default_factory=dict)
 
@@ -91,7 +92,6 @@ class Fleet:
         self._ready_at: float | None = None
         self._any_ready_at = time.monotonic()  # or none yet
         self._last_cause = ""
-        self._stopped_at: float | None = None
         self._told_at = 0.0
         self._size = 0
         self._sized_at = -math.inf
@@ -188,15 +188,13 @@ class Fleet:
 
     def _wind_up(self) -> None:
         """Drains the actors at work, drops those that still start; in haste once `stop` is set."""
-        if self._stop.is_set() and self._stopped_at is None:
-            self._stopped_at = time.monotonic()
         for member in list(self._members.values()):
             if not member.ready:
                 self._remove(member)
                 continue
             drain_by = member.drain_by or member.drain(self._settings.drain_timeout_s)
-            if self._stopped_at is not None:
-                member.drain_by = min(drain_by, self._stopped_at + self._settings.stop_timeout_s())
+            if self._stop.is_set():
+                member.drain_by = min(drain_by, self._settings.stop_by())
 
     def _listen(self) -> None:
         """Waits a moment for an answer of any actor, and acts on all there are."""

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from .endpoint import Endpoint
 from .errors import ClusterError, UsageError
+from .runtime import STOP_WAIT_S
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails
 
 _ANSWER_TIMEOUT_S = 10.0
-_STOP_WAIT_S = 15.0
+_STOP_WAIT_S = STOP_WAIT_S + 5.0
 _LAST_TAILS = 5
 """So often the log of a job that is over is asked for in vain: with its node it may be gone."""
 _POLL_S = 0.5
@@ -147,7 +148,7 @@ class Jobs:
         raise UsageError(f"no job {submission_id} on {self._url}; jobs are {', '.join(latest) or 'none'}")
 
     def stop(self, submission_id: str) -> Job:
-        """Stop a job: SIGTERM, and SIGKILL 3 s later; it as it is then. One that is over stays as it ended."""
+        """Stop a job, by SIGTERM and later SIGKILL; it as it is then. One that is over stays as it ended."""
         if (job := self.find(submission_id)).is_over:
             return job
         with self._asking():

@@ -18,13 +18,13 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from .errors import UsageError
+from .runtime import STOP_WAIT_S, flag_value
 from .secrecy import refuse_secrets
 
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?")
@@ -42,6 +42,8 @@ START_TIMEOUT_S = 1800
 KEEP_CLUSTER_S = 600
 IDLE_WORKER_S = 120
 HEAD_RESOURCES = {"cpu": "2", "memory": "8Gi"}
+SUBMITTER_RESOURCES = {"cpu": "500m", "memory": "1Gi"}
+MIN_CPUS = 4
 RAY_USER, RAY_GROUP = 1000, 100
 """Of Ray's own images. A number, since Kubernetes cannot tell of a name that it is not root."""
 
@@ -63,7 +65,7 @@ class RayJobOptions:
     out: str | None
     name: str
     gpus_per_worker: int
-    cpus_per_worker: str
+    cpus_per_worker: str | None
     memory_per_worker: str
     min_workers: int
     max_workers: int
@@ -85,7 +87,7 @@ class RayJobOptions:
             )
         quantities = {"--cpus-per-worker": self.cpus_per_worker, "--memory-per-worker": self.memory_per_worker}
         for flag, value in quantities.items():
-            if not QUANTITY.fullmatch(value):
+            if value is not None and not QUANTITY.fullmatch(value):
                 raise UsageError(f"{flag} is a Kubernetes quantity such as 4 or 32Gi; got {value!r}")
         for secret in self.secrets:
             if not SECRET.fullmatch(secret):
@@ -97,28 +99,43 @@ class RayJobOptions:
             raise UsageError("no command given; write it after --, for example: -- pathgen generate --questions …")
         refuse_secrets((*self.command, self.out or ""), RIGHT_PLACE)
         self._check_output()
-        if not self.num_actors:
+        if not self.actors_per_worker:
             raise UsageError(
                 f"an actor of {self._gpus_per_actor:g} GPUs does not fit a worker of {self.gpus_per_worker}"
+            )
+        if self.whole_cpus < self.actors_per_worker:
+            raise UsageError(
+                f"--cpus-per-worker {self.cpus_per_worker}: a worker holds {self.actors_per_worker} actors, each of "
+                f"which asks Ray for a CPU; give {self.actors_per_worker} or more"
             )
 
     @property
     def entrypoint(self) -> str:
         """The command, quoted for one shell, which writes to the output."""
         words = list(self.command)
-        if self.out is not None and _value(words, "--out") is None:
+        if self.out is not None and flag_value(words, "--out") is None:
             words += ["--out", self.out]
         return shlex.join(words)
 
     @property
-    def num_actors(self) -> int:
-        """That all workers together hold."""
-        each = math.floor(self.gpus_per_worker / self._gpus_per_actor) if self.gpus_per_worker else 1
-        return self.max_workers * each
+    def actors_per_worker(self) -> int:
+        """One for each share of its GPUs; without any, one."""
+        return math.floor(self.gpus_per_worker / self._gpus_per_actor) if self.gpus_per_worker else 1
+
+    @property
+    def cpus(self) -> str:
+        """Of a worker: those asked for, else enough for its actors."""
+        return self.cpus_per_worker or str(max(MIN_CPUS, self.actors_per_worker))
+
+    @property
+    def whole_cpus(self) -> int:
+        """A worker's CPUs as Ray counts them, which rounds a part of one up."""
+        milli = self.cpus.endswith("m")
+        return math.ceil(float(self.cpus.rstrip("mkMGTPi")) / (1000 if milli else 1))
 
     @property
     def _gpus_per_actor(self) -> float:
-        given = _value(self.command, "--gpus-per-actor") or "1"
+        given = flag_value(self.command, "--gpus-per-actor") or "1"
         try:
             if (number := float(given)) > 0:
                 return number
@@ -127,7 +144,7 @@ class RayJobOptions:
         raise UsageError(f"--gpus-per-actor must be a number above 0; got {given!r}")
 
     def _check_output(self) -> None:
-        own = _value(self.command, "--out")
+        own = flag_value(self.command, "--out")
         if own is not None and self.out not in (None, own):
             raise UsageError(f"--out {self.out} here and --out {own} in the command; give one")
         out = own or self.out
@@ -149,7 +166,7 @@ class RayJobOptions:
 def rayjob(options: RayJobOptions) -> dict[str, Any]:
     """The RayJob as plain data, by KubeRay's ray.io/v1 types."""
     gpus = {"nvidia.com/gpu": str(options.gpus_per_worker)} if options.gpus_per_worker else {}
-    worker = {"cpu": options.cpus_per_worker, "memory": options.memory_per_worker, **gpus}
+    worker = {"cpu": options.cpus, "memory": options.memory_per_worker, **gpus}
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",
@@ -161,6 +178,15 @@ def rayjob(options: RayJobOptions) -> dict[str, Any]:
             "preRunningDeadlineSeconds": START_TIMEOUT_S,
             "shutdownAfterJobFinishes": True,
             "ttlSecondsAfterFinished": KEEP_CLUSTER_S,
+            # As the operator would make it, save for its rights.
+            "submitterPodTemplate": {
+                "spec": {
+                    "restartPolicy": "Never",
+                    "automountServiceAccountToken": False,
+                    "securityContext": _pod_security(),
+                    "containers": [_container(options, "ray-job-submitter", SUBMITTER_RESOURCES)],
+                }
+            },
             "rayClusterSpec": {
                 "rayVersion": options.ray_version,
                 "authOptions": {"mode": "token"},
@@ -201,23 +227,8 @@ def _worker_pod(options: RayJobOptions, resources: dict[str, str]) -> dict[str, 
 
 def _pod(options: RayJobOptions, name: str, resources: dict[str, str]) -> dict[str, Any]:
     env, env_from = _environment(options)
-    container: dict[str, Any] = {
-        "name": name,
-        "image": options.image,
-        "resources": {"requests": dict(resources), "limits": dict(resources)},
-        "securityContext": _container_security(),
-        "env": env,
-    }
-    pod: dict[str, Any] = {
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": RAY_USER,
-            "runAsGroup": RAY_GROUP,
-            "fsGroup": RAY_GROUP,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [container],
-    }
+    container = {**_container(options, name, resources), "env": env}
+    pod: dict[str, Any] = {"securityContext": _pod_security(), "containers": [container]}
     if env_from:
         container["envFrom"] = env_from
     if options.claim:
@@ -231,11 +242,16 @@ def _environment(options: RayJobOptions) -> tuple[list[dict[str, Any]], list[dic
     """A container's `env` and `envFrom`: defaults of our commands' options, and secrets by reference."""
     defaults = {
         "LAYERPATHS_ADDRESS": "auto",  # the Ray cluster that the command runs in
-        "LAYERPATHS_DEVICE": "cuda" if options.gpus_per_worker else "cpu",
-        "LAYERPATHS_ACTORS": str(options.num_actors),
+        "LAYERPATHS_ACTORS": str(options.max_workers * options.actors_per_worker),
         "LAYERPATHS_START_TIMEOUT_S": str(START_TIMEOUT_S),
         "LAYERPATHS_ALLOW_FAILURES": "1",
+        "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S),
     }
+    if options.command[:2] == ("pathgen", "generate"):  # the others use torch in their driver too, on the head
+        defaults["LAYERPATHS_DEVICE"] = "cuda" if options.gpus_per_worker else "cpu"
+    if not options.gpus_per_worker:
+        # Else actors would ask for as little as lets all of them share the workers that there are.
+        defaults["LAYERPATHS_THREADS_PER_ACTOR"] = str(options.whole_cpus)
     if options.claim:
         defaults["LAYERPATHS_SHARED_FS"] = "1"
     env: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in defaults.items()]
@@ -250,15 +266,24 @@ def _environment(options: RayJobOptions) -> tuple[list[dict[str, Any]], list[dic
     return env, env_from
 
 
+def _container(options: RayJobOptions, name: str, resources: dict[str, str]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "image": options.image,
+        "resources": {"requests": dict(resources), "limits": dict(resources)},
+        "securityContext": _container_security(),
+    }
+
+
+def _pod_security() -> dict[str, Any]:
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": RAY_USER,
+        "runAsGroup": RAY_GROUP,
+        "fsGroup": RAY_GROUP,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
 def _container_security() -> dict[str, Any]:
     return {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-
-
-def _value(words: Sequence[str], flag: str) -> str | None:
-    """What a command says after a flag, `--flag VALUE` or `--flag=VALUE`."""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        if word == flag:
-            return following
-        if word.startswith(f"{flag}="):
-            return word.removeprefix(f"{flag}=")
-    return None

@@ -28,7 +28,9 @@ def kuberay(
     name: Annotated[str, option("Of the RayJob.", "--name")] = "layerpaths",
     ray_version: Annotated[str | None, option("The image's Ray [default: the one here].", "--ray-version")] = None,
     gpus_per_worker: Annotated[int, option("GPUs of a worker pod; 0: CPUs only.", "--gpus-per-worker", min=0)] = 1,
-    cpus_per_worker: Annotated[str, option("CPUs of a worker pod.", "--cpus-per-worker")] = "4",
+    cpus_per_worker: Annotated[
+        str | None, option("CPUs of a worker pod [default: 4, or one per actor if that is more].", "--cpus-per-worker")
+    ] = None,
     memory_per_worker: Annotated[str, option("Memory of a worker pod.", "--memory-per-worker")] = "32Gi",
     min_workers: Annotated[int, option("Worker pods always there.", "--min-workers", min=0)] = 0,
     max_workers: Annotated[int, option("Worker pods at most.", "--max-workers", min=1)] = 1,

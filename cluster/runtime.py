@@ -22,6 +22,8 @@ EXCLUDES = (
 )
 """Of a working folder: history, environments, data, weights and secrets do not travel."""
 
+STOP_WAIT_S = 20
+"""From a stopped job's SIGTERM to Ray's SIGKILL, in place of Ray's 3: an object store may take a while to answer."""
 RIGHT_PLACE = "set secrets in the environment of the cluster itself (before `cluster up`, or by a Kubernetes secret)"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -40,13 +42,22 @@ def entrypoint(command: Sequence[str], endpoint: Endpoint, *, uploads: bool, ins
         installs: whether packages are installed for the job.
 
     Raises:
-        UsageError: the command holds what looks like a secret.
+        UsageError: the command holds what looks like a secret, or writes into the uploaded copy of a folder.
     """
     refuse_secrets(command, RIGHT_PLACE)
     program, *arguments = command
-    if program in PROGRAMS and endpoint.address is not None and not (uploads or installs):
-        program = str(Path(sys.executable).with_name(program))
-    line = shlex.join([program, *arguments])
+    out = flag_value(command, "--out")
+    if uploads and program in PROGRAMS and out is not None and "://" not in out and not Path(out).is_absolute():
+        raise UsageError(
+            f"--out {out} would lie in the cluster's copy of --working-dir and be lost with it; give an absolute "
+            "path or an object store's URL"
+        )
+    words = [program, *arguments]
+    if program in PROGRAMS and installs:
+        words = ["python", "-m", *words]  # the script may be of the environment that this one is made upon
+    elif program in PROGRAMS and endpoint.address is not None and not uploads:
+        words[0] = str(Path(sys.executable).with_name(program))
+    line = shlex.join(words)
     if endpoint.is_local and not uploads:
         return f"cd {shlex.quote(os.getcwd())} && exec {line}"
     return line
@@ -61,7 +72,7 @@ def runtime_env(
         UsageError: there is no such folder, the file of variables is malformed, or it or a package holds a secret.
     """
     # Named rather than left to Ray's search, which on a machine with several clusters finds the latest.
-    variables = {"LAYERPATHS_ADDRESS": endpoint.address or "auto"}
+    variables = {"LAYERPATHS_ADDRESS": endpoint.address or "auto", "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)}
     if env_file is not None:
         variables |= read_env_file(env_file)
     environment: dict[str, Any] = {"env_vars": variables}
@@ -73,6 +84,16 @@ def runtime_env(
         refuse_secrets(pip, RIGHT_PLACE)
         environment["pip"] = list(pip)
     return environment
+
+
+def flag_value(words: Sequence[str], flag: str) -> str | None:
+    """What a command says after a flag, `--flag VALUE` or `--flag=VALUE`; None if it is not there."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == flag:
+            return following
+        if word.startswith(f"{flag}="):
+            return word.removeprefix(f"{flag}=")
+    return None
 
 
 def read_env_file(path: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from .protocol import Item, Report
@@ -62,6 +63,13 @@ class WorkThread(ABC):
     def step(self) -> None:
         """One round of work, if there is any, and commits that are due; it publishes what came of it."""
 
+    def commit(self) -> Iterable[str]:
+        """Commit what is finished, now: the keys that became durable.
+
+        Called from another thread while a round may be under way, and once more when an error ends the work.
+        """
+        return ()
+
     @abstractmethod
     def close(self) -> Iterable[str]:
         """Commit what is finished and keep what is worth keeping of the rest; the keys that became durable."""
@@ -77,7 +85,8 @@ class WorkThread(ABC):
         """News: at once if an item finished or became durable, else after `wait_s`."""
         with self._news:
             self._news.wait_for(
-                lambda: self._report.finished or self._report.durable or self._error is not None, timeout=wait_s
+                lambda: self._report.finished or self._report.durable or self._draining or self._error is not None,
+                timeout=wait_s,
             )
             # Before an error what was finished is told: it may be the commit of just that which failed.
             if not (self._report.finished or self._report.durable):
@@ -85,10 +94,14 @@ class WorkThread(ABC):
             return self._take_report()
 
     def drain(self) -> Report:
-        """Let the round under way end, close, and stop working."""
+        """Commit at once, let the round under way end, close, and stop working.
+
+        The round may last longer than whoever drains has time.
+        """
         with self._news:
             self._draining = True
             self._news.notify_all()
+        self.publish(durable=self.commit())
         self._thread.join()
         with self._news:
             self._raise_error()
@@ -129,6 +142,8 @@ class WorkThread(ABC):
                 self._round()
             self.publish(durable=self.close())
         except BaseException as error:  # whatever it is, the fleet must hear of it
+            with suppress(Exception):  # it may be the commit itself that failed
+                self.publish(durable=self.commit())
             if self._is_fatal(error):
                 os._exit(1)
             with self._news:
@@ -143,8 +158,9 @@ class WorkThread(ABC):
             return not self._draining
 
     def _round(self) -> None:
-        while self._fresh:
+        while self._fresh and not self._draining:
             self.take_up(self._fresh[0].payload)  # which may take a while, and until then it is among the fresh
             with self._news:
                 del self._fresh[0]
-        self.step()
+        if not self._draining:
+            self.step()

@@ -120,7 +120,7 @@ class FleetRun:
                 num_actors=self._placement.fleet_size(self._options, self._session, node),
                 item_timeout_s=self._options.question_timeout_s,
                 start_timeout_s=self._options.start_timeout_s,
-                stop_timeout_s=lambda: self._stopping.grace_s,
+                stop_by=lambda: self._stopping.stop_by,
                 resources=self._placement.resources,
             ),
             recover=self._recover,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -28,7 +29,7 @@ from .rundir import Plan, RunDirectory
 from .runinfo import GROWABLE, RunInfo
 from .shards import ShardMetadata
 from .stats import LIGHT_COLUMNS
-from .stopping import INTERRUPTED, Stopping
+from .stopping import INTERRUPTED, Interrupted, Stopping
 from .storage import put
 from .tasks import find_task
 
@@ -88,6 +89,8 @@ class GenerationRun:
             self.info = self.directory.begin(self.info, self.lease.check)
             write_card(fs, root, self.info, {}, self.lease.check)
             plan, work = self._work(expects_work)
+            if self.stopping.number == signal.SIGTERM:
+                raise Interrupted(signal.SIGTERM)  # to read and tell what there is now may take minutes
             if self.stopping.number is None:
                 if work or expects_work or plan.superseded:  # else the last call has tidied up
                     compact(fs, root, self.lease.check)

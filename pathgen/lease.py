@@ -24,6 +24,8 @@ from .errors import PathgenError
 from .storage import TEMPORARY_PREFIX, create_exclusive, is_local, put, read_file, remove_file
 
 LEASE_NAME = ".lease.json"
+_LAST_BEAT_S = 1.0
+"""An object store may take minutes to answer a heartbeat."""
 
 
 class LeaseLost(PathgenError):
@@ -144,7 +146,7 @@ class RunLease:
     ) -> None:
         """End the heartbeat and give the lease back, unless another run has it by now."""
         self._ended.set()
-        self._thread.join()
+        self._thread.join(_LAST_BEAT_S)
         with suppress(PathgenError):
             self.check()
             remove_file(self._fs, self._path)

@@ -170,6 +170,8 @@ def place_actors(options: ActorOptions, device: str, session: Session, folder: P
         actors = options.actors or sum(_on_node(node, memory_bytes) for node in nodes)
         share = _cpu_share(nodes, min(max(1, actors), num_jobs))
         threads = options.threads_per_actor or share
+        if options.threads_per_actor and session.address is not None:
+            share = max((int(node["CPU"]) for node in nodes), default=0) or threads
         resources = {"CPU": float(min(threads, share))}
     placement = Placement(
         min(max(1, actors), num_jobs),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from .errors import PathgenError
 
 SHORT_GRACE_S = 2.0
-"""After a SIGTERM, as Ray's Jobs kill 3 s after theirs."""
+"""For actors to commit after a SIGTERM: a Ray job may be killed 3 s after it."""
 INTERRUPTED = "interrupted: finished work is kept; the same command goes on from here"
 
 
@@ -32,6 +33,7 @@ class Stopping:
     Attributes:
         event: set once the run is to wind up.
         number: of the first signal, None as long as there was none.
+        stop_by: by when actors must have committed, in `time.monotonic()` seconds.
         can_wind_up: whether there are actors that could commit anything; as long as not, a first signal ends the
             run at once too.
     """
@@ -39,18 +41,16 @@ class Stopping:
     def __init__(self, tell: Callable[[str], None]):
         self.event = threading.Event()
         self.number: int | None = None
+        self.stop_by = math.inf
         self.can_wind_up = False
         self._tell = tell
 
     def wind_up(self, why: str) -> None:
-        """Let the run end in good order, the reason shown."""
+        """Let the run end in good order, the reason shown; soon, unless a person asked for it and may wait."""
+        if self.number != signal.SIGINT:
+            self.stop_by = time.monotonic() + SHORT_GRACE_S
         self.event.set()
         self._tell(f"stopping: {why}")
-
-    @property
-    def grace_s(self) -> float:
-        """Seconds that actors have to commit, once the event is set: all that they need after Ctrl-C."""
-        return math.inf if self.number == signal.SIGINT else SHORT_GRACE_S
 
     @contextmanager
     def handling(self) -> Iterator[None]:

@@ -67,6 +67,10 @@ class SearchWorker(WorkThread):
             )
         self.publish(durable=self._writer.tick(self._searcher.under_way))
 
+    def commit(self) -> Iterable[str]:
+        """Commit the records that are finished."""
+        return self._writer.commit()
+
     def close(self) -> Iterable[str]:
         """Commit what is finished, and keep the searches under way as progress."""
         return self._writer.close(self._searcher.under_way())

@@ -6,25 +6,33 @@ of a few seconds commits as often as one of hours.
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
 
+from .errors import StoreOutage
 from .lease import check_lease
 from .records import PathRecord
 from .rundir import RunDirectory
 from .shards import PROGRESS_FOLDER, ShardMetadata, write_progress, write_shard
 from .storage import remove_file
 
+logger = logging.getLogger(__name__)
+
 SHARD_RECORDS = 64
 SHARD_S = float(os.environ.get("LAYERPATHS_SHARD_S", 60))
 PROGRESS_S = float(os.environ.get("LAYERPATHS_PROGRESS_S", 30))
 """A shard holds so many questions, or the work of so many seconds; progress in between is flushed this often."""
+OUTAGE_S = 300.0
+"""A store may be busy or out of reach for so long: the records wait in memory meanwhile."""
+OUTAGE_RETRY_S = 5.0
 
 
 class RecordWriter:
-    """Commits records of one writer id, which nobody else ever uses.
+    """Commits records of one writer id, which nobody else ever uses. Its calls may come from several threads.
 
     Args:
         out: the run's folder.
@@ -39,19 +47,25 @@ class RecordWriter:
         self._metadata = metadata
         self._guard = partial(check_lease, self._run.fs, self._run.root, token)
         self._finished: list[PathRecord] = []
+        self._shard: list[PathRecord] = []  # being committed: the same again until it is there
         self._scanned: list[PathRecord] = []
-        self._shards = 0
+        self._durable: list[str] = []  # and not told yet
+        self._shards = self._scans_kept = 0
         self._has_progress = False
         self._shard_at = self._progress_at = time.monotonic()
+        self._outage_at: float | None = None
+        self._retry_at = 0.0
+        self._lock = threading.RLock()
 
     def add(self, record: PathRecord) -> None:
         """A record for the next shard; or, of status `searching` (a calibration scan), for the progress file only."""
-        if record.status == "searching":
-            self._scanned.append(record)
-            return
-        if not self._finished:
-            self._shard_at = time.monotonic()
-        self._finished.append(record)
+        with self._lock:
+            if record.status == "searching":
+                self._scanned.append(record)
+                return
+            if not self._finished:
+                self._shard_at = time.monotonic()
+            self._finished.append(record)
 
     def tick(self, under_way: Callable[[], list[PathRecord]]) -> list[str]:
         """Write what is due: call it between batches.
@@ -64,36 +78,63 @@ class RecordWriter:
 
         Raises:
             LeaseLost: another run holds the folder.
+            StoreOutage: the store has been out of reach for `OUTAGE_S`.
             PathgenError: disk full and the like; nothing committed is harmed.
         """
         now = time.monotonic()
-        if len(self._finished) >= SHARD_RECORDS or (self._finished and now - self._shard_at >= SHARD_S):
-            durable = self.commit()
-            return durable + (self._flush(under_way()) if self._has_progress else [])
-        if now - self._progress_at >= PROGRESS_S:
-            return self._flush(under_way())
-        return []
-
-    def close(self, under_way: list[PathRecord]) -> list[str]:
-        """Write everything; the ids that became durable. Errors as `tick`."""
-        return self.commit() + self._flush(under_way)
+        if now < self._retry_at:
+            return []
+        with self._lock:
+            try:
+                self._write_due(now, under_way)
+                self._outage_at = None
+            except StoreOutage as error:
+                self._outage_at = self._outage_at or now
+                if now - self._outage_at >= OUTAGE_S:
+                    raise
+                self._retry_at = time.monotonic() + OUTAGE_RETRY_S
+                logger.warning("%s; trying again in %g s", error, OUTAGE_RETRY_S)
+            return self._take_durable()
 
     def commit(self) -> list[str]:
-        """Commit the finished records as a shard; their ids. Errors as `tick`."""
-        if not self._finished:
-            return []
-        write_shard(
-            self._run.fs, self._run.paths, self.writer, self._shards, self._finished, self._metadata, self._guard
-        )
-        self._shards += 1
-        durable = [record.question_id for record in self._finished]
-        self._finished = []
-        return durable
+        """Commit the finished records; the ids that became durable. Errors as `tick`, an outage at once."""
+        with self._lock:
+            while self._shard or self._finished:
+                self._commit()
+            return self._take_durable()
 
-    def _flush(self, under_way: list[PathRecord]) -> list[str]:
-        """Replace the progress file; the ids of scans, which are durable by that."""
+    def close(self, under_way: list[PathRecord]) -> list[str]:
+        """Write everything; the ids that became durable. Errors as `commit`."""
+        with self._lock:
+            durable = self.commit()
+            self._flush(under_way)
+            return durable + self._take_durable()
+
+    def _write_due(self, now: float, under_way: Callable[[], list[PathRecord]]) -> None:
+        overdue = self._finished and now - self._shard_at >= SHARD_S
+        if self._shard or overdue or len(self._finished) >= SHARD_RECORDS:
+            self._commit()
+            if self._has_progress:
+                self._flush(under_way())
+        elif now - self._progress_at >= PROGRESS_S:
+            self._flush(under_way())
+
+    def _commit(self) -> None:
+        """One shard: what was given up as it was tried, else all that is finished.
+
+        A put may have succeeded though its reply was lost, so what is tried again has the same bytes and name.
+        """
+        if not self._shard:
+            self._shard, self._finished = self._finished, []
+        write_shard(self._run.fs, self._run.paths, self.writer, self._shards, self._shard, self._metadata, self._guard)
+        self._durable += [record.question_id for record in self._shard]
+        self._shards += 1
+        self._shard = []
+
+    def _flush(self, under_way: list[PathRecord]) -> None:
+        """Replace the progress file; scans are durable by that."""
         self._progress_at = time.monotonic()
-        records = [*under_way, *self._finished, *self._scanned]
+        records = [*under_way, *self._shard, *self._finished, *self._scanned]
         if records:
             write_progress(self._run.fs, self._run.root, self.writer, records, self._metadata, self._guard)
             self._has_progress = True
@@ -101,4 +142,9 @@ class RecordWriter:
             self._guard()
             remove_file(self._run.fs, f"{self._run.root}/{PROGRESS_FOLDER}/{self.writer}.parquet")
             self._has_progress = False
-        return [record.question_id for record in self._scanned]
+        self._durable += [record.question_id for record in self._scanned[self._scans_kept :]]
+        self._scans_kept = len(self._scanned)
+
+    def _take_durable(self) -> list[str]:
+        durable, self._durable = self._durable, []
+        return durable

@@ -20,6 +20,7 @@ NODE = Endpoint("http://10.0.0.1:2", "10.0.0.1:1", is_local=False)
 OUTSIDE = Endpoint("http://ray.example:2", None, is_local=False)
 OURS = str(Path(sys.executable).with_name("pathgen"))
 BARE = {"uploads": False, "installs": False}
+STOP_WAIT = {"RAY_JOB_STOP_WAIT_TIME_S": "20"}
 COMMAND = ["pathgen", "generate", "--out", "runs/a b"]
 
 
@@ -29,13 +30,22 @@ COMMAND = ["pathgen", "generate", "--out", "runs/a b"]
         (HERE, {}, f"cd '/some where' && exec {OURS} generate --out 'runs/a b'"),
         (NODE, {}, f"{OURS} generate --out 'runs/a b'"),
         (OUTSIDE, {}, "pathgen generate --out 'runs/a b'"),
-        (HERE, {"uploads": True}, "pathgen generate --out 'runs/a b'"),
-        (HERE, {"installs": True}, "cd '/some where' && exec pathgen generate --out 'runs/a b'"),
+        (HERE, {"installs": True}, "cd '/some where' && exec python -m pathgen generate --out 'runs/a b'"),
+        (OUTSIDE, {"installs": True}, "python -m pathgen generate --out 'runs/a b'"),
     ],
 )
 def test_a_cluster_of_this_machine_runs_this_environments_programs(monkeypatch, endpoint, more, line):
     monkeypatch.setattr(cluster.runtime.os, "getcwd", lambda: "/some where")
     assert entrypoint(COMMAND, endpoint, **BARE | more) == line
+
+
+def test_what_is_uploaded_is_a_copy_that_no_run_is_written_into():
+    uploads = BARE | {"uploads": True}
+    with pytest.raises(UsageError, match="--out runs/a b would lie in the cluster's copy of --working-dir"):
+        entrypoint(COMMAND, HERE, **uploads)
+    for out in ("/data/run", "s3://bucket/run"):
+        assert entrypoint([*COMMAND[:-1], out], HERE, **uploads) == f"pathgen generate --out {out}"
+    assert entrypoint(["echo", "--out", "x"], HERE, **uploads) == "echo --out x"
 
 
 def test_other_programs_and_shell_characters_are_left_as_they_are():
@@ -44,8 +54,8 @@ def test_other_programs_and_shell_characters_are_left_as_they_are():
 
 def test_a_job_is_told_which_cluster_it_runs_on():
     bare = {"working_dir": None, "env_file": None, "pip": []}
-    assert runtime_env(NODE, **bare) == {"env_vars": {"LAYERPATHS_ADDRESS": "10.0.0.1:1"}}
-    assert runtime_env(OUTSIDE, **bare) == {"env_vars": {"LAYERPATHS_ADDRESS": "auto"}}
+    assert runtime_env(NODE, **bare) == {"env_vars": {"LAYERPATHS_ADDRESS": "10.0.0.1:1"} | STOP_WAIT}
+    assert runtime_env(OUTSIDE, **bare) == {"env_vars": {"LAYERPATHS_ADDRESS": "auto"} | STOP_WAIT}
 
 
 def test_folder_variables_and_packages_travel(tmp_path):
@@ -53,7 +63,7 @@ def test_folder_variables_and_packages_travel(tmp_path):
     file.write_text("# comment\n\nMAX_TOKENS=8\nNAME = a=b \n")
     found = runtime_env(OUTSIDE, working_dir=str(tmp_path), env_file=str(file), pip=["einops==0.8"])
     assert found == {
-        "env_vars": {"LAYERPATHS_ADDRESS": "auto", "MAX_TOKENS": "8", "NAME": "a=b"},
+        "env_vars": {"LAYERPATHS_ADDRESS": "auto", "MAX_TOKENS": "8", "NAME": "a=b"} | STOP_WAIT,
         "working_dir": str(tmp_path),
         "excludes": list(EXCLUDES),
         "pip": ["einops==0.8"],

@@ -113,10 +113,34 @@ def test_as_many_actors_are_asked_for_as_all_workers_hold(options, command, acto
     assert environment(containers(manifest)[0])["LAYERPATHS_DEVICE"] == device
 
 
+def test_a_worker_has_a_cpu_for_each_of_its_actors():
+    def cpus(*options: str) -> str:
+        (group,) = job(*options)["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+        return group["template"]["spec"]["containers"][0]["resources"]["limits"]["cpu"]
+
+    assert [cpus(), cpus("--gpus-per-worker", "8"), cpus("--cpus-per-worker", "7500m")] == ["4", "8", "7500m"]
+    answer = kuberay("--gpus-per-worker", "8", "--cpus-per-worker", "6500m")
+    assert (answer.exit_code, "8 actors, each of which asks Ray for a CPU" in answer.stderr) == (2, True)
+
+
+def test_an_actor_without_a_gpu_fills_its_worker_so_that_the_autoscaler_brings_more():
+    given = environment(containers(job("--gpus-per-worker", "0", "--cpus-per-worker", "7500m"))[0])
+    assert given["LAYERPATHS_THREADS_PER_ACTOR"] == "8"
+    assert "LAYERPATHS_THREADS_PER_ACTOR" not in environment(containers(job())[0])
+
+
+def test_only_a_search_is_told_the_workers_device():
+    """The head has no GPU, and there the others use torch in their driver."""
+    trains = job("--claim", "s=/s", out="/s/r", command=("router", "train", "--paths", "/s/run"))
+    assert "LAYERPATHS_DEVICE" not in environment(containers(trains)[0])
+
+
 def test_containers_run_without_privileges_and_workers_without_a_service_account():
-    cluster = job()["spec"]["rayClusterSpec"]
-    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
-        pod = group["template"]["spec"]
+    spec = job()["spec"]
+    cluster = spec["rayClusterSpec"]
+    templates = [group["template"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
+    for template in (*templates, spec["submitterPodTemplate"]):
+        pod = template["spec"]
         assert pod["securityContext"]["runAsNonRoot"]
         assert pod["securityContext"]["runAsUser"] > 0
         assert pod["containers"][0]["securityContext"] == {
@@ -149,7 +173,7 @@ def test_the_environment_sets_options_of_our_own_program(monkeypatch):
     (options,) = asked
     assert (options.address, options.device, options.actors, options.shared_fs) == ("auto", "cuda", 2, True)
     assert (options.start_timeout_s, options.allow_failures) == (1800, 1)
-    assert len(given) == 6
+    assert len([name for name in given if name.startswith("LAYERPATHS_")]) == 6
 
 
 def test_the_entrypoint_comes_whole_through_the_shells_on_its_way():

@@ -52,8 +52,12 @@ class Squares(WorkThread):
             self.publish(durable=self.uncommitted)
             self.uncommitted = []
 
+    def commit(self):
+        committed, self.uncommitted = self.uncommitted, []
+        return committed
+
     def close(self):
-        return self.uncommitted
+        return self.commit()
 
 
 def items(*payloads):
@@ -99,6 +103,20 @@ def test_what_is_held_takes_room_and_is_active_and_a_drain_leaves_it():
     assert worker.waiting == [2, 3]
 
 
+def test_a_drain_commits_what_is_finished_while_a_long_round_goes_on():
+    worker = Squares()
+    worker.extend(items(1, 2))
+    worker.may_step.release()
+    assert listen(worker, 1)[-1].durable == ()
+    threading.Thread(target=worker.drain, daemon=True).start()
+    reports = [worker.poll(WAIT_S)]  # a drain wakes it
+    while not any(report.durable for report in reports):
+        reports.append(worker.poll(0.05))
+    assert [key for report in reports for key in report.durable] == ["1"]
+    assert worker.waiting == [2]  # whose round nobody has let begin
+    worker.may_step.release()
+
+
 def test_an_exception_of_the_thread_ends_a_poll_at_once_and_every_later_call():
     worker = Squares()
     threading.Timer(0.1, worker.extend, [items(BREAKS)]).start()
@@ -125,10 +143,14 @@ def test_what_was_finished_is_told_before_the_exception_that_came_right_after():
         worker.poll(WAIT_S)
 
 
-def test_a_fatal_exception_ends_the_process(monkeypatch):
+def test_a_fatal_exception_ends_the_process_after_a_commit(monkeypatch):
     codes = []
-    monkeypatch.setattr(os, "_exit", codes.append)
+    monkeypatch.setattr(os, "_exit", lambda code: codes.append((code, worker.uncommitted)))
     worker = Squares()
+    worker.extend(items(1))
+    worker.may_step.release()
+    listen(worker, 1)
+    assert worker.uncommitted == ["1"]
     worker.extend(items(ENDS))
     worker._thread.join(WAIT_S)
-    assert codes == [1]
+    assert codes == [(1, [])]

@@ -29,10 +29,12 @@ from fault_lab import (
 from cluster import ClusterError
 from pathgen.actions import LayerPath, all_moves
 from pathgen.checkpoints import fingerprint
+from pathgen.committed import CommittedRows
 from pathgen.lease import RunLease
 from pathgen.questions import load_questions
 from pathgen.rundir import RunDirectory
 from pathgen.shards import ShardMetadata, from_table
+from pathgen.stopping import Interrupted
 from pathgen.storage import open_folder
 from pathgen.writer import RecordWriter
 
@@ -148,12 +150,12 @@ def test_what_a_writer_given_up_for_dead_commits_late_is_not_counted_twice(lab, 
 def test_what_was_evaluated_is_not_run_again(lab, whole, tmp_path):
     for attempt in range(5):  # a signal that falls between two questions, or comes too late, shows nothing
         out = tmp_path / f"run{attempt}"
-        with signal_when(signal.SIGTERM, lambda out=out: has(out, ".progress/*.parquet")):
+        with signal_when(signal.SIGINT, lambda out=out: has(out, ".progress/*.parquet")):
             first = lab.generate(out)
         assert not has(out, ".lease.json")
         if halfway := sum(depth(evaluations) for evaluations in under_way(out).values()):
             break
-    assert first.exit_code == 128 + signal.SIGTERM
+    assert first.exit_code == 128 + signal.SIGINT
     assert halfway > 0
     second = lab.generate(out)
     assert second.exit_code == 0
@@ -179,9 +181,9 @@ def test_more_simulations_and_questions_cost_only_the_difference(lab, whole, tmp
 
 def test_calibration_is_kept_when_interrupted_and_answers_the_searches(lab, tmp_path):
     out, other = tmp_path / "run", tmp_path / "other"
-    with signal_when(signal.SIGTERM, lambda: has(out, ".progress/*.parquet")):
+    with signal_when(signal.SIGINT, lambda: has(out, ".progress/*.parquet")):
         first = lab.generate(out, calibrate=2)
-    assert first.exit_code == 128 + signal.SIGTERM
+    assert first.exit_code == 128 + signal.SIGINT
     assert not has(out, "prior.json")
     assert first.summary["layer_executions"] == sum(depth(evaluations) for evaluations in under_way(out).values())
     second = lab.generate(out, calibrate=2)
@@ -243,6 +245,15 @@ def test_a_signal_ends_a_run_in_time(lab, tmp_path, number, times):
     output, errors = driver.communicate(timeout=20)
     assert driver.returncode == 128 + number, (output, errors)
     assert "the same command goes on from here" in errors
+    assert not has(out, ".lease.json")
+
+
+def test_sigterm_commits_and_reads_nothing_that_may_take_long(lab, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    monkeypatch.setattr(CommittedRows, "table", lambda *_: pytest.fail("all shards are read"))
+    with signal_when(signal.SIGTERM, lambda: has(out, "paths/*.parquet")), pytest.raises(Interrupted) as caught:
+        lab.generate(out, simulations=400)
+    assert caught.value.exit_code == 128 + signal.SIGTERM
     assert not has(out, ".lease.json")
 
 

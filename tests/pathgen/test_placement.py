@@ -131,6 +131,12 @@ def test_the_cores_go_round_where_the_number_is_given(place_on):
     assert place_on([node(6), node(6)], actors=5).resources == {"CPU": 2}
 
 
+def test_threads_that_are_asked_for_on_a_cluster_are_cores_so_that_actors_wait_for_nodes(place_on):
+    assert place_on([node(16)], actors=8, threads_per_actor=8).resources == {"CPU": 8}
+    assert place_on([node(0), node(6)], actors=8, threads_per_actor=8).resources == {"CPU": 6}
+    assert place_on([node(0)], actors=8, threads_per_actor=8).resources == {"CPU": 8}
+
+
 def test_a_fleet_fits_what_the_cluster_has_by_now(place_on):
     found = place_on([node(4)])
     assert found.fitting([node(4), node(2), node(9)]) == 3

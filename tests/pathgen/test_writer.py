@@ -8,11 +8,12 @@ import pytest
 from path_records import METADATA, make_record
 
 import pathgen.writer
+from pathgen.errors import StoreOutage
 from pathgen.index import progress_files, shard_files
 from pathgen.lease import LeaseLost, RunLease
 from pathgen.rundir import RunDirectory
 from pathgen.shards import from_table, read_shard
-from pathgen.writer import PROGRESS_S, SHARD_RECORDS, SHARD_S, RecordWriter
+from pathgen.writer import OUTAGE_RETRY_S, OUTAGE_S, PROGRESS_S, SHARD_RECORDS, SHARD_S, RecordWriter
 
 
 class Clock:
@@ -113,6 +114,59 @@ def test_scans_are_durable_in_progress_and_never_in_a_shard(writer, run):
     writer.add(make_record("s", status="searching"))
     assert writer.close([]) == ["s"]
     assert (progress(run), shards(run)) == (["s"], [])
+
+
+def test_an_outage_of_the_store_is_waited_for_and_what_was_tried_is_written_as_it_was(writer, run, clock, monkeypatch):
+    tried, write = [], pathgen.writer.write_shard
+
+    def out_of_reach(fs, folder, name, seq, records, *rest):
+        tried.append([record.question_id for record in records])
+        raise StoreOutage("busy")
+
+    monkeypatch.setattr(pathgen.writer, "write_shard", out_of_reach)
+    writer.add(make_record("a"))
+    clock.now += SHARD_S
+    assert writer.tick(nothing) == []
+    writer.add(make_record("b"))
+    assert writer.tick(nothing) == []  # not again at once
+    clock.now += OUTAGE_RETRY_S
+    assert writer.tick(nothing) == []
+    assert tried == [["a"], ["a"]]
+    monkeypatch.setattr(pathgen.writer, "write_shard", write)
+    clock.now += OUTAGE_RETRY_S
+    assert writer.tick(nothing) == ["a"]
+    assert writer.close([]) == ["b"]
+    assert shards(run) == ["a", "b"]
+
+
+def test_an_outage_that_lasts_ends_the_work(writer, clock, monkeypatch):
+    def out_of_reach(*_):
+        raise StoreOutage("busy")
+
+    monkeypatch.setattr(pathgen.writer, "write_shard", out_of_reach)
+    writer.add(make_record("a"))
+    clock.now += SHARD_S
+    assert writer.tick(nothing) == []
+    clock.now += OUTAGE_S
+    with pytest.raises(StoreOutage, match="busy"):
+        writer.tick(nothing)
+
+
+def test_what_is_durable_is_told_though_the_progress_after_it_failed(writer, run, clock, monkeypatch):
+    keep = pathgen.writer.write_progress
+    under_way = make_record("u", status="searching")
+    clock.now += PROGRESS_S
+    assert writer.tick(lambda: [under_way]) == []
+
+    def out_of_reach(*_):
+        raise StoreOutage("busy")
+
+    monkeypatch.setattr(pathgen.writer, "write_progress", out_of_reach)
+    writer.add(make_record("a"))
+    clock.now += SHARD_S
+    assert writer.tick(lambda: [under_way]) == ["a"]
+    monkeypatch.setattr(pathgen.writer, "write_progress", keep)
+    assert (shards(run), progress(run)) == (["a"], ["u"])
 
 
 def test_without_the_lease_nothing_is_written(writer, run, lease, clock):
