@@ -61,6 +61,11 @@ def resolve_model(name: str) -> Path:
     return folder
 
 
+def absolute_name(name: str) -> str:
+    """The name by which a process in another working folder finds the same model."""
+    return str(Path(name).absolute()) if name not in ALIASES and Path(name).is_dir() else name
+
+
 def load_model(
     name: str, *, dtype: str = "float32", device: str = "cpu", device_map: Any = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

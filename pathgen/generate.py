@@ -14,7 +14,7 @@ import polars as pl
 from cluster.probe import Probe
 
 from .card import write_card
-from .checkpoints import fingerprint, num_layers, resolve_model
+from .checkpoints import absolute_name, fingerprint, num_layers, resolve_model
 from .compaction import compact
 from .cost import CostModel
 from .errors import InputError
@@ -30,7 +30,7 @@ from .runinfo import GROWABLE, RunInfo
 from .shards import ShardMetadata
 from .stats import LIGHT_COLUMNS
 from .stopping import INTERRUPTED, Interrupted, Stopping
-from .storage import put
+from .storage import full_name, put
 from .tasks import find_task
 
 if TYPE_CHECKING:
@@ -235,10 +235,11 @@ class GenerationRun:
             from .fleet_run import FleetRun
 
             run = RunSettings(
-                out=self.options.out,
+                # Actors may have been started in another folder.
+                out=full_name(self.directory.fs, self.directory.root),
                 token=self.lease.token,
                 metadata=ShardMetadata.here(self.options.model, self.fingerprint, self.task.name),
-                model=self.options.model,
+                model=absolute_name(self.options.model),
                 dtype=self.info.settings["dtype"],
                 device=placement.device,
                 devices_per_actor=placement.devices_per_actor,

@@ -14,7 +14,7 @@ from cluster.fleet_status import publishing
 from cluster.probe import Probe
 from cluster.protocol import Item, Progress, Recovered
 from cluster.session import Session, connect
-from pathgen.checkpoints import resolve_model
+from pathgen.checkpoints import absolute_name, resolve_model
 from pathgen.errors import PathgenError
 from pathgen.options import check_gpus_per_actor
 from pathgen.placement import Placement, check_disks, default_device, default_dtype, only_node, place_actors
@@ -103,7 +103,7 @@ def compute_features(
             placement = place_actors(options, device, session, resolve_model(model), len(missing))
             settings = FeatureSettings(
                 out=store.out,
-                model=model,
+                model=absolute_name(model),
                 fingerprint=fingerprint,
                 dtype=dtype,
                 device=placement.device,

@@ -10,7 +10,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,10 @@ COMMIT_AT_ONCE = "LAYERPATHS_SHARD_S=0\nLAYERPATHS_PROGRESS_S=0\nOMP_NUM_THREADS
 
 @dataclass
 class Terminal:
-    """Where a user sits: a folder, and an environment without a word about Ray."""
+    """Where a user sits: a folder, below it a working folder, and an environment without a word about Ray."""
 
     folder: Path
+    place: str = "."
 
     @property
     def environment(self) -> dict[str, str]:
@@ -45,7 +46,7 @@ class Terminal:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            cwd=self.folder,
+            cwd=self.folder / self.place,
             env=self.environment | environment,
             preexec_fn=hear_ctrl_c,
         )
@@ -200,15 +201,21 @@ def test_ctrl_c_leaves_the_job_running(terminal):
 
 
 def test_a_stopped_run_that_is_submitted_again_resumes(terminal, tiny_model):
-    """The first job's actor hangs half way, so that there is time to look and to stop."""
-    out = terminal.folder / "run"
+    """The first job's actor hangs half way, so that there is time to look and to stop.
+
+    It is submitted from another folder than the cluster was started in, which its relative paths mean.
+    """
+    terminal = replace(terminal, place="elsewhere")
+    out = terminal.folder / "elsewhere" / "run"
+    out.parent.mkdir()
+    out.with_name("model").symlink_to(tiny_model)
     generate = (
-        *("pathgen", "generate", "--out", "run", "--model", str(tiny_model), "--limit", str(LIMIT)),
+        *("pathgen", "generate", "--out", "run", "--model", "model", "--limit", str(LIMIT)),
         *("--simulations", "60", "--actors", "1", "--in-flight", "1", "--threads-per-actor", "1"),
         *("--device", "cpu", "--json"),
     )
     terminal.folder.joinpath("hang.env").write_text(COMMIT_AT_ONCE + "LAYERPATHS_FAULT=after-step:60:hang\n")
-    name = terminal.run("submit", "--env-file", "hang.env", "--no-wait", "--", *generate)[1].strip()
+    name = terminal.run("submit", "--env-file", "../hang.env", "--no-wait", "--", *generate)[1].strip()
     state = wait_for(lambda: under_way(terminal))
     assert terminal.json("stop", name)["status"] == "STOPPED"
 
@@ -217,12 +224,12 @@ def test_a_stopped_run_that_is_submitted_again_resumes(terminal, tiny_model):
     assert state["resources"]["CPU"] == {"used": 1, "total": 2}
     assert state["jobs"]["RUNNING"] == 1
     (fleet,) = state["fleets"]
-    assert fleet["what"] == "searching run"
+    assert fleet["what"] == f"searching {out}"
     assert 0 < fleet["done"] < fleet["total"] == LIMIT
     assert fleet["rate"] > 0
     assert fleet["eta_s"] > 0
 
-    code, _, said = terminal.run("submit", "--env-file", "job.env", "--", *generate)
+    code, _, said = terminal.run("submit", "--env-file", "../job.env", "--", *generate)
     assert code == 0, said
     summary = json.loads(next(line for line in said.splitlines() if line.startswith('{"out"')))
     assert 0 < summary["done_before"] < LIMIT
