@@ -35,7 +35,8 @@ class Leases:
     After a death every item that its actor had not finished becomes a *suspect*: what was waiting when the
     actor last spoke may have begun since. A suspect is leased alone. If the actor dies again, that is a strike
     against it and it goes to the back of the queue; after `MAX_STRIKES` it is given up. Empty actors
-    take suspects first, then fresh items, then struck ones.
+    take suspects first, then fresh items, then struck ones. Nodes come and go, so with the first node that an item
+    is lost with it goes on as if nothing had been.
     """
 
     def __init__(self, items: Iterable[Item]):
@@ -44,6 +45,7 @@ class Leases:
         self._suspects: deque[Item] = deque()
         self._struck: deque[Item] = deque()
         self._strikes: dict[str, int] = {}
+        self._spared: set[str] = set()
         self._leases: dict[str, _Lease] = {}
         self._settled = 0
         self._settled_failed = 0
@@ -120,7 +122,7 @@ class Leases:
             writer: the dead actor.
             recovered: what its files hold.
             broken: it raised an error of its own or would not drain, rather than vanished.
-            lost: it went with its node. A strike all the same: an item may take the node's memory.
+            lost: it went with its node. The second time that is a death like others: an item may take its memory.
 
         Returns:
             The items given up by this death: none or one.
@@ -132,13 +134,16 @@ class Leases:
         if not lease.worked and not any(other.unfinished() for other in self._leases.values()):
             self._fruitless.add(_LOST if lost else writer)
         unfinished = lease.unfinished()
+        spared = set(unfinished) - self._spared if lost else set()
+        self._spared |= spared
         if len(unfinished) == 1:
             self._fruitless.add(_LOST if lost else unfinished[0])
+        if len(unfinished) == 1 and not spared:
             self._strikes[unfinished[0]] = self._strikes.get(unfinished[0], 0) + 1
         given_up = []
         for key, held in lease.items.items():
             item = replace(held, payload=recovered.payloads.get(key, held.payload))
-            if key in lease.finished:
+            if key in lease.finished or key in spared:
                 self._fresh.appendleft(item)
             elif self._strikes.get(key, 0) >= MAX_STRIKES:
                 given_up.append(item)
@@ -157,5 +162,6 @@ class Leases:
         lease.finished.discard(key)
         lease.failed.discard(key)
         self._strikes.pop(key, None)
+        self._spared.discard(key)
         self._fruitless.clear()
         self._uncommitted = 0

@@ -143,10 +143,11 @@ def stop_cluster() -> LocalCluster:
     """
     with _one_at_a_time():
         running = LocalCluster.read()
-        _record_path().unlink(missing_ok=True)
+        if running is not None:
+            _end(running.alive())
+        _record_path().unlink(missing_ok=True)  # last: after a Ctrl-C meanwhile the next `down` finds the rest
         if running is None:
             raise ClusterError("no cluster of `cluster up` runs here")
-        _end(running.alive())
         return running
 
 

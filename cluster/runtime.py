@@ -18,7 +18,8 @@ PROGRAMS = ("pathgen", "router", "infer")
 EXCLUDES = (
     *(".git", ".venv", "venv", "node_modules", "runs", "*.egg-info", "__pycache__", ".*_cache"),
     *("*.parquet", "*.safetensors", "*.gguf", "*.bin", "*.pt", "*.pth", "*.npy"),
-    *(".env", ".env.*", "*.pem", "*.key"),
+    *(".env", ".env.*", "*.pem", "*.key", "id_rsa*", "id_ecdsa*", "id_ed25519*", "*_token", "*.token"),
+    *(".netrc", ".aws", ".ssh", ".azure", ".kube", ".config"),
 )
 """Of a working folder: history, environments, data, weights and secrets do not travel."""
 

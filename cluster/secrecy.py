@@ -9,9 +9,13 @@ from .errors import UsageError
 
 _NAME = re.compile(r"(?i)(token|key|key_id|secret|passw(or)?d|credentials?)$")
 _VALUE = re.compile(
-    r"(?<![A-Za-z0-9])(hf_[A-Za-z0-9]{20,}|(AKIA|ASIA)[A-Z0-9]{16}|gh[pousr]_[A-Za-z0-9]{20,}|sk-[\w-]{20,})"
+    r"(?<![A-Za-z0-9])"
+    r"(hf_[A-Za-z0-9]{20,}|(AKIA|ASIA)[A-Z0-9]{16}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|sk-[\w-]{20,})"
     r"|://[^/@\s]*:[^/@\s]+@"
+    r"|[?&](X-Amz-(Signature|Security-Token)|sig)=|AccountKey="
 )
+
+_ASSIGNED = re.compile(r"([\w.-]+)=\S")  # anywhere in a word: it may be a line for another shell
 
 
 def names_secret(name: str) -> bool:
@@ -35,8 +39,7 @@ def refuse_secrets(command: Iterable[str], right: str) -> None:
         UsageError: a word looks like a secret; it is not repeated.
     """
     for word in command:
-        name, given, value = word.partition("=")
-        named = given and value and names_secret(name)
-        flag = word.startswith("--") and not given and names_secret(word)
+        named = any(names_secret(name) for name in _ASSIGNED.findall(word))
+        flag = word.startswith("--") and "=" not in word and names_secret(word)
         if named or flag or is_secret(word):
             raise UsageError(f"the command holds what looks like a secret, and whoever sees the job reads it; {right}")

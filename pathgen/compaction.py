@@ -13,7 +13,7 @@ from .index import (
     best_rows,
     index,
     progress_files,
-    read_tables,
+    read_all,
     refuse_unreadable,
     shard_files,
 )
@@ -36,7 +36,7 @@ def compact(fs: AbstractFileSystem, out: str, guard: Callable[[], object]) -> No
         ArtefactError: a shard is unreadable, or of a newer schema version.
         PathgenError: the file system refuses; nothing is lost.
     """
-    tables, unreadable = read_tables(fs, out, shard_files(fs, out), INDEX_COLUMNS)
+    tables, unreadable = read_all(fs, out, lambda: shard_files(fs, out), INDEX_COLUMNS)
     refuse_unreadable(out, unreadable)
     best = best_rows(index(tables))
     kept = {file: rows["row"].sort() for (file,), rows in best.group_by("file")}
@@ -66,11 +66,11 @@ def _remove_outlived_progress(
     fs: AbstractFileSystem, out: str, best: pl.DataFrame, guard: Callable[[], object]
 ) -> None:
     """Delete progress files without a row that knows more of its question than the committed record."""
-    files = progress_files(fs, out)
-    tables, _ = read_tables(fs, out, files, INDEX_COLUMNS)
-    committed = best.select("question_id", known=pl.col("simulations"), failed=pl.col("status") == "failed")
-    rows = index(tables).join(committed, on="question_id", how="left")
-    ahead = rows.filter(pl.col("failed").is_null() | (~pl.col("failed") & (pl.col("simulations") > pl.col("known"))))
+    tables, _ = read_all(fs, out, lambda: progress_files(fs, out), INDEX_COLUMNS)
+    # A failed question knows nothing: it may be tried again, and goes on from there.
+    known = pl.when(pl.col("status") == "failed").then(-1).otherwise(pl.col("simulations"))
+    rows = index(tables).join(best.select("question_id", known=known), on="question_id", how="left")
+    ahead = rows.filter(pl.col("known").is_null() | (pl.col("simulations") > pl.col("known")))
     for file in sorted(set(tables) - set(ahead["file"])):
         guard()
         fault_point("before-progress-delete")

@@ -107,8 +107,11 @@ class Evaluator:
         return [evaluation for evaluation in results if evaluation is not None]
 
     def forget(self, prepared: Prepared) -> None:
-        """Free the states kept for a question whose search has ended."""
-        self.executor.kept.forget({row.key for row in prepared.rows})
+        """Free what is kept for a question whose search has ended: states, and the count of its layers."""
+        keys = {row.key for row in prepared.rows}
+        self.executor.kept.forget(keys)
+        for key in keys:
+            self.executor.work.layers_run_by_row.pop(key, None)
 
     def layers_run(self, prepared: Prepared) -> int:
         """Layer executions done for a question so far, after sharing; a plain row of each choice counts."""

@@ -44,7 +44,7 @@ class Work:
     Attributes:
         layers_run: layer executions after sharing, one per state.
         token_layers: the same in tokens, padding included.
-        layers_run_by_row: `layers_run` by row key.
+        layers_run_by_row: `layers_run` by row key, until its question is forgotten.
         seconds: wall time by step: capture, layers, finish; and decode, which the evaluator adds.
     """
 

@@ -41,6 +41,7 @@ class Running:
         stored: evaluations from an earlier run or a calibration; asks are answered from here first.
         seconds_budget: stops the search once it has taken so long; None for no limit.
         seconds: its share of the batches it took part in, in proportion to paths; earlier runs' included.
+        layers_run: layer executions on the model here, after sharing.
         layer_executions: Σ depth of the paths run on the model here (those answered from `stored` left out).
         error: why it could not be searched, when it could not.
     """
@@ -50,6 +51,7 @@ class Running:
     stored: Mapping[LayerPath, Evaluation] = field(default_factory=dict)
     seconds_budget: float | None = None
     seconds: float = 0.0
+    layers_run: int = 0
     layer_executions: int = 0
     error: str | None = None
 
@@ -94,7 +96,7 @@ class Interleaver:
         self.running: list[Running] = []
 
     def step(self) -> list[Running]:
-        """One round; the questions that ended in it. Their kept states are freed."""
+        """One round; the questions that ended in it. What is kept for them is freed."""
         asked = [(running, path) for running in self.running for path in running.pending()]
         if asked:
             started = time.perf_counter()
@@ -103,6 +105,8 @@ class Interleaver:
             for running, path in asked:
                 running.seconds += share
                 running.layer_executions += path.depth
+        for running in self.running:
+            running.layers_run = self.evaluator.layers_run(running.prepared)
         ended = [running for running in self.running if running.done]
         self.running = [running for running in self.running if not running.done]
         for running in ended:

@@ -179,7 +179,7 @@ class Searcher:
 
     def _layers_run(self, entry: _Entry) -> int:
         earlier = (entry.earlier.layers_run or 0) if entry.earlier else 0
-        return earlier + self._evaluator.layers_run(entry.running.prepared)
+        return earlier + entry.running.layers_run
 
     def _count(self, record: PathRecord, *, continued: bool) -> None:
         solved = record.status in SOLVED

@@ -18,7 +18,7 @@ from .faults import fault_point
 from .provenance import SCHEMA_VERSION, VERSION_KEY, ShardMetadata
 from .records import PathRecord
 from .rows import SCHEMA, UnreadableShard, from_table, to_table
-from .storage import full_name, is_local, list_files, put
+from .storage import full_name, is_local, list_files, move_file, put
 
 __all__ = [
     "PATHS_FOLDER",
@@ -189,10 +189,13 @@ def quarantine(fs: AbstractFileSystem, out: str, name: str, reason: str) -> None
         out: the run's folder.
         name: the file, relative to `out`.
         reason: one line, for people.
+
+    Raises:
+        PathgenError: the file system refuses.
     """
     target = f"{out}/{QUARANTINE_FOLDER}/{name.rsplit('/', 1)[-1]}"
     put(fs, f"{target}.reason", f"{reason}\n".encode())
-    fs.mv(f"{out}/{name}", target)
+    move_file(fs, f"{out}/{name}", target)
 
 
 def _passing_progress(step: str) -> None:

@@ -156,6 +156,18 @@ def remove_file(fs: AbstractFileSystem, path: str) -> None:
         raise _refused(fs, "delete", path, error) from error
 
 
+def move_file(fs: AbstractFileSystem, path: str, target: str) -> None:
+    """Give a file another name.
+
+    Raises:
+        PathgenError: the file system refuses, or there is none.
+    """
+    try:
+        fs.mv(path, target)
+    except OSError as error:
+        raise _refused(fs, "move", path, error) from error
+
+
 def put(
     fs: AbstractFileSystem,
     path: str,

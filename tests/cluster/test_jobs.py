@@ -87,7 +87,12 @@ def test_secrets_do_not_travel(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "word", ["HF_TOKEN=hunter2", "--api-key=hunter2", "s3://user:hunter2@host/run", "hf_hunter2hunter2hunter2"]
+    "word",
+    [
+        *("HF_TOKEN=hunter2", "--api-key=hunter2", "s3://user:hunter2@host/run", "hf_hunter2hunter2hunter2"),
+        *("A=1 HF_TOKEN=hunter2 exec x", "github_pat_hunter2hunter2hunter2", "https://host/f?a=1&sig=hunter2"),
+        "AccountName=a;AccountKey=hunter2",
+    ],
 )
 def test_a_secret_in_a_command_is_refused_and_not_repeated(word):
     with pytest.raises(UsageError, match=r"looks like a secret.*in the environment of the cluster itself") as caught:

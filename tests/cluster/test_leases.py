@@ -117,10 +117,19 @@ def test_however_many_go_with_their_nodes_a_run_waits_for_other_nodes():
     assert ledger.hopeless, "the two that died by themselves are the second and third"
 
 
+def test_what_is_lost_with_a_node_goes_on_together_and_the_second_time_alone():
+    ledger = leases(*"abcd")
+    ledger.take("w", 3)
+    ledger.bury("w", Recovered(), lost=True)
+    assert sorted(keys(ledger.take("x", 3))) == ["a", "b", "c"]
+    ledger.bury("x", Recovered(), lost=True)
+    assert [keys(ledger.take(f"y{number}", 3)) for number in range(4)] == [["c"], ["b"], ["a"], ["d"]]
+
+
 def test_an_item_whose_nodes_are_lost_each_time_is_given_up():
     ledger = leases("a")
     given_up = []
-    for number in range(MAX_STRIKES):
+    for number in range(1 + MAX_STRIKES):
         ledger.take(f"w-{number}", 1)
         given_up += ledger.bury(f"w-{number}", Recovered(), lost=True)
     assert keys(given_up) == ["a"]

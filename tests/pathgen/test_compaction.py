@@ -69,8 +69,8 @@ def test_equal_records_of_two_writers_leave_the_first(run):
 
 
 def test_progress_goes_once_the_shards_have_caught_up(run):
-    shard(run, make_record("a", 3), make_record("f", status="failed"))
-    write_progress(run.fs, run.root, "w-0", [make_record("a", 3), make_record("f", 9)], METADATA, no_guard)
+    shard(run, make_record("a", 3))
+    write_progress(run.fs, run.root, "w-0", [make_record("a", 3)], METADATA, no_guard)
     for writer, ahead in (("w-1", make_record("a", 4)), ("w-2", make_record("unasked", 1, "searching"))):
         write_progress(run.fs, run.root, writer, [make_record("a", 1), ahead], METADATA, no_guard)
     compact(run.fs, run.root, no_guard)
@@ -78,6 +78,14 @@ def test_progress_goes_once_the_shards_have_caught_up(run):
     shard(run, make_record("a", 4), make_record("unasked", 1), seq=1)
     compact(run.fs, run.root, no_guard)
     assert not os.path.exists(f"{run.root}/.progress")
+
+
+def test_progress_of_a_failed_question_stays_for_when_it_is_tried_again(run):
+    shard(run, make_record("f", status="failed"))
+    write_progress(run.fs, run.root, "w-0", [make_record("f", 9, "searching")], METADATA, no_guard)
+    write_progress(run.fs, run.root, "w-1", [make_record("f", status="failed")], METADATA, no_guard)
+    compact(run.fs, run.root, no_guard)
+    assert os.listdir(f"{run.root}/.progress") == ["w-0.parquet"]
 
 
 def test_without_the_lease_nothing_changes(run):

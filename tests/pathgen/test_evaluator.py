@@ -276,4 +276,7 @@ def test_work_is_counted_by_question_and_freed_with_it(model: PathModel, name: s
     assert (evaluator.layers_run(first), evaluator.layers_run(second)) == (NUM_LAYERS + 1, NUM_LAYERS)
     evaluator.forget(first)
     evaluator.evaluate([(first, FULL), (second, FULL)])
-    assert (evaluator.layers_run(first), evaluator.layers_run(second)) == (2 * NUM_LAYERS + 1, NUM_LAYERS)
+    assert (evaluator.layers_run(first), evaluator.layers_run(second)) == (NUM_LAYERS, NUM_LAYERS)
+    for prepared in (first, second):
+        evaluator.forget(prepared)
+    assert not evaluator.executor.work.layers_run_by_row

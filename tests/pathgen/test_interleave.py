@@ -56,6 +56,9 @@ class Fake:
             return Evaluation(path, correct=False, margin=None)
         return toy_model(number, null_share=0)(path)
 
+    def layers_run(self, prepared) -> int:
+        return 0
+
     def forget(self, prepared) -> None:
         self.forgotten.append(prepared.number)
 
