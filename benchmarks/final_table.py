@@ -18,6 +18,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from digits import from_digits, to_digits
 from measurement import DRAWS, machine, run_script
 from numpy.typing import NDArray
 from path_scores import PathScores
@@ -33,7 +34,7 @@ Outcomes = NDArray[np.bool_]
 def static_path(spec: str) -> LayerPath | None:
     """The path of `digits`, `F.json` or `F.json@D`; None if the spec is a router's folder."""
     if spec.isdigit():
-        return LayerPath(int(digit) for digit in spec)
+        return from_digits(spec)
     name, _, depth = spec.partition("@")
     if not name.endswith(".json"):
         return None
@@ -77,7 +78,7 @@ def figures(outcomes: Outcomes, full: Outcomes, paths: list[LayerPath], rng: np.
         "mean_depth": float(np.mean([path.depth for path in paths])),
         "distinct_paths": len(set(paths)),
         "off_common_share": 1 - common[1] / count,
-        "common_path": "".join(map(str, common[0])),
+        "common_path": to_digits(common[0]),
     }
 
 

@@ -14,6 +14,7 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
+from digits import to_digits
 from measurement import DRAWS, machine, run_script
 from menu_data import load_menu
 from numpy.typing import NDArray
@@ -71,7 +72,7 @@ def main(
     print_json(
         {
             "benchmark": "task_paths",
-            "menu": ["".join(map(str, path)) for path in menu.paths],
+            "menu": [to_digits(path) for path in menu.paths],
             "folds": folds,
             "seed": seed,
             "tasks": tasks,
