@@ -143,7 +143,7 @@ def resamples(count: int, seed: int | np.random.Generator, draws: int = DRAWS) -
     return np.random.default_rng(seed).integers(count, size=(draws, count))
 
 
-def ci95(draws: ArrayLike) -> list[float]:
+def ci95(draws: NDArray[np.float64]) -> list[float]:
     """The interval that holds the middle 95 % of bootstrap draws."""
     return np.quantile(draws, [0.025, 0.975]).tolist()
 
