@@ -21,6 +21,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from digits import from_digits, to_digits
 from interaction import edits, effects_of
 from measurement import machine, run_script
 from menu_data import prompt_states
@@ -107,7 +108,7 @@ def main(
     torch.set_num_threads(1)
     files = [load_questions(file, needs="choices", limit=limit) for file in questions]
     asked = [question for file in files for question in file]
-    chosen = [LayerPath(int(digit) for digit in digits) for digits in menu or ()]
+    chosen = [from_digits(digits) for digits in menu or ()]
     paths = [LayerPath.full(num_layers), *(chosen or edits(num_layers))]
     table = PathScores(scores, model)
     table.compute("arc", dict.fromkeys(asked, paths))
@@ -137,7 +138,7 @@ def main(
         {
             "benchmark": "conditional",
             "questions": {Path(name).name: len(file) for name, file in zip(questions, files, strict=True)},
-            "menu": ["".join(map(str, path)) for path in paths],
+            "menu": [to_digits(path) for path in paths],
             "seed": seed,
             "blocks": report,
             "permuted_labels_r2": explained(out_of_fold(first, permuted, assigned), permuted),

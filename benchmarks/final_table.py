@@ -18,7 +18,8 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from measurement import DRAWS, machine, run_script
+from digits import from_digits, to_digits
+from measurement import ci95, machine, resamples, run_script
 from numpy.typing import NDArray
 from path_scores import PathScores
 
@@ -33,7 +34,7 @@ Outcomes = NDArray[np.bool_]
 def static_path(spec: str) -> LayerPath | None:
     """The path of `digits`, `F.json` or `F.json@D`; None if the spec is a router's folder."""
     if spec.isdigit():
-        return LayerPath(int(digit) for digit in spec)
+        return from_digits(spec)
     name, _, depth = spec.partition("@")
     if not name.endswith(".json"):
         return None
@@ -64,20 +65,19 @@ def figures(outcomes: Outcomes, full: Outcomes, paths: list[LayerPath], rng: np.
     """One row of the table."""
     count = len(outcomes)
     difference = outcomes.astype(float) - full
-    draws = difference[rng.integers(count, size=(DRAWS, count))].mean(1)
     won, lost = int((outcomes & ~full).sum()), int((~outcomes & full).sum())
     common = Counter(paths).most_common(1)[0]
     return {
         "accuracy": float(outcomes.mean()),
         "accuracy_ci95": list(wilson_interval(int(outcomes.sum()), count)),
         "delta": float(difference.mean()),
-        "delta_ci95": np.quantile(draws, [0.025, 0.975]).tolist(),
+        "delta_ci95": ci95(difference[resamples(count, rng)].mean(1)),
         "p_value": mcnemar_p(won, lost),
         "discordant": [won, lost],
         "mean_depth": float(np.mean([path.depth for path in paths])),
         "distinct_paths": len(set(paths)),
         "off_common_share": 1 - common[1] / count,
-        "common_path": "".join(map(str, common[0])),
+        "common_path": to_digits(common[0]),
     }
 
 

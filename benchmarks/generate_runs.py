@@ -1,13 +1,7 @@
-"""`pathgen generate` as a subprocess, watched from outside: what it reports, and the CPU its driver alone used."""
+"""Runs of `pathgen generate`: what they report and commit, and the CPU that their driver alone used."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +9,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import psutil
+from watched import run_command
 
-from pathgen.errors import PathgenError
 from pathgen.rundir import RunDirectory
-
-SAMPLE_S = 0.1
-"""Time between two looks at the driver's CPU clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,32 +56,5 @@ def generate(out: Path, *options: str) -> FinishedRun:
     Raises:
         PathgenError: if it does not end with exit code 0.
     """
-    command = [sys.executable, "-m", "pathgen", "generate", "--out", str(out), "--json", *options]
-    with tempfile.TemporaryFile() as stdout:
-        started = time.perf_counter()
-        process = subprocess.Popen(command, stdout=stdout)
-        try:
-            clock = _watch(process)
-        except BaseException:
-            process.terminate()  # it commits what is finished, and takes its actors with it
-            process.wait()
-            raise
-        wall_s = time.perf_counter() - started
-        if code := process.wait():
-            raise PathgenError(f"pathgen generate {' '.join(options)} ended with exit code {code}")
-        stdout.seek(0)
-        summary = json.loads(stdout.read().decode().splitlines()[-1])
-    return FinishedRun(out, summary, wall_s, clock)
-
-
-def _watch(process: subprocess.Popen[bytes]) -> list[tuple[float, float]]:
-    """Sample the process's CPU clock until it ends, the last time when it has ended and is not yet reaped."""
-    driver = psutil.Process(process.pid)
-    clock = []
-    while True:
-        ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        used = driver.cpu_times()
-        clock.append((time.time(), used.user + used.system))
-        if ended:
-            return clock
-        time.sleep(SAMPLE_S)
+    ended = run_command("generate", "--out", str(out), *options)
+    return FinishedRun(out, ended.answer, ended.wall_s, ended.clock)

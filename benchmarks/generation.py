@@ -9,14 +9,15 @@ path is one or two edits away from an earlier one.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
+from measurement import run_script
 
+from cluster.console import print_json
 from pathgen.actions import LayerPath, all_moves
 from pathgen.questions import load_questions
 from pathgen.tasks import find_task
@@ -140,9 +141,7 @@ def main(
     asked = [[(question, path) for question in prepared for path in group] for group in groups]
     sides = {"each": prefill_each, "shared": prefill_shared}
     runs = {name: [measure(evaluator, asked, side) for _ in range(rounds)] for name, side in sides.items()}
-    best = {
-        name: min(found, key=lambda run: run["prefill_and_score_s"] + run["decode_s"]) for name, found in runs.items()
-    }
+    best = {name: min(found, key=seconds) for name, found in runs.items()}
     answers = {name: run.pop("answers") for name, run in best.items()}
     margins = {name: run.pop("margins") for name, run in best.items()}
     result = {
@@ -159,8 +158,8 @@ def main(
         "equal_answers": float(np.mean([a == b for a, b in zip(answers["each"], answers["shared"], strict=True)])),
         "largest_margin_gap_nats": float(np.abs(np.subtract(margins["each"], margins["shared"])).max()),
     }
-    print(json.dumps(result))
+    print_json(result)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

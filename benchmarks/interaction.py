@@ -15,7 +15,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from measurement import machine, run_script
+from measurement import ci95, machine, resamples, run_script
 from numpy.typing import NDArray
 from path_scores import TEMPLATES, PathScores
 from ridge import centred
@@ -26,7 +26,8 @@ from pathgen.effects import scanned_paths
 from pathgen.questions import load_questions
 
 CLIP_NATS = 4.0
-NULL_DRAWS = 1000
+DRAWS = 1000
+"""Of the null and of the bootstrap."""
 
 
 def edits(num_layers: int) -> list[LayerPath]:
@@ -64,9 +65,8 @@ def main(
     first, second = (centred(effects_of(margins[name])[:, 1:]) for name in TEMPLATES)
     rng = np.random.default_rng(seed)
     count = len(asked)
-    null = [correlation(first, second[rng.permutation(count)]) for _ in range(NULL_DRAWS)]
-    draws = [rng.integers(count, size=count) for _ in range(NULL_DRAWS)]
-    boot = [correlation(first[rows], second[rows]) for rows in draws]
+    null = [correlation(first, second[rng.permutation(count)]) for _ in range(DRAWS)]
+    boot = [correlation(first[rows], second[rows]) for rows in resamples(count, rng, DRAWS)]
     base = [margins[name][:, 0] for name in TEMPLATES]
     gains = {name: ((value > 0).mean(0)[1:] - (value[:, 0] > 0).mean()) for name, value in margins.items()}
     print_json(
@@ -77,7 +77,7 @@ def main(
             "seed": seed,
             "full_accuracy": {name: float((value[:, 0] > 0).mean()) for name, value in margins.items()},
             "reliability": correlation(first, second),
-            "reliability_ci95": np.quantile(boot, [0.025, 0.975]).tolist(),
+            "reliability_ci95": ci95(boot),
             "null_95_quantile": float(np.quantile(null, 0.95)),
             "base_margin_correlation": float(np.corrcoef(*base)[0, 1]),
             "edit_mean_gain_correlation": float(np.corrcoef(*gains.values())[0, 1]),

@@ -18,8 +18,6 @@ from pathgen.errors import PathgenError
 
 DRAWS = 10_000
 """Bootstrap draws behind each interval."""
-Z95 = 1.959964
-"""Two-sided 95 % quantile of the normal distribution."""
 PACKAGES = ("layerpaths", "torch", "transformers", "ray", "numpy")
 
 T = TypeVar("T")
@@ -115,12 +113,11 @@ def median_ratio(numerators: ArrayLike, denominators: ArrayLike, seed: int) -> d
 
 def share(hits: int, total: int) -> dict[str, Any]:
     """A share with its Wilson interval, which a bootstrap would leave empty at 0 and 1."""
+    from infer.statistics import wilson_interval  # not above: it loads torch, which the driver of `scale` is without
+
     if not total:
         return {"value": None, "ci95": None, "of": 0}
-    rate, square = hits / total, Z95**2 / total
-    middle = (rate + square / 2) / (1 + square)
-    reach = Z95 * np.sqrt(rate * (1 - rate) / total + square / (4 * total)) / (1 + square)
-    return {"value": rate, "ci95": [max(0.0, float(middle - reach)), min(1.0, float(middle + reach))], "of": total}
+    return {"value": hits / total, "ci95": list(wilson_interval(hits, total)), "of": total}
 
 
 def target(value: float | None, *, least: float | None = None, most: float | None = None) -> dict[str, Any]:
@@ -135,6 +132,22 @@ def apportion(seconds: float, weights: ArrayLike) -> NDArray[np.float64]:
     return seconds * positive / positive.sum()
 
 
+def resamples(count: int, seed: int | np.random.Generator, draws: int = DRAWS) -> NDArray[np.int_]:
+    """[draws, count] indices of questions, drawn with replacement.
+
+    Args:
+        count: questions.
+        seed: equal ones draw the same of equally many questions; a generator goes on from where it is.
+        draws: how often.
+    """
+    return np.random.default_rng(seed).integers(count, size=(draws, count))
+
+
+def ci95(draws: NDArray[np.float64]) -> list[float]:
+    """The interval that holds the middle 95 % of bootstrap draws."""
+    return np.quantile(draws, [0.025, 0.975]).tolist()
+
+
 def _resampled_means(values: ArrayLike, seed: int) -> NDArray[np.float64]:
     """[DRAWS] means over questions drawn with replacement; equal seeds and lengths draw the same questions."""
     return _resampled(_floats(values), seed).mean(axis=1)
@@ -142,12 +155,11 @@ def _resampled_means(values: ArrayLike, seed: int) -> NDArray[np.float64]:
 
 def _resampled(sample: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
     """[DRAWS, n] samples drawn with replacement."""
-    return sample[np.random.default_rng(seed).integers(len(sample), size=(DRAWS, len(sample)))]
+    return sample[resamples(len(sample), seed)]
 
 
 def _estimate(value: float, draws: NDArray[np.float64]) -> dict[str, Any]:
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return {"value": value, "ci95": [float(low), float(high)]}
+    return {"value": value, "ci95": ci95(draws)}
 
 
 def _floats(values: ArrayLike) -> NDArray[np.float64]:

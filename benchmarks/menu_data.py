@@ -8,6 +8,7 @@ from functools import cache
 
 import numpy as np
 import torch
+from digits import from_digits
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -46,7 +47,7 @@ class Menu:
 def load_menu(menu: Sequence[str], folders: Sequence[str], model: str) -> Menu:
     """Paths, one digit a layer, on all questions of the folders; what has not been run yet is run and kept there."""
     path_model = cache(lambda: PathModel.from_pretrained(model))
-    given = [LayerPath(int(digit) for digit in digits) for digits in menu]
+    given = [from_digits(digits) for digits in menu]
     paths = list(dict.fromkeys([LayerPath.full(len(given[0])), *given]))
     questions: list[Question] = []
     owners: list[int] = []

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from digits import from_digits, to_digits
 
 from pathgen.actions import LayerPath
 from pathgen.questions import Question
@@ -57,7 +58,7 @@ class PathScores:
             for line in file.read_text().splitlines():
                 if line.endswith("}"):  # the last line may be torn
                     entry = json.loads(line)
-                    path = LayerPath(int(digit) for digit in entry["path"])
+                    path = from_digits(entry["path"])
                     self._known[entry["template"], entry["question"], path] = entry["scores"]
 
     def compute(self, template: str, asked: Mapping[Question, Sequence[LayerPath]]) -> None:
@@ -80,7 +81,7 @@ class PathScores:
             for number, found in enumerate(pool.map(_score, [(template, chunk) for chunk in chunks]), start=1):
                 for sha, path, scores in found:
                     self._known[template, sha, path] = scores
-                    entry = {"template": template, "question": sha, "path": "".join(map(str, path)), "scores": scores}
+                    entry = {"template": template, "question": sha, "path": to_digits(path), "scores": scores}
                     out.write(json.dumps(entry) + "\n")
                 out.flush()
                 if number % 10 == 0 or number == len(chunks):

@@ -8,39 +8,28 @@ between paths but their verdicts. The search is `published_chain`. Where it diff
 - logits are computed for the choices' tokens only, as the release's `generate` computes the last token's;
 - an answer is right if gold has the largest log-likelihood (released: if the generated letter is gold's), so
   that answers are judged exactly as this project's own search judges them.
-
-    python benchmarks/published_search.py --questions arc_easy.jsonl --limit 40 --simulations 50 --seed 0
 """
 
 from __future__ import annotations
 
-import json
-import logging
 import math
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from statistics import fmean
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import typer
 from published_chain import Layers, chain_search
 
 from pathgen.actions import LayerPath
-from pathgen.checkpoints import load_model
-from pathgen.errors import InputError, PathgenError
-from pathgen.questions import Question, load_questions
-from pathgen.records import seeded_hash
+from pathgen.errors import InputError
+from pathgen.questions import Question
 from pathgen.tasks import choice_margin, find_task
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-logger = logging.getLogger("published_search")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +42,8 @@ class Result:
         solved: whether any evaluated path is right.
         best_path: the shortest right path, then the one of fewest different layers; None if unsolved.
         best_depth: its depth, None if unsolved.
-        early: whether the published stop rule ended the search before its simulations were spent.
         simulations: rounds of the search, those answered from memory among them.
-        distinct_paths: paths evaluated, the full one among them: the number of forwards.
-        layer_executions: sum of their depths.
+        layer_executions: sum of the evaluated paths' depths, the full one among them.
         layers_run: the same per row, that is, per choice.
         token_layers: the same per token of the padded batch.
         seconds: wall time, tokenisation included.
@@ -67,9 +54,7 @@ class Result:
     solved: bool
     best_path: LayerPath | None
     best_depth: int | None
-    early: bool
     simulations: int
-    distinct_paths: int
     layer_executions: int
     layers_run: int
     token_layers: int
@@ -192,67 +177,9 @@ def search_question(
         solved=best is not None,
         best_path=None if best is None else LayerPath.from_executions(best, num_layers),
         best_depth=None if best is None else len(best),
-        early=search.early,
         simulations=search.simulations,
-        distinct_paths=len(search.evaluated),
         layer_executions=executions,
         layers_run=executions * batch.ids.shape[0],
         token_layers=executions * batch.ids.numel(),
         seconds=seconds,
     )
-
-
-def summary(results: Sequence[Result]) -> dict[str, Any]:
-    """Shares, depths and total work over the searched questions; depth is over the solved ones."""
-    depths = [result.best_depth for result in results if result.best_depth is not None]
-    seconds = sum(result.seconds for result in results)
-    totals = ("simulations", "distinct_paths", "layer_executions", "layers_run", "token_layers")
-    return {
-        "questions": len(results),
-        "base_accuracy": fmean(result.base_correct for result in results),
-        "solved_rate": fmean(result.solved for result in results),
-        "mean_best_depth": fmean(depths) if depths else None,
-        **{name: sum(getattr(result, name) for result in results) for name in totals},
-        "search_seconds": seconds,
-        "questions_per_second": len(results) / seconds,
-    }
-
-
-def main(
-    questions: Annotated[str, typer.Option(help="A local file, a hub dataset or `builtin`.")],
-    model: Annotated[str, typer.Option(help="Alias, folder or hub id.")] = "smollm2-135m",
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N questions.")] = None,
-    simulations: Annotated[int, typer.Option(min=1, help="Per question.")] = 50,
-    seed: Annotated[int, typer.Option(help="With a question's id, the seed of its search.")] = 0,
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-) -> None:
-    """Search questions one by one as published; the last line on stdout is one JSON document."""
-    import torch
-
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
-    try:
-        asked = load_questions(questions, needs="choices", limit=limit)
-        hf_model, tokenizer = load_model(model, dtype=dtype, device=device)
-        results = []
-        for number, question in enumerate(asked, start=1):
-            rng = np.random.default_rng(seeded_hash(seed, question.id))
-            result = search_question(hf_model, tokenizer, question, simulations=simulations, rng=rng)
-            results.append(result)
-            logger.info("%d/%d %s %s", number, len(asked), result.question_id, result.best_path or "unsolved")
-    except PathgenError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(error.exit_code) from error
-    settings = {
-        "model": model,
-        "seed": seed,
-        "simulations_per_question": simulations,
-        "dtype": dtype,
-        "device": device,
-        "threads": torch.get_num_threads(),
-    }
-    print(json.dumps(settings | summary(results) | {"results": [asdict(result) for result in results]}))
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -30,6 +30,8 @@ from unittest import mock
 import psutil
 import typer
 from measurement import machine, run_script, target
+from stopwatch import Stopwatch
+from watched import run_command
 
 from cluster.console import print_json
 from pathgen.errors import PathgenError
@@ -39,38 +41,9 @@ from pathgen.search_settings import SearchSettings
 HOSTS = 8
 """Processes that the seats share."""
 MOST_RESUME_S = 10.0
-SAMPLE_S = 0.05
 FLUSH_AT_ONCE = {"LAYERPATHS_PROGRESS_S": "0"}
 RAY_CPUS = 2048
 """What Ray is told it has: actors that wait need none."""
-
-
-class Stopwatch:
-    """Wall and CPU seconds of this process inside some functions, by name."""
-
-    def __init__(self) -> None:
-        self.wall_s: dict[str, float] = {}
-        self.cpu_s: dict[str, float] = {}
-
-    @contextmanager
-    def measure(self, name: str) -> Iterator[None]:
-        """Add what the block takes."""
-        wall, cpu = time.perf_counter(), time.process_time()
-        try:
-            yield
-        finally:
-            self.wall_s[name] = self.wall_s.get(name, 0.0) + time.perf_counter() - wall
-            self.cpu_s[name] = self.cpu_s.get(name, 0.0) + time.process_time() - cpu
-
-    def around(self, owner: Any, name: str) -> Any:
-        """A patch that measures each call of a function."""
-        original = getattr(owner, name)
-
-        def measured(*arguments: Any, **named: Any) -> Any:
-            with self.measure(name):
-                return original(*arguments, **named)
-
-        return mock.patch.object(owner, name, measured)
 
 
 def prepare_ray(scratch: str) -> None:
@@ -168,30 +141,6 @@ def measure_seats(common: dict[str, Any], latency_s: float) -> dict[str, Any]:
         return run_fleet(GenerateOptions(**common), lambda run: seat_factory(run, latency_s, seats, min(HOSTS, seats)))
 
 
-def run_command(*arguments: str) -> dict[str, Any]:
-    """A `pathgen` command from start to end: seconds, and the most memory it held."""
-    with tempfile.TemporaryFile() as stdout:
-        started = time.perf_counter()
-        process = subprocess.Popen([sys.executable, "-m", "pathgen", *arguments, "--json"], stdout=stdout)
-        peak_mb = 0.0
-        while not os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
-            peak_mb = max(peak_mb, peak_memory_mb(process.pid))
-            time.sleep(SAMPLE_S)
-        wall_s = time.perf_counter() - started
-        used = psutil.Process(process.pid).cpu_times()
-        if code := process.wait():
-            raise PathgenError(f"pathgen {' '.join(arguments)} ended with exit code {code}")
-        stdout.seek(0)
-        answer = json.loads(stdout.read())
-    return {"seconds": wall_s, "cpu_seconds": used.user + used.system, "peak_memory_mb": peak_mb, "answer": answer}
-
-
-def peak_memory_mb(pid: int) -> float:
-    """The most memory that a process has held since it began its program, 0 where Linux tells none."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
-
-
 def evaluated(out: Path) -> list[Path]:
     """Files that hold evaluations, of searches ended or under way."""
     return [*out.glob("paths/part-*"), *out.glob(".progress/*.parquet")]
@@ -230,11 +179,9 @@ def measure_resume(common: dict[str, Any], count: int, tries: int) -> dict[str, 
         "finished_again": run_command(*again, "--quiet"),
         "stats": run_command("stats", out),
     }
-    known = (commands["dry_run"]["answer"]["done_before"], commands["stats"]["answer"]["done"])
+    known = (commands["dry_run"].answer["done_before"], commands["stats"].answer["done"])
     if known != (count, count):
         raise PathgenError(f"{out} should hold {count} questions done; the commands say {known}")
-    for command in commands.values():
-        del command["answer"]
     starts: dict[str, list[float]] = {"of_an_empty_folder": [], "of_the_large_folder": []}
     with local_cluster(os.cpu_count() or 1, **FLUSH_AT_ONCE) as address:
         starting = [*settings, "--address", address]
@@ -245,7 +192,11 @@ def measure_resume(common: dict[str, Any], count: int, tries: int) -> dict[str, 
             for what, limit in (("of_an_empty_folder", 1), ("of_the_large_folder", count + 1)):
                 starts[what].append(seconds_to_first_search([*starting, "--limit", str(limit)], Path(folders[what])))
                 shutil.rmtree(folders[what])
-    return {**commands, "first_search_seconds": starts}
+    taken = {
+        name: {"seconds": ended.wall_s, "cpu_seconds": ended.clock[-1][1], "peak_memory_mb": ended.peak_memory_mb}
+        for name, ended in commands.items()
+    }
+    return {**taken, "first_search_seconds": starts}
 
 
 def main(

@@ -24,8 +24,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import psutil
 import typer
-from kills import COMMIT_S, ROOT, Reference, Run, Tally, is_actor, uninterrupted
-from measurement import machine
+from killable import OFTEN, ROOT, Run, generate_command, is_actor
+from measurement import machine, run_script
+from survival import Tally, uninterrupted
+
+from cluster.console import print_json
 
 if TYPE_CHECKING:
     from ray_nodes import RayNodes
@@ -81,18 +84,19 @@ class Killer(threading.Thread):
         self.join()
 
 
-def run_until_done(command: list[str], exits: Counter[int], killer: Killer, until: float) -> int:
+def run_until_done(command: list[str], out: Path, exits: Counter[int], killer: Killer, until: float) -> int:
     """The same command again and again until it is done, with strikes until a moment; the last exit code.
 
     Args:
-        command: a run of `pathgen generate`.
+        command: a run of `pathgen generate`, without its folder.
+        out: the folder.
         exits: counts how its runs end.
         killer: at work.
         until: when it is stopped, in `time.monotonic()` seconds.
     """
     runs_after = 0
     while True:
-        run = Run(command)
+        run = Run(command, out)
         while run.process.poll() is None:
             if time.monotonic() >= until and killer.is_alive():
                 killer.stop()
@@ -119,25 +123,20 @@ def main(
     from tiny_checkpoint import save_tiny_model
 
     os.environ["RAY_AUTH_MODE"] = "disabled"
-    often = {"OMP_NUM_THREADS": "1", "LAYERPATHS_SHARD_S": str(COMMIT_S), "LAYERPATHS_PROGRESS_S": str(COMMIT_S)}
     exits: Counter[int] = Counter()
     tally = Tally()
-    with tempfile.TemporaryDirectory(prefix="soak-") as folder, ray_nodes(**often) as cluster:
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder, ray_nodes(**OFTEN) as cluster:
         model = save_tiny_model(Path(folder) / "model")
-
-        def command(run: Path, *more: str) -> list[str]:
-            flags = {"model": model, "out": run, "limit": questions, "simulations": simulations, "threads-per-actor": 1}
-            words = [text for name, value in flags.items() for text in (f"--{name}", str(value))]
-            return [sys.executable, "-m", "pathgen", "generate", *words, "--device", "cpu", "--json", "--quiet", *more]
-
-        reference: Reference = uninterrupted(command(Path(folder) / "whole"), Path(folder) / "whole")
+        command = generate_command(model, questions, simulations, "--device", "cpu")
+        reference = uninterrupted(command, Path(folder) / "whole")
+        on_cluster = [*command, "--address", cluster.address, "--shared-fs"]
         killer = Killer(cluster, nodes, every_s, seed)
         begun = time.monotonic()
         until = begun + 60 * minutes
         killer.start()
         while killer.is_alive():
             run = Path(folder) / f"run-{tally.tries}"
-            code = run_until_done(command(run, "--address", cluster.address, "--shared-fs"), exits, killer, until)
+            code = run_until_done(on_cluster, run, exits, killer, until)
             tally.tries += 1
             tally.wrong_exit += code != 0
             tally.check(run, reference)
@@ -165,9 +164,9 @@ def main(
     }
     if out:
         Path(out).write_text(json.dumps(report, indent=1) + "\n")
-    print(json.dumps(report))
+    print_json(report)
     raise typer.Exit(int(any(report[name] for name in ("lost", "doubled", "differing", "unfinished", "left_behind"))))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

@@ -14,7 +14,8 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from measurement import DRAWS, machine, run_script
+from digits import to_digits
+from measurement import ci95, machine, resamples, run_script
 from menu_data import load_menu
 from numpy.typing import NDArray
 from ridge import assign_folds
@@ -60,23 +61,22 @@ def main(
     for index, folder in enumerate(paths):
         mine = menu.folder == index
         gain = (right["one per task"] - right["one for all"])[mine]
-        gains.append(gain[rng.integers(len(gain), size=(DRAWS, len(gain)))].mean(1))
+        gains.append(gain[resamples(len(gain), rng)].mean(1))
         tasks[folder.rstrip("/").rpartition("/")[2]] = {
             "questions": int(mine.sum()),
             "full": float(menu.correct[mine, 0].mean()),
             **{name: float(values[mine].mean()) for name, values in right.items()},
-            "gain_ci95": np.quantile(gains[-1], [0.025, 0.975]).tolist(),
+            "gain_ci95": ci95(gains[-1]),
         }
-    macro = np.mean(gains, axis=0)
     print_json(
         {
             "benchmark": "task_paths",
-            "menu": ["".join(map(str, path)) for path in menu.paths],
+            "menu": [to_digits(path) for path in menu.paths],
             "folds": folds,
             "seed": seed,
             "tasks": tasks,
             "macro_gain": float(np.mean([task["one per task"] - task["one for all"] for task in tasks.values()])),
-            "macro_gain_ci95": np.quantile(macro, [0.025, 0.975]).tolist(),
+            "macro_gain_ci95": ci95(np.mean(gains, axis=0)),
             "machine": machine(threads),
         }
     )

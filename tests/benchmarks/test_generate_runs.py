@@ -4,12 +4,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import generate_runs
 import polars as pl
 import pytest
+import watched
 from actors import compare, search_shares
 from arc_easy import found_figures, margins, time_figures
-from generate_runs import FinishedRun, _watch
+from generate_runs import FinishedRun, generate
 
 from pathgen.errors import InputError, PathgenError
 
@@ -20,8 +20,9 @@ PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv
 def test_the_cpu_of_a_process_is_its_own_to_its_last_moment_without_its_children():
     command = [sys.executable, "-c", PARENT, BUSY.format(own=1.5), BUSY.format(own=0.5)]
     process = subprocess.Popen(command)
-    clock = _watch(process)
+    clock, peak_mb = watched.watch(process)
     assert process.wait() == 0
+    assert peak_mb > 1
     assert [used for _, used in clock] == sorted(used for _, used in clock)
     assert 0.5 <= clock[-1][1] < 1.5
 
@@ -44,20 +45,20 @@ def test_the_drivers_share_is_taken_over_the_span_that_ends_with_the_last_shard(
 
 def test_a_run_that_fails_ends_the_benchmark_with_its_exit_code(tmp_path):
     with pytest.raises(PathgenError, match=r"--questions .*absent.jsonl.* exit code 2"):
-        generate_runs.generate(tmp_path / "out", "--questions", str(tmp_path / "absent.jsonl"))
+        generate(tmp_path / "out", "--questions", str(tmp_path / "absent.jsonl"))
 
 
 def test_an_interrupted_benchmark_leaves_no_run_behind(tmp_path, monkeypatch):
-    watched = []
+    started = []
 
     def interrupt(process):
-        watched.append(process)
+        started.append(process)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(generate_runs, "_watch", interrupt)
+    monkeypatch.setattr(watched, "watch", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        generate_runs.generate(tmp_path / "out")
-    assert watched[0].poll() is not None
+        generate(tmp_path / "out")
+    assert started[0].poll() is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from measurement import alternate, apportion, machine, mean, ratio, rotated, run_script, share, target
+from measurement import alternate, apportion, ci95, machine, mean, ratio, resamples, rotated, run_script, share, target
 
 from pathgen.errors import InputError
 
@@ -53,6 +53,19 @@ def test_the_bootstrap_interval_of_a_mean_is_close_to_the_normal_one_and_its_see
     assert found["value"] == pytest.approx(sample.mean())
     assert found["ci95"] == pytest.approx([sample.mean() - reach, sample.mean() + reach], abs=0.02)
     assert found == mean(sample, seed=3) != mean(sample, seed=4)
+
+
+def test_equal_seeds_draw_the_same_questions_and_a_generator_goes_on():
+    drawn = resamples(5, seed=3, draws=4)
+    assert drawn.shape == (4, 5)
+    assert set(drawn.ravel()) <= set(range(5))
+    rng = np.random.default_rng(3)
+    assert np.array_equal(drawn, resamples(5, rng, draws=4))
+    assert not np.array_equal(drawn, resamples(5, rng, draws=4))
+
+
+def test_an_interval_leaves_a_fortieth_out_at_each_end():
+    assert ci95(np.arange(1001.0)) == [25.0, 975.0]
 
 
 @pytest.mark.parametrize(

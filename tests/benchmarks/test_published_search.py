@@ -1,12 +1,10 @@
-import json
 import math
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import typer
-from published_search import choice_batch, choice_scores, is_right, main, rebuilt, search_question
+from published_search import choice_batch, choice_scores, is_right, rebuilt, search_question
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
@@ -16,7 +14,6 @@ from transformers import (
     Qwen3Config,
 )
 
-from pathgen.actions import LayerPath
 from pathgen.errors import InputError
 from pathgen.questions import Question
 
@@ -140,8 +137,7 @@ def test_counters_are_what_the_layers_really_ran(llama, tokenizer):
     result = search_question(llama, tokenizer, QUESTION, simulations=12, rng=np.random.default_rng(5))
     for hook in hooks:
         hook.remove()
-    assert 1 < result.distinct_paths <= result.simulations
-    assert result.layer_executions == len(runs)
+    assert result.layer_executions == len(runs) > LAYERS  # more than the full path
     assert result.layers_run == sum(rows for rows, _, _ in runs)
     assert result.token_layers == sum(rows * tokens for rows, tokens, _ in runs)
 
@@ -168,40 +164,3 @@ def test_a_question_without_choices_is_refused(llama, tokenizer):
     question = Question("open", "why?", reference="because")
     with pytest.raises(InputError, match=r"question open: .*choices"):
         search_question(llama, tokenizer, question, simulations=1, rng=np.random.default_rng(0))
-
-
-def test_the_command_ends_with_one_json_document_that_its_seed_decides(llama, tokenizer, tmp_path, capsys):
-    llama.save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
-    rows = [
-        {
-            "id": f"q{i}",
-            "question": text,
-            "choices": {"text": ["x", "yes"], "label": ["A", "B"]},
-            "answerKey": "B",
-        }
-        for i, text in enumerate(("one?", "and two?", "three?"))
-    ]
-    questions = tmp_path / "questions.jsonl"
-    questions.write_text("\n".join(map(json.dumps, rows)))
-
-    def run():
-        main(str(questions), model=str(tmp_path / "model"), limit=2, simulations=8)
-        return json.loads(capsys.readouterr().out.splitlines()[-1])
-
-    first, second = run(), run()
-    assert first["questions"] == 2
-    assert [result["question_id"] for result in first["results"]] == ["q0", "q1"]
-    assert first["simulations"] == sum(result["simulations"] for result in first["results"])
-    assert first["solved_rate"] == np.mean([result["solved"] for result in first["results"]])
-    for result in first["results"] + second["results"]:
-        assert result.pop("seconds") > 0
-        assert result["best_path"] is None or LayerPath(result["best_path"]).depth == result["best_depth"]
-    assert first["results"] == second["results"]
-
-
-def test_wrong_use_ends_with_exit_code_2_and_one_line(tmp_path, capsys):
-    with pytest.raises(typer.Exit) as ended:
-        main(str(tmp_path / "absent.jsonl"))
-    assert ended.value.exit_code == 2
-    assert capsys.readouterr().err.startswith("error: ")

@@ -39,3 +39,9 @@ def test_a_small_run_is_measured_whole(folder):
         assert len(starts) == 1
         assert starts[0] > 0
     assert found["limit"]["questions_per_second"] > 0
+
+
+def test_the_driver_whose_memory_is_measured_is_without_torch():
+    code = "import scale, sys; print({'torch', 'ray'} & set(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=SCRIPT.parent)
+    assert loaded.stdout.strip() == "set()"
