@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 _TICK_S = 0.2
 _PROGRESS_EVERY_S = 1.0
 _RESIZE_EVERY_S = 5.0
+_MAX_REST_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,8 @@ class Fleet:
         self._total = 0
         self._ready_at: float | None = None
         self._any_ready_at = time.monotonic()  # or none yet
+        self._failed_starts = 0
+        self._rest_until = -math.inf
         self._last_cause = ""
         self._told_at = 0.0
         self._size = 0
@@ -140,7 +143,7 @@ class Fleet:
             else:
                 self._hire()
             if not self._members:
-                return False
+                return self._rests()
             self._listen()
             self._watch_clocks()
             if self._error is None:
@@ -151,6 +154,13 @@ class Fleet:
             self._error = error
         return True
 
+    def _rests(self) -> bool:
+        """Waits a moment if new actors are to be made a little later."""
+        rests = not self._ending and time.monotonic() < self._rest_until and self._leases.waiting(1) > 0
+        if rests:
+            self._stop.wait(_TICK_S)
+        return rests
+
     @property
     def _ending(self) -> bool:
         return self._stop.is_set() or self._error is not None
@@ -158,7 +168,8 @@ class Fleet:
     def _hire(self) -> None:
         """Makes actors while there is more queued than actors without work, up to the fleet's size.
 
-        Those that still start, or wait for a place, go where there is less queued.
+        Those that still start, or wait for a place, go where there is less queued. After starts that failed it rests
+        for longer and longer: a node that is broken is free, so new actors come to it first.
         """
         self._resize()
         queued = self._leases.waiting(self._size)
@@ -170,8 +181,9 @@ class Fleet:
         wanted = max(0, queued - idle)
         for member in starting[wanted:]:
             self._remove(member)
-        for _ in range(min(wanted - len(starting), self._size - len(self._members))):
-            self._make_member()
+        if time.monotonic() >= self._rest_until:
+            for _ in range(min(wanted - len(starting), self._size - len(self._members))):
+                self._make_member()
 
     def _make_member(self) -> None:
         writer = f"w-{uuid.uuid4().hex[:8]}"
@@ -215,6 +227,8 @@ class Fleet:
                 self._bury(member, cause_of(error), broken=broken, lost=is_lost(error))
                 continue
             if isinstance(answer, Report):
+                if not member.ready:
+                    self._failed_starts = 0
                 self._ready_at = self._ready_at or time.monotonic()
                 self._leases.record(member.writer, answer)
                 member.hear(answer, has_work=bool(self._leases.unfinished(member.writer)))
@@ -265,7 +279,7 @@ class Fleet:
         asked = ", ".join(f"{count:g} {name}" for name, count in self._settings.resources.items())
         offered = ", ".join(f"{free.get(name, 0):g} of {total.get(name, 0):g} {name}" for name in names)
         return (
-            f"no actor was ready within {self._settings.start_timeout_s:g} s: "
+            f"no actor was ready within the start timeout of {self._settings.start_timeout_s:g} s: "
             f"each asks for {asked or 'nothing'}; free in the cluster: {offered}{self._last_cause}"
         )
 
@@ -274,6 +288,9 @@ class Fleet:
         self._remove(member)
         if self._ending:
             return
+        if not member.ready and not lost:
+            self._failed_starts += 1
+            self._rest_until = time.monotonic() + min(2.0 ** (self._failed_starts - 1), _MAX_REST_S)
         self._last_cause = f"; the last to die: {cause}"
         logger.warning("actor %s is given up: %s", member.writer, cause)
         await_deaths([self._killed.pop()])  # what it held is looked for only once it writes no more

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _KILL_WAIT_S = 2.0
 _ERROR_LINE = re.compile(r"^[A-Za-z_][\w.]*: ")
 _MAX_CAUSE_CHARS = 300
+_ADDRESS = re.compile(r"\bip=([\w.:]+)")
 
 
 @dataclass(slots=True)
@@ -92,9 +93,11 @@ def is_lost(error: BaseException) -> bool:
 
 
 def cause_of(error: BaseException) -> str:
-    """One line that says what happened: the innermost exception, or how the actor's process ended."""
+    """One line that says what happened, and on which node: the innermost exception, or how its process ended."""
     from ray.exceptions import RayError
 
+    address = _ADDRESS.search(str(error))
+    where = f" (on {address[1]})" if address and not address[1].startswith("127.") else ""
     while isinstance(inner := getattr(error, "cause", None) or error.__cause__, BaseException):
         error = inner
     text = str(error)
@@ -104,4 +107,4 @@ def cause_of(error: BaseException) -> str:
         line = ([line for line in lines if _ERROR_LINE.match(line)] or lines or [""])[-1]
     else:
         line = f"{type(error).__name__}: {lines[0] if lines else ''}"
-    return line.split(" Some common causes")[0].strip()[:_MAX_CAUSE_CHARS]
+    return line.split(" Some common causes")[0].strip()[:_MAX_CAUSE_CHARS] + where

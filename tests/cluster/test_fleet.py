@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
 
+import cluster.fleet
 from cluster import ClusterError
 from cluster.fleet import Fleet, FleetSettings
 from cluster.leases import Leases
@@ -330,6 +332,28 @@ def test_an_actor_that_hangs_in_its_start_is_made_anew_while_others_work(monkeyp
     assert fleet._ending == (not working)
 
 
+def test_after_starts_that_failed_it_rests_for_longer_and_longer(monkeypatch, local_ray):
+    """On a clock of its own: each time a second passes, until an actor is made."""
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(cluster.fleet, "time", SimpleNamespace(monotonic=lambda: clock.now, sleep=time.sleep))
+    monkeypatch.setattr(cluster.fleet, "await_deaths", lambda references: None)
+    monkeypatch.setattr(Member, "kill", lambda member: None)
+    fleet = idle_fleet(FleetSettings(num_actors=2))
+    fleet._leases = Leases(Item(str(number)) for number in range(9))
+    fleet._members = {"at work": Member("at work", MagicMock(), ready=True)}
+    fleet._leases.take("at work", 1)
+    rests = []
+    for _ in range(8):
+        began = clock.now
+        while len(fleet._members) < 2:
+            fleet._hire()
+            clock.now += 1
+        rests.append(clock.now - began - 1)
+        (young,) = [member for member in fleet._members.values() if not member.ready]
+        fleet._bury(young, "OSError: no GPU", broken=True)
+    assert rests == [0, 1, 2, 4, 8, 16, 32, 60]
+
+
 def test_actors_that_never_start_end_the_run_with_the_cause(owner):
     owner.births_that_fail = 10**6
     with pytest.raises(ClusterError, match="ValueError: no model here") as caught:
@@ -404,3 +428,6 @@ def test_causes_are_one_line(local_ray):
     assert cause_of(RuntimeError(quoted)) == "a.b.LinkError: no token"
     assert cause_of(ray.exceptions.RayError("Trace\n  File x\nKeyError: 'a'\n  more")) == "KeyError: 'a'"
     assert cause_of(ray.exceptions.RayError("")) == ""
+    for address, where in (("10.0.0.7", " (on 10.0.0.7)"), ("127.0.0.1", "")):
+        died = ray.exceptions.RayError(f"ray::W.__init__() (pid=1, ip={address}, actor_id=2)\nOSError: no GPU")
+        assert cause_of(died) == f"OSError: no GPU{where}"
