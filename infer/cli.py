@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cluster.console import AsJson, make_app, option, print_json, read_config, tell
-from pathgen.checkpoints import DTYPES
+from pathgen.options import DTYPES, check_device_and_dtype
 
 from .bench_cli import bench
 from .harness_cli import harness
@@ -61,8 +61,7 @@ def generate(
     """Answer prompts, each along the path that the router decides on it."""
     if bias is not None and not math.isfinite(bias):
         raise typer.BadParameter(f"--bias must be a finite number; got {bias}")
-    if dtype is not None and dtype not in DTYPES:
-        raise typer.BadParameter(f"--dtype must be one of {', '.join(DTYPES)}; got {dtype!r}")
+    check_device_and_dtype(device, dtype)
     texts = read_prompts(prompts or [], file)
 
     from pathgen.checkpoints import resolve_model

@@ -101,15 +101,13 @@ def check_prompts(folder: Path, prompts: Sequence[str], new_tokens: int, *, chat
     """See that the model in `folder` can take the prompts, by its tokenizer and config alone.
 
     Raises:
-        InputError: see `encode_prompts` and `check_context`.
+        InputError: they do not load; beside that see `encode_prompts` and `check_context`.
     """
-    from transformers import AutoConfig, AutoTokenizer
-
     from pathgen.evaluator import context_tokens
+    from pathgen.pretrained import load_config, load_tokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
-    check_context(encode_prompts(tokenizer, prompts, chat=chat), new_tokens, context_tokens(config))
+    limit = context_tokens(load_config(folder).get_text_config())
+    check_context(encode_prompts(load_tokenizer(folder), prompts, chat=chat), new_tokens, limit)
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, prompt: str, chat: bool) -> list[int]:

@@ -116,7 +116,7 @@ def test_help_loads_nothing_heavy_and_the_model_no_ray():
         (["a", "--bias", "nan"], "--bias must be a finite number"),
         (["a", "--chat"], "use --no-chat"),
         (["a", "--dtype", "int4"], "--dtype must be one of float32, bfloat16, float16"),
-        (["a", "--device", "abacus"], "unknown device"),
+        (["a", "--device", "abacus"], "--device must be cpu, cuda or cuda:N; got 'abacus'"),
         (["a", "--file", "gone.txt"], "not both"),
         (["--file", "gone.txt"], "gone.txt: no such file"),
         (["a", "--model", "./nowhere"], "no local folder"),
