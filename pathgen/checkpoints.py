@@ -42,6 +42,10 @@ UNSUPPORTED_TYPES = {
 }
 """model_type -> why it cannot be run along paths, told before anything loads; what is not listed is checked at load."""
 
+OLD_TOKENIZER = ("vocab.json", "merges.txt")
+"""Files of a byte-pair tokenizer that has no tokenizer.json."""
+DOWNLOADED = ("*.json", "*.safetensors", "tokenizer.model", "merges.txt", "*.jinja")
+"""What is fetched of a repository of the hub."""
 LAYER_NAME = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
 SAMPLE_BYTES = 4096
 SAMPLES_PER_FILE = 64
@@ -130,7 +134,10 @@ def fingerprint(folder: Path) -> str:
     every sampled slice, so a sample is enough to tell them apart.
     """
     digest = hashlib.blake2b(digest_size=8)
-    for name in ("config.json", "tokenizer.json", "tokenizer.model"):
+    names = ["config.json", "tokenizer.json", "tokenizer.model"]
+    if not (folder / "tokenizer.json").exists():
+        names += OLD_TOKENIZER  # else nothing reads them
+    for name in names:
         if (folder / name).exists():
             digest.update(name.encode())
             digest.update((folder / name).read_bytes())
@@ -245,7 +252,7 @@ def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "tokenizer.model", "*.jinja"]))
+        return Path(snapshot_download(name, allow_patterns=list(DOWNLOADED)))
     except Exception as error:  # the hub's client raises a dozen kinds; the person needs one line
         raise InputError(
             f"model {shown} is no alias ({aliases}), no local folder, and the hub does not give it "

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from fnmatch import fnmatch
 
 import pytest
 import torch
 from families import tiny
 from safetensors.torch import load_file, save_file
 
-from pathgen.checkpoints import load_model, resolve_model
+from pathgen.checkpoints import fingerprint, load_model, resolve_model
 from pathgen.errors import InputError, PathgenError
 from pathgen.pretrained import load_config, load_tokenizer, load_weights
 
@@ -139,6 +140,39 @@ def test_a_device_that_is_too_small_is_one_line(tiny_model, monkeypatch):
         "out of memory: CUDA out of memory. Tried to allocate; give a narrower --dtype, or another --device",
         1,
     )
+
+
+@pytest.fixture
+def old_tokenizer(tmp_path):
+    """A repository of the hub whose tokenizer is a vocabulary and merges, without a tokenizer.json."""
+    model = tiny("gpt2")
+    model.save_pretrained(tmp_path / "hub")
+    (tmp_path / "hub" / "vocab.json").write_text(json.dumps({"<|endoftext|>": 0, "a": 1, "b": 2, "ab": 3}))
+    (tmp_path / "hub" / "merges.txt").write_text("#version: 0.2\na b\n")
+    return tmp_path / "hub"
+
+
+def test_a_tokenizer_of_vocabulary_and_merges_is_downloaded_whole(old_tokenizer, tmp_path, monkeypatch):
+    def download(name, allow_patterns):
+        folder = tmp_path / "cache"
+        folder.mkdir()
+        for file in old_tokenizer.iterdir():
+            if any(fnmatch(file.name, pattern) for pattern in allow_patterns):
+                shutil.copy(file, folder)
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    _, tokenizer = load_model("owner/model")
+    assert tokenizer("abb")["input_ids"] == [3, 2]
+
+
+def test_merges_are_part_of_a_fingerprint_where_they_are_read(old_tokenizer, folder):
+    before = fingerprint(old_tokenizer), fingerprint(folder)
+    for place in (old_tokenizer, folder):
+        (place / "merges.txt").write_text("#version: 0.2\n")
+    after = fingerprint(old_tokenizer), fingerprint(folder)
+    assert after[0] != before[0]
+    assert after[1] == before[1], "a tokenizer.json is read in place of them"
 
 
 @pytest.mark.parametrize("name", ["a\n" * 100_000, "/" + "b" * 5000, "owner/" + "c" * 300])
