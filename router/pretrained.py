@@ -15,7 +15,7 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
-from pathgen.errors import ArtefactError, InputError, PathgenError
+from pathgen.errors import ArtefactError, InputError, PathgenError, one_line
 from pathgen.storage import TEMPORARY_PREFIX
 
 from .card import card_text
@@ -113,7 +113,7 @@ def load_router(folder: str | Path, *, fingerprint: str | None = None, num_layer
         ArtefactError: a router of another model, or files that are missing, damaged or do not fit each other.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # unlike Path.is_dir, False for a name too long for any folder
         raise InputError(f"there is no router folder {folder}; `router train --out {folder}` makes one")
     config = _read_config(folder)
     for name, wanted in (("num_layers", num_layers), ("base_fingerprint", fingerprint)):
@@ -135,17 +135,18 @@ def resolve_router(name: str) -> Path:
     Raises:
         InputError: neither is there.
     """
-    if Path(name).is_dir():
+    if os.path.isdir(name):
         return Path(name)
+    shown = one_line(name)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise InputError(f"there is no router folder {name}; `router train --out {name}` makes one")
+        raise InputError(f"there is no router folder {shown}; `router train --out {shown}` makes one")
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(name, allow_patterns=list(ROUTER_FILES)))
     except Exception as error:  # the hub's client raises a dozen kinds; the person needs one line
         raise InputError(
-            f"router {name!r} is no local folder, and the hub does not give it ({type(error).__name__})"
+            f"router {shown!r} is no local folder, and the hub does not give it ({type(error).__name__})"
         ) from error
 
 

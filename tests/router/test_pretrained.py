@@ -154,6 +154,14 @@ def test_no_folder_is_wrong_input(tmp_path):
         Router.from_pretrained(tmp_path / "missing")
 
 
+@pytest.mark.parametrize("name", ["a\n" * 100_000, "/" + "b" * 5000])
+def test_a_name_too_long_for_a_folder_is_no_router(name):
+    with pytest.raises(InputError, match="there is no router folder") as caught:
+        Router.from_pretrained(name)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
