@@ -48,4 +48,4 @@ def memory_told(smaller: str) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise PathgenError(f"out of memory: {one_line(error)}; give {smaller}") from error
+        raise PathgenError(f"out of memory: {one_line(error).removesuffix('.')}; give {smaller}") from error

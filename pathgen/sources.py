@@ -52,9 +52,8 @@ def read_rows(source: str) -> Iterator[Row]:
         raise InputError(f"{source}: questions are read from a file that ends in {', '.join(SUFFIXES)}")
     if match := HUB_NAME.fullmatch(source):
         return _read_hub(source, match["name"], match["config"] or "", match["split"] or "")
-    raise InputError(
-        f"{one_line(source)}: no such questions; give builtin, a file ({', '.join(SUFFIXES)}) or owner/name[:config][:split]"
-    )
+    known = f"builtin, a file ({', '.join(SUFFIXES)}) or owner/name[:config][:split]"
+    raise InputError(f"{one_line(source)}: no such questions; give {known}")
 
 
 def _read_file(path: Path) -> Iterator[Row]:
