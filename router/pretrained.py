@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -122,9 +123,9 @@ def load_router(folder: str | Path, *, fingerprint: str | None = None, num_layer
                 f"{folder} is a router for {config.base_model} with {name} {getattr(config, name)}; "
                 f"the model at hand has {wanted}"
             )
-    router = Router(config)
     weights = _read_weights(folder)
-    _check_weights(weights, router, folder / WEIGHTS_NAME)
+    _check_weights(weights, config, folder / WEIGHTS_NAME)
+    router = Router(config)  # only now: it is as large as the file, whatever the config says
     router.load_state_dict(weights)
     return router.eval()
 
@@ -237,8 +238,8 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
         raise ArtefactError(f"{path} is damaged ({error}); train again or copy it again") from error
 
 
-def _check_weights(weights: dict[str, Tensor], router: Router, path: Path) -> None:
-    expected = router.state_dict()
+def _check_weights(weights: dict[str, Tensor], config: RouterConfig, path: Path) -> None:
+    expected = _tensors(config)
     if missing := sorted(set(expected) - set(weights)):
         raise ArtefactError(
             f"{path} does not fit its {CONFIG_NAME}: {len(missing)} tensors missing, first {missing[0]}"
@@ -253,6 +254,16 @@ def _check_weights(weights: dict[str, Tensor], router: Router, path: Path) -> No
             )
         if not torch.isfinite(found).all():
             raise ArtefactError(f"{path}: {name} holds NaN or Inf")
+
+
+def _tensors(config: RouterConfig) -> dict[str, Tensor]:
+    """A router's tensors without their content, which takes no memory; all heads have those of one."""
+    with torch.device("meta"):
+        one = Router(replace(config, num_layers=1)).state_dict()
+    found = {"static_logits": one.pop("static_logits").expand(config.num_layers, -1)}
+    for layer in range(config.num_layers):
+        found |= {name.replace("heads.0.", f"heads.{layer}."): value for name, value in one.items()}
+    return found
 
 
 def _described(value: Tensor) -> str:
