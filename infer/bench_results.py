@@ -90,6 +90,7 @@ def result_key(name: str, inputs: BenchInputs, questions: Sequence[Question], se
         "shuffled": lambda: [borrowed, seed],
     }
     own = rests_on[name]() if name in rests_on else inputs.routers[name].digest if name in inputs.routers else None
-    model = [inputs.fingerprint, inputs.dtype, inputs.task.describe(inputs.chat)]
+    hardware = inputs.device.partition(":")[0]  # kinds of device round differently, one GPU as the other
+    model = [inputs.fingerprint, inputs.dtype, hardware, inputs.task.describe(inputs.chat)]
     asked = [[question.id, question.sha] for question in questions]
     return digest_of(FORMAT_VERSION, name, model, asked, own)
