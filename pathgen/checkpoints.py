@@ -195,18 +195,25 @@ def layer_parameters(folder: Path, num_layers: int) -> list[float]:
     """Parameters that each layer uses per token, read from the safetensors headers.
 
     Of a mixture's experts only as many count as the config routes a token to.
+
+    Raises:
+        InputError: a header is damaged.
     """
     config = json.loads((folder / "config.json").read_text())
     experts = config.get("num_local_experts") or config.get("num_experts")
     share = (config.get("num_experts_per_tok") or experts) / experts if experts else 1.0
     totals = [0.0] * num_layers
     for file in folder.glob("*.safetensors"):
-        with file.open("rb") as handle:
-            header = json.loads(handle.read(struct.unpack("<Q", handle.read(8))[0]))
-        for name, entry in header.items():
-            match = LAYER_NAME.search(name)
-            if match and int(match[1]) < num_layers:
-                totals[int(match[1])] += math.prod(entry["shape"]) * (share if ".experts." in name else 1.0)
+        try:
+            with file.open("rb") as handle:
+                header = json.loads(handle.read(struct.unpack("<Q", handle.read(8))[0]))
+            sizes = {name: math.prod(entry["shape"]) for name, entry in header.items() if LAYER_NAME.search(name)}
+        except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{file} is damaged, or no safetensors file; fetch it again") from error
+        for name, size in sizes.items():
+            layer = int(LAYER_NAME.findall(name)[0])
+            if layer < num_layers:
+                totals[layer] += size * (share if ".experts." in name else 1.0)
     return totals
 
 

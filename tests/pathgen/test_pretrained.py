@@ -11,7 +11,7 @@ import torch
 from families import tiny
 from safetensors.torch import load_file, save_file
 
-from pathgen.checkpoints import fingerprint, load_model, resolve_model
+from pathgen.checkpoints import fingerprint, layer_parameters, load_model, resolve_model
 from pathgen.errors import InputError, PathgenError
 from pathgen.pretrained import load_config, load_tokenizer, load_weights
 
@@ -108,6 +108,17 @@ def test_configs_that_cannot_be_loaded(folder, changes, says):
 def test_files_that_are_damaged(folder, name, content, says):
     (folder / name).write_bytes(content)
     assert says in refusal(load_model, folder)
+
+
+def test_a_damaged_header_has_no_parameters_to_count(folder):
+    for content in (
+        b"",
+        b"\x08\0\0\0\0\0\0\0notjson!",
+        b"\x2b\0\0\0\0\0\0\0" + b'{"model.layers.0.x": {"shape": "wide and"}}',
+    ):
+        (folder / "model.safetensors").write_bytes(content)
+        with pytest.raises(InputError, match=r"model\.safetensors is damaged"):
+            layer_parameters(folder, 6)
 
 
 def test_parts_of_a_folder_fail_in_one_line_too(folder):
