@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cluster.console import AsJson, option, print_json, read_config, tell
+from pathgen.errors import memory_told
 from pathgen.options import DTYPES
 
 LEFT_OUT = 3
@@ -62,7 +63,8 @@ def bench(
         dtype=dtype,
         quiet=quiet,
     )
-    outcome = Bench(options, tell).run()
+    with memory_told("a smaller --batch-size"):
+        outcome = Bench(options, tell).run()
     if as_json:
         print_json(outcome.summary)
     else:

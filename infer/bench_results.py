@@ -60,18 +60,14 @@ class ResultStore:
         points = [asdict(point) for point in result.points]
         head = {"system": name, "setting": result.setting, "points": points, "questions": len(result.answers)}
         lines = [head, *(answer.to_dict() for answer in result.answers)]
-        self._put(self._path(name, key), "".join(json.dumps(line) + "\n" for line in lines).encode())
+        put(self._fs, self._path(name, key), "".join(json.dumps(line) + "\n" for line in lines).encode())
 
     def save_bench(self, bench: dict[str, object]) -> None:
         """Keep the final figures."""
-        self._put(f"{self._root}/{BENCH_NAME}", (json.dumps(bench, indent=1) + "\n").encode())
+        put(self._fs, f"{self._root}/{BENCH_NAME}", (json.dumps(bench, indent=1) + "\n").encode())
 
     def _path(self, name: str, key: str) -> str:
         return f"{self._root}/{SYSTEMS_FOLDER}/{name}-{key}.jsonl"
-
-    def _put(self, path: str, data: bytes) -> None:
-        self._fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-        put(self._fs, path, data)
 
 
 def result_key(name: str, inputs: BenchInputs, questions: Sequence[Question], seed: int) -> str:
@@ -90,6 +86,7 @@ def result_key(name: str, inputs: BenchInputs, questions: Sequence[Question], se
         "shuffled": lambda: [borrowed, seed],
     }
     own = rests_on[name]() if name in rests_on else inputs.routers[name].digest if name in inputs.routers else None
-    model = [inputs.fingerprint, inputs.dtype, inputs.task.describe(inputs.chat)]
+    hardware = inputs.device.partition(":")[0]  # kinds of device round differently, one GPU as the other
+    model = [inputs.fingerprint, inputs.dtype, hardware, inputs.task.describe(inputs.chat)]
     asked = [[question.id, question.sha] for question in questions]
     return digest_of(FORMAT_VERSION, name, model, asked, own)

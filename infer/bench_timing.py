@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ import torch
 from pathgen.cache import RoutedCache
 from pathgen.decoding import left_padded
 from pathgen.evaluator import Evaluator, Prepared
+from pathgen.execution import row_inputs
 from pathgen.model import LayerPolicy
 from pathgen.token_rows import PROMPT
 
@@ -58,26 +58,18 @@ class Forwards:
         model = self._evaluator.model
         owners = [place for place in places for _ in self._prepared[place].rows]
         rows = [row for place in places for row in self._prepared[place].rows]
-        width = max(map(len, rows))
-        ids, positions, prompt, tokens = np.zeros((4, len(rows), width), dtype=np.int64)
+        inputs = row_inputs(model, self._evaluator.masks, rows)
+        prompt = np.zeros(inputs["input_ids"].shape, dtype=np.int64)
         for index, row in enumerate(rows):
-            ids[index, : len(row)] = row.ids
-            positions[index, : len(row)] = row.positions
             prompt[index, : len(row)] = row.branch == PROMPT
-            tokens[index, : len(row)] = 1
-        on_device: Callable[[Any], torch.Tensor] = lambda values: torch.from_numpy(values).to(model.device)  # noqa: E731
-        masks = self._evaluator.masks
-        attention = masks.build(rows, width, model.hf_model.dtype, model.device) if masks else on_device(tokens)
         scored = np.unique(np.concatenate([row.scored for row in rows]))
         cache = RoutedCache(model.num_layers)
-        with model.routed(policy(owners), on_device(prompt)):
+        with model.routed(policy(owners), torch.from_numpy(prompt).to(model.device)):
             model.hf_model(
-                input_ids=on_device(ids),
-                position_ids=on_device(positions),
-                attention_mask=attention,
+                **inputs,
                 past_key_values=cache,
                 use_cache=True,
-                logits_to_keep=on_device(scored),
+                logits_to_keep=torch.from_numpy(scored).to(model.device),
             )
         return Forwarded(sum(len(row.targets) for row in rows), cache.nbytes)
 

@@ -7,19 +7,26 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cluster.console import AsJson, make_app, option, print_json, read_config, tell
-from pathgen.checkpoints import DTYPES
+from pathgen.errors import memory_told
+from pathgen.options import DTYPES, check_device_and_dtype
 
 from .bench_cli import bench
 from .harness_cli import harness
 from .prompts import BATCH_SIZE, MAX_NEW_TOKENS, check_prompts, read_prompts
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from .routed_model import Completion
+
+PRINTED_BATCHES = 4
+"""Batches whose prompts are sorted by length together; their answers are printed before the next ones run."""
 
 app = make_app()
 app.command()(bench)
@@ -61,8 +68,7 @@ def generate(
     """Answer prompts, each along the path that the router decides on it."""
     if bias is not None and not math.isfinite(bias):
         raise typer.BadParameter(f"--bias must be a finite number; got {bias}")
-    if dtype is not None and dtype not in DTYPES:
-        raise typer.BadParameter(f"--dtype must be one of {', '.join(DTYPES)}; got {dtype!r}")
+    check_device_and_dtype(device, dtype)
     texts = read_prompts(prompts or [], file)
 
     from pathgen.checkpoints import resolve_model
@@ -78,12 +84,19 @@ def generate(
     device = device or default_device()
     path_model = PathModel.from_pretrained(model, dtype=dtype or default_dtype(device), device=device)
     routed = RoutedModel(path_model, found, bias=bias)
-    with _progress(len(texts), quiet=quiet) as on_done:
-        answers = routed.complete(texts, max_new_tokens, batch_size, chat, on_done=on_done)
+    answers: list[Completion] = []
+    with memory_told("a smaller --batch-size"), _progress(len(texts), quiet=quiet) as (on_done, bar):
+        for start in range(0, len(texts), PRINTED_BATCHES * batch_size):
+            part = texts[start : start + PRINTED_BATCHES * batch_size]
+            told = partial(lambda before, done: on_done(before + done), start)
+            done_now = routed.complete(part, max_new_tokens, batch_size, chat, on_done=told)
+            answers += done_now
+            if not as_json:
+                bar.stop()  # as answers would be written into it
+                _print_answers(done_now, quiet=quiet)
+                bar.start()
     if as_json:
         print_json({"outputs": [asdict(answer) for answer in answers]})
-    else:
-        _print_answers(answers, quiet=quiet)
 
 
 def _print_answers(answers: Sequence[Completion], *, quiet: bool) -> None:
@@ -98,8 +111,12 @@ def _print_answers(answers: Sequence[Completion], *, quiet: bool) -> None:
 
 
 @contextmanager
-def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Progress on stderr: a bar on a terminal, else a line every so many seconds."""
+def _progress(total: int, *, quiet: bool) -> Iterator[tuple[Callable[[int], None], Progress]]:
+    """Progress on stderr: a bar on a terminal, else a line every so many seconds.
+
+    Returns:
+        What is told how many are done, and the bar, which does nothing where none is shown.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
@@ -107,7 +124,8 @@ def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
 
     console = Console(stderr=True)
     told_at = time.monotonic()
-    with Progress(console=console, disable=quiet or not console.is_terminal, transient=True) as bar:
+    hidden = quiet or not console.is_terminal
+    with Progress(console=console, disable=hidden, transient=True, redirect_stdout=False) as bar:
         task = bar.add_task("answering", total=total)
 
         def on_done(done: int) -> None:
@@ -117,7 +135,7 @@ def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
                 told_at = time.monotonic()
                 tell(f"answering {done}/{total}")
 
-        yield on_done
+        yield on_done, bar
 
 
 def main() -> None:

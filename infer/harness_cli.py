@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from cluster.console import option
-from pathgen.errors import InputError, PathgenError
+from cluster.errors import CommandError
+from pathgen.errors import InputError, PathgenError, memory_told, one_line
 
 
 def harness(
@@ -45,20 +46,27 @@ def harness(
     sys.argv = ["lm-eval", "run", "--model", "routed", "--model_args", json.dumps(routed)]
     sys.argv += ["--device", default_device(), *wanted]  # the harness's own default is a GPU, there or not
     try:
-        cli_evaluate()
+        with memory_told("a smaller --batch_size"):
+            cli_evaluate()
+    except CommandError:
+        raise
     except OSError as error:  # the hub is out of reach, or the disk is full
-        raise PathgenError(f"lm-evaluation-harness: {_one_line(error)}") from error
-    except (ValueError, AssertionError) as error:
-        if not _comes_from_harness(error):
+        raise PathgenError(f"lm-evaluation-harness: {_said(error)}") from error
+    except Exception as error:  # a task's own code and its dataset raise whatever they like
+        if _comes_from_us(error):
             raise
-        raise InputError(f"lm-evaluation-harness: {_one_line(error)}") from error
+        raise InputError(f"lm-evaluation-harness: {_said(error)}") from error
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()).removesuffix(".")
+def _said(error: Exception) -> str:
+    """In one line; where it is no sentence, with the kind of error."""
+    text = one_line(error).removesuffix(".")
+    is_sentence = text and isinstance(error, (OSError, ValueError, AssertionError))
+    return text if is_sentence else f"{type(error).__name__}: {text}"
 
 
-def _comes_from_harness(error: Exception) -> bool:
-    """Whether the harness itself refuses what it was asked, as it does by ValueError and by assertion."""
-    *_, (innermost, _) = traceback.walk_tb(error.__traceback__)
-    return str(innermost.f_globals["__name__"]).split(".")[0] == "lm_eval"
+def _comes_from_us(error: Exception) -> bool:
+    """Whether our own code raised it, or called what did; the harness's own refusals of what it was asked are not."""
+    _, *frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]  # the first is this file's
+    packages = [str(frame.f_globals.get("__name__")).split(".")[0] for frame in frames]
+    return bool({"infer", "router", "pathgen"} & set(packages)) and packages[-1] not in ("lm_eval", "datasets")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import reprlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pathgen.errors import InputError
+from pathgen.errors import InputError, one_line
 from pathgen.fields import parse_text
 from pathgen.sources import Row, read_rows
 
@@ -41,8 +42,8 @@ def read_prompts(given: Sequence[str], file: str | None) -> list[str]:
     if file is None:
         rows = [Row(f"prompt {number}", {"prompt": text}) for number, text in enumerate(given, start=1)]
     elif Path(file).suffix == ".jsonl":
-        if not Path(file).is_file():
-            raise InputError(f"{file}: no such file")
+        if not os.path.isfile(file):  # unlike Path.is_file, False for a name too long for any file
+            raise InputError(f"{one_line(file)}: no such file")
         rows = list(read_rows(file))
     else:
         rows = _lines(file)
@@ -101,15 +102,13 @@ def check_prompts(folder: Path, prompts: Sequence[str], new_tokens: int, *, chat
     """See that the model in `folder` can take the prompts, by its tokenizer and config alone.
 
     Raises:
-        InputError: see `encode_prompts` and `check_context`.
+        InputError: they do not load; beside that see `encode_prompts` and `check_context`.
     """
-    from transformers import AutoConfig, AutoTokenizer
-
     from pathgen.evaluator import context_tokens
+    from pathgen.pretrained import load_config, load_tokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
-    check_context(encode_prompts(tokenizer, prompts, chat=chat), new_tokens, context_tokens(config))
+    limit = context_tokens(load_config(folder).get_text_config())
+    check_context(encode_prompts(load_tokenizer(folder), prompts, chat=chat), new_tokens, limit)
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, prompt: str, chat: bool) -> list[int]:
@@ -130,7 +129,7 @@ def _lines(file: str) -> list[Row]:
     except FileNotFoundError:
         raise InputError(f"{file}: no such file") from None
     except OSError as error:
-        raise InputError(f"{file}: cannot be read: {error.strerror or error}") from error
+        raise InputError(f"{one_line(file)}: cannot be read: {error.strerror or error}") from error
     lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     if not lines[-1]:
         lines.pop()  # what follows the last line's end is no line

@@ -32,7 +32,7 @@ def write_report(bench: Mapping[str, Any], rows: Rows, file: str | Path) -> None
         bench: the object of `infer bench --json`. Optional beside it: `command`, the command line as text, and
             `environment`, a mapping of names to values.
         rows: by system, one mapping a question: `question_id`, `prompt`, `choices` (or None), `gold`, `path` (one
-            action a layer), `correct`, `answer`. A system without rows may be left out.
+            action a layer), `correct`, `answer` (text or None). A system without rows may be left out.
         file: path or URL; its folder is made if need be.
 
     Raises:
@@ -94,7 +94,7 @@ def _page_data(bench: Mapping[str, Any], rows: Rows) -> dict[str, Any]:
                 "router": name not in NOT_ROUTERS,
                 "paths": [row and paths.setdefault(_picture(name, row, bench), len(paths)) for row in ordered],
                 "correct": [row and bool(row["correct"]) for row in ordered],
-                "answers": [row and _answer(row) for row in ordered],
+                "answers": [row and row["answer"] for row in ordered],
             }
         )
     return {
@@ -114,11 +114,3 @@ def _picture(name: str, row: Mapping[str, Any], bench: Mapping[str, Any]) -> str
             f"where the bench has {bench['num_layers']}; run the bench again"
         )
     return "".join(map(str, path))
-
-
-def _answer(row: Mapping[str, Any]) -> str | None:
-    """The answer as text; a choice may be given by its index."""
-    answer, choices = row["answer"], row["choices"]
-    if choices and isinstance(answer, int):
-        return choices[answer]
-    return None if answer is None else str(answer)

@@ -11,9 +11,9 @@ import numpy as np
 from pathgen.tasks import find_task
 from router.metrics import ActionMetrics
 
-NOT_ROUTERS = frozenset(
-    ("full", "oracle", "static", "random", "shortgpt", "early_exit", "repeat_block", "search", "shuffled")
-)
+from .bench_options import GATES, ROUTER, SYSTEMS
+
+NOT_ROUTERS = frozenset(SYSTEMS) - {ROUTER, GATES}
 """Systems that no router decides; every other name is a router's."""
 MEANING = "not distinguishable means that the interval of the difference covers zero, not that both are equal"
 ACTION_NAMES = ("skip", "execute", "repeat")

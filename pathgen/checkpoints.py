@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.folders import cache_folder
 
-from .errors import ArtefactError, InputError
+from .errors import ArtefactError, InputError, memory_told, one_line
+from .pretrained import load_tokenizer, load_weights
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
@@ -40,6 +42,10 @@ UNSUPPORTED_TYPES = {
 }
 """model_type -> why it cannot be run along paths, told before anything loads; what is not listed is checked at load."""
 
+OLD_TOKENIZER = ("vocab.json", "merges.txt")
+"""Files of a byte-pair tokenizer that has no tokenizer.json."""
+DOWNLOADED = ("*.json", "*.safetensors", "tokenizer.model", "merges.txt", "*.jinja")
+"""What is fetched of a repository of the hub."""
 LAYER_NAME = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
 SAMPLE_BYTES = 4096
 SAMPLES_PER_FILE = 64
@@ -53,7 +59,7 @@ def resolve_model(name: str) -> Path:
     """
     if name in ALIASES:
         folder = _convert_alias(name)
-    elif Path(name).is_dir():
+    elif os.path.isdir(name):  # unlike Path.is_dir, False for a name too long for any file
         folder = Path(name)
     else:
         folder = _download(name)
@@ -78,31 +84,41 @@ def load_model(
         device_map: as in transformers, for a model larger than one device.
 
     Raises:
-        InputError: as `resolve_model`, for an unknown dtype or an unusable device, and for a model that `auto` finds
-            too large for the devices.
+        InputError: as `resolve_model`, for an unknown dtype or an unusable device, for a checkpoint that does not load
+            or lacks weights, and for a model that `auto` finds too large for the devices.
+        PathgenError: the device has not enough memory.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = resolve_model(name)
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype {dtype!r}: use {', '.join(DTYPES)}")
-    torch_dtype = getattr(torch, dtype)
+    target = _usable_device(device)
+    folder = resolve_model(name)
+    with memory_told("a narrower --dtype, or another --device"):
+        model = load_weights(folder, dtype=getattr(torch, dtype), device_map=device_map, use_safetensors=True)
+        if device_map is None:
+            model = model.to(target)  # type: ignore[arg-type]
+        elif device_map == "auto":
+            _refuse_spilled(model, name)
+    model.eval().requires_grad_(False)
+    return model, load_tokenizer(folder)
+
+
+def _usable_device(device: str) -> torch.device:
+    """A torch device of a kind that is supported, and that is there."""
+    import torch
+
     try:
         target = torch.device(device)
-    except RuntimeError as error:
-        raise InputError(f"unknown device {device!r}: use cpu, cuda or cuda:N") from error
-    if target.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {device!r} asked for, but torch sees no CUDA device here")
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch_dtype, device_map=device_map, use_safetensors=True, trust_remote_code=False
-    )
-    if device_map is None:
-        model = model.to(target)  # type: ignore[arg-type]
-    elif device_map == "auto":
-        _refuse_spilled(model, name)
-    model.eval().requires_grad_(False)
-    return model, AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except RuntimeError:
+        target = None
+    if target is None or target.type not in ("cpu", "cuda"):
+        raise InputError(f"device {device!r} cannot be used: give cpu, cuda or cuda:N")
+    count = torch.cuda.device_count() if target.type == "cuda" else 0
+    if target.type == "cuda" and (target.index or 0) >= count:
+        seen = f"{count or 'no'} CUDA device{'s' * (count > 1)}"
+        raise InputError(f"device {device!r} asked for, but torch sees {seen} here")
+    return target
 
 
 def _refuse_spilled(model: PreTrainedModel, name: str) -> None:
@@ -123,7 +139,10 @@ def fingerprint(folder: Path) -> str:
     every sampled slice, so a sample is enough to tell them apart.
     """
     digest = hashlib.blake2b(digest_size=8)
-    for name in ("config.json", "tokenizer.json", "tokenizer.model"):
+    names = ["config.json", "tokenizer.json", "tokenizer.model"]
+    if not (folder / "tokenizer.json").exists():
+        names += OLD_TOKENIZER  # else nothing reads them
+    for name in names:
         if (folder / name).exists():
             digest.update(name.encode())
             digest.update((folder / name).read_bytes())
@@ -165,9 +184,9 @@ def num_layers(folder: Path) -> int:
         InputError: if the config does not tell.
     """
     config = json.loads((folder / "config.json").read_text())
-    for section in (config, config.get("text_config") or {}):
+    for section in (config, config.get("text_config")):
         for name in ("num_hidden_layers", "n_layer", "num_layers"):
-            if isinstance(section.get(name), int):
+            if isinstance(section, dict) and isinstance(section.get(name), int):
                 return section[name]
     raise InputError(f"{folder}/config.json does not tell the number of layers")
 
@@ -181,18 +200,25 @@ def layer_parameters(folder: Path, num_layers: int) -> list[float]:
     """Parameters that each layer uses per token, read from the safetensors headers.
 
     Of a mixture's experts only as many count as the config routes a token to.
+
+    Raises:
+        InputError: a header is damaged.
     """
     config = json.loads((folder / "config.json").read_text())
     experts = config.get("num_local_experts") or config.get("num_experts")
     share = (config.get("num_experts_per_tok") or experts) / experts if experts else 1.0
     totals = [0.0] * num_layers
     for file in folder.glob("*.safetensors"):
-        with file.open("rb") as handle:
-            header = json.loads(handle.read(struct.unpack("<Q", handle.read(8))[0]))
-        for name, entry in header.items():
-            match = LAYER_NAME.search(name)
-            if match and int(match[1]) < num_layers:
-                totals[int(match[1])] += math.prod(entry["shape"]) * (share if ".experts." in name else 1.0)
+        try:
+            with file.open("rb") as handle:
+                header = json.loads(handle.read(struct.unpack("<Q", handle.read(8))[0]))
+            sizes = {name: math.prod(entry["shape"]) for name, entry in header.items() if LAYER_NAME.search(name)}
+        except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{file} is damaged, or no safetensors file; fetch it again") from error
+        for name, size in sizes.items():
+            layer = int(LAYER_NAME.findall(name)[0])
+            if layer < num_layers:
+                totals[layer] += size * (share if ".experts." in name else 1.0)
     return totals
 
 
@@ -217,9 +243,9 @@ def _convert_alias(alias: str) -> Path:
 
 def _convert_gguf(source: Path, gguf: str, folder: Path) -> None:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(source, gguf_file=gguf, dtype=torch.float32)
+    model = load_weights(source, gguf_file=gguf, dtype=torch.float32)
     model.hf_quantizer = None  # type: ignore[assignment]  # the weights are plain float32 now; a quantised model refuses to be saved
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
@@ -232,15 +258,25 @@ def _convert_gguf(source: Path, gguf: str, folder: Path) -> None:
 
 def _download(name: str) -> Path:
     aliases = ", ".join(sorted(ALIASES))
-    wrong = f"model {name!r} is no alias ({aliases}), no local folder, and the hub does not give it"
+    shown = repr(one_line(name))
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or not name.strip():
-        raise InputError(f"model {name!r} is no alias ({aliases}) and no local folder")
+        raise InputError(f"model {shown} is no alias ({aliases}) and no local folder")
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "tokenizer.model", "*.jinja"]))
+        return Path(snapshot_download(name, allow_patterns=list(DOWNLOADED)))
     except Exception as error:  # the hub's client raises a dozen kinds; the person needs one line
-        raise InputError(f"{wrong} ({type(error).__name__})") from error
+        raise InputError(
+            f"model {shown} is no alias ({aliases}), no local folder, and the hub does not give it "
+            f"({type(error).__name__})"
+        ) from error
+
+
+def _reads_as_config(content: Any) -> bool:
+    if not isinstance(content, dict) or not isinstance(content.get("model_type", ""), str):
+        return False
+    architectures = content.get("architectures") or []
+    return isinstance(architectures, list) and all(isinstance(name, str) for name in architectures)
 
 
 def _is_known(model_type: str) -> bool:
@@ -256,8 +292,10 @@ def _check_is_causal_lm(folder: Path, name: str) -> None:
         config = json.loads(config_file.read_text())
     except FileNotFoundError:
         raise InputError(f"{name}: no config.json in {folder}: this folder holds no model") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{config_file} cannot be read as JSON ({error})") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{config_file} cannot be read as JSON ({one_line(error)})") from error
+    if not _reads_as_config(config):
+        raise InputError(f"{config_file} is no model's: an object with a model_type and a list of architectures")
     if config.get("is_encoder_decoder"):
         raise InputError(f"{name}: encoder-decoder models ({config.get('model_type')}) are not supported")
     if reason := UNSUPPORTED_TYPES.get(config.get("model_type", "")):

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from cluster.errors import CommandError
+
+MAX_QUOTED = 300
+"""Characters of another's text that a message repeats."""
 
 
 class PathgenError(CommandError):
@@ -23,3 +29,27 @@ class ArtefactError(PathgenError):
     """An incompatible or corrupt artefact: another run's folder, a newer schema (exit code 4)."""
 
     exit_code = 4
+
+
+def one_line(text: object) -> str:
+    """What another library says, or a name that a person gave, as part of a line."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= MAX_QUOTED else f"{line[:MAX_QUOTED]}…"
+
+
+@contextmanager
+def memory_told(smaller: str) -> Iterator[None]:
+    """Within the block, a device that runs out of memory is one line.
+
+    Args:
+        smaller: what to give to need less.
+
+    Raises:
+        PathgenError: it has run out.
+    """
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise PathgenError(f"out of memory: {one_line(error).removesuffix('.')}; give {smaller}") from error

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from .actions import LayerPath
 from .cache import RoutedCache
+from .float32_head import float32_head
 from .masks import MaskForm
 from .model import PathModel
 from .prefill import RecordingCache
@@ -199,7 +200,8 @@ class Executor:
         found = []
         for start in range(0, len(slots), HEAD_ROWS):
             first, last = np.searchsorted(predicts[order], [start, start + HEAD_ROWS])
-            logits = self.model.head(states[start : start + HEAD_ROWS]).float()
+            with float32_head(self.model.hf_model):
+                logits = self.model.head(states[start : start + HEAD_ROWS]).float()
             here = at[first:last] - start
             found.append(logits[here, wanted[first:last]] - logits.logsumexp(-1)[here])
         values = np.empty(len(predicts), dtype=np.float32)

@@ -14,7 +14,7 @@ import numpy as np
 
 from .actions import LayerAction, LayerPath, Move, all_moves
 from .cost import CostModel
-from .errors import ArtefactError, InputError
+from .errors import ArtefactError, InputError, one_line
 from .records import Evaluation, StopReason
 from .reward import path_reward
 from .search_settings import SearchSettings
@@ -101,8 +101,8 @@ class Prior:
             if worst := [entry for entry in statistics if not entry.is_sound]:
                 raise ValueError(f"a gain of {worst[0].move} is no number between -{MAX_GAIN:g} and {MAX_GAIN:g}")
             return cls(str(data["model_fingerprint"]), str(data["task"]), int(data["questions"]), statistics)
-        except (ValueError, KeyError, TypeError) as error:
-            raise ArtefactError(f"{where} is no prior.json ({error})") from error
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+            raise ArtefactError(f"{where} is no prior.json ({one_line(error)})") from error
 
     def check_matches(self, fingerprint: str, task: str, num_layers: int, where: str) -> None:
         """See that it was measured on this model and task.

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import InputError
+from .errors import InputError, one_line
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
 HUB_NAME = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[\w.-]+)(:(?P<config>[^:]*))?(:(?P<split>[^:]+))?")
 SPLITS = ("train", "validation", "test")
+MEDIA = ("Image", "Audio", "Video", "Pdf", "Nifti")
+"""Columns of the hub that take libraries of their own to decode: they are left out, as no question is made of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +45,15 @@ def read_rows(source: str) -> Iterator[Row]:
         InputError: no such source, a format that is not read, a broken file, or the hub is out of reach.
     """
     path = Path(source)
-    if path.suffix in SUFFIXES and (path.is_file() or not HUB_NAME.fullmatch(source)):
+    # Unlike Path's own, the tests of os.path are False for a name too long for any file.
+    if path.suffix in SUFFIXES and (os.path.isfile(path) or not HUB_NAME.fullmatch(source)):
         return _read_file(path)
-    if path.exists():
+    if os.path.exists(path):
         raise InputError(f"{source}: questions are read from a file that ends in {', '.join(SUFFIXES)}")
     if match := HUB_NAME.fullmatch(source):
         return _read_hub(source, match["name"], match["config"] or "", match["split"] or "")
-    raise InputError(
-        f"{source}: no such questions; give builtin, a file ({', '.join(SUFFIXES)}) or owner/name[:config][:split]"
-    )
+    known = f"builtin, a file ({', '.join(SUFFIXES)}) or owner/name[:config][:split]"
+    raise InputError(f"{one_line(source)}: no such questions; give {known}")
 
 
 def _read_file(path: Path) -> Iterator[Row]:
@@ -60,7 +63,7 @@ def _read_file(path: Path) -> Iterator[Row]:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise InputError(f"{one_line(path)}: cannot be read: {error.strerror or error}") from error
 
 
 def _read_jsonl(path: Path) -> Iterator[Row]:
@@ -120,7 +123,7 @@ def _read_parquet(path: Path) -> Iterator[Row]:
                     number += 1
                     yield Row(f"row {number}", values)
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as Parquet: {_one_line(error)}") from error
+        raise InputError(f"{path}: not readable as Parquet: {one_line(error)}") from error
 
 
 def _read_hub(source: str, name: str, config: str, split: str) -> Iterator[Row]:
@@ -130,16 +133,13 @@ def _read_hub(source: str, name: str, config: str, split: str) -> Iterator[Row]:
         config, split = "", config
     try:
         dataset = datasets.load_dataset(name, config or None, split=split or "train")
+        textual = [column for column, feature in dataset.features.items() if type(feature).__name__ not in MEDIA]
+        for number, values in enumerate(dataset.select_columns(textual), start=1):
+            yield Row(f"row {number}", values)
     except ConnectionError as error:
         raise InputError(
-            f"{source}: the hub cannot be reached and the dataset is not in its cache; "
+            f"{one_line(source)}: the hub cannot be reached and the dataset is not in its cache; "
             f"go online, or give builtin or a local file"
         ) from error
-    except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
-        raise InputError(f"{source}: {_one_line(error)}") from error
-    for number, values in enumerate(dataset, start=1):
-        yield Row(f"row {number}", values)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    except Exception as error:  # the library raises a dozen kinds, also while it reads; the person needs one line
+        raise InputError(f"{one_line(source)}: {one_line(error)}") from error

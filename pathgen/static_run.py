@@ -15,6 +15,7 @@ from .candidates import propose
 from .checkpoints import resolve_recorded
 from .effects import Effects, scanned_paths
 from .errors import ArtefactError, InputError
+from .options import check_device_and_dtype
 from .path_table import PathTable, Scores
 from .progress import ProgressView
 from .questions import Question
@@ -40,7 +41,11 @@ RACE_EVERY_QUESTIONS = 75
 
 @dataclass(frozen=True, slots=True)
 class StaticOptions:
-    """The options of `pathgen static`; its help tells each."""
+    """The options of `pathgen static`; its help tells each.
+
+    Raises:
+        InputError: names the option, what it may be, and what was given.
+    """
 
     paths: tuple[str, ...]
     out: str
@@ -53,6 +58,10 @@ class StaticOptions:
     seed: int = 0
     quiet: bool = False
     model: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without a folder."""
+        check_device_and_dtype(self.device, self.dtype)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""Router training: from path shards to per-layer routers. Its commands come with the router stage."""
+"""Routers: trained on path shards to choose, layer by layer, a prompt's path through a frozen model."""

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from pathgen.actions import LayerAction
-from pathgen.errors import ArtefactError
+from pathgen.errors import ArtefactError, one_line
 
 from .pooling import Pooling
 
@@ -63,7 +63,7 @@ class RouterConfig:
         """Check the fields."""
         for name in ("num_layers", "hidden_size", "width"):
             value = getattr(self, name)
-            if not isinstance(value, int) or not 1 <= value <= MAX_SIZE:
+            if type(value) is not int or not 1 <= value <= MAX_SIZE:
                 raise ValueError(f"{name} must be a whole number from 1 to {MAX_SIZE}; got {value!r}")
         for name in ("scale", "bias"):
             value = getattr(self, name)
@@ -97,11 +97,27 @@ class RouterConfig:
             known = {entry.name for entry in fields(cls)}
             if unknown := sorted(set(data) - known):
                 raise ArtefactError(f"{where} holds unknown settings: {', '.join(unknown)}")
+            _check_kinds(data)
             for name in ("tasks", "actions"):
                 data[name] = tuple(data[name])
             return cls(**{**data, "pooling": Pooling(**data["pooling"])})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ArtefactError(f"{where} is no router's config.json ({error})") from error
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise ArtefactError(f"{where} is no router's config.json ({one_line(error)})") from error
+
+
+def _check_kinds(data: dict[str, Any]) -> None:
+    """See that settings are of their kind: a text is a sequence as well, and would be taken for one of letters."""
+    kinds = {
+        **dict.fromkeys(("base_model", "base_fingerprint", "method"), str),
+        **dict.fromkeys(("tasks", "actions"), list),
+        **dict.fromkeys(("pooling", "notes"), dict),
+        "chat": bool,
+    }
+    for name, kind in kinds.items():
+        if not isinstance(data[name], kind):
+            raise ValueError(f"{name} is no {kind.__name__}: {data[name]!r}")
+    if not all(isinstance(task, str) for task in data["tasks"]) or not isinstance(data["labels"], str | None):
+        raise ValueError(f"tasks and labels are names; got {data['tasks']!r} and {data['labels']!r}")
 
 
 def allowed_actions(names: tuple[str, ...]) -> tuple[LayerAction, ...]:

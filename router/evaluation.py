@@ -12,6 +12,7 @@ from pathgen.actions import LayerPath
 from pathgen.checkpoints import resolve_recorded
 from pathgen.errors import InputError
 from pathgen.model import PathModel
+from pathgen.options import check_device_and_dtype
 from pathgen.placement import default_device
 
 from .dataset import PathDatasets
@@ -46,11 +47,12 @@ def evaluate_router(
         quiet: show no progress.
 
     Raises:
-        InputError: a folder is none, or a bias that is not finite.
+        InputError: a folder is none, a bias that is not finite, or an unusable device.
         ArtefactError: the router or the shards are of another model.
     """
     if bias is not None and not math.isfinite(bias):
         raise InputError(f"--bias must be finite; got {bias:g}")
+    check_device_and_dtype(device, None)
     datasets = PathDatasets(paths)
     place = resolve_router(folder)
     router = load_router(place, fingerprint=datasets.fingerprint, num_layers=datasets.num_layers)

@@ -8,6 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+MAX_WINDOWS = 1024
+"""Of a prompt: more than a prompt has tokens tell a router nothing, and would fill the memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pooling:
@@ -28,8 +31,11 @@ class Pooling:
         """Check the fields."""
         if self.kind not in ("windows", "last"):
             raise ValueError(f"pooling is windows or last; got {self.kind!r}")
-        if self.windows < 1 or (self.kind == "last" and self.windows != 1):
-            raise ValueError(f"pooling {self.kind!r} with {self.windows} windows; last takes 1, windows 1 or more")
+        most = MAX_WINDOWS if self.kind == "windows" else 1
+        if type(self.windows) is not int or not 1 <= self.windows <= most:
+            raise ValueError(
+                f"pooling {self.kind!r} with {self.windows!r} windows; last takes 1, windows 1 to {MAX_WINDOWS}"
+            )
 
     def weights(self, prompt_mask: Tensor) -> Tensor:
         """[B, W, T] the share of each token in each window; rows of padding are 0, each window sums to 1.

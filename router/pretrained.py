@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
-from pathgen.errors import ArtefactError, InputError, PathgenError
+from pathgen.errors import ArtefactError, InputError, PathgenError, one_line
 from pathgen.storage import TEMPORARY_PREFIX
 
 from .card import card_text
@@ -113,7 +114,7 @@ def load_router(folder: str | Path, *, fingerprint: str | None = None, num_layer
         ArtefactError: a router of another model, or files that are missing, damaged or do not fit each other.
     """
     folder = Path(folder)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # unlike Path.is_dir, False for a name too long for any folder
         raise InputError(f"there is no router folder {folder}; `router train --out {folder}` makes one")
     config = _read_config(folder)
     for name, wanted in (("num_layers", num_layers), ("base_fingerprint", fingerprint)):
@@ -122,9 +123,9 @@ def load_router(folder: str | Path, *, fingerprint: str | None = None, num_layer
                 f"{folder} is a router for {config.base_model} with {name} {getattr(config, name)}; "
                 f"the model at hand has {wanted}"
             )
-    router = Router(config)
     weights = _read_weights(folder)
-    _check_weights(weights, router, folder / WEIGHTS_NAME)
+    _check_weights(weights, config, folder / WEIGHTS_NAME)
+    router = Router(config)  # only now: it is as large as the file, whatever the config says
     router.load_state_dict(weights)
     return router.eval()
 
@@ -135,17 +136,18 @@ def resolve_router(name: str) -> Path:
     Raises:
         InputError: neither is there.
     """
-    if Path(name).is_dir():
+    if os.path.isdir(name):
         return Path(name)
+    shown = one_line(name)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise InputError(f"there is no router folder {name}; `router train --out {name}` makes one")
+        raise InputError(f"there is no router folder {shown}; `router train --out {shown}` makes one")
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(name, allow_patterns=list(ROUTER_FILES)))
     except Exception as error:  # the hub's client raises a dozen kinds; the person needs one line
         raise InputError(
-            f"router {name!r} is no local folder, and the hub does not give it ({type(error).__name__})"
+            f"router {shown!r} is no local folder, and the hub does not give it ({type(error).__name__})"
         ) from error
 
 
@@ -236,8 +238,8 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
         raise ArtefactError(f"{path} is damaged ({error}); train again or copy it again") from error
 
 
-def _check_weights(weights: dict[str, Tensor], router: Router, path: Path) -> None:
-    expected = router.state_dict()
+def _check_weights(weights: dict[str, Tensor], config: RouterConfig, path: Path) -> None:
+    expected = _tensors(config)
     if missing := sorted(set(expected) - set(weights)):
         raise ArtefactError(
             f"{path} does not fit its {CONFIG_NAME}: {len(missing)} tensors missing, first {missing[0]}"
@@ -252,6 +254,16 @@ def _check_weights(weights: dict[str, Tensor], router: Router, path: Path) -> No
             )
         if not torch.isfinite(found).all():
             raise ArtefactError(f"{path}: {name} holds NaN or Inf")
+
+
+def _tensors(config: RouterConfig) -> dict[str, Tensor]:
+    """A router's tensors without their content, which takes no memory; all heads have those of one."""
+    with torch.device("meta"):
+        one = Router(replace(config, num_layers=1)).state_dict()
+    found = {"static_logits": one.pop("static_logits").expand(config.num_layers, -1)}
+    for layer in range(config.num_layers):
+        found |= {name.replace("heads.0.", f"heads.{layer}."): value for name, value in one.items()}
+    return found
 
 
 def _described(value: Tensor) -> str:

@@ -18,6 +18,7 @@ from pathgen.checkpoints import fingerprint, num_layers, resolve_model
 from pathgen.errors import ArtefactError, InputError
 from pathgen.model import PathModel
 from pathgen.placement import default_device
+from pathgen.pretrained import load_config
 from pathgen.records import seeded_hash
 from pathgen.static import StaticPaths, load_static
 from pathgen.storage import check_writable, is_local, open_folder
@@ -219,7 +220,7 @@ class TrainingRun:
                 f"{self.options.paths[0]} holds paths of {self.training.num_layers} layers, {self.model_name} has "
                 f"{num_layers(folder)}"
             )
-        return _hidden_size(folder)
+        return int(load_config(folder).get_text_config().hidden_size)
 
     @cached_property
     def static_path(self) -> LayerPath | None:
@@ -323,12 +324,6 @@ def _holds_router(folder: Path) -> bool:
     except (OSError, ArtefactError):
         return False
     return True
-
-
-def _hidden_size(folder: Path) -> int:
-    from transformers import AutoConfig
-
-    return int(AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config().hidden_size)
 
 
 def _json(value: Any) -> bytes:

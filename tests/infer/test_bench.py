@@ -24,6 +24,7 @@ from infer.bench import Bench
 from infer.bench_figures import FIGURES
 from infer.bench_inputs import BenchInputs
 from infer.bench_options import SYSTEMS, BenchOptions
+from infer.bench_results import result_key
 from infer.statistics import mcnemar_p, wilson_interval
 from pathgen.actions import LayerPath
 from pathgen.checkpoints import fingerprint
@@ -198,6 +199,15 @@ def test_other_settings_take_no_older_result(options, tmp_path, folder, tiny_mod
     changed = run(options, systems=("router",), out=out, routers={"router": other})
     assert {tuple(row["path"]) for row in changed.rows["router"]} == {SHORT}
     assert run(options, systems=("router", "random"), out=out).rows == first.rows
+
+
+def test_results_of_another_kind_of_device_are_not_taken(options):
+    inputs = BenchInputs.load(options)
+    keys = {
+        device: result_key("full", dataclasses.replace(inputs, device=device), OWN, 0)
+        for device in ("cpu", "cuda", "cuda:1")
+    }
+    assert keys["cpu"] != keys["cuda"] == keys["cuda:1"]
 
 
 def test_a_damaged_result_is_run_again(options, tmp_path):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from bench_runs import SHORT, make_questions, save_static_router, write_questions, write_searched_run
 from rich.console import Console
 from typer.testing import CliRunner
@@ -104,6 +105,16 @@ def test_wrong_use_is_one_line(arguments, more, code, text):
     assert text in found.stderr
     assert found.stderr.count("\n") == 1
     assert json.loads(found.stdout)["exit_code"] == code
+
+
+def test_a_device_that_is_too_small_names_the_batch(arguments, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("pathgen.evaluator.Evaluator.evaluate", full)
+    found = infer(*arguments, "--systems", "full")
+    assert found.exit_code == 1
+    assert "error: out of memory: CUDA out of memory; give a smaller --batch-size\n" in found.stderr
 
 
 def test_options_can_come_from_a_file(arguments, tmp_path):

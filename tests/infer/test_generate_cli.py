@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from commands import Answer
 from harness_models import full_router, mixed_router
 from tiny_checkpoint import save_tiny_model
@@ -76,6 +77,25 @@ def test_text_has_answers_on_stdout_and_paths_on_stderr(folders, expected):
     assert (quiet.stdout, quiet.stderr) == (answer.stdout, "")
 
 
+def test_answers_come_before_all_are_done(folders, expected, monkeypatch):
+    """In the order given, though a batch's prompts are run by length; a failure takes none of them back."""
+    complete = RoutedModel.complete
+    asked = []
+
+    def until_the_last(self, prompts, *arguments, **more):
+        asked.append(prompts)
+        if PROMPTS[-1] in prompts:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return complete(self, prompts, *arguments, **more)
+
+    monkeypatch.setattr(RoutedModel, "complete", until_the_last)
+    monkeypatch.setattr("infer.cli.PRINTED_BATCHES", 2)
+    answer = generate(folders, *PROMPTS, "--max-new-tokens", 5, "--batch-size", 1, "--quiet")
+    assert asked == [PROMPTS[:2], PROMPTS[2:]]
+    assert answer.stdout == "".join(f"{completion.text}\n" for completion in expected[:2])
+    assert (answer.code, answer.error) == (1, "out of memory: CUDA out of memory; give a smaller --batch-size")
+
+
 def test_prompts_come_from_files_and_standard_input_too(folders, expected, tmp_path):
     (tmp_path / "p.jsonl").write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in PROMPTS))
     lines = "".join(f"{prompt}\n" for prompt in PROMPTS)
@@ -116,7 +136,7 @@ def test_help_loads_nothing_heavy_and_the_model_no_ray():
         (["a", "--bias", "nan"], "--bias must be a finite number"),
         (["a", "--chat"], "use --no-chat"),
         (["a", "--dtype", "int4"], "--dtype must be one of float32, bfloat16, float16"),
-        (["a", "--device", "abacus"], "unknown device"),
+        (["a", "--device", "abacus"], "--device must be cpu, cuda or cuda:N; got 'abacus'"),
         (["a", "--file", "gone.txt"], "not both"),
         (["--file", "gone.txt"], "gone.txt: no such file"),
         (["a", "--model", "./nowhere"], "no local folder"),

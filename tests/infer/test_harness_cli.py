@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from harness_models import full_router, mixed_router
 from lm_eval.__main__ import cli_evaluate
 from lm_eval.tasks import TaskManager
@@ -152,6 +153,40 @@ def test_a_benchmark_out_of_reach_is_one_line(run, full, tmp_path):
     result = run(full, "--tasks", "lost", "--include_path", tmp_path)
     assert result.exit_code == 1
     assert f"{tmp_path}/none.jsonl" in error_of(result)
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("import no_such_package_at_all", "ModuleNotFoundError: No module named 'no_such_package_at_all'"),
+        ("def to_text(doc): return {}['absent']", "KeyError: 'absent'"),
+        (
+            "def to_text(doc): raise RuntimeError('Dataset scripts\\nare not supported')",
+            "RuntimeError: Dataset scripts",
+        ),
+    ],
+)
+def test_a_task_whose_own_code_fails_is_one_line(run, full, tmp_path, code, says):
+    (tmp_path / "own.py").write_text(f"{code}\n" + ("" if "def" in code else "def to_text(doc): return 'q'\n"))
+    (tmp_path / "data.jsonl").write_text('{"q": "a"}\n')
+    (tmp_path / "own.yaml").write_text(
+        f"task: own\ndataset_path: json\ndataset_kwargs: {{data_files: {tmp_path}/data.jsonl}}\n"
+        "test_split: train\noutput_type: multiple_choice\ndoc_to_text: !function own.to_text\n"
+        "doc_to_target: 0\ndoc_to_choice: [a, b]\n"
+    )
+    result = run(full, "--tasks", "own", "--include_path", tmp_path)
+    assert result.exit_code == 2
+    assert f"lm-evaluation-harness: {says}" in error_of(result)
+
+
+def test_a_device_that_is_too_small_names_the_batch(run, full, monkeypatch):
+    def full_device(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("infer.harness.continuation_logits", full_device)
+    result = run(full, *ARC)
+    assert result.exit_code == 1
+    assert error_of(result) == "out of memory: CUDA out of memory; give a smaller --batch_size"
 
 
 def test_an_error_of_our_own_is_not_taken_for_the_harness_s(run, full, monkeypatch):

@@ -320,6 +320,14 @@ def test_sources_that_are_not_there(tmp_path):
     assert "no such questions" in refusal("nonsense")
 
 
+@pytest.mark.parametrize("source", ["What is it?\n" * 100_000, "/" + "a" * 5000 + ".jsonl", "a/b" + "c" * 300])
+def test_a_name_too_long_for_a_file_is_no_source(monkeypatch, source):
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: 1 / 0)
+    text = refusal(source)
+    assert "\n" not in text
+    assert len(text) < 500
+
+
 # The hub, with its client replaced: what is asked of it and what is made of its answers
 
 
@@ -352,6 +360,8 @@ def test_hub_names(monkeypatch, source, asked):
         (ConnectionError("Couldn't reach"), "cannot be reached"),
         (datasets.exceptions.DatasetNotFoundError("Dataset 'a/b' doesn't exist"), "Dataset 'a/b' doesn't exist"),
         (ValueError("Unknown split\n'x'"), "Unknown split 'x'"),
+        (RuntimeError("Dataset scripts are no longer supported"), "Dataset scripts are no longer supported"),
+        (NotImplementedError("no such layout"), "no such layout"),
     ],
 )
 def test_hub_failures(monkeypatch, error, text):
@@ -360,6 +370,28 @@ def test_hub_failures(monkeypatch, error, text):
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     assert text in refusal("a/b:c:x")
+
+
+def test_a_hub_dataset_that_breaks_while_it_is_read(monkeypatch):
+    class Broken:
+        features = datasets.Features({"question": datasets.Value("string")})
+
+        def select_columns(self, names):
+            return self
+
+        def __iter__(self):
+            yield ARC
+            raise ImportError("To support decoding\nimages, please install 'Pillow'.")
+
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: Broken())
+    assert refusal("a/b").startswith("a/b: To support decoding images")
+
+
+def test_pictures_of_a_hub_dataset_are_not_decoded(monkeypatch):
+    rows = datasets.Dataset.from_list([{**ARC, "image": {"bytes": b"none", "path": None}}])
+    rows = rows.cast_column("image", datasets.Image())
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: rows)
+    assert [q.id for q in choices("a/b")] == ["q1"]
 
 
 # The embedded sets

@@ -225,6 +225,17 @@ def test_a_prior_whose_gains_are_no_rewards(refusal, tmp_path, tiny_model, gain)
     assert "no number between -100 and 100" in one_line(refusal("--prior", tmp_path / "prior.json", code=4))
 
 
+@pytest.mark.parametrize("damage", [("layer", float("inf")), ("layers_run", float("-inf")), ("move", [])])
+def test_a_prior_whose_entries_are_no_moves(refusal, tmp_path, tiny_model, damage):
+    entries = tuple(MoveStatistics(move, None, None, 0.0, 0.0, 0.0, 1) for move in all_moves(6))
+    prior = json.loads(Prior(fingerprint(tiny_model), "arc", 1, entries).to_json())
+    name, value = damage
+    entry = prior["statistics"][0]
+    (entry["move"] if name == "layer" else entry)[name] = value
+    (tmp_path / "prior.json").write_text(json.dumps(prior))
+    assert "is no prior.json" in one_line(refusal("--prior", tmp_path / "prior.json", code=4))
+
+
 def test_an_address_where_no_ray_answers(refusal, monkeypatch):
     monkeypatch.setattr("cluster.session.connect", connect)
     with socket.socket() as free:

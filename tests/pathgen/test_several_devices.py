@@ -131,9 +131,9 @@ def loaded(monkeypatch):
 
     def from_pretrained(folder, **arguments):
         calls.append(arguments)
-        return Model()
+        return Model(), {"missing_keys": set(), "mismatched_keys": set()}
 
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", from_pretrained)
     monkeypatch.setattr("pathgen.model.PathModel.__init__", lambda self, model, tokenizer: None)
     return SimpleNamespace(calls=calls, places=places)

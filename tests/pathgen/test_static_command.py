@@ -167,7 +167,8 @@ def test_wrong_use_is_one_line_and_exit_2(searched, tmp_path):
         (call("/proc/below/static.json", searched), "--out /proc/below/static.json cannot be written"),
         (call(out, searched, limit=3), "too few for --folds 5"),
         (call(out, searched, folds=1), "--folds"),
-        (call(out, searched, dtype="float7"), "float7"),
+        (call(out, searched, dtype="float7"), "--dtype must be one of float32, bfloat16, float16; got 'float7'"),
+        (call(out, searched, device="mps"), "--device must be cpu, cuda or cuda:N; got 'mps'"),
     ):
         assert answer.code == 2
         assert reason in answer.error

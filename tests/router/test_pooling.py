@@ -48,6 +48,6 @@ def test_last_is_the_last_prompt_token():
 
 
 def test_impossible_poolings_are_refused():
-    for kind, windows in (("first", 1), ("last", 2), ("windows", 0)):
+    for kind, windows in (("first", 1), ("last", 2), ("windows", 0), ("windows", 10**12), ("windows", 2.0)):
         with pytest.raises(ValueError, match="pooling"):
             Pooling(kind, windows)

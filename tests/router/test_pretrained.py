@@ -154,6 +154,14 @@ def test_no_folder_is_wrong_input(tmp_path):
         Router.from_pretrained(tmp_path / "missing")
 
 
+@pytest.mark.parametrize("name", ["a\n" * 100_000, "/" + "b" * 5000])
+def test_a_name_too_long_for_a_folder_is_no_router(name):
+    with pytest.raises(InputError, match="there is no router folder") as caught:
+        Router.from_pretrained(name)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -187,6 +195,47 @@ def test_damage_is_told_in_one_line(saved, damage, message):
     with pytest.raises(ArtefactError, match=message) as caught:
         load_router(saved[1])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "says"),
+    [
+        ("notes", [], "notes is no dict"),
+        ("tasks", "arc", "tasks is no list: 'arc'"),
+        ("tasks", [1], "tasks and labels are names"),
+        ("actions", "execute", "actions is no list"),
+        ("chat", "no", "chat is no bool"),
+        ("base_model", None, "base_model is no str"),
+        ("scale", 10**400, "is no router's config.json"),
+        ("num_layers", True, "num_layers must be a whole number"),
+        ("pooling", {"windows": 10**12}, "windows 1 to 1024"),
+        ("pooling", {"windows": 1.5}, "windows 1 to 1024"),
+        ("pooling", [], "pooling is no dict"),
+    ],
+)
+def test_a_config_of_other_kinds_is_told_in_one_line(saved, setting, value, says):
+    file = saved[1] / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), setting: value}))
+    with pytest.raises(ArtefactError, match=says) as caught:
+        load_router(saved[1])
+    assert str(file) in str(caught.value)
+
+
+def test_a_config_nested_without_end_is_told(saved):
+    (saved[1] / "config.json").write_text("[" * 100_000)
+    with pytest.raises(ArtefactError, match=r"is no router's config\.json"):
+        load_router(saved[1])
+
+
+def test_nothing_is_allocated_for_a_config_larger_than_its_weights(saved):
+    file = saved[1] / "config.json"
+    huge = {"hidden_size": 100_000, "width": 100_000, "num_layers": 50_000}
+    file.write_text(json.dumps({**json.loads(file.read_text()), **huge}))
+    with pytest.raises(ArtefactError, match=r"does not fit its config.json: \d+ tensors missing"):
+        load_router(saved[1])
+    file.write_text(json.dumps({**json.loads(file.read_text()), **huge, "num_layers": 3}))
+    with pytest.raises(ArtefactError, match=r"heads.0.down.weight is float32 .*, not float32 \[100000, 100000\]"):
+        load_router(saved[1])
 
 
 def test_a_router_of_another_model_is_refused(saved):

@@ -94,6 +94,11 @@ def test_options_that_cannot_be(paths, tmp_path, refusal, arguments, line):
     assert refusal("train", "--paths", paths, "--out", tmp_path / "r", "--method", "imitate", *arguments) == line
 
 
+def test_a_device_that_cannot_be_is_no_place_to_evaluate(paths, trained, refusal):
+    line = refusal("evaluate", "--router", trained, "--paths", paths, "--device", "meta")
+    assert line == "--device must be cpu, cuda or cuda:N; got 'meta'"
+
+
 def test_a_bias_has_nothing_to_shift_in_a_static_path(paths, tmp_path, refusal):
     line = refusal("train", "--paths", paths, "--out", tmp_path / "r", "--bias", 1)
     assert line.startswith("--bias shifts what heads or gates choose; method static has neither")
