@@ -145,10 +145,9 @@ class GenerationRun:
 
     def _check_chat(self) -> None:
         if self.options.chat:
-            from transformers import AutoTokenizer
+            from .pretrained import load_tokenizer
 
-            tokenizer = AutoTokenizer.from_pretrained(self.folder, trust_remote_code=False)
-            self.task.encode(self.questions[0], tokenizer, chat=True)
+            self.task.encode(self.questions[0], load_tokenizer(self.folder), chat=True)
 
     def _given_prior(self) -> Prior | None:
         if self.options.prior is None:

@@ -30,6 +30,7 @@ from router_commands import (
 from pathgen import faults
 from pathgen.model import PathModel
 from pathgen.questions import Question
+from pathgen.records import seeded_hash
 from pathgen.static import FolderResult
 from router.dataset import PathDatasets
 from router.features import FeatureKey, compute_here
