@@ -7,22 +7,26 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 
 from cluster.probe import Probe
+from cluster.session import connect
 
 from .card import write_card
 from .checkpoints import absolute_name, fingerprint, num_layers, resolve_model
 from .compaction import compact
 from .cost import CostModel
 from .errors import InputError
+from .fleet_run import FleetRun
 from .index import Budgets
 from .job import Job, RunSettings
 from .lease import RunLease
+from .measure import flops_cost, latency_cost
 from .options import GenerateOptions
 from .outcome import Outcome, card_rows, run_summary, verdict
+from .placement import check_disks, default_device, default_dtype, place_actors
 from .prior import Prior, load_prior
 from .questions import load_questions
 from .rundir import Plan, RunDirectory
@@ -32,9 +36,6 @@ from .stats import LIGHT_COLUMNS
 from .stopping import INTERRUPTED, Interrupted, Stopping
 from .storage import full_name, put
 from .tasks import find_task
-
-if TYPE_CHECKING:
-    from .fleet_run import FleetRun
 
 PRIOR_NAME = "prior.json"
 
@@ -131,15 +132,11 @@ class GenerationRun:
         """The one asked for, else that of the run to go on with, else float32 on CPU and bfloat16 on CUDA."""
         if self.options.dtype:
             return self.options.dtype
-        if self.directory.read_file("run.json") is not None:
+        if self.directory.holds_run:
             return self.directory.info().settings["dtype"]
-        from .placement import default_dtype
-
         return default_dtype(self._find_device())
 
     def _find_device(self) -> str:
-        from .placement import default_device
-
         self._device = self._device or default_device(self.cluster)
         return self._device
 
@@ -157,8 +154,7 @@ class GenerationRun:
         return prior
 
     def _dry(self) -> Outcome:
-        known = self.directory.read_file("run.json") is not None
-        plan = self._scan(None) if known else Plan(frozenset(), {}, {}, [], 0)
+        plan = self._scan(None) if self.directory.holds_run else Plan(frozenset(), {}, {}, [], 0)
         jobs = self._jobs(plan)
         if self.cluster is not None:
             self._check_disks(len(self.cluster.nodes()))
@@ -223,16 +219,10 @@ class GenerationRun:
 
         Its actors start at once, unless the prior that they are told of must be measured first.
         """
-        from cluster.session import connect
-
-        from .placement import place_actors
-
         device = self._find_device()
         with connect(self.cluster) as session:
             self._check_disks(len(session.nodes()))
             placement = place_actors(self.options, device, session, self.folder, most)
-            from .fleet_run import FleetRun
-
             run = RunSettings(
                 # Actors may have been started in another folder.
                 out=full_name(self.directory.fs, self.directory.root),
@@ -264,18 +254,15 @@ class GenerationRun:
             )
             prior = self._known_prior()
             if prior is not None or not self.options.calibrate:
-                fleet.start(prior, most)
+                # No more than there is room for now: until the folder is read, nobody knows how many are needed.
+                fleet.start(prior, min(most, placement.fitting(session.nodes())))
             yield fleet
 
     def _check_disks(self, nodes: int) -> None:
-        from .placement import check_disks
-
         check_disks(f"--out {self.options.out}", self.directory.fs, nodes, shared_fs=self.options.shared_fs)
 
     def _cost(self, run: RunSettings, resources: Mapping[str, float]) -> CostModel:
         """The chosen cost model; a measured one is measured once and kept in run.json."""
-        from .measure import flops_cost, latency_cost
-
         if self.options.cost == "layers":
             return run.cost
         if stored := self.info.notes.get("cost"):

@@ -126,6 +126,11 @@ class RunDirectory:
         """A file's bytes, None if there is none of that name; errors as `storage.read_file`."""
         return read_file(self.fs, f"{self.root}/{name}")
 
+    @property
+    def holds_run(self) -> bool:
+        """Whether a run has begun here; errors as `storage.read_file`."""
+        return self.read_file(RUN_NAME) is not None
+
     def info(self) -> RunInfo:
         """What run.json says.
 
@@ -145,7 +150,7 @@ class RunDirectory:
         Raises:
             ArtefactError: a setting differs that may not; the text holds a table of them.
         """
-        if RUN_NAME not in list_files(self.fs, self.root):
+        if not self.holds_run:
             return wanted
         try:
             return self.info().continued_by(wanted)
@@ -157,7 +162,7 @@ class RunDirectory:
 
         Errors as `info`.
         """
-        if self.read_file(RUN_NAME) is None:
+        if not self.holds_run:
             return True
         stored = self.info()
         more = wanted.questions > stored.questions or stored.continued_by(wanted).settings != stored.settings
