@@ -105,9 +105,9 @@ def timing_figures(timing: Timing, fixed: Timing | None) -> dict[str, Any]:
 def oracle_figures(records: Sequence[PathRecord]) -> dict[str, Any]:
     """What nobody may read the oracle without.
 
-    `placebo_accuracy` is what it would reach by luck alone: as many wrong answers mended as paths reach a wrong
-    choice that full depth ranked like gold. None for generated answers, where no wrong choice ranked so, and where
-    searches stopped at the first right path. `placebo_warning` says why nothing is above chance; None where it is.
+    `placebo_accuracy` is what it would reach by luck alone, at least: as many wrong answers mended as paths reach a
+    wrong choice that full depth ranked like gold and that no search looked for. None for generated answers, where no
+    wrong choice ranked so, and where searches stopped at the first right path.
     """
     found = headroom(pl.DataFrame(pl.from_arrow(to_table(records))))
     base = float(np.mean([bool(record.base_correct) for record in records]))
@@ -115,7 +115,6 @@ def oracle_figures(records: Sequence[PathRecord]) -> dict[str, Any]:
     return {
         "label": ORACLE_LABEL,
         "placebo_accuracy": None if placebo is None else base + (1 - base) * placebo,
-        "placebo_warning": found["warning"] if found else None,
     }
 
 

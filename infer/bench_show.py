@@ -62,8 +62,7 @@ def _with_interval(share: float | None, interval: list[float] | None, form: str)
 def _placebo_text(system: Mapping[str, Any]) -> str:
     if system["placebo_accuracy"] is None:
         return "these records hold no placebo, so nothing tells how much of it is luck"
-    above = "" if system["placebo_warning"] is None else ", and nothing here is above that for sure"
-    return f"by luck alone it would reach {system['placebo_accuracy']:.1%}{above}"
+    return f"by luck alone it would reach {system['placebo_accuracy']:.1%} or more, as its search looked for gold"
 
 
 def _shown(value: float | None, form: str) -> str:

@@ -125,8 +125,8 @@ def headlines(bench: Mapping[str, Any]) -> list[tuple[str, str]]:
     if oracle and oracle.get("placebo_accuracy") is not None:
         found = (
             f"an upper bound chosen with gold, {oracle['accuracy']:.1%} right; its placebo, as many answers mended as "
-            f"reach an equally likely wrong one, {oracle['placebo_accuracy']:.1%}. Only what lies above the placebo "
-            f"is more than chance{': here, nothing' if oracle['placebo_warning'] else ''}."
+            f"reach an equally likely wrong one, {oracle['placebo_accuracy']:.1%}. The search looked for gold alone, "
+            "so what lies above the placebo is at most more than chance, and no proof of it."
         )
         lines.append(("oracle", found))
     if seen := bench["seen_in_training"]:

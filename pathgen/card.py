@@ -35,7 +35,7 @@ polars.read_parquet("FOLDER/{files}")
 
 Best paths are chosen with gold. Among many paths some reach any answer that was nearly given, so the share of
 questions that some path solves is no gain by itself: `pathgen stats FOLDER` sets a placebo beside it, the share
-that reaches an equally likely wrong answer. Only the excess is more than chance.
+that reaches an equally likely wrong answer. At most the excess is more than chance: the search looked for gold alone.
 
 | | |
 |---|---|

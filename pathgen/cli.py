@@ -157,7 +157,7 @@ def generate(
 
 @app.command()
 def stats(out: OutDir, as_json: AsJson = False) -> None:
-    """Accuracy, depth and chance-corrected headroom of a run, also while it goes on; no Ray, no model."""
+    """Accuracy, depth and headroom of a run beside its placebo, also while it goes on; no Ray, no model."""
     from .show import stats_text
     from .stats import run_stats
 

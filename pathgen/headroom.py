@@ -1,8 +1,10 @@
-"""Headroom against chance: how much of what a search mends is more than luck.
+"""Headroom against chance: how much of what a search mends is at most more than luck.
 
 Among many paths some lead to any answer that was nearly given, right or wrong. So the share of wrong answers that some
 path mends says nothing until the placebo is taken off: the share that reaches a wrong choice which full depth
-ranked like gold.
+ranked like gold. What is left is an upper bound: the search was rewarded for gold's margin and went where gold was
+near, while the placebo is met by the way. So an excess above 0 proves no headroom; one that is not
+above 0 gives no sign of any.
 """
 
 from __future__ import annotations
@@ -17,8 +19,6 @@ import polars as pl
 
 DRAWS = 2000
 SEED = 0
-FEWEST_QUESTIONS = 30
-"""Below so many wrong answers a bootstrap is too narrow for a verdict."""
 
 WrongAnswer = tuple[int, tuple[int, ...], frozenset[int]]
 """A kind of question that full depth answers wrong: gold, its choices ranked at full depth, and those that some other
@@ -86,7 +86,7 @@ class HeadroomTally:
     """Takes in a run's records, some at a time, and keeps counts of kinds of questions: as much for 100,000 as for 100.
 
     Searches that stop at the first right path give gold all the tries it needs and a placebo only those before it, so
-    where any did (`early`) the two cannot be compared, and nothing is said to be above chance.
+    where any did (`early`) the two cannot be compared.
     """
 
     def __init__(self) -> None:
@@ -117,11 +117,12 @@ class HeadroomTally:
         )
         for gold, is_right, full, others in scored.iter_rows():
             reached = frozenset(others)
+            ranking = tuple(np.argsort(-np.array(full), kind="stable").tolist())
             if is_right:
                 self._right += 1
                 self._broken += bool(reached - {gold})
-            else:
-                self._wrong[gold, tuple(np.argsort(-np.array(full), kind="stable").tolist()), reached] += 1
+            elif ranking[0] != gold:  # else gold ties with another: there is nothing to mend
+                self._wrong[gold, ranking, reached] += 1
 
     def result(self) -> dict[str, Any] | None:
         """As `headroom`."""
@@ -131,30 +132,27 @@ class HeadroomTally:
         mended = sum(count for (gold, _, reached), count in self._wrong.items() if gold in reached)
         hits = RankedHits.of(self._wrong)
         placebo, excess = hits.placebo_and_excess()
-        interval = hits.interval() if excess is not None else None
-        is_sure = interval is not None and interval[0] > 0
         found = {
             "questions": questions,
             "gold": mended / questions if questions else None,
             "placebo": placebo,
             "excess": excess,
-            "excess_ci95": interval,
-            "above_chance": is_sure and questions >= FEWEST_QUESTIONS and not self._early,
+            "excess_ci95": hits.interval() if excess is not None else None,
             "breaks": self._broken / self._right if self._right else None,
             "stopped_early": self._early,
         }
-        return found | {"warning": _warning(found)}
+        return found | {"verdict": _verdict(found)}
 
 
 def headroom(rows: pl.DataFrame) -> dict[str, Any] | None:
-    """How much of what the search mends is more than luck.
+    """How much of what the search mends is at most more than luck.
 
-    Over the questions that full depth answers wrong: `gold`, the share for which some evaluated path reaches
-    the right choice; `placebo`, the share for which some path reaches a wrong choice that full depth ranked
-    like gold, weighted to gold's ranks; `excess`, their difference, and `excess_ci95`, its bootstrap interval over
-    questions. A rank that only gold ever had (the second of two choices, say) has no placebo: its questions
-    count for `gold` alone. `above_chance` is whether the whole interval lies above 0 on at least
-    FEWEST_QUESTIONS questions; else `warning` says why not. `breaks` is the share of right answers that some path
+    Over the questions that full depth answers wrong, and not by a tie with gold alone: `gold`, the share for which some
+    evaluated path reaches the right choice; `placebo`, the share for which some path reaches a wrong choice that
+    full depth ranked like gold, weighted to gold's ranks; `excess`, their difference, an upper bound as the search
+    looked for gold, and `excess_ci95`, its bootstrap interval over questions. A rank that only gold ever had (the
+    second of two choices, say) has no placebo: its questions count for `gold` alone. `verdict` says in words what
+    these allow to be said, None where nothing was wrong. `breaks` is the share of right answers that some path
     breaks. None for records without choice scores.
 
     Args:
@@ -163,12 +161,6 @@ def headroom(rows: pl.DataFrame) -> dict[str, Any] | None:
     tally = HeadroomTally()
     tally.add(rows)
     return tally.result()
-
-
-def excess_text(headroom: Mapping[str, Any]) -> str:
-    """For example `excess +0.5 points [-9.0, +10.2]`."""
-    low, high = headroom["excess_ci95"]
-    return f"excess {100 * headroom['excess']:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
 def _placebo_and_excess(
@@ -184,20 +176,19 @@ def _placebo_and_excess(
     return placebo, reached / counted - placebo
 
 
-def _warning(found: Mapping[str, Any]) -> str | None:
-    if not found["questions"] or found["above_chance"]:
+def _verdict(found: Mapping[str, Any]) -> str | None:
+    if not found["questions"]:
         return None
+    mended = f"some path mends {found['gold']:.1%} of the wrong answers"
     if found["excess_ci95"] is None:
-        return (
-            f"some path mends {found['gold']:.0%} of the wrong answers, and no wrong choice ever had gold's rank: "
-            "nothing tells how much of that is chance"
-        )
-    mended = (
-        f"some path mends {found['gold']:.0%} of the wrong answers, and {found['placebo']:.0%} reach an equally "
-        f"likely wrong answer: {excess_text(found)}: "
+        return f"{mended}, and no wrong choice ever had gold's rank: nothing tells how much of that is chance"
+    low, high = found["excess_ci95"]
+    compared = (
+        f"{mended}, and {found['placebo']:.1%} reach an equally likely wrong answer: "
+        f"excess {100 * found['excess']:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]: "
     )
     if found["stopped_early"]:
-        return f"{mended}not comparable, {found['stopped_early']} searches stopped early, at the first right path"
-    if found["questions"] < FEWEST_QUESTIONS:
-        return f"{mended}{found['questions']} wrong answers are too few to tell from chance"
-    return f"{mended}not above chance"
+        return f"{compared}not comparable, {found['stopped_early']} searches stopped early, at the first right path"
+    if low <= 0:
+        return f"{compared}not above chance, though the search looked for gold"
+    return f"{compared}an upper bound, no proof of more than chance: the search looked for gold alone"

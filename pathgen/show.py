@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from .actions import LayerPath
-from .headroom import excess_text
 
 SHADES = " ▁▂▃▄▅▆▇█"
 MOST_PATHS = 12
@@ -154,15 +153,7 @@ def _print_headroom(console: Console, headroom: Mapping[str, Any] | None) -> Non
         return
     if headroom["questions"]:
         console.print(f"wrong at full depth: {_count(headroom['questions'], 'question')}")
-    if headroom["warning"]:
-        console.print(Text(f"warning: {headroom['warning']}", style="yellow"), soft_wrap=True)
-    elif headroom["questions"]:
-        console.print(
-            f"some path mends {headroom['gold']:.1%} of them, and {headroom['placebo']:.1%} reach an equally likely "
-            f"wrong answer: {excess_text(headroom)}: above chance",
-            soft_wrap=True,
-            markup=False,
-        )
+        console.print(headroom["verdict"], soft_wrap=True, markup=False)
     if headroom["breaks"] is not None:
         console.print(f"of those right at full depth, some path breaks {headroom['breaks']:.1%}")
 

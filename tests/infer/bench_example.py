@@ -91,7 +91,7 @@ def example_bench(rows: dict[str, list[dict]] | None = None) -> dict:
     """The JSON object of a bench over those rows; `search` was left out by it."""
     rows = rows or example_rows()
     systems = {name: example_system(name, found, rows["full"]) for name, found in rows.items()}
-    systems["oracle"] |= {"placebo_accuracy": 0.7, "placebo_warning": None}
+    systems["oracle"] |= {"placebo_accuracy": 0.7}
     systems["router"] |= {"router_overhead_ratio": 1.012, "setting": "bias 0"}
     systems["early_exit"]["setting"] = "threshold 0.9"
     systems["early_exit"]["points"] = [

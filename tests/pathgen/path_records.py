@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import polars as pl
+
 from pathgen.actions import LayerPath
 from pathgen.provenance import ShardMetadata
 from pathgen.records import Evaluation, PathRecord
+from pathgen.rows import to_table
 
 METADATA = ShardMetadata("tiny", "f" * 16, "arc", "0.1.0", "")
 NUM_LAYERS = 4
@@ -54,3 +57,8 @@ def make_record(question_id: str, simulations: int = 3, status: str = "kept", **
             "seconds": 1.0,
         }
     return PathRecord(**(fields | changes))
+
+
+def frame(records: list[PathRecord]) -> pl.DataFrame:
+    """Records as the rows that a run's readers get."""
+    return pl.DataFrame(pl.from_arrow(to_table(records)))
