@@ -22,6 +22,8 @@ _STOP_WAIT_S = STOP_WAIT_S + 5.0
 _LAST_TAILS = 5
 """So often the log of a job that is over is asked for in vain: with its node it may be gone."""
 _POLL_S = 0.5
+_SILENCE_S = 30.0
+"""After so long without a word of a job its cluster is asked whether it is still there."""
 _NAMED_IDS = 10
 _SIGTERM_EXIT = 143
 
@@ -94,15 +96,20 @@ class Jobs:
     """
 
     def __init__(self, endpoint: Endpoint):
-        import requests
         from ray.job_submission import JobSubmissionClient
 
         logging.getLogger("ray").setLevel(logging.WARNING)  # it tells of every connection that closes
         self._url = endpoint.dashboard
+        self._knock()
         with self._asking():
-            # The client itself would wait for an answer without end.
-            requests.get(f"{self._url}/api/version", timeout=_ANSWER_TIMEOUT_S)
             self._client = JobSubmissionClient(self._url)
+
+    def _knock(self) -> None:
+        """See that the dashboard answers: the client itself would wait without end."""
+        import requests
+
+        with self._asking():
+            requests.get(f"{self._url}/api/version", timeout=_ANSWER_TIMEOUT_S)
 
     def submit(
         self,
@@ -165,7 +172,11 @@ class Jobs:
             return self._client.get_job_logs(submission_id)
 
     def follow(self, submission_id: str, write: Callable[[str], object]) -> Job:
-        """Pass on what it says until it is over; a broken connection is taken up where it was. The ended job."""
+        """Pass on what it says until it is over; a broken connection is taken up where it was. The ended job.
+
+        Raises:
+            ClusterError: the cluster is gone.
+        """
         import aiohttp
 
         self.find(submission_id)
@@ -177,8 +188,11 @@ class Jobs:
             position = 0  # the stream begins at the beginning each time
             stream = aiter(self._client.tail_job_logs(submission_id))
             while True:
+                following = asyncio.ensure_future(anext(stream))
+                while not (await asyncio.wait({following}, timeout=_SILENCE_S))[0]:
+                    self._knock()  # a head that is cut off closes no connection
                 try:
-                    text = await anext(stream)
+                    text = following.result()
                 except StopAsyncIteration:
                     return True
                 except (RuntimeError, OSError, aiohttp.ClientError):
@@ -191,6 +205,7 @@ class Jobs:
         last_tails = _LAST_TAILS
         while True:
             complete = asyncio.run(tail())
+            self._knock()
             if (job := self.find(submission_id)).is_over:
                 last_tails -= 1
                 if complete or not last_tails:

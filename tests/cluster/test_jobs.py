@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sys
 from pathlib import Path
@@ -203,6 +204,33 @@ def test_the_log_of_a_job_that_is_over_is_not_waited_for_for_ever(jobs, monkeypa
     said = []
     assert jobs.follow("a", said.append).status == "FAILED"
     assert said == ["one\n"]
+
+
+class SilentLog(FakeClient):
+    """A job whose cluster is cut off: no connection is closed, and nothing comes any more."""
+
+    async def tail_job_logs(self, submission_id: str):
+        yield "one\n"
+        await asyncio.Event().wait()
+
+
+def test_a_cluster_that_falls_silent_is_asked_whether_it_is_there(jobs, monkeypatch):
+    import requests
+
+    answers = iter([None, None])
+
+    def get(url: str, timeout: float) -> None:
+        if next(answers, requests.ConnectTimeout) is not None:
+            raise requests.ConnectTimeout
+
+    monkeypatch.setattr(cluster.jobs, "_SILENCE_S", 0.01)
+    monkeypatch.setattr(requests, "get", get)
+    monkeypatch.setattr(jobs, "_client", SilentLog(""))
+    said = []
+    with pytest.raises(ClusterError, match="no Ray dashboard answers"):
+        jobs.follow("a", said.append)
+    assert said == ["one\n"]
+    assert next(answers, "asked twice before") == "asked twice before"
 
 
 def test_a_reader_that_has_gone_ends_the_following(jobs):
