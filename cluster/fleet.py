@@ -65,7 +65,6 @@ class Fleet:
             be durable, before any of them is given out again.
         on_failed: called with an item that is given up and the cause: its actor died `MAX_STRIKES` times with
             nothing else in flight.
-        on_progress: called about once a second and at the end, with the counters summed over all actors.
         stop: once set, actors drain and `run` returns.
     """
 
@@ -76,14 +75,12 @@ class Fleet:
         *,
         recover: Callable[[str, list[Item]], Recovered],
         on_failed: Callable[[Item, str], None],
-        on_progress: Callable[[Progress, Mapping[str, float]], None],
         stop: threading.Event,
     ):
         self._make_actor = make_actor
         self._settings = settings
         self._recover = recover
         self._on_failed = on_failed
-        self._on_progress = on_progress
         self._stop = stop
         self._members: dict[str, Member] = {}
         self._killed: list[Any] = []  # references to those whose end nobody has waited for
@@ -109,12 +106,15 @@ class Fleet:
         for _ in range(min(self._size, most)):
             self._make_member()
 
-    def run(self, items: Iterable[Item], total: int) -> Progress:
+    def run(
+        self, items: Iterable[Item], total: int, on_progress: Callable[[Progress, Mapping[str, float]], object]
+    ) -> Progress:
         """Works through the items; returns when all are durable or given up, or after `stop`.
 
         Args:
             items: read lazily, a little ahead of the actors; keys unique.
             total: how many there are, for progress.
+            on_progress: called about once a second and at the end, with the counters summed over all actors.
 
         Raises:
             ClusterError: if no actor starts in time, or actors die again and again without getting anywhere.
@@ -123,11 +123,11 @@ class Fleet:
         self._leases = Leases(items)
         self._total = total
         try:
-            while self._turn():
+            while self._turn(on_progress):
                 pass
             if self._error:
                 raise self._error
-            self._tell(every_s=0.0)
+            on_progress(self._progress(), self._counters())
             return self._progress()
         finally:
             for member in list(self._members.values()):
@@ -135,7 +135,7 @@ class Fleet:
             if not self._stop.is_set():  # else there may be no time, and nobody tidies up after them
                 await_deaths(self._killed)  # of all at once: a thousand one after another would take minutes
 
-    def _turn(self) -> bool:
+    def _turn(self, on_progress: Callable[[Progress, Mapping[str, float]], object]) -> bool:
         """One turn of the loop; False once no actor is left."""
         try:
             if self._ending:
@@ -146,8 +146,9 @@ class Fleet:
                 return self._rests()
             self._listen()
             self._watch_clocks()
-            if self._error is None:
-                self._tell(every_s=_PROGRESS_EVERY_S)
+            if self._error is None and time.monotonic() - self._told_at >= _PROGRESS_EVERY_S:
+                self._told_at = time.monotonic()
+                on_progress(self._progress(), self._counters())
         except Exception as error:
             if self._error is not None:
                 raise
@@ -310,13 +311,9 @@ class Fleet:
         seconds = time.monotonic() - self._ready_at if self._ready_at else 0.0
         return Progress(self._leases.done, self._total, self._leases.failed, seconds)
 
-    def _tell(self, *, every_s: float) -> None:
-        """Passes progress on, if it is time."""
-        now = time.monotonic()
-        if now - self._told_at < every_s:
-            return
-        self._told_at = now
+    def _counters(self) -> Counter[str]:
+        """Those of all actors, dead ones too."""
         counters = self._past_counters.copy()
         for member in self._members.values():
             counters.update(member.counters)
-        self._on_progress(self._progress(), counters)
+        return counters

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -66,7 +66,6 @@ class FleetRun:
         self._stopping = stopping
         self._driver = RecordWriter(run.out, f"d-{run.token[:8]}", run.metadata, run.token)
         self._guard = partial(check_lease, directory.fs, directory.root, run.token)
-        self._on_progress: Callable[[Progress, Mapping[str, float]], None] = lambda progress, counters: None
         self._searchers: Fleet | None = None
         self._counters: Counter[str] = Counter()
         self._seconds = 0.0
@@ -125,7 +124,6 @@ class FleetRun:
             ),
             recover=self._recover,
             on_failed=self._give_up,
-            on_progress=lambda progress, counters: self._on_progress(progress, counters),
             stop=self._stopping.event,
         )
 
@@ -143,8 +141,7 @@ class FleetRun:
                 counters.clear()
                 counters.update(latest)
 
-            self._on_progress = on_progress
-            progress = fleet.run((Item(job.question.id, job) for job in jobs), len(jobs))
+            progress = fleet.run((Item(job.question.id, job) for job in jobs), len(jobs), on_progress)
         self._seconds += progress.seconds
         self._counters.update(counters)
 

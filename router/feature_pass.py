@@ -176,11 +176,11 @@ class _FeatureFleet:
                 ),
                 recover=self._recover,
                 on_failed=self._give_up,
-                on_progress=on_progress,
                 stop=threading.Event(),
             )
             try:
-                progress = fleet.run((Item(name, key) for name, key in missing.items()), len(missing))
+                items = (Item(name, key) for name, key in missing.items())
+                progress = fleet.run(items, len(missing), on_progress)
             except ClusterError as error:
                 raise PathgenError(f"features of {self._settings.model} for {self._settings.out}: {error}") from error
         self._store.scan()

@@ -168,12 +168,11 @@ class Owner:
             FleetSettings(**{"num_actors": 2, "poll_s": 0.2, "resources": {"CPU": self.num_cpus}, **self.settings}),
             recover=self.recover,
             on_failed=lambda item, error: self.given_up.update({item.key: error}),
-            on_progress=self.watch,
             stop=self.stop,
         )
         if ahead:
             fleet.start(ahead)
-        return fleet.run((Item(key, payload) for key, payload in payloads.items()), len(payloads))
+        return fleet.run((Item(key, payload) for key, payload in payloads.items()), len(payloads), self.watch)
 
     def watch(self, progress: Progress, counters: Mapping[str, float]) -> None:
         self.counters = counters
@@ -236,7 +235,6 @@ def idle_fleet(settings: FleetSettings) -> Fleet:
         settings,
         recover=MagicMock(),
         on_failed=MagicMock(),
-        on_progress=MagicMock(),
         stop=threading.Event(),
     )
 
