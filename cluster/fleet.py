@@ -6,16 +6,15 @@ import logging
 import math
 import threading
 import time
-import uuid
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import ClusterError
 from .leases import MAX_STRIKES, Leases
-from .member import Member, await_deaths, cause_of, is_lost
+from .member import Member, cause_of, is_lost
 from .protocol import Item, Progress, Recovered, Report
+from .roster import Roster
 
 logger = logging.getLogger(__name__)
 
@@ -77,14 +76,11 @@ class Fleet:
         on_failed: Callable[[Item, str], None],
         stop: threading.Event,
     ):
-        self._make_actor = make_actor
         self._settings = settings
         self._recover = recover
         self._on_failed = on_failed
         self._stop = stop
-        self._members: dict[str, Member] = {}
-        self._killed: list[Any] = []  # references to those whose end nobody has waited for
-        self._past_counters: Counter[str] = Counter()
+        self._roster = Roster(make_actor)
         self._error: Exception | None = None
         self._total = 0
         self._ready_at: float | None = None
@@ -104,7 +100,7 @@ class Fleet:
         """
         self._resize()
         for _ in range(min(self._size, most)):
-            self._make_member()
+            self._roster.hire()
 
     def run(
         self, items: Iterable[Item], total: int, on_progress: Callable[[Progress, Mapping[str, float]], object]
@@ -127,13 +123,13 @@ class Fleet:
                 pass
             if self._error:
                 raise self._error
-            on_progress(self._progress(), self._counters())
+            on_progress(self._progress(), self._roster.counters())
             return self._progress()
         finally:
-            for member in list(self._members.values()):
-                self._remove(member)
+            for member in self._roster:
+                self._roster.dismiss(member)
             if not self._stop.is_set():  # else there may be no time, and nobody tidies up after them
-                await_deaths(self._killed)  # of all at once: a thousand one after another would take minutes
+                self._roster.await_dismissed()
 
     def _turn(self, on_progress: Callable[[Progress, Mapping[str, float]], object]) -> bool:
         """One turn of the loop; False once no actor is left."""
@@ -142,13 +138,13 @@ class Fleet:
                 self._wind_up()
             else:
                 self._hire()
-            if not self._members:
+            if not self._roster:
                 return self._rests()
             self._listen()
             self._watch_clocks()
             if self._error is None and time.monotonic() - self._told_at >= _PROGRESS_EVERY_S:
                 self._told_at = time.monotonic()
-                on_progress(self._progress(), self._counters())
+                on_progress(self._progress(), self._roster.counters())
         except Exception as error:
             if self._error is not None:
                 raise
@@ -174,23 +170,17 @@ class Fleet:
         """
         self._resize()
         queued = self._leases.waiting(self._size)
-        starting = [member for member in self._members.values() if not member.ready]
+        starting = [member for member in self._roster if not member.ready]
         idle = sum(
             member.ready and member.drain_by is None and not self._leases.unfinished(member.writer)
-            for member in self._members.values()
+            for member in self._roster
         )
         wanted = max(0, queued - idle)
         for member in starting[wanted:]:
-            self._remove(member)
+            self._roster.dismiss(member)
         if time.monotonic() >= self._rest_until:
-            for _ in range(min(wanted - len(starting), self._size - len(self._members))):
-                self._make_member()
-
-    def _make_member(self) -> None:
-        writer = f"w-{uuid.uuid4().hex[:8]}"
-        member = Member(writer, self._make_actor(writer))
-        member.poll(0.0)
-        self._members[writer] = member
+            for _ in range(min(wanted - len(starting), self._size - len(self._roster))):
+                self._roster.hire()
 
     def _resize(self) -> None:
         """Asks for the fleet's size, if it is time; what is too many by now works on until it dies or drains."""
@@ -201,9 +191,9 @@ class Fleet:
 
     def _wind_up(self) -> None:
         """Drains the actors at work, drops those that still start; in haste once `stop` is set."""
-        for member in list(self._members.values()):
+        for member in self._roster:
             if not member.ready:
-                self._remove(member)
+                self._roster.dismiss(member)
                 continue
             drain_by = member.drain_by or member.drain(self._settings.drain_timeout_s)
             if self._stop.is_set():
@@ -213,12 +203,12 @@ class Fleet:
         """Waits a moment for an answer of any actor, and acts on all there are."""
         import ray
 
-        callers = {ref: member for member in self._members.values() for ref in member.calls}
+        callers = {ref: member for member in self._roster for ref in member.calls}
         ray.wait(list(callers), num_returns=1, timeout=_TICK_S)
         answered, _ = ray.wait(list(callers), num_returns=len(callers), timeout=0)
         for ref in answered:
             member = callers[ref]
-            if member.writer not in self._members:
+            if member not in self._roster:
                 continue
             member.calls.remove(ref)
             try:
@@ -242,7 +232,7 @@ class Fleet:
             if self._leases.held(member.writer) and not self._ending:
                 self._bury(member, "it drained, and left finished items uncommitted", broken=True)
             else:
-                self._remove(member)
+                self._roster.dismiss(member)
             return
         # Near the end no actor takes more than its share, or the others would go and leave it alone with the rest.
         share = math.ceil(self._leases.waiting(self._size * member.room) / self._size)
@@ -257,19 +247,19 @@ class Fleet:
     def _watch_clocks(self) -> None:
         """Buries actors that hang, makes those anew that do not start; gives the run up if none does."""
         now, settings = time.monotonic(), self._settings
-        for member in list(self._members.values()):
+        for member in self._roster:
             if member.drain_by is not None:
                 if now > member.drain_by:
                     self._bury(member, "it did not drain in time", broken=True)
             elif member.ready and now - member.moved_at > settings.item_timeout_s:
                 self._bury(member, f"its work did not move for {settings.item_timeout_s:g} s")
-        if any(member.ready for member in self._members.values()):
+        if any(member.ready for member in self._roster):
             self._any_ready_at = now
-            for member in list(self._members.values()):
+            for member in self._roster:
                 if not member.ready and now - member.born_at > settings.start_timeout_s:
                     logger.warning("actor %s was not ready within %g s", member.writer, settings.start_timeout_s)
-                    self._remove(member)  # it hangs, or waits for a place: so may the next one, if it is wanted
-        elif self._members and now - self._any_ready_at > settings.start_timeout_s:
+                    self._roster.dismiss(member)  # it hangs, or waits for a place: so may the next one, if it is wanted
+        elif self._roster and now - self._any_ready_at > settings.start_timeout_s:
             self._error = ClusterError(self._no_start())
 
     def _no_start(self) -> str:
@@ -286,7 +276,7 @@ class Fleet:
 
     def _bury(self, member: Member, cause: str, *, broken: bool = False, lost: bool = False) -> None:
         """An actor is dead or as good as dead: what it held goes back to the queue, unless the run is ending."""
-        self._remove(member)
+        self._roster.dismiss(member)
         if self._ending:
             return
         if not member.ready and not lost:
@@ -294,7 +284,7 @@ class Fleet:
             self._rest_until = time.monotonic() + min(2.0 ** (self._failed_starts - 1), _MAX_REST_S)
         self._last_cause = f"; the last to die: {cause}"
         logger.warning("actor %s is given up: %s", member.writer, cause)
-        await_deaths([self._killed.pop()])  # what it held is looked for only once it writes no more
+        self._roster.await_dismissed()  # what it held is looked for only once it writes no more
         held = self._leases.held(member.writer)
         recovered = self._recover(member.writer, held) if held else Recovered()
         for item in self._leases.bury(member.writer, recovered, broken=broken, lost=lost):
@@ -302,18 +292,6 @@ class Fleet:
         if self._leases.hopeless:
             self._error = ClusterError(f"actors die again and again; the last: {cause}")
 
-    def _remove(self, member: Member) -> None:
-        del self._members[member.writer]
-        self._past_counters.update(member.counters)
-        self._killed.append(member.kill())
-
     def _progress(self) -> Progress:
         seconds = time.monotonic() - self._ready_at if self._ready_at else 0.0
         return Progress(self._leases.done, self._total, self._leases.failed, seconds)
-
-    def _counters(self) -> Counter[str]:
-        """Those of all actors, dead ones too."""
-        counters = self._past_counters.copy()
-        for member in self._members.values():
-            counters.update(member.counters)
-        return counters

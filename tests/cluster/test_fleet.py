@@ -18,6 +18,7 @@ from unittest.mock import MagicMock
 import pytest
 
 import cluster.fleet
+import cluster.roster
 from cluster import ClusterError
 from cluster.fleet import Fleet, FleetSettings
 from cluster.leases import Leases
@@ -320,11 +321,9 @@ def test_an_actor_that_hangs_in_its_start_is_made_anew_while_others_work(monkeyp
     now = time.monotonic()
     fleet = idle_fleet(FleetSettings(num_actors=3, start_timeout_s=60.0))
     fleet._any_ready_at = now - 61
-    fleet._members = {
-        "at work": Member("at work", MagicMock(), ready=working),
-        "hangs": Member("hangs", MagicMock(), born_at=now - 61),
-        "starts": Member("starts", MagicMock(), born_at=now - 59),
-    }
+    fleet._roster.add(Member("at work", MagicMock(), ready=working))
+    fleet._roster.add(Member("hangs", MagicMock(), born_at=now - 61))
+    fleet._roster.add(Member("starts", MagicMock(), born_at=now - 59))
     fleet._watch_clocks()
     assert gone == (["hangs"] if working else [])
     assert fleet._ending == (not working)
@@ -334,20 +333,20 @@ def test_after_starts_that_failed_it_rests_for_longer_and_longer(monkeypatch, lo
     """On a clock of its own: each time a second passes, until an actor is made."""
     clock = SimpleNamespace(now=1000.0)
     monkeypatch.setattr(cluster.fleet, "time", SimpleNamespace(monotonic=lambda: clock.now, sleep=time.sleep))
-    monkeypatch.setattr(cluster.fleet, "await_deaths", lambda references: None)
+    monkeypatch.setattr(cluster.roster, "await_deaths", lambda references: None)
     monkeypatch.setattr(Member, "kill", lambda member: None)
     fleet = idle_fleet(FleetSettings(num_actors=2))
     fleet._leases = Leases(Item(str(number)) for number in range(9))
-    fleet._members = {"at work": Member("at work", MagicMock(), ready=True)}
+    fleet._roster.add(Member("at work", MagicMock(), ready=True))
     fleet._leases.take("at work", 1)
     rests = []
     for _ in range(8):
         began = clock.now
-        while len(fleet._members) < 2:
+        while len(fleet._roster) < 2:
             fleet._hire()
             clock.now += 1
         rests.append(clock.now - began - 1)
-        (young,) = [member for member in fleet._members.values() if not member.ready]
+        (young,) = [member for member in fleet._roster if not member.ready]
         fleet._bury(young, "OSError: no GPU", broken=True)
     assert rests == [0, 1, 2, 4, 8, 16, 32, 60]
 
