@@ -95,7 +95,8 @@ def find_static_paths(options: StaticOptions, wanted: Callable[[str], bool] = la
     paths = race(tables, judged, propose(Effects.measure(quality), options.candidates), options)
     scores = scores_of(tables, judged, paths)
     run_of, folds = (np.array([getattr(entry, name) for entry in judged]) for name in ("run", "fold"))
-    found = choose_paths(runs, run_of, folds, paths, scores, options.seed)
+    shas = [entry.question.sha for entry in asked]
+    found = choose_paths(runs, run_of, folds, paths, scores, options.seed, shas)
     put(out_fs, out_path, found.to_json())
     return found
 
@@ -258,5 +259,4 @@ def scores_of(tables: Sequence[PathTable], asked: Sequence[Asked], paths: Sequen
         table.scores([asked[row].question for row in mine], paths) for table, mine in zip(tables, rows, strict=True)
     ]
     order = np.argsort(np.concatenate([np.array(mine, dtype=np.int64) for mine in rows]))
-    stacked = Scores.stack(parts)
-    return Scores(stacked.correct[order], stacked.margin[order], stacked.quality[order])
+    return Scores.stack(parts).of(order)

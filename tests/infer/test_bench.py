@@ -30,7 +30,7 @@ from pathgen.checkpoints import fingerprint
 from pathgen.errors import ArtefactError, InputError
 from pathgen.evaluator import Evaluator
 from pathgen.headroom import headroom
-from pathgen.static import PathEntry, StaticPaths
+from pathgen.static import PathEntry, StaticPaths, Worth
 from router.training_run import QUESTIONS_NAME
 
 OWN, OTHERS = make_questions("own", 8), make_questions("other", 6)
@@ -213,7 +213,8 @@ def test_a_damaged_result_is_run_again(options, tmp_path):
 
 def test_a_static_file_is_used_as_it_is(options, tiny_model, tmp_path):
     full, short = (PathEntry(path, a, a, a, a - 0.4, 0.1) for path, a in ((LayerPath.full(6), 0.4), (SHORT, 0.6)))
-    paths = StaticPaths(str(tiny_model), fingerprint(tiny_model), ("arc",), False, 6, 9, 3, 0, full, (short,))
+    model, worth = (str(tiny_model), fingerprint(tiny_model)), Worth(0.6, 0.2, 0.1)
+    paths = StaticPaths(*model, ("arc",), False, 6, 9, 3, 0, full, (short,), worth, worth)
     (tmp_path / "static.json").write_bytes(paths.to_json())
     outcome = run(options, static=str(tmp_path / "static.json"), paths=(), systems=("static", "repeat_block"))
     assert {tuple(row["path"]) for row in outcome.rows["static"]} == {SHORT}

@@ -67,8 +67,10 @@ def test_it_finds_writes_and_tells(searched, tmp_path):
         assert entry.cv_delta_vs_full == pytest.approx(entry.cv_accuracy - found.full.accuracy)
     (folder,) = found.per_folder
     assert (folder.folder, folder.questions, folder.full_accuracy) == (searched, JUDGED, found.full.accuracy)
-    assert folder.best_cv_accuracy == found.best.cv_accuracy
-    assert folder.shallow_cv_accuracy == found.shallow.cv_accuracy
+    assert folder.choice_cv_accuracy == found.choice.cv_accuracy
+    assert folder.shallow_cv_accuracy == found.shallow_choice.cv_accuracy
+    assert f"{found.choice.cv_accuracy:.1%} ({100 * found.choice.cv_delta_vs_full:+.1f}" in answer.stdout
+    assert len(found.chosen_on) == QUESTIONS
 
 
 def test_its_accuracies_are_those_of_the_model(searched, tmp_path, model):
@@ -166,7 +168,7 @@ def test_wrong_use_is_one_line_and_exit_2(searched, tmp_path):
         (call(tmp_path, searched), "is a folder"),
         (call("/proc/below/static.json", searched), "--out /proc/below/static.json cannot be written"),
         (call(out, searched, limit=3), "too few for --folds 5"),
-        (call(out, searched, folds=1), "--folds"),
+        (call(out, searched, folds=2), "--folds"),
         (call(out, searched, dtype="float7"), "float7"),
     ):
         assert answer.code == 2
