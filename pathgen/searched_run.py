@@ -14,6 +14,7 @@ from .records import Evaluation, PathRecord
 from .rundir import RunDirectory
 from .runinfo import RunInfo
 from .shards import UnreadableShard, from_table
+from .tasks import find_task
 
 LIGHT_COLUMNS = ["question_id", "question_sha", "status", "num_layers"]
 
@@ -46,10 +47,11 @@ class SearchedRun:
 
         Raises:
             InputError: the folder holds no run, or no question of it has been searched.
-            ArtefactError: run.json or a shard is damaged.
+            ArtefactError: run.json or a shard is damaged, or as `check_wording`.
         """
         directory = RunDirectory(out)
         info = directory.info()
+        check_wording(info, out)
         light = directory.committed.table(LIGHT_COLUMNS)
         light = light.filter(pc.not_equal(light["status"], "failed"))
         if not light.num_rows:
@@ -76,6 +78,22 @@ class SearchedRun:
     def dtype(self) -> str:
         """In which it was searched."""
         return str(self.info.settings["dtype"])
+
+
+def check_wording(info: RunInfo, out: str) -> None:
+    """See that the run's task still asks and grades as it did when the run was searched.
+
+    Raises:
+        InputError: there is no such task here.
+        ArtefactError: it has another wording now, so that new evaluations could not stand beside the run's.
+    """
+    stored = info.settings["task"]
+    now = find_task(info.task).describe(stored["chat"])
+    if changed := [name for name in {**now, **stored} if now.get(name) != stored.get(name)]:
+        raise ArtefactError(
+            f"{out} was searched when task {info.task} had another {changed[0]} ({stored.get(changed[0])!r}, now "
+            f"{now.get(changed[0])!r}); restore the task, or search again into a new folder"
+        )
 
 
 def question_of(record: PathRecord) -> Question:

@@ -16,6 +16,7 @@ from pathgen.questions import Question
 from pathgen.records import PathRecord
 from pathgen.rundir import RUN_NAME, RunDirectory
 from pathgen.runinfo import RunInfo
+from pathgen.searched_run import check_wording
 from pathgen.shards import SCHEMA, UnreadableShard, from_table
 
 SEARCHED = ("improved", "kept", "unsolved")
@@ -50,7 +51,7 @@ class _Folder:
 
         Raises:
             InputError: it is no run, or nothing is searched in it yet.
-            ArtefactError: it is damaged, or its records differ in their number of layers.
+            ArtefactError: it is damaged, its task asks otherwise now, or its records differ in their number of layers.
         """
         directory = RunDirectory(out)
         info = directory.info()
@@ -58,6 +59,7 @@ class _Folder:
             chat, dtype = bool(info.settings["task"]["chat"]), str(info.settings["dtype"])
         except (KeyError, TypeError) as error:
             raise ArtefactError(f"{out}/{RUN_NAME} does not tell the setting {error}; restore it") from error
+        check_wording(info, out)
         rows = pl.DataFrame(pl.from_arrow(directory.committed.table(LIGHT_COLUMNS)))
         searched = rows.filter(pl.col("status").is_in(SEARCHED))
         if searched.is_empty():
@@ -91,7 +93,8 @@ class PathDatasets:
 
     Raises:
         InputError: no folder is given, one is no run, or nothing is searched in one yet.
-        ArtefactError: a folder is damaged, or two differ in the model, its dtype or the chat template.
+        ArtefactError: a folder is damaged or its task asks otherwise now, or two differ in the model, its dtype or
+            the chat template.
     """
 
     def __init__(self, outs: Sequence[str]):

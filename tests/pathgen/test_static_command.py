@@ -19,7 +19,7 @@ from pathgen.questions import Question
 from pathgen.searched_run import SearchedRun
 from pathgen.static import StaticPaths
 from pathgen.static_run import SCAN_SHARE
-from pathgen.tasks import find_task
+from pathgen.tasks import Task, find_task
 
 QUESTIONS = 40
 JUDGED = QUESTIONS - QUESTIONS // SCAN_SHARE
@@ -196,6 +196,13 @@ def test_runs_of_other_models_are_refused(searched, tmp_path, tiny_model, model)
     changed = call(tmp_path / "static.json", other)  # its model's folder holds other weights now
     assert changed.code == 4
     assert "what lies there now has" in changed.error
+
+
+def test_a_run_whose_task_asks_otherwise_now_is_refused(searched, tmp_path, monkeypatch):
+    monkeypatch.setattr(Task, "prompt", lambda self, question: f"Q: {question.prompt}\nA:")
+    answer = call(tmp_path / "static.json", searched)
+    assert answer.code == 4
+    assert f"{searched} was searched when task arc had another template ('Question: {{question}}" in answer.error
 
 
 def test_wrong_use_is_one_line_and_exit_2(searched, tmp_path):

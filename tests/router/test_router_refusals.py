@@ -176,6 +176,13 @@ def test_a_record_with_an_action_that_is_none(tiny_model, tmp_path, refusal):
     assert "3" in line
 
 
+def test_a_run_whose_task_asks_otherwise_now(paths, trained, tmp_path, refusal, monkeypatch):
+    monkeypatch.setattr("pathgen.tasks.Task.prompt", lambda self, question: f"Q: {question.prompt}")
+    for command in (("train", "--out", tmp_path / "r"), ("evaluate", "--router", trained)):
+        line = refusal(*command, "--paths", paths, code=4)
+        assert f"{paths} was searched when task arc had another template" in line
+
+
 def test_development_questions_that_are_trained_on(paths, tiny_model, tmp_path, refusal):
     dev = path_folder(tmp_path / "dev", tiny_model, records(3))
     line = refusal("train", "--paths", paths, "--dev", dev, "--out", tmp_path / "r", *IMITATE)
