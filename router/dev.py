@@ -35,13 +35,11 @@ class DevQuestion:
         question: the question.
         task: how it is asked.
         folder: of paths that it is from.
-        base_correct: whether full depth is right, as the search found.
     """
 
     question: Question
     task: str
     folder: str
-    base_correct: bool
 
 
 def dev_questions(
@@ -49,7 +47,7 @@ def dev_questions(
 ) -> list[DevQuestion]:
     """The questions of path datasets, or those whose id is wanted, in their order."""
     return [
-        DevQuestion(question_of(record), record.task, out, bool(record.base_correct))
+        DevQuestion(question_of(record), record.task, out)
         for out, record in datasets.records()
         if wanted(record.question_id)
     ]
@@ -57,6 +55,9 @@ def dev_questions(
 
 class DevSet:
     """Development questions and the model that answers them. A question is run along a path once, however often asked.
+
+    All that is compared is run here, full depth too: what a search has stored of it may be another program's verdict,
+    or of another dtype.
 
     Args:
         model: with its tokenizer.
@@ -66,12 +67,10 @@ class DevSet:
 
     Attributes:
         questions: by task, so that a batch is of one.
-        full: [N] whether full depth is right.
     """
 
     def __init__(self, model: PathModel, questions: Sequence[DevQuestion], chat: bool, *, quiet: bool = True):
         self.questions = sorted(questions, key=lambda entry: entry.task)  # stable
-        self.full = np.array([entry.base_correct for entry in self.questions])
         self._num_layers, self._quiet = model.num_layers, quiet
         self._rows: dict[str, list[int]] = defaultdict(list)
         for row, entry in enumerate(self.questions):
@@ -115,10 +114,13 @@ class DevSet:
         )
 
     def run_static(self, path: LayerPath) -> NDArray[np.bool_]:
-        """[N] whether one path for all is right; the full path is known already."""
-        if path == LayerPath.full(len(path)):
-            return self.full
+        """[N] whether one path for all is right."""
         return self.run([path] * len(self.questions)).correct
+
+    @property
+    def full(self) -> NDArray[np.bool_]:
+        """[N] whether full depth is right."""
+        return self.run_static(LayerPath.full(self._num_layers))
 
     def quality(self, paths: Sequence[LayerPath], limit: int | None) -> NDArray[np.float64]:
         """[Q, P] quality (see `pathgen.reward`) of each path on the first `limit` questions of each task, or on all."""
@@ -160,7 +162,7 @@ class DevSet:
             seed: of the bootstrap.
             own_paths: by folder, the best path for it alone; its accuracy stands beside the folder's others.
         """
-        found = self._figures(np.ones(len(self.full), dtype=bool), routed, static, seed)
+        found = self._figures(np.ones(len(self.questions), dtype=bool), routed, static, seed)
         folders = list(dict.fromkeys(entry.folder for entry in self.questions))
         owner = np.array([folders.index(entry.folder) for entry in self.questions])
         found["per_folder"] = [
@@ -174,7 +176,7 @@ class DevSet:
         return found
 
     def _own_accuracy(self, among: NDArray[np.bool_], path: LayerPath | None) -> float | None:
-        """Of one path on some questions; the others are left at full depth, which is known."""
+        """Of one path on some questions; the others are left at full depth, which has been run."""
         if path is None:
             return None
         full = LayerPath.full(self._num_layers)
@@ -184,13 +186,14 @@ class DevSet:
         self, among: NDArray[np.bool_], routed: RoutedScores, static: NDArray[np.bool_], seed: int
     ) -> dict[str, Any]:
         shares = PathShares.of(np.array(routed.paths)[among])
-        difference = paired_difference(routed.correct[among], self.full[among], seed)
+        full = self.full[among]
+        difference = paired_difference(routed.correct[among], full, seed)
         return {
             "dev_questions": int(among.sum()),
             "off_full_share": shares.off_full,
             "off_common_share": shares.off_common,
             "routed_accuracy": float(routed.correct[among].mean()),
-            "full_accuracy": float(self.full[among].mean()),
+            "full_accuracy": float(full.mean()),
             "static_accuracy": float(static[among].mean()),
             "delta_vs_full": difference["delta"],
             "delta_ci95": difference["ci95"],
