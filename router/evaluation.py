@@ -21,7 +21,7 @@ from .labels import make_labels
 from .metrics import chosen_actions
 from .modules import Router
 from .policy import RouterPolicy
-from .pretrained import load_router, resolve_router, trained_on
+from .pretrained import load_router, resolve_router, seen_by
 
 
 def evaluate_router(
@@ -58,7 +58,7 @@ def evaluate_router(
     resolve_recorded(name, router.config.base_fingerprint, folder)
     base = PathModel.from_pretrained(name, dtype=datasets.dtype, device=device or default_device())
     router = router.to(base.device)
-    seen = trained_on(place)
+    seen = seen_by(place)
     dev = DevSet(base, dev_questions(datasets), datasets.chat, quiet=quiet)
     routed = dev.run(dev.route(RouterPolicy(router, bias)))
     static = dev.run_static(static_path(router) if router.config.static_only else routed.common_path)

@@ -51,12 +51,12 @@ class Fitted:
 
 def fit_static(run: TrainingRun) -> Fitted:
     """A router that takes one path, the best for all questions."""
-    path = run.static_path
-    assert path is not None, "this method has one"
+    path, paths = run.static_path, run.static_paths
+    assert path is not None
+    assert paths is not None, "this method has them"
     router = Router(run.config(head="none", scale=0.0))
     router.static_logits.data = path_logits(path)
-    seen = (question.sha for question in run.training.questions() if run.is_trained(question.id))
-    return Fitted(router, frozenset(seen))
+    return Fitted(router, frozenset(paths.chosen_on))
 
 
 def fit_imitation(run: TrainingRun, tracker: Tracker) -> Fitted:

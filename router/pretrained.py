@@ -26,7 +26,7 @@ from .modules import Router
 WEIGHTS_NAME, CONFIG_NAME, CARD_NAME = "model.safetensors", "config.json", "README.md"
 ROUTER_FILES = (WEIGHTS_NAME, CONFIG_NAME, CARD_NAME)
 QUESTIONS_NAME = "training_questions.json"
-"""In a router's folder: the shas of the questions it was trained on, so that others can warn."""
+"""In a router's folder: the shas of the questions it was trained on and chosen on, so that others can warn."""
 
 
 def parameter_share(router: Router, base_parameters: int) -> float:
@@ -85,18 +85,21 @@ def finish_swap(folder: Path) -> None:
         raise PathgenError(f"cannot restore {folder} from {replaced}: {error.strerror or error}") from error
 
 
-def trained_on(folder: Path) -> frozenset[str]:
-    """Shas of a router's training questions; none where its folder does not tell, as of a router from the hub.
+def seen_by(folder: Path) -> frozenset[str]:
+    """Shas of the questions that a router was trained or chosen on; none where its folder does not tell.
+
+    It does not as a router from the hub; of an older training it tells those trained on alone.
 
     Raises:
         ArtefactError: the list is damaged.
     """
     file = folder / QUESTIONS_NAME
     try:
-        return frozenset(json.loads(file.read_bytes()))
+        stored = json.loads(file.read_bytes())
+        return frozenset(stored if isinstance(stored, list) else stored["trained_on"] + stored["chosen_on"])
     except FileNotFoundError:
         return frozenset()
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise ArtefactError(f"{file} is damaged ({error}); train the router again") from error
 
 

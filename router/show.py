@@ -41,7 +41,7 @@ def evaluation_text(figures: Mapping[str, Any]) -> None:
         _print_classes(console, figures)
     figures_text(figures, console)
     if figures["seen_in_training"]:
-        console.print(f"the router was trained on {figures['seen_in_training']} of these: they flatter it")
+        console.print(f"the router was trained or chosen on {figures['seen_in_training']} of these: they flatter it")
 
 
 def figures_text(figures: Mapping[str, Any], console: Console) -> None:

@@ -39,8 +39,8 @@ def check_disjoint(training: Iterable[Question], dev: Iterable[Question]) -> Non
     ids, texts = set(), set()
     for question in training:
         ids.add(question.id)
-        texts.add(_folded(question.prompt))
-    shared = [question.id for question in dev if question.id in ids or _folded(question.prompt) in texts]
+        texts.add(folded(question.prompt))
+    shared = [question.id for question in dev if question.id in ids or folded(question.prompt) in texts]
     if shared:
         names = ", ".join(shared[:SHOWN]) + (", …" if len(shared) > SHOWN else "")
         raise InputError(
@@ -61,11 +61,12 @@ def twins_of_dev(
         rows: all there are, the same question under another id or in another folder included.
         is_dev: whether a question of this id is held out.
     """
-    dev_texts = {_folded(question.prompt) for question in counted if is_dev(question.id)}
+    dev_texts = {folded(question.prompt) for question in counted if is_dev(question.id)}
     return frozenset(
-        question.id for question in rows if not is_dev(question.id) and _folded(question.prompt) in dev_texts
+        question.id for question in rows if not is_dev(question.id) and folded(question.prompt) in dev_texts
     )
 
 
-def _folded(text: str) -> str:
+def folded(text: str) -> str:
+    """A text without its case and spacing, by which two questions are one to a router."""
     return " ".join(text.casefold().split())

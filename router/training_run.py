@@ -110,7 +110,8 @@ class TrainingRun:
         }
         router.config = replace(router.config, notes=_notes(summary))
         training = {"settings": asdict(self.options), "figures": summary}
-        beside = {QUESTIONS_NAME: sorted(fitted.shas), TRAINING_NAME: training}
+        seen = {"trained_on": sorted(fitted.shas), "chosen_on": sorted(self.chosen_on - fitted.shas)}
+        beside = {QUESTIONS_NAME: seen, TRAINING_NAME: training}
         save_router(router, self.folder, beside={name: _json(value) for name, value in beside.items()})
         return {**summary, "seconds": perf_counter() - started}
 
@@ -141,6 +142,18 @@ class TrainingRun:
     def is_trained(self, question_id: str) -> bool:
         """Whether a question of --paths may be learned from."""
         return self.development is not None or not (self.is_dev(question_id) or question_id in self._left_out)
+
+    @property
+    def chosen_on(self) -> frozenset[str]:
+        """Shas of the questions that anything was chosen on: all development questions, those of the static path.
+
+        Method static chooses nothing on development questions.
+        """
+        found = frozenset(self.static_paths.chosen_on) if self.static_paths else frozenset()
+        if self.options.method == "static":
+            return found
+        asked = (self.development or self.training).questions()
+        return found | {question.sha for question in asked if self.is_dev(question.id)}
 
     def config(self, **changes: Any) -> RouterConfig:
         """The router's settings as far as all methods share them."""

@@ -35,7 +35,7 @@ from pathgen.static import FolderResult
 from router.dataset import PathDatasets
 from router.features import FeatureKey, compute_here
 from router.labels import make_labels
-from router.pretrained import load_router
+from router.pretrained import load_router, seen_by
 from router.split import held_out
 
 pytestmark = pytest.mark.usefixtures("no_ray")
@@ -105,8 +105,30 @@ def test_development_questions_may_come_from_elsewhere(paths, tiny_model, tmp_pa
     fill_features(dev, tiny_model)
     found = router("train", "--paths", paths, "--dev", dev, "--out", tmp_path / "r", *IMITATE, "--json").json
     assert (found["questions"], found["dev_questions"]) == (24, 8)
-    shas = json.loads((tmp_path / "r" / "training_questions.json").read_text())
-    assert sorted(question.sha for question in PathDatasets([paths]).questions()) == shas
+    seen = json.loads((tmp_path / "r" / "training_questions.json").read_text())
+    for name, folder in (("trained_on", paths), ("chosen_on", dev)):
+        assert sorted(question.sha for question in PathDatasets([folder]).questions()) == seen[name]
+    for folder, count in ((paths, 24), (dev, 8)):
+        shown = router("evaluate", "--router", tmp_path / "r", "--paths", folder)
+        assert f"the router was trained or chosen on {count} of these: they flatter it" in shown.stdout
+
+
+def test_a_static_path_is_chosen_on_its_own_questions_and_on_no_development_ones(paths, tiny_model, tmp_path):
+    static = static_file(tmp_path / "F.json", tiny_model, SHALLOW, chosen_on=("ab", "cd"))
+    train = ("train", "--paths", paths, "--static", static, "--out")
+    assert router(*train, tmp_path / "static", *SMALL).code == 0
+    stored = json.loads((tmp_path / "static" / "training_questions.json").read_text())
+    assert stored == {"trained_on": ["ab", "cd"], "chosen_on": []}
+    assert router(*train, tmp_path / "imitate", *IMITATE).code == 0
+    stored = json.loads((tmp_path / "imitate" / "training_questions.json").read_text())
+    dev = {q.sha for q in PathDatasets([paths]).questions() if held_out(q.id, 0.15)}
+    assert set(stored["chosen_on"]) == {"ab", "cd"} | dev
+    assert not dev & set(stored["trained_on"])
+
+
+def test_an_older_list_of_questions_is_read(tmp_path):
+    (tmp_path / "training_questions.json").write_text('["ab"]')
+    assert seen_by(tmp_path) == {"ab"}
 
 
 def test_one_question_under_two_ids_is_never_on_both_sides(tiny_model, tmp_path):
@@ -120,7 +142,7 @@ def test_one_question_under_two_ids_is_never_on_both_sides(tiny_model, tmp_path)
     answer = router("train", "--paths", out, "--out", tmp_path / "r", *IMITATE, "--json")
     assert "1 questions ask what a held-out one asks; they are not trained on" in answer.stderr
     assert answer.json["questions"] == 24 - len(held)
-    assert twin.question_sha not in json.loads((tmp_path / "r" / "training_questions.json").read_text())
+    assert twin.question_sha not in json.loads((tmp_path / "r" / "training_questions.json").read_text())["trained_on"]
 
 
 def test_a_model_that_has_moved_is_named_at_each_step(tiny_model, tmp_path):
@@ -133,7 +155,7 @@ def test_a_model_that_has_moved_is_named_at_each_step(tiny_model, tmp_path):
     assert answer.code == 0, answer.stderr
     after.rename(before)
     found = router("evaluate", *common, "--router", tmp_path / "r", "--model", before, "--json").json
-    stored = json.loads((tmp_path / "r" / "training_questions.json").read_text())
+    stored = json.loads((tmp_path / "r" / "training_questions.json").read_text())["trained_on"]
     assert found["seen_in_training"] == len(stored) > 0
 
 
