@@ -39,6 +39,7 @@ class Fitted:
         shas: of the questions it has learned from.
         epochs: passes over them.
         feature_seconds: that the feature pass took; 0 where all was in the cache.
+        chosen: what was chosen among several on development questions.
         label_figures: LABEL_FIGURES of the heads' actions on held-out labels, teacher forced; None without labels.
     """
 
@@ -46,6 +47,7 @@ class Fitted:
     shas: frozenset[str]
     epochs: int = 0
     feature_seconds: float = 0.0
+    chosen: tuple[str, ...] = ()
     label_figures: Mapping[str, Any] = field(default_factory=lambda: dict.fromkeys(LABEL_FIGURES))
 
 
@@ -80,6 +82,7 @@ def fit_imitation(run: TrainingRun, tracker: Tracker) -> Fitted:
         frozenset(label.question.sha for label in train_labels),
         epochs=len(reports),
         feature_seconds=features.seconds,
+        chosen=("epoch",) if len(reports) > 1 else (),
         label_figures=label_figures(predicted_logits(router, dev), dev.targets),
     )
 
@@ -105,7 +108,8 @@ def fit_gates(run: TrainingRun) -> Fitted:
     path = choose_path(rounded, run.dev, FIRST_DEV_QUESTIONS)
     head = {"head": "low_rank", "width": settings.rank} if settings.rank else {"head": "none", "scale": 0.0}
     router = gates_router(run.config(**head), trained, path)
-    return Fitted(router, frozenset(entry.question.sha for entry in prepared), epochs=settings.epochs)
+    shas = frozenset(entry.question.sha for entry in prepared)
+    return Fitted(router, shas, epochs=settings.epochs, chosen=("path",) if len(rounded) > 1 else ())
 
 
 def _labels(run: TrainingRun, datasets: PathDatasets, wanted: Callable[[str], bool]) -> list[Label]:

@@ -92,7 +92,7 @@ class TrainingRun:
         self._tell_of_leaks()
         with self._tracker as tracker:
             fitted = self._fit(tracker)
-        router = self._tuned(fitted.router.to(self.device))
+        router, tuned = self._tuned(fitted.router.to(self.device))
         summary = {
             "router": self.options.out,
             "method": self.options.method,
@@ -101,6 +101,7 @@ class TrainingRun:
             "epochs": fitted.epochs,
             **fitted.label_figures,
             **self._figures(router),
+            "chosen_on_dev": [*fitted.chosen, *tuned],
             "static_only": router.config.static_only,
             "scale": router.config.scale,
             "bias": router.config.bias,
@@ -178,17 +179,19 @@ class TrainingRun:
             return fit_gates(self)
         return fit_imitation(self, tracker)
 
-    def _tuned(self, router: Router) -> Router:
-        """Scale and bias, by what the routed model does on development questions."""
+    def _tuned(self, router: Router) -> tuple[Router, list[str]]:
+        """Scale and bias, by what the routed model does on development questions; what of it was chosen by accuracy."""
         options = self.options
+        chosen = []
         if router.config.head != "none" and router.static_logits.any():
             router = choose_scale(router, self.dev, self.tell)
+            chosen.append("scale")
         if options.bias is not None:
             router.config = replace(router.config, bias=options.bias)
         elif options.target_depth is not None and not router.config.static_only:
             bias = find_bias(router, self.dev, options.target_depth, self.tell)
             router.config = replace(router.config, bias=bias)
-        return router
+        return router, chosen
 
     def _figures(self, router: Router) -> dict[str, Any]:
         """What the routed model, and one path for all, do on development questions."""
@@ -351,4 +354,5 @@ def _json(value: Any) -> bytes:
 def _notes(summary: dict[str, Any]) -> dict[str, Any]:
     """What a router's config keeps of its figures."""
     names = ("questions", "epochs", "macro_f1", "dev_questions", "routed_accuracy", "full_accuracy", "mean_depth")
-    return {name: summary[name] for name in names if summary[name] is not None}
+    notes = {name: summary[name] for name in names if summary[name] is not None}
+    return notes | ({"chosen_on_dev": ", ".join(chosen)} if (chosen := summary["chosen_on_dev"]) else {})

@@ -42,6 +42,7 @@ def test_a_static_path_becomes_a_router(paths, tiny_model, tmp_path):
     assert (found["method"], found["static_only"], found["mean_depth"]) == ("static", True, NUM_LAYERS - 1)
     assert (found["off_full_share"], found["off_common_share"]) == (1.0, 0.0)
     assert found["routed_accuracy"] == found["static_accuracy"]
+    assert found["chosen_on_dev"] == []
     shown = router("show", tmp_path / "r", "--json").json
     assert (shown["static_only"], shown["static_path"]) == (True, [0, 1, 1, 1, 1, 1])
 
@@ -91,6 +92,7 @@ def test_labels_are_imitated(paths, tiny_model, tmp_path, labels):
     assert 0 <= found["macro_f1"] <= 1
     evaluated = router("evaluate", "--router", out, "--paths", paths, "--json").json
     assert evaluated["dev_questions"] == 24
+    assert found["chosen_on_dev"] == ["epoch"]
 
 
 def test_the_scale_over_a_static_path_may_be_nothing_at_all(paths, tiny_model, tmp_path, monkeypatch):
@@ -100,7 +102,8 @@ def test_the_scale_over_a_static_path_may_be_nothing_at_all(paths, tiny_model, t
     found = router(*arguments, "--out", tmp_path / "r")
     assert found.code == 0
     assert "imitate, static only: every question takes the same path" in found.stdout
-    assert "every question takes the same path" in found.stdout.splitlines()[-2]
+    assert "every question takes the same path" in found.stdout.splitlines()[-3]
+    assert found.stdout.splitlines()[-2].startswith("these questions chose the scale among several: they flatter")
     assert "development accuracy by scale of the part that reads the question: 0: 100.0%" in found.stderr
     shown = router("show", tmp_path / "r", "--json").json
     assert (shown["scale"], shown["static_only"], shown["static_path"]) == (0, True, [0, 1, 1, 1, 1, 1])
@@ -127,6 +130,7 @@ def test_gates_become_a_router(paths, tmp_path, rank):
     assert (found["method"], found["labels"], found["macro_f1"], found["epochs"]) == ("gates", None, None, 1)
     assert found["static_only"] == (rank == 0 or found["scale"] == 0)
     assert (found["parameters"] > 3 * NUM_LAYERS) == (rank > 0)
+    assert found["chosen_on_dev"] == (["path", "scale"] if rank else ["path"])
     assert ("by scale of the part that reads" in answer.stderr) == (rank > 0)
     assert router("evaluate", "--router", tmp_path / "r", "--paths", paths, "--json").json["macro_f1"] is None
     again = router(*arguments, "--out", tmp_path / "s", "--json").json

@@ -256,6 +256,14 @@ def test_a_router_of_another_model_or_a_bias_that_is_none(paths, trained, other_
     assert line == "--bias must be finite; got inf"
 
 
+def test_a_router_of_chats_on_paths_without_the_template(paths, trained, tmp_path, refusal):
+    chats = shutil.copytree(trained, tmp_path / "chats")
+    config = json.loads((chats / "config.json").read_text())
+    (chats / "config.json").write_text(json.dumps({**config, "chat": True}))
+    line = refusal("evaluate", "--router", chats, "--paths", paths, code=4)
+    assert line == f"{chats} went through the chat template, {paths} did not; give paths searched alike"
+
+
 def test_a_full_disk_leaves_the_old_router_whole(paths, trained, tiny_model, tmp_path, monkeypatch):
     folder = shutil.copytree(trained, tmp_path / "r")
     before = {entry.name: entry.read_bytes() for entry in folder.iterdir()}
