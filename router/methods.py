@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from pathgen.candidates import shallowest_depth
 from pathgen.errors import InputError
 from pathgen.evaluator import Evaluator, Prepared
 from pathgen.searched_run import question_of
@@ -24,6 +25,7 @@ from .tuning import choose_path
 
 if TYPE_CHECKING:
     from .dataset import PathDatasets
+    from .options import TrainOptions
     from .training_run import TrainingRun
 
 FIRST_DEV_QUESTIONS = 64
@@ -120,15 +122,22 @@ def _labels(run: TrainingRun, datasets: PathDatasets, wanted: Callable[[str], bo
     )
 
 
-def check_gates_reach(num_layers: int, actions: tuple[str, ...], target_depth: float | None) -> None:
-    """See that gates can be rounded to a path of at most this depth.
+def check_reach(options: TrainOptions, num_layers: int) -> None:
+    """See that the gates, or the search for a static path, can come to a path within the target depth.
 
     Raises:
         InputError: they cannot.
     """
-    shallowest = num_layers - (num_layers // SKIPPED_AT_MOST if "skip" in actions else 0)
-    if target_depth is not None and target_depth < shallowest:
+    if options.target_depth is None:
+        return
+    if options.method == "gates":
+        shallowest, what = num_layers - num_layers // SKIPPED_AT_MOST, "gates are rounded to"
+    else:
+        shallowest, what = shallowest_depth(num_layers), "is searched for method static"
+    if "skip" not in options.actions:
+        shallowest = num_layers
+    if options.target_depth < shallowest:
         raise InputError(
-            f"--target-depth {target_depth:g} is below {shallowest}, the shallowest path that gates are rounded to "
-            f"with --actions {','.join(actions)}"
+            f"--target-depth {options.target_depth:g} is below {shallowest}, the shallowest path that {what} with "
+            f"--actions {','.join(options.actions)}"
         )

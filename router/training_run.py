@@ -20,13 +20,13 @@ from pathgen.model import PathModel
 from pathgen.placement import default_device
 from pathgen.records import seeded_hash
 from pathgen.static import StaticPaths, load_static
-from pathgen.storage import check_writable, is_local, open_folder
+from pathgen.storage import TEMPORARY_PREFIX, check_writable, is_local, open_folder
 
 from .checkpoint import TRAINING_FOLDER
 from .config import RouterConfig, allowed_actions
 from .dataset import PathDatasets
 from .dev import DevQuestion, DevSet, dev_questions
-from .methods import Fitted, check_gates_reach, fit_gates, fit_imitation, fit_static
+from .methods import Fitted, check_reach, fit_gates, fit_imitation, fit_static
 from .modules import Router
 from .options import TrainOptions
 from .policy import RouterPolicy
@@ -68,8 +68,8 @@ class TrainingRun:
         self.model_name = options.model or self.training.model_id
         self.hidden_size = self._check_model(resolve_model(self.model_name))
         self.given_static = self._given_static()
-        if options.method == "gates":
-            check_gates_reach(self.training.num_layers, options.actions, options.target_depth)
+        if options.method == "gates" or (options.method == "static" and self.given_static is None):
+            check_reach(options, self.training.num_layers)
         for place in (self.folder.parent, self.folder):
             check_writable(LocalFileSystem(), str(place), f"--out {options.out}")
         self.device = _device_here(options.features.device)
@@ -244,15 +244,15 @@ class TrainingRun:
 
     @cached_property
     def static_paths(self) -> StaticPaths | None:
-        """Those of --static, or else of a search for method static; None where another method is not given any."""
+        """Those of --static, or else of a search for method static; None where another method has none."""
         if self.given_static is None and self.options.method == "static":
             return self._find_static()
         return self.given_static
 
     def _given_static(self) -> StaticPaths | None:
-        """What --static names; a path that it has for the wish is looked for at once."""
+        """What --static names, if the method reads it; a path that it has for the wish is looked for at once."""
         name = self.options.static
-        if name is None:
+        if name is None or self.options.method == "gates":
             return None
         found = load_static(name)
         found.check_matches(self.training.fingerprint, self.training.num_layers, name)
@@ -327,7 +327,8 @@ def _check_folder(folder: Path) -> None:
             raise InputError(f"--out {folder}: {place} is a file; give a folder")
     if not folder.is_dir():
         return
-    others = sorted({entry.name for entry in folder.iterdir()} - {TRAINING_FOLDER, LOGS_FOLDER, STATIC_NAME})
+    names = {entry.name for entry in folder.iterdir() if not entry.name.startswith(TEMPORARY_PREFIX)}
+    others = sorted(names - {TRAINING_FOLDER, LOGS_FOLDER, STATIC_NAME})
     if others and not _holds_router(folder):
         raise InputError(f"--out {folder} holds {others[0]} and no router; give a new folder")
 

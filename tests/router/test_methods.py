@@ -19,6 +19,7 @@ from router_commands import (
     static_file,
 )
 
+from pathgen.errors import InputError
 from pathgen.static import load_static
 from pathgen.static_run import SCAN_SHARE
 from router.dev import DevSet
@@ -54,6 +55,24 @@ def test_options_that_a_method_does_not_read_are_named(paths, tiny_model, tmp_pa
     assert answer.code == 0
     assert "warning: --method static does not read --labels, --batch-size, --rank\n" in answer.stderr
     assert "does not read" not in router(*train).stderr
+
+
+def test_a_static_file_beside_gates_and_a_share_beside_dev_are_named_before_training(
+    paths, tiny_model, tmp_path, monkeypatch
+):
+    def stop(run):
+        raise InputError("training starts")
+
+    monkeypatch.setattr("router.training_run.TrainingRun.run", stop)
+    dev = path_folder(tmp_path / "dev", tiny_model, records(8, prefix="dev"))
+    train = ("train", "--paths", paths, "--out", tmp_path / "r", "--method", "gates", *SMALL)
+    answer = router(*train, "--static", tmp_path / "any.json", "--dev", dev, "--dev-share", 0.3)
+    assert answer.stderr.splitlines() == [
+        "warning: --method gates does not read --width, --tracker, --static",
+        "warning: --dev-share holds nothing out of --paths, as --dev gives the development questions",
+        "error: training starts",
+    ]
+    assert "--dev-share" not in router(*train, "--dev", dev).stderr
 
 
 def test_without_a_static_file_the_path_is_looked_for_among_training_questions(tiny_model, tmp_path):

@@ -219,13 +219,21 @@ def test_a_static_path_that_the_options_rule_out(paths, tiny_model, tmp_path, re
     static = static_file(tmp_path / "F.json", tiny_model, DEEP, SHALLOW)
     train = ("train", "--paths", paths, "--out", tmp_path / "r", "--static", static)
     assert refusal(*train, "--target-depth", 4.5).startswith("no static path has depth 4 or less; ")
-    line = refusal(*train, "--method", "gates", "--target-depth", 3)
-    assert line.startswith("no static path has depth 3 or less")
 
 
 def test_a_depth_that_gates_do_not_reach(paths, tmp_path, refusal):
     line = refusal("train", "--paths", paths, "--out", tmp_path / "r", "--method", "gates", "--target-depth", 3.5)
     assert line.startswith("--target-depth 3.5 is below 4, the shallowest path that gates are rounded to")
+
+
+def test_a_depth_that_no_static_path_is_searched_for(paths, tmp_path, refusal):
+    train = ("train", "--paths", paths, "--out", tmp_path / "r", "--target-depth")
+    line = refusal(*train, 4)
+    assert line == (
+        "--target-depth 4 is below 5, the shallowest path that is searched for method static with "
+        "--actions skip,execute,repeat"
+    )
+    assert refusal(*train, 5, "--actions", "execute,repeat").startswith("--target-depth 5 is below 6, ")
 
 
 def test_damaged_routers(paths, trained, tmp_path, refusal):
@@ -278,7 +286,8 @@ def test_a_full_disk_leaves_the_old_router_whole(paths, trained, tiny_model, tmp
         real(descriptor)
 
     monkeypatch.setattr("os.fsync", full)
-    line = refused("train", "--paths", paths, "--out", folder, "--static", static, *SMALL, code=1)
+    train = ("train", "--paths", paths, "--out", folder, "--static", static, "--device", "cpu", "--quiet")
+    line = refused(*train, code=1)
     assert line == f"cannot write the router {folder}: No space left on device"
     assert {entry.name: entry.read_bytes() for entry in folder.iterdir()} == before
     assert not list(tmp_path.glob(".*"))

@@ -32,6 +32,7 @@ from pathgen.model import PathModel
 from pathgen.questions import Question
 from pathgen.records import seeded_hash
 from pathgen.static import FolderResult
+from pathgen.storage import TEMPORARY_PREFIX
 from router.dataset import PathDatasets
 from router.features import FeatureKey, compute_here
 from router.labels import make_labels
@@ -56,6 +57,7 @@ def test_a_training_killed_between_epochs_goes_on_to_the_same_weights(paths, tmp
     environment = os.environ | {faults.VARIABLE: "after-rename:2:kill", "OMP_NUM_THREADS": "1"}
     assert subprocess.run(command, env=environment, timeout=120).returncode == -signal.SIGKILL
     assert [entry.name for entry in out.iterdir()] == [".training"]
+    (out / f"{TEMPORARY_PREFIX}ab").write_bytes(b"half")  # of a file that was being written
     shown = router("train", "--out", out, *arguments[:-1], "0", "--json")
     assert shown.json["epochs"] == 4
     assert same_files(tmp_path / "whole", out)
