@@ -16,8 +16,9 @@ from pathgen.records import PathRecord
 from pathgen.static import StaticPaths, load_static
 from pathgen.tasks import Task, find_task
 from router.dataset import PathDatasets
+from router.folder import CONFIG_NAME, WEIGHTS_NAME
 from router.modules import Router
-from router.pretrained import CONFIG_NAME, WEIGHTS_NAME, load_router, resolve_router, seen_by
+from router.pretrained import load_router, resolve_router, seen_by
 from router.split import folded
 
 from .bench_options import GATES, BenchOptions

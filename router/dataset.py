@@ -17,7 +17,7 @@ from pathgen.records import PathRecord
 from pathgen.rundir import RUN_NAME, RunDirectory
 from pathgen.runinfo import RunInfo
 from pathgen.searched_run import check_wording
-from pathgen.shards import SCHEMA, UnreadableShard, from_table
+from pathgen.shards import UnreadableShard, from_table
 
 SEARCHED = ("improved", "kept", "unsolved")
 """Statuses of the records that say something about a question."""
@@ -124,18 +124,20 @@ class PathDatasets:
         Raises:
             ArtefactError: a shard is unreadable, or a record says what cannot be; names folder and question.
         """
-        for folder, shard in self._shards(SCHEMA.names):
+        for folder, ids in zip(self._folders, self._ids, strict=True):
             out = folder.directory.out
-            for row in range(shard.num_rows):
-                # Row by row, so that whatever is wrong with one is told of its question.
-                (question_id,) = shard["question_id"][row : row + 1].to_pylist()
-                try:
-                    (record,) = from_table(shard.take([row]))
-                    if fault := _fault(record, folder):
-                        raise UnreadableShard(fault)
-                except UnreadableShard as error:
-                    raise ArtefactError(f"{out}: question {question_id}: {error}") from error
-                yield out, record
+            for whole in folder.directory.committed.batches():
+                shard = whole.filter(pc.is_in(whole["question_id"], ids))
+                for row in range(shard.num_rows):
+                    # Row by row, so that whatever is wrong with one is told of its question.
+                    (question_id,) = shard["question_id"][row : row + 1].to_pylist()
+                    try:
+                        (record,) = from_table(shard.take([row]))
+                        if fault := _fault(record, folder):
+                            raise UnreadableShard(fault)
+                    except UnreadableShard as error:
+                        raise ArtefactError(f"{out}: question {question_id}: {error}") from error
+                    yield out, record
 
     def questions(self) -> Iterator[Question]:
         """The questions in the order of `records`, without what the search learned.
@@ -143,19 +145,19 @@ class PathDatasets:
         Raises:
             ArtefactError: a shard is unreadable.
         """
-        for _, shard in self._shards(QUESTION_COLUMNS):
-            yield from _questions_of(shard)
+        return (question for question, counts in self.rows() if counts)
 
-    def all_questions(self) -> Iterator[Question]:
-        """Those of all rows: what another folder or another id holds a second time is not left out."""
-        for folder in self._folders:
-            for shard in folder.directory.committed.batches(QUESTION_COLUMNS):
-                yield from _questions_of(shard)
+    def rows(self) -> Iterator[tuple[Question, bool]]:
+        """The questions of all rows, failed ones included, and whether the row counts.
 
-    def _shards(self, columns: Sequence[str]) -> Iterator[tuple[_Folder, pa.Table]]:
+        What another folder or another id holds a second time does not.
+
+        Raises:
+            ArtefactError: a shard is unreadable.
+        """
         for folder, ids in zip(self._folders, self._ids, strict=True):
-            for shard in folder.directory.committed.batches(columns):
-                yield folder, shard.filter(pc.is_in(shard["question_id"], ids))
+            for shard in folder.directory.committed.batches(QUESTION_COLUMNS):
+                yield from zip(_questions_of(shard), pc.is_in(shard["question_id"], ids).to_pylist(), strict=True)
 
 
 def _questions_of(shard: pa.Table) -> Iterator[Question]:

@@ -31,7 +31,7 @@ from pathgen.errors import ArtefactError, InputError
 from pathgen.evaluator import Evaluator
 from pathgen.headroom import headroom
 from pathgen.static import PathEntry, StaticPaths, Worth
-from router.training_run import QUESTIONS_NAME
+from router.pretrained import QUESTIONS_NAME
 
 OWN, OTHERS = make_questions("own", 8), make_questions("other", 6)
 TIMES = (

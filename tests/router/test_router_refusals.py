@@ -150,7 +150,8 @@ def test_folders_of_two_models(paths, other_model, tmp_path, refusal):
 
 def test_paths_of_another_model_than_the_one_at_hand(paths, other_model, tmp_path, refusal):
     line = refusal("train", "--paths", paths, "--model", other_model, "--out", tmp_path / "r", *IMITATE, code=4)
-    assert line.endswith("; give --model the one they were searched on")
+    assert line.startswith(f"{paths} was made with a model of fingerprint ")
+    assert f"; {other_model} now has " in line
 
 
 def test_paths_of_another_length(tiny_model, tmp_path, refusal):
