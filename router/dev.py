@@ -76,7 +76,7 @@ class DevSet:
         for row, entry in enumerate(self.questions):
             self._rows[entry.task].append(row)
         self._evaluators = {task: Evaluator(model, find_task(task), chat=chat) for task in self._rows}
-        self._scores: dict[tuple[int, LayerPath], tuple[bool, float]] = {}
+        self._correct: dict[tuple[int, LayerPath], bool] = {}
 
     def route(self, policy: LayerPolicy) -> list[LayerPath]:
         """The path that the policy takes on each question."""
@@ -91,7 +91,7 @@ class DevSet:
     def run(self, paths: Sequence[LayerPath]) -> RoutedScores:
         """Each question along its path."""
         new = {
-            task: [row for row in rows if (row, paths[row]) not in self._scores] for task, rows in self._rows.items()
+            task: [row for row in rows if (row, paths[row]) not in self._correct] for task, rows in self._rows.items()
         }
         before = 0
         with counted(
@@ -105,13 +105,10 @@ class DevSet:
                     chosen,
                     lambda done, before=before: on_done(before + done),  # type: ignore[misc]
                 )
-                for row, path, correct, margin in zip(rows, chosen, part.correct, part.margins, strict=True):
-                    self._scores[row, path] = bool(correct), float(margin)
+                for row, path, correct in zip(rows, chosen, part.correct, strict=True):
+                    self._correct[row, path] = bool(correct)
                 before += len(rows)
-        scores = np.array([self._scores[row, path] for row, path in enumerate(paths)])
-        return RoutedScores(
-            tuple(entry.question for entry in self.questions), tuple(paths), scores[:, 0] > 0, scores[:, 1]
-        )
+        return RoutedScores(tuple(paths), np.array([self._correct[row, path] for row, path in enumerate(paths)]))
 
     def run_static(self, path: LayerPath) -> NDArray[np.bool_]:
         """[N] whether one path for all is right."""
