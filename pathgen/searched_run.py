@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from .errors import ArtefactError, InputError
 from .questions import Question
 from .records import Evaluation, PathRecord
-from .rundir import RunDirectory
+from .rundir import RUN_NAME, RunDirectory
 from .runinfo import RunInfo
 from .shards import UnreadableShard, from_table
 from .tasks import find_task
@@ -26,6 +26,8 @@ class SearchedRun:
     Attributes:
         out: the folder, as it was named.
         info: what it is a run of.
+        chat: whether its prompts went through the chat template.
+        dtype: in which it was searched.
         num_layers: L, of the model.
         questions: those taken of all that have a record and did not fail, in the order of the shards.
         evaluations: by question sha, every path that was run on it; the full path is the first.
@@ -33,6 +35,8 @@ class SearchedRun:
 
     out: str
     info: RunInfo
+    chat: bool
+    dtype: str
     num_layers: int
     questions: tuple[Question, ...]
     evaluations: dict[str, list[Evaluation]]
@@ -47,11 +51,11 @@ class SearchedRun:
 
         Raises:
             InputError: the folder holds no run, or no question of it has been searched.
-            ArtefactError: run.json or a shard is damaged, or as `check_wording`.
+            ArtefactError: run.json or a shard is damaged, or as `how_asked`.
         """
         directory = RunDirectory(out)
         info = directory.info()
-        check_wording(info, out)
+        chat, dtype = how_asked(info, out)
         light = directory.committed.table(LIGHT_COLUMNS)
         light = light.filter(pc.not_equal(light["status"], "failed"))
         if not light.num_rows:
@@ -67,33 +71,28 @@ class SearchedRun:
                     evaluations.setdefault(record.question_sha, []).extend(record.evaluations)
         except UnreadableShard as error:
             raise ArtefactError(f"{out}: {error}") from error
-        return cls(out, info, light["num_layers"][0].as_py(), tuple(questions), evaluations)
-
-    @property
-    def chat(self) -> bool:
-        """Whether its prompts went through the chat template."""
-        return bool(self.info.settings["task"]["chat"])
-
-    @property
-    def dtype(self) -> str:
-        """In which it was searched."""
-        return str(self.info.settings["dtype"])
+        return cls(out, info, chat, dtype, light["num_layers"][0].as_py(), tuple(questions), evaluations)
 
 
-def check_wording(info: RunInfo, out: str) -> None:
-    """See that the run's task still asks and grades as it did when the run was searched.
+def how_asked(info: RunInfo, out: str) -> tuple[bool, str]:
+    """Whether a run's prompts went through the chat template, and the dtype it was searched in.
 
     Raises:
         InputError: there is no such task here.
-        ArtefactError: it has another wording now, so that new evaluations could not stand beside the run's.
+        ArtefactError: run.json lacks a setting, or its task asks or grades otherwise by now, so that new evaluations
+            could not stand beside the run's.
     """
-    stored = info.settings["task"]
-    now = find_task(info.task).describe(stored["chat"])
+    try:
+        stored, chat, dtype = info.settings["task"], info.settings["task"]["chat"], info.settings["dtype"]
+    except (KeyError, TypeError) as error:
+        raise ArtefactError(f"{out}/{RUN_NAME} does not tell the setting {error}; restore it") from error
+    now = find_task(info.task).describe(bool(chat))
     if changed := [name for name in {**now, **stored} if now.get(name) != stored.get(name)]:
         raise ArtefactError(
             f"{out} was searched when task {info.task} had another {changed[0]} ({stored.get(changed[0])!r}, now "
             f"{now.get(changed[0])!r}); restore the task, or search again into a new folder"
         )
+    return bool(chat), str(dtype)
 
 
 def question_of(record: PathRecord) -> Question:

@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 from pathgen.errors import ArtefactError, InputError
 from pathgen.questions import Question
 from pathgen.records import PathRecord
-from pathgen.rundir import RUN_NAME, RunDirectory
+from pathgen.rundir import RunDirectory
 from pathgen.runinfo import RunInfo
-from pathgen.searched_run import check_wording
+from pathgen.searched_run import how_asked
 from pathgen.shards import UnreadableShard, from_table
 
 SEARCHED = ("improved", "kept", "unsolved")
@@ -55,11 +55,7 @@ class _Folder:
         """
         directory = RunDirectory(out)
         info = directory.info()
-        try:
-            chat, dtype = bool(info.settings["task"]["chat"]), str(info.settings["dtype"])
-        except (KeyError, TypeError) as error:
-            raise ArtefactError(f"{out}/{RUN_NAME} does not tell the setting {error}; restore it") from error
-        check_wording(info, out)
+        chat, dtype = how_asked(info, out)
         rows = pl.DataFrame(pl.from_arrow(directory.committed.table(LIGHT_COLUMNS)))
         searched = rows.filter(pl.col("status").is_in(SEARCHED))
         if searched.is_empty():

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cached_property
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -203,11 +202,11 @@ class TrainingRun:
             self.tell(f"{len(self._left_out)} questions ask what a held-out one asks; they are not trained on")
         if self.given_static is None:
             return
-        chosen_on = {Path(result.folder).absolute() for result in self.given_static.per_folder}
-        if seen := [name for name in self.options.dev or self.options.paths if Path(name).absolute() in chosen_on]:
+        chosen_on = set(self.given_static.chosen_on)
+        if seen := sum(entry.question.sha in chosen_on for entry in self.dev_questions):
             self.tell(
-                f"the static path was chosen on the questions of {', '.join(seen)}, development questions included: "
-                "its accuracy here is flattered; see the cross-validated one of `pathgen static`, or give another --dev"
+                f"the static path was chosen on {seen} of {len(self.dev_questions)} development questions: its "
+                "accuracy here is flattered; see the cross-validated one of `pathgen static`, or give another --dev"
             )
 
     def _check_development(self, development: PathDatasets) -> None:

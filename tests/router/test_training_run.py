@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 from commands import pathgen
-from path_runs import path, searched
+from path_runs import searched
 from router_commands import (
     FULL,
     IMITATE,
@@ -31,7 +31,6 @@ from pathgen import faults
 from pathgen.model import PathModel
 from pathgen.questions import Question
 from pathgen.records import seeded_hash
-from pathgen.static import FolderResult
 from pathgen.storage import TEMPORARY_PREFIX
 from router.dataset import PathDatasets
 from router.features import FeatureKey, compute_here
@@ -169,11 +168,13 @@ def test_settings_and_figures_lie_beside_the_router(paths, tmp_path):
     assert stored["figures"] == {name: value for name, value in found.items() if name != "seconds"}
 
 
-def test_a_static_path_chosen_on_these_questions_is_said_to_flatter(paths, tiny_model, tmp_path):
-    worth = FolderResult(paths, "arc", 24, 0.0, 0.5, 0.1, 0.5, path(SHALLOW), 0.5)
-    static = static_file(tmp_path / "F.json", tiny_model, SHALLOW, per_folder=(worth,))
-    answer = router("train", "--paths", paths, "--static", static, "--out", tmp_path / "r", *SMALL)
-    assert f"the static path was chosen on the questions of {paths}, development questions included" in answer.stderr
+def test_a_static_path_chosen_on_development_questions_is_said_to_flatter(paths, tiny_model, tmp_path):
+    shas = [question.sha for question in PathDatasets([paths]).questions() if held_out(question.id, 0.15)]
+    train = ("train", "--paths", paths, "--out", tmp_path / "r", "--device", "cpu", "--quiet", "--static")
+    for seen in (1, 0):
+        static = static_file(tmp_path / "F.json", tiny_model, SHALLOW, chosen_on=("ab", *shas[:seen]))
+        line = f"the static path was chosen on {seen} of {len(shas)} development questions: its accuracy here"
+        assert (line in router(*train, static).stderr) == bool(seen)
 
 
 def test_evaluate_tells_how_well_labels_are_predicted(paths, tmp_path):
