@@ -85,14 +85,14 @@ def static_text(found: StaticPaths, folders: Sequence[str], out: str) -> None:
             marks[entry == found.best, entry == found.shallow],
         )
     console.print(table)
-    console.print("held out: of each depth alone, chosen without the questions judged; ± standard error")
+    console.print("held out: of each depth alone, chosen without those judged; ± standard error", soft_wrap=True)
     for name, entry, worth, none in (
-        ("best", found.best, found.choice, "the full path, as no other gains more than its standard error"),
+        ("best", found.best, found.choice, "the full path, as choosing another gains no more than a standard error"),
         ("shallow", found.shallow, found.shallow_choice, "the full path, as no shallower one is as good"),
     ):
         what = none if entry == found.full else f"depth {entry.depth}"
         console.print(
-            f"{name}: {what}; choosing it, its depth too, without the questions judged: "
+            f"{name}: {what}; choosing so, the depth too, without the questions judged: "
             f"{worth.cv_accuracy:.1%} ({_gain(worth)})",
             soft_wrap=True,
         )
