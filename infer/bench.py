@@ -68,7 +68,7 @@ class Bench:
             fs, path = open_folder(options.report)
             check_writable(fs, parent(path), f"--report {options.report}")
         if seen := self.inputs.seen_in_training:
-            tell(f"warning: {seen} of {len(self.inputs.questions)} questions were seen in a router's training")
+            tell(f"warning: {seen} of {len(self.inputs.questions)} questions took part in training or choosing")
 
     def run(self) -> BenchOutcome:
         """Run every system, or take it from --out, then time them all.

@@ -16,8 +16,10 @@ from pathgen.records import PathRecord
 from pathgen.static import StaticPaths, load_static
 from pathgen.tasks import Task, find_task
 from router.dataset import PathDatasets
+from router.folder import CONFIG_NAME, WEIGHTS_NAME
 from router.modules import Router
-from router.pretrained import CONFIG_NAME, WEIGHTS_NAME, load_router, resolve_router, trained_on
+from router.pretrained import load_router, resolve_router, seen_by
+from router.split import folded
 
 from .bench_options import GATES, BenchOptions
 
@@ -32,12 +34,12 @@ class GivenRouter:
     Attributes:
         router: on the CPU.
         digest: of its weights and settings.
-        trained_on: shas of the questions it has learned from, as far as its folder tells.
+        seen: shas of the questions that it was trained or chosen on, as far as its folder tells.
     """
 
     router: Router
     digest: str
-    trained_on: frozenset[str]
+    seen: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,8 +56,9 @@ class BenchInputs:
         device: a torch device.
         routers: by system name.
         static: the path of --static.
+        static_seen: shas of the questions that it was chosen on.
         records: by question sha, what searches know of the benchmark's own questions; the oracle's alone.
-        fit: records of other questions.
+        fit: records of other questions, which ask something else, case and spaces aside.
     """
 
     task: Task
@@ -67,6 +70,7 @@ class BenchInputs:
     device: str
     routers: Mapping[str, GivenRouter]
     static: LayerPath | None
+    static_seen: frozenset[str]
     records: Mapping[str, PathRecord]
     fit: Sequence[PathRecord]
 
@@ -93,7 +97,7 @@ class BenchInputs:
                 f"--paths {options.paths[0]} is of {datasets.model_id} ({datasets.fingerprint}), "
                 f"--model {options.model} has fingerprint {digest}"
             )
-        records, fit = _split_records(datasets, task, {question.sha for question in questions})
+        records, fit = _split_records(datasets, task, questions)
         device = options.device or default_device()
         stored_dtype = datasets.dtype if datasets else default_dtype(device)
         return cls(
@@ -106,6 +110,7 @@ class BenchInputs:
             device,
             routers,
             static.best.path if static else None,
+            frozenset(static.chosen_on if static else ()),
             records,
             fit,
         )
@@ -117,8 +122,8 @@ class BenchInputs:
 
     @property
     def seen_in_training(self) -> int:
-        """How many of the questions some router has learned from."""
-        seen = frozenset().union(*(given.trained_on for given in self.routers.values()))
+        """How many of the questions some router, or the path of --static, was trained or chosen on."""
+        seen = self.static_seen.union(*(given.seen for given in self.routers.values()))
         return sum(question.sha in seen for question in self.questions)
 
     @property
@@ -150,13 +155,14 @@ def _read_router(name: str, given: str, digest: str, layers: int) -> GivenRouter
             f"--router {GATES}={given} may repeat layers; train it with --method gates --actions skip,execute"
         )
     content = b"".join((folder / file).read_bytes() for file in (CONFIG_NAME, WEIGHTS_NAME))
-    return GivenRouter(router, digest_of(content.hex()), trained_on(folder))
+    return GivenRouter(router, digest_of(content.hex()), seen_by(folder))
 
 
 def _split_records(
-    datasets: PathDatasets | None, task: Task, shas: set[str]
+    datasets: PathDatasets | None, task: Task, questions: Sequence[Question]
 ) -> tuple[dict[str, PathRecord], list[PathRecord]]:
-    """The records of the benchmark's questions by sha, and those of other questions."""
+    """The records of the benchmark's questions by sha, and those of questions that ask something else."""
+    shas, texts = {question.sha for question in questions}, {folded(question.prompt) for question in questions}
     own: dict[str, PathRecord] = {}
     others: list[PathRecord] = []
     for _, record in datasets.records() if datasets else ():
@@ -164,7 +170,7 @@ def _split_records(
             continue
         if record.question_sha in shas:
             own[record.question_sha] = record
-        elif len(others) < MAX_FIT_RECORDS:
+        elif folded(record.prompt) not in texts and len(others) < MAX_FIT_RECORDS:
             others.append(record)
     return own, others
 

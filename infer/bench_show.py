@@ -36,7 +36,7 @@ def bench_text(summary: Mapping[str, Any], console: Console | None = None) -> No
         if system["skipped"] is not None:
             console.print(Text(f"{system['name']} skipped: {system['skipped']}"))
     if seen := summary["seen_in_training"]:
-        console.print(Text(f"warning: {seen} questions were seen in a router's training", style="yellow"))
+        console.print(Text(f"warning: {seen} questions took part in training or choosing", style="yellow"))
 
 
 def _cells(system: Mapping[str, Any]) -> list[str]:

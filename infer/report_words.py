@@ -130,7 +130,7 @@ def headlines(bench: Mapping[str, Any]) -> list[tuple[str, str]]:
         )
         lines.append(("oracle", found))
     if seen := bench["seen_in_training"]:
-        lines.append(("warning", f"{seen:,} of the questions were seen in training: routed figures flatter."))
+        lines.append(("warning", f"{seen:,} of the questions took part in training or choosing: the figures flatter."))
     return lines
 
 

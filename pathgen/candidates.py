@@ -36,7 +36,7 @@ def propose(effects: Effects, count: int) -> list[LayerPath]:
     """
     num_layers = effects.num_layers
     full = LayerPath.full(num_layers)
-    shallowest = max(1, math.ceil(SHALLOWEST_SHARE * num_layers))
+    shallowest = shallowest_depth(num_layers)
     shorter = {full, *_blocks(num_layers), *_greedy(effects, shallowest)}
     bases = [
         path
@@ -51,6 +51,11 @@ def propose(effects: Effects, count: int) -> list[LayerPath]:
         by_depth = [by_depth[place] for place in np.linspace(0, len(by_depth) - 1, count - 1).round().astype(int)]
     turns = zip_longest(*by_depth)
     return [full, *(path for turn in turns for path in turn if path is not None)][:count]
+
+
+def shallowest_depth(num_layers: int) -> int:
+    """Layer executions of the shallowest path that is proposed."""
+    return max(1, math.ceil(SHALLOWEST_SHARE * num_layers))
 
 
 def _blocks(num_layers: int) -> Iterable[LayerPath]:

@@ -164,7 +164,7 @@ def resolve_recorded(model: str, recorded: str, where: str) -> Path:
     """The folder of the model that an artefact was made with, seen to be the same weights still.
 
     Args:
-        model: alias, folder or hub id, as the artefact names it.
+        model: alias, folder or hub id, as the artefact or the user names it.
         recorded: its fingerprint then.
         where: the artefact, for the message.
 
@@ -173,7 +173,7 @@ def resolve_recorded(model: str, recorded: str, where: str) -> Path:
     """
     folder = resolve_model(model)
     if (found := fingerprint(folder)) != recorded:
-        raise ArtefactError(f"{where} was made with {model} of fingerprint {recorded}; what lies there now has {found}")
+        raise ArtefactError(f"{where} was made with a model of fingerprint {recorded}; {model} now has {found}")
     return folder
 
 

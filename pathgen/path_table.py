@@ -61,6 +61,10 @@ class Scores:
     margin: np.ndarray
     quality: np.ndarray
 
+    def of(self, questions: np.ndarray) -> Scores:
+        """Those of some of the questions: [Q] bool, or their indices in the order wanted."""
+        return Scores(*(getattr(self, name)[questions] for name in self.__slots__))
+
     @classmethod
     def stack(cls, parts: Sequence[Scores]) -> Scores:
         """The same paths on the questions of all parts, one part after the other."""

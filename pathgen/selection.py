@@ -57,7 +57,7 @@ def choose_by_depth(quality: np.ndarray, depths: np.ndarray, folds: np.ndarray) 
     """Choose the path of each depth, and choose it again for each fold from the questions outside it.
 
     The second choice goes by quality on other questions than those it is judged on, so the mean over `held_out` is
-    what choosing a path in this way is worth on new questions, free of the winner's curse.
+    what choosing a path of that depth in this way is worth on new questions. It says nothing of choosing a depth by it.
 
     Args:
         quality: [Q, P], without NaN.

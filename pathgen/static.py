@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,34 @@ from typing import Any
 from .actions import LayerPath
 from .errors import ArtefactError, InputError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SHALLOW_LOSS = 0.01
 """Accuracy that `StaticPaths.shallow` may lose against full depth."""
+GAIN_ERRORS = 1.0
+"""A path takes the full one's place where what it gains exceeds so many standard errors of the paired difference."""
 ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """What choosing both depth and path is worth: each question is judged on what was chosen without its fold.
+
+    It is told however it turns out and whatever is deployed, and so is free of the luck of the depth that won.
+
+    Attributes:
+        cv_accuracy: share right, in 0..1.
+        cv_delta_vs_full: that minus the full path's accuracy.
+        cv_delta_se: paired standard error of that difference.
+    """
+
+    cv_accuracy: float
+    cv_delta_vs_full: float
+    cv_delta_se: float
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Worth:
+        """The inverse of `asdict`."""
+        return cls(**{name: float(value) for name, value in stored.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +49,8 @@ class PathEntry:
         path: chosen on all questions.
         accuracy: of it on those very questions, and so too high by the luck of having been chosen.
         quality: the same in quality.
-        cv_accuracy: of the paths of this depth chosen without the questions they are judged on.
+        cv_accuracy: of the paths of this depth chosen without the questions they are judged on. Of one depth it is
+            fair; of the depth that is picked for it, it is too high again: see `Worth`.
         cv_delta_vs_full: that minus the full path's accuracy.
         cv_delta_se: paired standard error of that difference.
     """
@@ -62,19 +87,19 @@ class FolderResult:
         task: name of its task.
         questions: how many of it took part.
         full_accuracy: of the full path.
-        best_cv_accuracy: of the depth of `StaticPaths.best`, cross-validated.
-        best_cv_delta_se: paired standard error of its difference to the full path.
-        shallow_cv_accuracy: of the depth of `StaticPaths.shallow`, cross-validated.
-        own_path: the best of any depth for this folder's questions alone.
-        own_cv_accuracy: of the paths of its depth chosen for this folder alone, cross-validated.
+        choice_cv_accuracy: of what `StaticPaths.choice` is about.
+        choice_cv_delta_se: paired standard error of its difference to the full path.
+        shallow_cv_accuracy: of what `StaticPaths.shallow_choice` is about.
+        own_path: the best for this folder's questions alone; the full path where no other is clearly better.
+        own_cv_accuracy: of choosing depth and path for this folder alone, cross-validated.
     """
 
     folder: str
     task: str
     questions: int
     full_accuracy: float
-    best_cv_accuracy: float
-    best_cv_delta_se: float
+    choice_cv_accuracy: float
+    choice_cv_delta_se: float
     shallow_cv_accuracy: float
     own_path: LayerPath
     own_cv_accuracy: float
@@ -99,11 +124,14 @@ class StaticPaths:
         tasks: names of the tasks.
         chat: whether prompts went through the chat template.
         num_layers: L, of the model.
-        questions: how many took part.
+        questions: how many the paths were judged on.
         folds: of the cross-validation.
         seed: of the folds and of the order of questions.
         full: the full path; nothing was chosen there, so its `cv_accuracy` is its accuracy.
         frontier: the best path of each depth, shallowest first.
+        choice: what choosing the most accurate of any depth is worth.
+        shallow_choice: what choosing as `shallow` does is worth.
+        chosen_on: shas of the questions that took part, those included that only proposed paths.
         per_folder: the same choice by folder.
 
     Raises:
@@ -120,6 +148,9 @@ class StaticPaths:
     seed: int
     full: PathEntry
     frontier: tuple[PathEntry, ...]
+    choice: Worth
+    shallow_choice: Worth
+    chosen_on: tuple[str, ...] = ()
     per_folder: tuple[FolderResult, ...] = ()
 
     def __post_init__(self) -> None:
@@ -133,28 +164,26 @@ class StaticPaths:
 
     @property
     def best(self) -> PathEntry:
-        """Of highest cross-validated accuracy at any depth; the full path if none is better."""
-        return min((*self.frontier, self.full), key=_preference)
+        """Of highest cross-validated accuracy at any depth; the full path unless the gain of it is clear."""
+        return or_full((*self.frontier, self.full), self.choice)
 
     @property
     def shallow(self) -> PathEntry:
         """The shallowest whose cross-validated accuracy is within SHALLOW_LOSS of full depth."""
-        enough = self.full.accuracy - SHALLOW_LOSS - ROUNDING
-        shallower = (entry for entry in self.frontier if entry.depth < self.num_layers)
-        return next((entry for entry in shallower if entry.cv_accuracy >= enough), self.full)
+        return shallow_enough((*self.frontier, self.full))
 
     def at_depth(self, target: int) -> LayerPath:
-        """The path of highest cross-validated accuracy among those of at most `target` layer executions.
+        """`best` where it fits, else the path of highest cross-validated accuracy of at most `target` executions.
 
         Raises:
             InputError: every path is deeper.
         """
-        entries = (*self.frontier, self.full)
+        entries = (self.best, *self.frontier, self.full)
         fitting = [entry for entry in entries if entry.depth <= target]
         if not fitting:
             shallowest = min(entry.depth for entry in entries)
             raise InputError(f"no static path has depth {target} or less; the shallowest has {shallowest}")
-        return min(fitting, key=_preference).path
+        return fitting[0].path if fitting[0] == self.best else most_accurate(fitting).path
 
     def check_matches(self, fingerprint: str, num_layers: int, where: str) -> None:
         """See that these paths are of that model.
@@ -188,6 +217,9 @@ class StaticPaths:
             "best": self.best.to_dict(),
             "shallow": self.shallow.to_dict(),
             "frontier": [entry.to_dict() for entry in self.frontier],
+            "choice": asdict(self.choice),
+            "shallow_choice": asdict(self.shallow_choice),
+            "chosen_on": list(self.chosen_on),
             "per_folder": [result.to_dict() for result in self.per_folder],
         }
 
@@ -220,6 +252,9 @@ class StaticPaths:
                 **{name: stored[name] for name in ("chat", "num_layers", "questions", "folds", "seed")},
                 full=PathEntry.from_dict(stored["full"]),
                 frontier=tuple(PathEntry.from_dict(entry) for entry in stored["frontier"]),
+                choice=Worth.from_dict(stored["choice"]),
+                shallow_choice=Worth.from_dict(stored["shallow_choice"]),
+                chosen_on=tuple(stored["chosen_on"]),
                 per_folder=tuple(FolderResult.from_dict(result) for result in stored["per_folder"]),
             )
             if found.to_dict() != stored:  # something too much, or values that contradict each other
@@ -242,6 +277,30 @@ def load_static(path: str) -> StaticPaths:
         raise InputError(f"{path} cannot be read ({error.strerror}); `pathgen static --out {path}` makes it") from error
 
 
-def _preference(entry: PathEntry) -> tuple[float, int, int]:
-    """Smallest for the entry to prefer: the highest cross-validated accuracy, then fewer layers, then fewer edits."""
-    return -entry.cv_accuracy, entry.depth, entry.path.edits
+def most_accurate(entries: Sequence[PathEntry]) -> PathEntry:
+    """The highest cross-validated accuracy, of equal ones the fewest layers, then the fewest edits."""
+    return min(entries, key=lambda entry: (-entry.cv_accuracy, entry.depth, entry.path.edits))
+
+
+def or_full(entries: Sequence[PathEntry], choice: Worth) -> PathEntry:
+    """The most accurate, unless its gain, or that of choosing at all, is within GAIN_ERRORS: then the full path.
+
+    Args:
+        entries: of each depth, the full path last.
+        choice: what choosing the most accurate is worth.
+    """
+    found = most_accurate(entries)
+    clear = (gain.cv_delta_vs_full > GAIN_ERRORS * gain.cv_delta_se for gain in (found, choice))
+    return found if all(clear) else entries[-1]
+
+
+def shallow_enough(entries: Sequence[PathEntry]) -> PathEntry:
+    """The shallowest below full depth that loses no more than SHALLOW_LOSS against it; the full path if none.
+
+    Args:
+        entries: of each depth, shallowest first and the full path last.
+    """
+    full = entries[-1]
+    enough = full.accuracy - SHALLOW_LOSS - ROUNDING
+    shallower = (entry for entry in entries if entry.depth < full.depth)
+    return next((entry for entry in shallower if entry.cv_accuracy >= enough), full)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 
 import numpy as np
 from rich.console import Console
@@ -14,7 +14,7 @@ from .actions import LayerPath
 from .path_table import Scores
 from .searched_run import SearchedRun
 from .selection import Choice, choose_by_depth, paired_difference
-from .static import FolderResult, PathEntry, StaticPaths
+from .static import FolderResult, PathEntry, StaticPaths, Worth, most_accurate, or_full, shallow_enough
 
 
 def choose_paths(
@@ -24,6 +24,7 @@ def choose_paths(
     paths: Sequence[LayerPath],
     scores: Scores,
     seed: int,
+    shas: Iterable[str],
 ) -> StaticPaths:
     """Choose among paths, and say what the choice is worth.
 
@@ -34,16 +35,12 @@ def choose_paths(
         paths: the P candidates that are still in the race, the full path among them.
         scores: [Q, P] of them, every path evaluated on every question.
         seed: that the folds were drawn with.
+        shas: of all questions that took part, those that proposed the paths too.
     """
-    correct, quality = scores.correct, scores.quality
-    depths = np.array([path.depth for path in paths])
-    full = paths.index(LayerPath.full(runs[0].num_layers))
-    choices = [
-        *choose_by_depth(quality, depths, folds),
-        Choice(int(depths[full]), full, np.full(len(folds), full)),
-    ]
-    entries = [_entry(choice, paths, correct, quality, full) for choice in choices]
-    found = StaticPaths(
+    entries = _entries(paths, scores, folds)
+    full = scores.correct[:, _full(paths)]
+    best, shallow = (held_out_choice(pick, paths, scores, folds) for pick in (most_accurate, shallow_enough))
+    return StaticPaths(
         model_id=runs[0].info.model_id,
         fingerprint=runs[0].info.fingerprint,
         tasks=tuple(dict.fromkeys(run.info.task for run in runs)),
@@ -54,20 +51,12 @@ def choose_paths(
         seed=seed,
         full=entries[-1],
         frontier=tuple(entries[:-1]),
-    )
-    held_out = {entry: _held_out(choice, correct) for entry, choice in zip(entries, choices, strict=True)}
-    return replace(
-        found,
+        choice=_worth(best, full),
+        shallow_choice=_worth(shallow, full),
+        chosen_on=tuple(sorted(set(shas))),
         per_folder=tuple(
-            _folder(
-                run,
-                run_of == index,
-                correct[:, full],
-                held_out[found.best],
-                held_out[found.shallow],
-                own_choice(run_of == index, folds, paths, scores),
-            )
-            for index, run in enumerate(runs)
+            _folder(run, mine, full, best, shallow, own_choice(mine, folds, paths, scores))
+            for run, mine in ((run, run_of == index) for index, run in enumerate(runs))
         ),
     )
 
@@ -91,20 +80,27 @@ def static_text(found: StaticPaths, folders: Sequence[str], out: str) -> None:
             str(entry.depth),
             f"{entry.accuracy:.1%}",
             f"{entry.cv_accuracy:.1%}",
-            f"{100 * entry.cv_delta_vs_full:+.1f} ± {100 * entry.cv_delta_se:.1f}",
+            _gain(entry),
             str(entry.path),
             marks[entry == found.best, entry == found.shallow],
         )
     console.print(table)
-    console.print("held out: chosen without the questions they are judged on; ± standard error")
-    for name, entry in (("best", found.best), ("shallow", found.shallow)):
-        if entry == found.full:
-            console.print(f"{name}: the full path; no other is as good")
+    console.print("held out: of each depth alone, chosen without those judged; ± standard error", soft_wrap=True)
+    for name, entry, worth, none in (
+        ("best", found.best, found.choice, "the full path, as choosing another gains no more than a standard error"),
+        ("shallow", found.shallow, found.shallow_choice, "the full path, as no shallower one is as good"),
+    ):
+        what = none if entry == found.full else f"depth {entry.depth}"
+        console.print(
+            f"{name}: {what}; choosing so, the depth too, without the questions judged: "
+            f"{worth.cv_accuracy:.1%} ({_gain(worth)})",
+            soft_wrap=True,
+        )
     for result in found.per_folder if len(found.per_folder) > 1 else ():
         console.print(
             f"{result.folder} ({result.task}, {result.questions:,}): full {result.full_accuracy:.1%}, "
-            f"best {result.best_cv_accuracy:.1%} ± {result.best_cv_delta_se:.1%}, "
-            f"shallow {result.shallow_cv_accuracy:.1%}; "
+            f"choosing the best {result.choice_cv_accuracy:.1%} ± {result.choice_cv_delta_se:.1%}, "
+            f"the shallow {result.shallow_cv_accuracy:.1%}; "
             f"a path of its own {result.own_cv_accuracy:.1%} ({result.own_path})",
             soft_wrap=True,
         )
@@ -114,43 +110,74 @@ def static_text(found: StaticPaths, folders: Sequence[str], out: str) -> None:
     )
 
 
+def held_out_choice(
+    pick: Callable[[Sequence[PathEntry]], PathEntry], paths: Sequence[LayerPath], scores: Scores, folds: np.ndarray
+) -> np.ndarray:
+    """[Q] whether each question is right on the path that is chosen without its fold, the depth too.
+
+    The choice of a depth goes by accuracies that are cross-validated among the other folds alone (nested
+    cross-validation; Varma and Simon 2006).
+
+    Args:
+        pick: of the entries of each depth, shallowest first and the full path last, the one to take.
+        paths: the P candidates, the full path among them.
+        scores: [Q, P] of them.
+        folds: [Q] number of each question's fold; three folds at least.
+    """
+    right = np.empty(len(folds), dtype=bool)
+    for fold in np.unique(folds):
+        held_out = folds == fold
+        chosen = pick(_entries(paths, scores.of(~held_out), folds[~held_out]))
+        right[held_out] = scores.correct[held_out, paths.index(chosen.path)]
+    return right
+
+
 def own_choice(
     mine: np.ndarray, folds: np.ndarray, paths: Sequence[LayerPath], scores: Scores
 ) -> tuple[LayerPath, float]:
-    """The best path for some questions alone, and the accuracy of choosing it without the questions it is judged on.
+    """The best path for some questions alone, and the held-out accuracy of choosing it.
 
     Args:
         mine: [Q] which questions.
         folds: [Q] number of each question's fold.
-        paths: the P candidates.
+        paths: the P candidates, the full path among them.
         scores: [Q, P] of them.
     """
+    own = scores.of(mine)
+    worth = _worth(held_out_choice(most_accurate, paths, own, folds[mine]), own.correct[:, _full(paths)])
+    return or_full(_entries(paths, own, folds[mine]), worth).path, worth.cv_accuracy
+
+
+def _gain(worth: PathEntry | Worth) -> str:
+    return f"{100 * worth.cv_delta_vs_full:+.1f} ± {100 * worth.cv_delta_se:.1f}"
+
+
+def _full(paths: Sequence[LayerPath]) -> int:
+    return paths.index(LayerPath.full(len(paths[0])))
+
+
+def _entries(paths: Sequence[LayerPath], scores: Scores, folds: np.ndarray) -> list[PathEntry]:
+    """The best path of each depth, shallowest first, with its worth on these questions; the full path last."""
+    full = _full(paths)
     depths = np.array([path.depth for path in paths])
-    correct = scores.correct[mine]
-    choices = choose_by_depth(scores.quality[mine], depths, folds[mine])
-    worth = [float(_held_out(choice, correct).mean()) for choice in choices]
-    best = max(range(len(choices)), key=lambda index: (worth[index], -choices[index].depth))
-    return paths[choices[best].path], worth[best]
+    choices = choose_by_depth(scores.quality, depths, folds)
+    choices.append(Choice(int(depths[full]), full, np.full(len(folds), full)))
+    return [_entry(choice, paths, scores, full) for choice in choices]
 
 
-def _held_out(choice: Choice, correct: np.ndarray) -> np.ndarray:
-    """[Q] whether each question is right on the path that was chosen without it."""
-    return correct[np.arange(len(correct)), choice.held_out]
-
-
-def _entry(
-    choice: Choice, paths: Sequence[LayerPath], correct: np.ndarray, quality: np.ndarray, full: int
-) -> PathEntry:
-    held_out = _held_out(choice, correct)
-    delta, error = paired_difference(held_out, correct[:, full])
+def _entry(choice: Choice, paths: Sequence[LayerPath], scores: Scores, full: int) -> PathEntry:
+    held_out = scores.correct[np.arange(len(choice.held_out)), choice.held_out]
     return PathEntry(
         paths[choice.path],
-        accuracy=float(correct[:, choice.path].mean()),
-        quality=float(quality[:, choice.path].mean()),
-        cv_accuracy=float(held_out.mean()),
-        cv_delta_vs_full=delta,
-        cv_delta_se=error,
+        accuracy=float(scores.correct[:, choice.path].mean()),
+        quality=float(scores.quality[:, choice.path].mean()),
+        **asdict(_worth(held_out, scores.correct[:, full])),
     )
+
+
+def _worth(right: np.ndarray, full: np.ndarray) -> Worth:
+    delta, error = paired_difference(right, full)
+    return Worth(float(right.mean()), delta, error)
 
 
 def _folder(
@@ -166,8 +193,8 @@ def _folder(
         run.info.task,
         questions=int(mine.sum()),
         full_accuracy=float(full[mine].mean()),
-        best_cv_accuracy=float(best[mine].mean()),
-        best_cv_delta_se=paired_difference(best[mine], full[mine])[1],
+        choice_cv_accuracy=float(best[mine].mean()),
+        choice_cv_delta_se=paired_difference(best[mine], full[mine])[1],
         shallow_cv_accuracy=float(shallow[mine].mean()),
         own_path=own[0],
         own_cv_accuracy=own[1],

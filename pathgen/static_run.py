@@ -93,32 +93,33 @@ def find_static_paths(options: StaticOptions, wanted: Callable[[str], bool] = la
     out_fs, out_path = open_folder(options.out)
     if out_fs.isdir(out_path):
         raise InputError(f"--out {options.out} is a folder; give a file, for example {options.out}/static.json")
-    runs = load_runs(options.paths)
-    asked = draw_questions(runs, options, wanted)
+    runs = load_runs(options, wanted)
+    scanned, judged = draw_questions(runs, options)
     check_writable(out_fs, parent(out_path), f"--out {options.out}")
     models = Models(runs[0], options)
     tables = [PathTable(run, models.dtype, models.evaluator_of(run)) for run in runs]
-    num_scanned = min(SCAN_QUESTIONS, len(asked) // SCAN_SHARE)
-    scanned, judged = asked[:num_scanned], asked[num_scanned:]
     quality = scan(tables, scanned, scanned_paths(runs[0].num_layers), quiet=options.quiet)
     paths = race(tables, judged, propose(Effects.measure(quality), options.candidates), options)
     scores = scores_of(tables, judged, paths)
     run_of, folds = (np.array([getattr(entry, name) for entry in judged]) for name in ("run", "fold"))
-    found = choose_paths(runs, run_of, folds, paths, scores, options.seed)
+    shas = [entry.question.sha for entry in (*scanned, *judged)]
+    found = choose_paths(runs, run_of, folds, paths, scores, options.seed, shas)
     put(out_fs, out_path, found.to_json())
     return found
 
 
-def load_runs(folders: Sequence[str]) -> list[SearchedRun]:
-    """The runs of these folders.
+def load_runs(options: StaticOptions, wanted: Callable[[str], bool] = lambda question_id: True) -> list[SearchedRun]:
+    """The runs of --paths, with the questions that take part.
 
     Raises:
         InputError: a folder given twice, or as `SearchedRun.load`.
-        ArtefactError: runs of different models or prompt formats.
+        ArtefactError: as that, or runs of different models or prompt formats.
     """
-    if len(set(folders)) < len(folders):
+    if len(set(options.paths)) < len(options.paths):
         raise InputError("--paths names a folder twice")
-    runs = [SearchedRun.load(folder) for folder in folders]
+    runs = [
+        SearchedRun.load(folder, lambda searched: taking_part(searched, options, wanted)) for folder in options.paths
+    ]
     for run in runs[1:]:
         if run.info.fingerprint != runs[0].info.fingerprint:
             raise ArtefactError(
@@ -132,23 +133,41 @@ def load_runs(folders: Sequence[str]) -> list[SearchedRun]:
     return runs
 
 
-def draw_questions(
-    runs: Sequence[SearchedRun], options: StaticOptions, wanted: Callable[[str], bool] = lambda question_id: True
-) -> list[Asked]:
-    """The wanted questions that take part, in an order drawn by the seed: at most `limit` of each run.
+def taking_part(
+    searched: Sequence[tuple[str, str]], options: StaticOptions, wanted: Callable[[str], bool]
+) -> list[str]:
+    """Ids of the wanted questions, at most `limit`, drawn by the seed from (id, sha) of those of one run."""
+    hashed = sorted((seeded_hash(options.seed, sha), name) for name, sha in searched if wanted(name))
+    return [name for _, name in hashed[: options.limit]]
+
+
+def draw_questions(runs: Sequence[SearchedRun], options: StaticOptions) -> tuple[list[Asked], list[Asked]]:
+    """Which questions propose paths and which judge them, both in an order drawn by the seed.
+
+    Each folder's are spread evenly over the order, so that any beginning of it is a fair share of every folder.
+    No question that proposes judges, under another id or in another folder either.
 
     Raises:
-        InputError: there are too few for the folds.
+        InputError: a folder has too few to judge by: each fold (of three or more) must hold one of them.
     """
-    drawn = []
+    placed = []
     for index, run in enumerate(runs):
-        questions = [question for question in run.questions if wanted(question.id)]
-        hashed = sorted(((seeded_hash(options.seed, q.sha), q.id, q) for q in questions), key=lambda h: h[:2])
-        drawn += [(number, Asked(index, q, number % options.folds)) for number, _, q in hashed[: options.limit]]
-    asked = [entry for _, entry in sorted(drawn, key=lambda pair: (pair[0], pair[1].run, pair[1].question.id))]
-    if len({entry.fold for entry in asked[len(asked) // SCAN_SHARE :]}) < options.folds:
-        raise InputError(f"{len(asked)} questions are too few for --folds {options.folds}; about ten a fold are needed")
-    return asked
+        hashed = sorted(((seeded_hash(options.seed, q.sha), q.id, q) for q in run.questions), key=lambda h: h[:2])
+        for rank, (number, _, question) in enumerate(hashed):
+            placed.append(((rank + 0.5) / len(hashed), Asked(index, question, number % options.folds)))
+    asked = [entry for _, entry in sorted(placed, key=lambda pair: pair[0])]  # stable
+    count = min(SCAN_QUESTIONS, len(asked) // SCAN_SHARE)
+    scanned = asked[:count]
+    proposing = {entry.question.sha for entry in scanned}
+    judged = [entry for entry in asked[count:] if entry.question.sha not in proposing]
+    for index, run in enumerate(runs):
+        folds = [entry.fold for entry in judged if entry.run == index]
+        if len(set(folds)) < options.folds:
+            raise InputError(
+                f"{run.out}: {len(folds)} questions to judge paths by are too few for --folds {options.folds}; every "
+                "folder needs about ten a fold"
+            )
+    return scanned, judged
 
 
 def scan(tables: Sequence[PathTable], asked: Sequence[Asked], paths: Sequence[LayerPath], *, quiet: bool) -> np.ndarray:
@@ -267,5 +286,4 @@ def scores_of(tables: Sequence[PathTable], asked: Sequence[Asked], paths: Sequen
         table.scores([asked[row].question for row in mine], paths) for table, mine in zip(tables, rows, strict=True)
     ]
     order = np.argsort(np.concatenate([np.array(mine, dtype=np.int64) for mine in rows]))
-    stacked = Scores.stack(parts)
-    return Scores(stacked.correct[order], stacked.margin[order], stacked.quality[order])
+    return Scores.stack(parts).of(order)

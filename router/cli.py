@@ -27,6 +27,7 @@ READ_BY = {
     **dict.fromkeys(("actors", "threads_per_actor", "gpus_per_actor", "address", "shared_fs"), ("imitate",)),
     **dict.fromkeys(("pooling", "windows", "epochs"), ("imitate", "gates")),
     **dict.fromkeys(("rank", "compute_penalty"), ("gates",)),
+    "static": ("static", "imitate"),
 }
 """Which methods read an option of `router train`; of those that are not here all do."""
 
@@ -47,7 +48,8 @@ def train(
         Literal["full", "drop"], option("Questions without a right path: full depth, or left out.", "--unsolved")
     ] = "drop",
     static: Annotated[
-        str | None, option("F.json of `pathgen static`: the path to deploy, or the part under the heads.", "--static")
+        str | None,
+        option("F.json of `pathgen static`: the path to deploy, or what is under imitate's heads.", "--static"),
     ] = None,
     actions: Annotated[str, option("What the router may choose.", "--actions")] = "skip,execute,repeat",
     dev: Annotated[
@@ -55,7 +57,7 @@ def train(
     ] = None,
     dev_share: Annotated[float, option("Held out of --paths, by hash of the id.", "--dev-share")] = 0.15,
     target_depth: Annotated[
-        float | None, option("Mean depth on development questions that the bias is set for.", "--target-depth")
+        float | None, option("Highest depth of the path, or mean on development questions.", "--target-depth")
     ] = None,
     bias: Annotated[
         float | None, option("Added to SKIP and taken from REPEAT logits; positive is shallower.", "--bias")
@@ -151,8 +153,9 @@ def train(
         quiet=quiet,
         **parts,  # type: ignore[arg-type]
     )
-    summary = TrainingRun(options, tell).run()
+    training = TrainingRun(options, tell)
     _tell_of_unread(context, method)
+    summary = training.run()
     if as_json:
         print_json(summary)
     else:
@@ -162,11 +165,17 @@ def train(
 
 
 def _tell_of_unread(context: typer.Context, method: str) -> None:
-    """Name the options of the command line that this method does not read."""
-    sources = {name: context.get_parameter_source(name) for name, methods in READ_BY.items() if method not in methods}
-    unread = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    """Name the options of the command line that this method, or --dev, leaves unread."""
+
+    def is_given(name: str) -> bool:
+        source = context.get_parameter_source(name)
+        return source is not None and source.name == "COMMANDLINE"
+
+    unread = [name for name, methods in READ_BY.items() if method not in methods and is_given(name)]
     if unread:
         tell(f"warning: --method {method} does not read {', '.join('--' + name.replace('_', '-') for name in unread)}")
+    if context.params["dev"] and is_given("dev_share"):
+        tell("warning: --dev-share holds nothing out of --paths, as --dev gives the development questions")
 
 
 @app.command()

@@ -14,9 +14,10 @@ import pyarrow.compute as pc
 from pathgen.errors import ArtefactError, InputError
 from pathgen.questions import Question
 from pathgen.records import PathRecord
-from pathgen.rundir import RUN_NAME, RunDirectory
+from pathgen.rundir import RunDirectory
 from pathgen.runinfo import RunInfo
-from pathgen.shards import SCHEMA, UnreadableShard, from_table
+from pathgen.searched_run import how_asked
+from pathgen.shards import UnreadableShard, from_table
 
 SEARCHED = ("improved", "kept", "unsolved")
 """Statuses of the records that say something about a question."""
@@ -50,14 +51,11 @@ class _Folder:
 
         Raises:
             InputError: it is no run, or nothing is searched in it yet.
-            ArtefactError: it is damaged, or its records differ in their number of layers.
+            ArtefactError: it is damaged, its task asks otherwise now, or its records differ in their number of layers.
         """
         directory = RunDirectory(out)
         info = directory.info()
-        try:
-            chat, dtype = bool(info.settings["task"]["chat"]), str(info.settings["dtype"])
-        except (KeyError, TypeError) as error:
-            raise ArtefactError(f"{out}/{RUN_NAME} does not tell the setting {error}; restore it") from error
+        chat, dtype = how_asked(info, out)
         rows = pl.DataFrame(pl.from_arrow(directory.committed.table(LIGHT_COLUMNS)))
         searched = rows.filter(pl.col("status").is_in(SEARCHED))
         if searched.is_empty():
@@ -91,7 +89,8 @@ class PathDatasets:
 
     Raises:
         InputError: no folder is given, one is no run, or nothing is searched in one yet.
-        ArtefactError: a folder is damaged, or two differ in the model, its dtype or the chat template.
+        ArtefactError: a folder is damaged or its task asks otherwise now, or two differ in the model, its dtype or
+            the chat template.
     """
 
     def __init__(self, outs: Sequence[str]):
@@ -121,18 +120,20 @@ class PathDatasets:
         Raises:
             ArtefactError: a shard is unreadable, or a record says what cannot be; names folder and question.
         """
-        for folder, shard in self._shards(SCHEMA.names):
+        for folder, ids in zip(self._folders, self._ids, strict=True):
             out = folder.directory.out
-            for row in range(shard.num_rows):
-                # Row by row, so that whatever is wrong with one is told of its question.
-                (question_id,) = shard["question_id"][row : row + 1].to_pylist()
-                try:
-                    (record,) = from_table(shard.take([row]))
-                    if fault := _fault(record, folder):
-                        raise UnreadableShard(fault)
-                except UnreadableShard as error:
-                    raise ArtefactError(f"{out}: question {question_id}: {error}") from error
-                yield out, record
+            for whole in folder.directory.committed.batches():
+                shard = whole.filter(pc.is_in(whole["question_id"], ids))
+                for row in range(shard.num_rows):
+                    # Row by row, so that whatever is wrong with one is told of its question.
+                    (question_id,) = shard["question_id"][row : row + 1].to_pylist()
+                    try:
+                        (record,) = from_table(shard.take([row]))
+                        if fault := _fault(record, folder):
+                            raise UnreadableShard(fault)
+                    except UnreadableShard as error:
+                        raise ArtefactError(f"{out}: question {question_id}: {error}") from error
+                    yield out, record
 
     def questions(self) -> Iterator[Question]:
         """The questions in the order of `records`, without what the search learned.
@@ -140,19 +141,19 @@ class PathDatasets:
         Raises:
             ArtefactError: a shard is unreadable.
         """
-        for _, shard in self._shards(QUESTION_COLUMNS):
-            yield from _questions_of(shard)
+        return (question for question, counts in self.rows() if counts)
 
-    def all_questions(self) -> Iterator[Question]:
-        """Those of all rows: what another folder or another id holds a second time is not left out."""
-        for folder in self._folders:
-            for shard in folder.directory.committed.batches(QUESTION_COLUMNS):
-                yield from _questions_of(shard)
+    def rows(self) -> Iterator[tuple[Question, bool]]:
+        """The questions of all rows, failed ones included, and whether the row counts.
 
-    def _shards(self, columns: Sequence[str]) -> Iterator[tuple[_Folder, pa.Table]]:
+        What another folder or another id holds a second time does not.
+
+        Raises:
+            ArtefactError: a shard is unreadable.
+        """
         for folder, ids in zip(self._folders, self._ids, strict=True):
-            for shard in folder.directory.committed.batches(columns):
-                yield folder, shard.filter(pc.is_in(shard["question_id"], ids))
+            for shard in folder.directory.committed.batches(QUESTION_COLUMNS):
+                yield from zip(_questions_of(shard), pc.is_in(shard["question_id"], ids).to_pylist(), strict=True)
 
 
 def _questions_of(shard: pa.Table) -> Iterator[Question]:

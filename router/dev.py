@@ -35,13 +35,11 @@ class DevQuestion:
         question: the question.
         task: how it is asked.
         folder: of paths that it is from.
-        base_correct: whether full depth is right, as the search found.
     """
 
     question: Question
     task: str
     folder: str
-    base_correct: bool
 
 
 def dev_questions(
@@ -49,7 +47,7 @@ def dev_questions(
 ) -> list[DevQuestion]:
     """The questions of path datasets, or those whose id is wanted, in their order."""
     return [
-        DevQuestion(question_of(record), record.task, out, bool(record.base_correct))
+        DevQuestion(question_of(record), record.task, out)
         for out, record in datasets.records()
         if wanted(record.question_id)
     ]
@@ -57,6 +55,9 @@ def dev_questions(
 
 class DevSet:
     """Development questions and the model that answers them. A question is run along a path once, however often asked.
+
+    All that is compared is run here, full depth too: what a search has stored of it may be another program's verdict,
+    or of another dtype.
 
     Args:
         model: with its tokenizer.
@@ -66,18 +67,16 @@ class DevSet:
 
     Attributes:
         questions: by task, so that a batch is of one.
-        full: [N] whether full depth is right.
     """
 
     def __init__(self, model: PathModel, questions: Sequence[DevQuestion], chat: bool, *, quiet: bool = True):
         self.questions = sorted(questions, key=lambda entry: entry.task)  # stable
-        self.full = np.array([entry.base_correct for entry in self.questions])
         self._num_layers, self._quiet = model.num_layers, quiet
         self._rows: dict[str, list[int]] = defaultdict(list)
         for row, entry in enumerate(self.questions):
             self._rows[entry.task].append(row)
         self._evaluators = {task: Evaluator(model, find_task(task), chat=chat) for task in self._rows}
-        self._scores: dict[tuple[int, LayerPath], tuple[bool, float]] = {}
+        self._correct: dict[tuple[int, LayerPath], bool] = {}
 
     def route(self, policy: LayerPolicy) -> list[LayerPath]:
         """The path that the policy takes on each question."""
@@ -92,7 +91,7 @@ class DevSet:
     def run(self, paths: Sequence[LayerPath]) -> RoutedScores:
         """Each question along its path."""
         new = {
-            task: [row for row in rows if (row, paths[row]) not in self._scores] for task, rows in self._rows.items()
+            task: [row for row in rows if (row, paths[row]) not in self._correct] for task, rows in self._rows.items()
         }
         before = 0
         with counted(
@@ -106,19 +105,19 @@ class DevSet:
                     chosen,
                     lambda done, before=before: on_done(before + done),  # type: ignore[misc]
                 )
-                for row, path, correct, margin in zip(rows, chosen, part.correct, part.margins, strict=True):
-                    self._scores[row, path] = bool(correct), float(margin)
+                for row, path, correct in zip(rows, chosen, part.correct, strict=True):
+                    self._correct[row, path] = bool(correct)
                 before += len(rows)
-        scores = np.array([self._scores[row, path] for row, path in enumerate(paths)])
-        return RoutedScores(
-            tuple(entry.question for entry in self.questions), tuple(paths), scores[:, 0] > 0, scores[:, 1]
-        )
+        return RoutedScores(tuple(paths), np.array([self._correct[row, path] for row, path in enumerate(paths)]))
 
     def run_static(self, path: LayerPath) -> NDArray[np.bool_]:
-        """[N] whether one path for all is right; the full path is known already."""
-        if path == LayerPath.full(len(path)):
-            return self.full
+        """[N] whether one path for all is right."""
         return self.run([path] * len(self.questions)).correct
+
+    @property
+    def full(self) -> NDArray[np.bool_]:
+        """[N] whether full depth is right."""
+        return self.run_static(LayerPath.full(self._num_layers))
 
     def quality(self, paths: Sequence[LayerPath], limit: int | None) -> NDArray[np.float64]:
         """[Q, P] quality (see `pathgen.reward`) of each path on the first `limit` questions of each task, or on all."""
@@ -160,7 +159,7 @@ class DevSet:
             seed: of the bootstrap.
             own_paths: by folder, the best path for it alone; its accuracy stands beside the folder's others.
         """
-        found = self._figures(np.ones(len(self.full), dtype=bool), routed, static, seed)
+        found = self._figures(np.ones(len(self.questions), dtype=bool), routed, static, seed)
         folders = list(dict.fromkeys(entry.folder for entry in self.questions))
         owner = np.array([folders.index(entry.folder) for entry in self.questions])
         found["per_folder"] = [
@@ -174,7 +173,7 @@ class DevSet:
         return found
 
     def _own_accuracy(self, among: NDArray[np.bool_], path: LayerPath | None) -> float | None:
-        """Of one path on some questions; the others are left at full depth, which is known."""
+        """Of one path on some questions; the others are left at full depth, which has been run."""
         if path is None:
             return None
         full = LayerPath.full(self._num_layers)
@@ -184,13 +183,14 @@ class DevSet:
         self, among: NDArray[np.bool_], routed: RoutedScores, static: NDArray[np.bool_], seed: int
     ) -> dict[str, Any]:
         shares = PathShares.of(np.array(routed.paths)[among])
-        difference = paired_difference(routed.correct[among], self.full[among], seed)
+        full = self.full[among]
+        difference = paired_difference(routed.correct[among], full, seed)
         return {
             "dev_questions": int(among.sum()),
             "off_full_share": shares.off_full,
             "off_common_share": shares.off_common,
             "routed_accuracy": float(routed.correct[among].mean()),
-            "full_accuracy": float(self.full[among].mean()),
+            "full_accuracy": float(full.mean()),
             "static_accuracy": float(static[among].mean()),
             "delta_vs_full": difference["delta"],
             "delta_ci95": difference["ci95"],

@@ -10,7 +10,7 @@ import numpy as np
 
 from pathgen.actions import LayerPath
 from pathgen.checkpoints import resolve_recorded
-from pathgen.errors import InputError
+from pathgen.errors import ArtefactError, InputError
 from pathgen.model import PathModel
 from pathgen.options import check_device_and_dtype
 from pathgen.placement import default_device
@@ -22,7 +22,7 @@ from .labels import make_labels
 from .metrics import chosen_actions
 from .modules import Router
 from .policy import RouterPolicy
-from .pretrained import load_router, resolve_router, trained_on
+from .pretrained import load_router, resolve_router, seen_by
 
 
 def evaluate_router(
@@ -48,7 +48,8 @@ def evaluate_router(
 
     Raises:
         InputError: a folder is none, a bias that is not finite, or an unusable device.
-        ArtefactError: the router or the shards are of another model.
+        ArtefactError: the router or the shards are of another model, or one of them was asked through the chat template
+            and the other not.
     """
     if bias is not None and not math.isfinite(bias):
         raise InputError(f"--bias must be finite; got {bias:g}")
@@ -56,11 +57,14 @@ def evaluate_router(
     datasets = PathDatasets(paths)
     place = resolve_router(folder)
     router = load_router(place, fingerprint=datasets.fingerprint, num_layers=datasets.num_layers)
+    if router.config.chat != datasets.chat:
+        with_chat, other = (folder, paths[0]) if router.config.chat else (paths[0], folder)
+        raise ArtefactError(f"{with_chat} went through the chat template, {other} did not; give paths searched alike")
     name = model or router.config.base_model
     resolve_recorded(name, router.config.base_fingerprint, folder)
     base = PathModel.from_pretrained(name, dtype=datasets.dtype, device=device or default_device())
     router = router.to(base.device)
-    seen = trained_on(place)
+    seen = seen_by(place)
     dev = DevSet(base, dev_questions(datasets), datasets.chat, quiet=quiet)
     routed = dev.run(dev.route(RouterPolicy(router, bias)))
     static = dev.run_static(static_path(router) if router.config.static_only else routed.common_path)

@@ -14,9 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
-from pathgen.errors import ArtefactError, PathgenError
+from pathgen.errors import ArtefactError
 from pathgen.faults import fault_point
-from pathgen.storage import is_local, list_files, open_folder, put
+from pathgen.storage import is_local, list_files, open_folder, put, read_file
 
 from .features import FeatureKey
 from .pooling import Pooling
@@ -87,8 +87,8 @@ class FeatureStore:
             if name in self._scanned or not name.startswith(f"part-{writer}-" if writer else "part-"):
                 continue
             path = f"{self.folder}/{name}"
-            data = self._read(path)
-            if data is None:
+            data = read_file(self.fs, path)
+            if data is None:  # another run has deleted it meanwhile
                 continue
             if name.removesuffix(SUFFIX).rpartition("-")[2] != _digest(data):
                 logger.warning("%s is damaged: deleted, its features are computed again", path)
@@ -98,15 +98,6 @@ class FeatureStore:
             self.errors |= header.pop("__metadata__", {})
             self.files |= dict.fromkeys(header, path)
             self._scanned.add(name)
-
-    def _read(self, path: str) -> bytes | None:
-        """A file's bytes; None if another run has deleted it meanwhile."""
-        try:
-            return self.fs.cat_file(path)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise PathgenError(f"{path} cannot be read ({error.strerror or error})") from error
 
 
 class FeatureSet:

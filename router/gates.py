@@ -15,7 +15,7 @@ from pathgen.errors import PathgenError
 from pathgen.evaluator import Prepared
 from pathgen.model import PathModel
 
-from .gated_forward import Gate, GatedModel
+from .gated_forward import GatedModel
 from .modules import LowRankGate
 from .pooling import Pooling
 
@@ -81,13 +81,11 @@ class GateEpoch:
     Attributes:
         epoch: from 1.
         loss: mean over questions of cross-entropy over choices, or of the reference's mean token NLL; in nats.
-        right_share: of the questions with choices, how many have gold ahead; None where there are none.
         mean_gate: mean of g₀ at the end.
     """
 
     epoch: int
     loss: float
-    right_share: float | None
     mean_gate: float
 
 
@@ -170,54 +168,28 @@ def train_gates(
     history: list[GateEpoch] = []
     for epoch in range(1, settings.epochs + 1):
         order = rng.permutation(len(questions))
-        outcomes: list[tuple[float, bool | None]] = []
+        losses: list[float] = []
         for start in range(0, len(order), settings.batch_questions):
             batch = [questions[index] for index in order[start : start + settings.batch_questions]]
             optimizer.zero_grad()
-            outcomes += _accumulate(gated, gates, batch)
+            losses += _accumulate(gated, gates, batch)
             optimizer.step()
             schedule.step()
             with torch.no_grad():
                 gates.static.clamp_(0.0, settings.max_gate)
-        history.append(_summary(epoch, outcomes, float(gates.static.detach().mean())))
+        loss = math.fsum(losses) / len(losses)
+        history.append(GateEpoch(epoch, loss, float(gates.static.detach().mean())))
         if on_epoch is not None:
             on_epoch(history[-1])
     heads = {name: value.detach().cpu() for name, value in gates.heads.state_dict().items()}
     return TrainedGates(gates.static.detach().cpu().numpy().copy(), heads or None, settings, tuple(history))
 
 
-def margin_gradients(model: PathModel, questions: Sequence[Prepared]) -> NDArray[np.float32]:
-    """The slope of each question's margin in each layer's gate, at the model as published.
-
-    −slope estimates what skipping the layer alone does to the margin, +slope what repeating it does.
-
-    Returns:
-        [Q, L], nats per unit of gate; NaN where the model gives NaN.
-    """
-    gated = GatedModel(model)
-    found = np.zeros((len(questions), model.num_layers), dtype=np.float32)
-    for indices in gated.batches(questions):
-        batch = [questions[index] for index in indices]
-        gates = torch.ones(len(batch), model.num_layers, device=model.device, requires_grad=True)
-        scores = gated.scores(batch, _own_gates(gates, batch))
-        total = torch.stack([_margin(prepared, own) for prepared, own in zip(batch, scores, strict=True)]).sum()
-        (slopes,) = torch.autograd.grad(total, gates)  # rows are independent, so one backward serves them all
-        found[indices] = slopes.cpu().numpy()
-    return found
-
-
-def _own_gates(gates: Tensor, questions: Sequence[Prepared]) -> Gate:
-    """Gates [Q, L] of each question's own, for all of its rows."""
-    counts = torch.tensor([len(prepared.rows) for prepared in questions], device=gates.device)
-    by_row = gates.repeat_interleave(counts, dim=0)
-    return lambda layer, hidden, prompt_mask: by_row[:, layer]
-
-
-def _accumulate(gated: GatedModel, gates: SoftGates, questions: list[Prepared]) -> list[tuple[float, bool | None]]:
-    """Add one step's gradients to the gates; each question's loss, and whether it was right."""
+def _accumulate(gated: GatedModel, gates: SoftGates, questions: list[Prepared]) -> list[float]:
+    """Add one step's gradients to the gates; each question's loss."""
     settings = gates.settings
     (settings.pull * (gates.static - 1).square().sum()).backward()
-    outcomes: list[tuple[float, bool | None]] = []
+    found: list[float] = []
     for indices in gated.batches(questions):
         batch = [questions[index] for index in indices]
         used: list[Tensor] = []
@@ -227,19 +199,18 @@ def _accumulate(gated: GatedModel, gates: SoftGates, questions: list[Prepared]) 
             return used[-1]
 
         scores = gated.scores(batch, gate)
-        losses = [_loss(prepared, found) for prepared, found in zip(batch, scores, strict=True)]
+        losses = [_loss(prepared, own) for prepared, own in zip(batch, scores, strict=True)]
         depth = torch.stack(used).clamp(max=1.0).mean().to(losses[0].device)
         total = torch.stack(losses).sum() + settings.compute_penalty * len(batch) * depth
         (total / len(questions)).backward()
-        for prepared, loss, found in zip(batch, losses, scores, strict=True):
+        for prepared, loss in zip(batch, losses, strict=True):
             if not math.isfinite(value := loss.item()):
                 raise PathgenError(
                     f"question {prepared.question.id}: its loss under the gates is {value}; "
                     "leave the question out, or train in float32 with a lower learning rate"
                 )
-            right = None if prepared.question.choices is None else _margin(prepared, found).item() > 0
-            outcomes.append((value, right))
-    return outcomes
+            found.append(value)
+    return found
 
 
 def _rivals(prepared: Prepared) -> list[int]:
@@ -252,20 +223,5 @@ def _loss(prepared: Prepared, scores: Tensor) -> Tensor:
     """[C] scores to a loss in nats: cross-entropy over the choices, or the reference's mean token NLL."""
     gold = prepared.question.gold
     if gold is None:
-        return -_margin(prepared, scores)
+        return -scores[0] / len(prepared.rows[0].targets)
     return scores[[gold, *_rivals(prepared)]].logsumexp(0) - scores[gold]
-
-
-def _margin(prepared: Prepared, scores: Tensor) -> Tensor:
-    """[C] scores to the margin of an evaluation in nats; 0 where gold has no rival."""
-    gold = prepared.question.gold
-    if gold is None:
-        return scores[0] / len(prepared.rows[0].targets)
-    rivals = _rivals(prepared)
-    return scores[gold] - (scores[rivals].max() if rivals else scores[gold])
-
-
-def _summary(epoch: int, outcomes: Sequence[tuple[float, bool | None]], mean_gate: float) -> GateEpoch:
-    rights = [right for _, right in outcomes if right is not None]
-    loss = math.fsum(value for value, _ in outcomes) / len(outcomes)
-    return GateEpoch(epoch, loss, sum(rights) / len(rights) if rights else None, mean_gate)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -152,22 +152,6 @@ def make_labels(
         return _value_labels(records, datasets.num_layers, allowed)
     found = _imitation_labels(records(), IMITATION[policy], unsolved, allowed)
     return _at_least_one(found, datasets, allowed)
-
-
-def action_counts(labels: Iterable[Label]) -> Floats:
-    """[L, 3] how often the labels ask for each action at each layer: the sum of their targets.
-
-    Only one column is above 0 where there is one class only, and so nothing to learn.
-
-    Raises:
-        ValueError: there are no labels.
-    """
-    counts: Floats | None = None
-    for label in labels:
-        counts = label.targets.astype(np.float64) if counts is None else counts + label.targets
-    if counts is None:
-        raise ValueError("there are no labels to count actions of")
-    return counts
 
 
 def one_hot(path: LayerPath) -> Floats:

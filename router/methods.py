@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from pathgen.candidates import shallowest_depth
 from pathgen.errors import InputError
 from pathgen.evaluator import Evaluator, Prepared
 from pathgen.searched_run import question_of
@@ -24,6 +25,7 @@ from .tuning import choose_path
 
 if TYPE_CHECKING:
     from .dataset import PathDatasets
+    from .options import TrainOptions
     from .training_run import TrainingRun
 
 FIRST_DEV_QUESTIONS = 64
@@ -39,6 +41,7 @@ class Fitted:
         shas: of the questions it has learned from.
         epochs: passes over them.
         feature_seconds: that the feature pass took; 0 where all was in the cache.
+        chosen: what was chosen among several on development questions.
         label_figures: LABEL_FIGURES of the heads' actions on held-out labels, teacher forced; None without labels.
     """
 
@@ -46,17 +49,18 @@ class Fitted:
     shas: frozenset[str]
     epochs: int = 0
     feature_seconds: float = 0.0
+    chosen: tuple[str, ...] = ()
     label_figures: Mapping[str, Any] = field(default_factory=lambda: dict.fromkeys(LABEL_FIGURES))
 
 
 def fit_static(run: TrainingRun) -> Fitted:
     """A router that takes one path, the best for all questions."""
-    path = run.static_path
-    assert path is not None, "this method has one"
+    path, paths = run.static_path, run.static_paths
+    assert path is not None
+    assert paths is not None, "this method has them"
     router = Router(run.config(head="none", scale=0.0))
     router.static_logits.data = path_logits(path)
-    seen = (question.sha for question in run.training.questions() if run.is_trained(question.id))
-    return Fitted(router, frozenset(seen))
+    return Fitted(router, frozenset(paths.chosen_on))
 
 
 def fit_imitation(run: TrainingRun, tracker: Tracker) -> Fitted:
@@ -80,6 +84,7 @@ def fit_imitation(run: TrainingRun, tracker: Tracker) -> Fitted:
         frozenset(label.question.sha for label in train_labels),
         epochs=len(reports),
         feature_seconds=features.seconds,
+        chosen=("epoch",) if len(reports) > 1 else (),
         label_figures=label_figures(predicted_logits(router, dev), dev.targets),
     )
 
@@ -105,7 +110,8 @@ def fit_gates(run: TrainingRun) -> Fitted:
     path = choose_path(rounded, run.dev, FIRST_DEV_QUESTIONS)
     head = {"head": "low_rank", "width": settings.rank} if settings.rank else {"head": "none", "scale": 0.0}
     router = gates_router(run.config(**head), trained, path)
-    return Fitted(router, frozenset(entry.question.sha for entry in prepared), epochs=settings.epochs)
+    shas = frozenset(entry.question.sha for entry in prepared)
+    return Fitted(router, shas, epochs=settings.epochs, chosen=("path",) if len(rounded) > 1 else ())
 
 
 def _labels(run: TrainingRun, datasets: PathDatasets, wanted: Callable[[str], bool]) -> list[Label]:
@@ -116,15 +122,22 @@ def _labels(run: TrainingRun, datasets: PathDatasets, wanted: Callable[[str], bo
     )
 
 
-def check_gates_reach(num_layers: int, actions: tuple[str, ...], target_depth: float | None) -> None:
-    """See that gates can be rounded to a path of at most this depth.
+def check_reach(options: TrainOptions, num_layers: int) -> None:
+    """See that the gates, or the search for a static path, can come to a path within the target depth.
 
     Raises:
         InputError: they cannot.
     """
-    shallowest = num_layers - (num_layers // SKIPPED_AT_MOST if "skip" in actions else 0)
-    if target_depth is not None and target_depth < shallowest:
+    if options.target_depth is None:
+        return
+    if options.method == "gates":
+        shallowest, what = num_layers - num_layers // SKIPPED_AT_MOST, "gates are rounded to"
+    else:
+        shallowest, what = shallowest_depth(num_layers), "is searched for method static"
+    if "skip" not in options.actions:
+        shallowest = num_layers
+    if options.target_depth < shallowest:
         raise InputError(
-            f"--target-depth {target_depth:g} is below {shallowest}, the shallowest path that gates are rounded to "
-            f"with --actions {','.join(actions)}"
+            f"--target-depth {options.target_depth:g} is below {shallowest}, the shallowest path that {what} with "
+            f"--actions {','.join(options.actions)}"
         )

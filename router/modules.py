@@ -133,8 +133,8 @@ class Router(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write model.safetensors, config.json and a model card; see `pretrained.save_router`."""
-        from .pretrained import save_router
+        """Write model.safetensors, config.json and a model card; see `folder.save_router`."""
+        from .folder import save_router
 
         save_router(self, folder)
 

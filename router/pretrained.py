@@ -1,33 +1,27 @@
-"""A router's folder: written whole or not at all, read strictly, and sent to the hub."""
+"""A router that is there: read strictly, from a folder or the hub, and sent to the hub."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as read_tensors
-from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
 from pathgen.errors import ArtefactError, InputError, PathgenError, one_line
-from pathgen.storage import TEMPORARY_PREFIX
 
-from .card import card_text
-from .checkpoint import TRAINING_FOLDER
 from .config import RouterConfig
+from .folder import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME, save_router
 from .modules import Router
 
-WEIGHTS_NAME, CONFIG_NAME, CARD_NAME = "model.safetensors", "config.json", "README.md"
 ROUTER_FILES = (WEIGHTS_NAME, CONFIG_NAME, CARD_NAME)
 QUESTIONS_NAME = "training_questions.json"
-"""In a router's folder: the shas of the questions it was trained on, so that others can warn."""
+"""In a router's folder: the shas of the questions it was trained on and chosen on, so that others can warn."""
 
 
 def parameter_share(router: Router, base_parameters: int) -> float:
@@ -35,69 +29,21 @@ def parameter_share(router: Router, base_parameters: int) -> float:
     return router.num_parameters / base_parameters
 
 
-def save_router(router: Router, folder: str | Path, *, beside: Mapping[str, bytes] | None = None) -> None:
-    """Make `folder` hold this router: weights, config.json and a model card.
+def seen_by(folder: Path) -> frozenset[str]:
+    """Shas of the questions that a router was trained or chosen on; none where its folder does not tell.
 
-    All is written and flushed in a hidden folder beside it, which then takes its place, so that a full disk leaves
-    an older router whole. Whatever else lay in the folder stays, but for the state of a training: it has ended.
-
-    Args:
-        router: on any device.
-        folder: made if need be.
-        beside: name -> content of files that come and go with the router.
-
-    Raises:
-        PathgenError: the file system refuses (disk full, no permission).
-    """
-    folder = Path(folder).resolve()
-    finish_swap(folder)
-    staged = _beside(folder)
-    try:
-        shutil.rmtree(staged, ignore_errors=True)
-        try:
-            _write_files(router, staged, beside or {})
-            _swap(staged, folder)
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
-    except OSError as error:
-        raise PathgenError(f"cannot write the router {folder}: {error.strerror or error}") from error
-
-
-def finish_swap(folder: Path) -> None:
-    """Put back what a process that was killed while a new router took its place has left beside the folder.
-
-    Raises:
-        PathgenError: the file system refuses.
-    """
-    replaced = _beside(folder, "-replaced")
-    if not replaced.exists():
-        return
-    try:
-        if not folder.exists():
-            os.replace(replaced, folder)
-            return
-        ended = (folder / CONFIG_NAME).exists()  # the new router is there, and its training over
-        for entry in replaced.iterdir():
-            if not (folder / entry.name).exists() and not (ended and entry.name == TRAINING_FOLDER):
-                os.replace(entry, folder / entry.name)
-        _flush(folder)
-        shutil.rmtree(replaced)
-    except OSError as error:
-        raise PathgenError(f"cannot restore {folder} from {replaced}: {error.strerror or error}") from error
-
-
-def trained_on(folder: Path) -> frozenset[str]:
-    """Shas of a router's training questions; none where its folder does not tell, as of a router from the hub.
+    It does not as a router from the hub; of an older training it tells those trained on alone.
 
     Raises:
         ArtefactError: the list is damaged.
     """
     file = folder / QUESTIONS_NAME
     try:
-        return frozenset(json.loads(file.read_bytes()))
+        stored = json.loads(file.read_bytes())
+        return frozenset(stored if isinstance(stored, list) else stored["trained_on"] + stored["chosen_on"])
     except FileNotFoundError:
         return frozenset()
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise ArtefactError(f"{file} is damaged ({error}); train the router again") from error
 
 
@@ -168,52 +114,6 @@ def upload_router(router: Router, repo_id: str, *, private: bool = False) -> str
         except Exception as error:  # as above
             raise PathgenError(f"the hub does not take router {repo_id}: {error}") from error
     return str(address)
-
-
-def _write_files(router: Router, folder: Path, beside: Mapping[str, bytes]) -> None:
-    folder.mkdir(parents=True)
-    weights = {name: value.detach().cpu().contiguous() for name, value in router.state_dict().items()}
-    contents = {
-        WEIGHTS_NAME: tensor_bytes(weights, {"format": "pt"}),
-        CONFIG_NAME: router.config.to_json().encode(),
-        CARD_NAME: card_text(router).encode(),
-        **beside,
-    }
-    for name, content in contents.items():
-        with (folder / name).open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    _flush(folder)
-
-
-def _beside(folder: Path, end: str = "") -> Path:
-    return folder.with_name(f"{TEMPORARY_PREFIX}{folder.name}{end}")
-
-
-def _swap(staged: Path, folder: Path) -> None:
-    """Put `staged` in the place of `folder`; what else lay in that moves over."""
-    replaced = _beside(folder, "-replaced")
-    if not folder.exists():
-        os.replace(staged, folder)
-        _flush(folder.parent)
-        return
-    os.replace(folder, replaced)
-    try:
-        os.replace(staged, folder)
-    except BaseException:
-        os.replace(replaced, folder)
-        raise
-    finish_swap(folder)
-    _flush(folder.parent)
-
-
-def _flush(folder: Path) -> None:
-    directory = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _read_config(folder: Path) -> RouterConfig:

@@ -16,8 +16,6 @@ from pathgen.evaluator import Evaluator, QuestionError
 from pathgen.model import LayerPolicy
 from pathgen.questions import Question
 
-from .metrics import PathShares
-
 CHUNK_QUESTIONS = 16
 DRAWS = 10_000
 
@@ -27,16 +25,12 @@ class RoutedScores:
     """What became of questions, each run along a path.
 
     Attributes:
-        questions: those that could be asked, in order.
         paths: the path each took.
         correct: [N] whether each was answered right.
-        margins: [N] in nats, NaN where the model gave none.
     """
 
-    questions: tuple[Question, ...]
     paths: tuple[LayerPath, ...]
     correct: NDArray[np.bool_]
-    margins: NDArray[np.float64]
 
     @property
     def accuracy(self) -> float:
@@ -47,11 +41,6 @@ class RoutedScores:
     def common_path(self) -> LayerPath:
         """The path that most questions take; of several the first met."""
         return Counter(self.paths).most_common(1)[0][0]
-
-    @property
-    def shares(self) -> PathShares:
-        """How many questions leave the full path and the most common one: a collapsed router shows here."""
-        return PathShares.of(np.array(self.paths))
 
 
 def route(evaluator: Evaluator, policy: LayerPolicy, questions: Sequence[Question]) -> list[LayerPath]:
@@ -78,16 +67,15 @@ def run_paths(
         paths: one each.
         on_done: told how many are done.
     """
-    correct, margins = [], []
+    correct: list[bool] = []
     for start in range(0, len(questions), CHUNK_QUESTIONS):
         part = [evaluator.prepare(question) for question in questions[start : start + CHUNK_QUESTIONS]]
         for evaluation in evaluator.evaluate(list(zip(part, paths[start : start + CHUNK_QUESTIONS], strict=True))):
             correct.append(evaluation.correct)
-            margins.append(np.nan if evaluation.margin is None else evaluation.margin)
         for prepared in part:
             evaluator.forget(prepared)
         on_done(len(correct))
-    return RoutedScores(tuple(questions), tuple(paths), np.array(correct, dtype=bool), np.array(margins))
+    return RoutedScores(tuple(paths), np.array(correct, dtype=bool))
 
 
 def askable(evaluator: Evaluator, questions: Sequence[Question]) -> list[Question]:

@@ -31,6 +31,12 @@ def training_text(summary: Mapping[str, Any]) -> None:
         console.print("on held-out questions, before scale and bias were chosen:")
         _print_classes(console, summary)
     figures_text(summary, console)
+    if chosen := summary["chosen_on_dev"]:
+        console.print(
+            f"these questions chose the {' and the '.join(chosen)} among several: they flatter the router; "
+            "`router evaluate` on others does not",
+            soft_wrap=True,
+        )
     console.print(f"next: router show {shlex.quote(summary['router'])}", soft_wrap=True)
 
 
@@ -41,7 +47,7 @@ def evaluation_text(figures: Mapping[str, Any]) -> None:
         _print_classes(console, figures)
     figures_text(figures, console)
     if figures["seen_in_training"]:
-        console.print(f"the router was trained on {figures['seen_in_training']} of these: they flatter it")
+        console.print(f"the router was trained or chosen on {figures['seen_in_training']} of these: they flatter it")
 
 
 def figures_text(figures: Mapping[str, Any], console: Console) -> None:

@@ -39,8 +39,8 @@ def check_disjoint(training: Iterable[Question], dev: Iterable[Question]) -> Non
     ids, texts = set(), set()
     for question in training:
         ids.add(question.id)
-        texts.add(_folded(question.prompt))
-    shared = [question.id for question in dev if question.id in ids or _folded(question.prompt) in texts]
+        texts.add(folded(question.prompt))
+    shared = [question.id for question in dev if question.id in ids or folded(question.prompt) in texts]
     if shared:
         names = ", ".join(shared[:SHOWN]) + (", …" if len(shared) > SHOWN else "")
         raise InputError(
@@ -49,23 +49,26 @@ def check_disjoint(training: Iterable[Question], dev: Iterable[Question]) -> Non
         )
 
 
-def twins_of_dev(
-    counted: Iterable[Question], rows: Iterable[Question], is_dev: Callable[[str], bool]
-) -> frozenset[str]:
+def twins_of_dev(rows: Iterable[tuple[Question, bool]], is_dev: Callable[[str], bool]) -> frozenset[str]:
     """Ids of questions that are not held out and ask what a held-out one asks, case and spaces aside.
 
     A router sees the prompt alone, so to it they are one question, whatever their ids and choices.
 
     Args:
-        counted: each question once, of which some are held out.
-        rows: all there are, the same question under another id or in another folder included.
-        is_dev: whether a question of this id is held out.
+        rows: all questions there are, and whether each counts: one under a second id or in a second folder does not.
+        is_dev: whether a question of this id is held out, if it counts.
     """
-    dev_texts = {_folded(question.prompt) for question in counted if is_dev(question.id)}
-    return frozenset(
-        question.id for question in rows if not is_dev(question.id) and _folded(question.prompt) in dev_texts
-    )
+    dev_texts: set[str] = set()
+    others: list[tuple[str, str]] = []
+    for question, counts in rows:
+        text = folded(question.prompt)
+        if not is_dev(question.id):
+            others.append((question.id, text))
+        elif counts:
+            dev_texts.add(text)
+    return frozenset(question_id for question_id, text in others if text in dev_texts)
 
 
-def _folded(text: str) -> str:
+def folded(text: str) -> str:
+    """A text without its case and spacing, by which two questions are one to a router."""
     return " ".join(text.casefold().split())

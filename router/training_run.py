@@ -3,43 +3,40 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cached_property
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
 from pathgen.actions import LayerPath
-from pathgen.checkpoints import fingerprint, num_layers, resolve_model
+from pathgen.checkpoints import num_layers, resolve_recorded
 from pathgen.errors import ArtefactError, InputError
 from pathgen.model import PathModel
 from pathgen.placement import default_device
 from pathgen.pretrained import load_config
 from pathgen.records import seeded_hash
-from pathgen.static import StaticPaths, load_static
-from pathgen.storage import check_writable, is_local, open_folder
+from pathgen.static import StaticPaths
+from pathgen.storage import check_writable
 
-from .checkpoint import TRAINING_FOLDER
-from .config import RouterConfig, allowed_actions
+from .config import RouterConfig
 from .dataset import PathDatasets
 from .dev import DevQuestion, DevSet, dev_questions
-from .methods import Fitted, check_gates_reach, fit_gates, fit_imitation, fit_static
+from .folder import check_folder, finish_swap, local_folder, save_router
+from .methods import Fitted, check_reach, fit_gates, fit_imitation, fit_static
 from .modules import Router
 from .options import TrainOptions
 from .policy import RouterPolicy
-from .pretrained import CONFIG_NAME, QUESTIONS_NAME, finish_swap, parameter_share, save_router
+from .pretrained import QUESTIONS_NAME, parameter_share
 from .split import check_disjoint, held_out, twins_of_dev
-from .tracking import LOGS_FOLDER, Tracker
+from .static_choice import find_static, given_static, static_path
+from .tracking import Tracker
 from .tuning import choose_scale, find_bias
 
 MAX_DEV_QUESTIONS = 1000
 """Development questions that the model is run on; of more the first by hash."""
-STATIC_NAME = "static.json"
-"""In the router's folder: the static paths that a training has looked for itself."""
 TRAINING_NAME = "training.json"
 """In the router's folder: all settings of its training, and the figures it ended with."""
 
@@ -59,25 +56,25 @@ class TrainingRun:
     def __init__(self, options: TrainOptions, tell: Callable[[str], None]):
         self.options = options
         self.tell = tell
-        self.folder = _local_folder(options.out)
+        self.folder = local_folder(options.out)
         finish_swap(self.folder)
-        _check_folder(self.folder)
+        check_folder(self.folder)
         self.training = PathDatasets(options.paths)
         self.development = PathDatasets(options.dev) if options.dev else None
         if self.development:
             self._check_development(self.development)
         self.model_name = options.model or self.training.model_id
-        self.hidden_size = self._check_model(resolve_model(self.model_name))
-        self.given_static = self._given_static()
-        if options.method == "gates":
-            check_gates_reach(self.training.num_layers, options.actions, options.target_depth)
+        self.hidden_size = self._hidden_size()
+        self.given_static = given_static(options, self.training)
+        if options.method == "gates" or (options.method == "static" and self.given_static is None):
+            check_reach(options, self.training.num_layers)
         for place in (self.folder.parent, self.folder):
             check_writable(LocalFileSystem(), str(place), f"--out {options.out}")
         self.device = _device_here(options.features.device)
         self._tracker = self._make_tracker()
         self._left_out: frozenset[str] = frozenset()
         if not self.development:
-            self._left_out = twins_of_dev(self.training.questions(), self.training.all_questions(), self.is_dev)
+            self._left_out = twins_of_dev(self.training.rows(), self.is_dev)
 
     def run(self) -> dict[str, Any]:
         """Train, tune on development questions, save; the figures that `--json` prints.
@@ -93,7 +90,7 @@ class TrainingRun:
         self._tell_of_leaks()
         with self._tracker as tracker:
             fitted = self._fit(tracker)
-        router = self._tuned(fitted.router.to(self.device))
+        router, tuned = self._tuned(fitted.router.to(self.device))
         summary = {
             "router": self.options.out,
             "method": self.options.method,
@@ -102,6 +99,7 @@ class TrainingRun:
             "epochs": fitted.epochs,
             **fitted.label_figures,
             **self._figures(router),
+            "chosen_on_dev": [*fitted.chosen, *tuned],
             "static_only": router.config.static_only,
             "scale": router.config.scale,
             "bias": router.config.bias,
@@ -111,7 +109,8 @@ class TrainingRun:
         }
         router.config = replace(router.config, notes=_notes(summary))
         training = {"settings": asdict(self.options), "figures": summary}
-        beside = {QUESTIONS_NAME: sorted(fitted.shas), TRAINING_NAME: training}
+        seen = {"trained_on": sorted(fitted.shas), "chosen_on": sorted(self.chosen_on - fitted.shas)}
+        beside = {QUESTIONS_NAME: seen, TRAINING_NAME: training}
         save_router(router, self.folder, beside={name: _json(value) for name, value in beside.items()})
         return {**summary, "seconds": perf_counter() - started}
 
@@ -143,6 +142,18 @@ class TrainingRun:
         """Whether a question of --paths may be learned from."""
         return self.development is not None or not (self.is_dev(question_id) or question_id in self._left_out)
 
+    @property
+    def chosen_on(self) -> frozenset[str]:
+        """Shas of the questions that anything was chosen on: all development questions, those of the static path.
+
+        Method static chooses nothing on development questions.
+        """
+        found = frozenset(self.static_paths.chosen_on) if self.static_paths else frozenset()
+        if self.options.method == "static":
+            return found
+        asked = (self.development or self.training).questions()
+        return found | {question.sha for question in asked if self.is_dev(question.id)}
+
     def config(self, **changes: Any) -> RouterConfig:
         """The router's settings as far as all methods share them."""
         shared: dict[str, Any] = {
@@ -166,17 +177,19 @@ class TrainingRun:
             return fit_gates(self)
         return fit_imitation(self, tracker)
 
-    def _tuned(self, router: Router) -> Router:
-        """Scale and bias, by what the routed model does on development questions."""
+    def _tuned(self, router: Router) -> tuple[Router, list[str]]:
+        """Scale and bias, by what the routed model does on development questions; what of it was chosen by accuracy."""
         options = self.options
+        chosen = []
         if router.config.head != "none" and router.static_logits.any():
             router = choose_scale(router, self.dev, self.tell)
+            chosen.append("scale")
         if options.bias is not None:
             router.config = replace(router.config, bias=options.bias)
         elif options.target_depth is not None and not router.config.static_only:
             bias = find_bias(router, self.dev, options.target_depth, self.tell)
             router.config = replace(router.config, bias=bias)
-        return router
+        return router, chosen
 
     def _figures(self, router: Router) -> dict[str, Any]:
         """What the routed model, and one path for all, do on development questions."""
@@ -190,11 +203,11 @@ class TrainingRun:
             self.tell(f"{len(self._left_out)} questions ask what a held-out one asks; they are not trained on")
         if self.given_static is None:
             return
-        chosen_on = {Path(result.folder).absolute() for result in self.given_static.per_folder}
-        if seen := [name for name in self.options.dev or self.options.paths if Path(name).absolute() in chosen_on]:
+        chosen_on = set(self.given_static.chosen_on)
+        if seen := sum(entry.question.sha in chosen_on for entry in self.dev_questions):
             self.tell(
-                f"the static path was chosen on the questions of {', '.join(seen)}, development questions included: "
-                "its accuracy here is flattered; see the cross-validated one of `pathgen static`, or give another --dev"
+                f"the static path was chosen on {seen} of {len(self.dev_questions)} development questions: its "
+                "accuracy here is flattered; see the cross-validated one of `pathgen static`, or give another --dev"
             )
 
     def _check_development(self, development: PathDatasets) -> None:
@@ -208,82 +221,31 @@ class TrainingRun:
                 )
         check_disjoint(self.training.questions(), development.questions())
 
-    def _check_model(self, folder: Path) -> int:
-        """See that the paths are of the model in this folder; its hidden size."""
-        if fingerprint(folder) != self.training.fingerprint:
-            raise ArtefactError(
-                f"the paths are of {self.training.model_id} with fingerprint {self.training.fingerprint}, "
-                f"{self.model_name} has {fingerprint(folder)}; give --model the one they were searched on"
-            )
+    def _hidden_size(self) -> int:
+        """Of the model, seen to be the one that the paths are of."""
+        where = self.options.paths[0]
+        folder = resolve_recorded(self.model_name, self.training.fingerprint, where)
         if num_layers(folder) != self.training.num_layers:
             raise ArtefactError(
-                f"{self.options.paths[0]} holds paths of {self.training.num_layers} layers, {self.model_name} has "
-                f"{num_layers(folder)}"
+                f"{where} holds paths of {self.training.num_layers} layers, {self.model_name} has {num_layers(folder)}"
             )
         return int(load_config(folder).get_text_config().hidden_size)
 
     @cached_property
     def static_path(self) -> LayerPath | None:
         """The best path for all, or the best within --target-depth; None where there are no static paths."""
-        return None if self.static_paths is None else self._choose(self.static_paths)
+        return None if self.static_paths is None else static_path(self.static_paths, self.options)
 
     @cached_property
     def static_paths(self) -> StaticPaths | None:
-        """Those of --static, or else of a search for method static; None where another method is not given any."""
+        """Those of --static, or else of a search for method static; None where another method has none."""
         if self.given_static is None and self.options.method == "static":
-            return self._find_static()
+            return find_static(self.options, self.folder, self.model_name, self.device, self.is_trained)
         return self.given_static
-
-    def _given_static(self) -> StaticPaths | None:
-        """What --static names; a path that it has for the wish is looked for at once."""
-        name = self.options.static
-        if name is None:
-            return None
-        found = load_static(name)
-        found.check_matches(self.training.fingerprint, self.training.num_layers, name)
-        self._choose(found)
-        return found
-
-    def _find_static(self) -> StaticPaths:
-        """Look for static paths on the questions that may be learned from; the router's folder keeps the find."""
-        from pathgen.static_run import StaticOptions, find_static_paths
-
-        options = StaticOptions(
-            paths=self.options.paths,
-            out=str(self.folder / STATIC_NAME),
-            model=self.model_name,
-            device=self.device,
-            dtype=self.options.features.dtype,
-            seed=self.options.training.seed,
-            quiet=self.options.quiet,
-        )
-        return find_static_paths(options, self.is_trained)
-
-    def _choose(self, found: StaticPaths) -> LayerPath:
-        """The path to deploy, of those that take no other actions than the router may."""
-        allowed = set(allowed_actions(self.options.actions))
-        fitting = replace(found, frontier=tuple(entry for entry in found.frontier if set(entry.path) <= allowed))
-        depth = self.options.target_depth
-        return fitting.best.path if depth is None else fitting.at_depth(int(depth))
 
     def _make_tracker(self) -> Tracker:
         name = self.options.tracker if self.options.method == "imitate" else "none"
         return Tracker(name, str(self.folder), {"method": self.options.method, "labels": self.options.labels})
-
-
-def _local_folder(out: str) -> Path:
-    """Where the router is written, links followed.
-
-    Raises:
-        InputError: it is a URL, or a mount point, which no other folder can take the place of.
-    """
-    fs, root = open_folder(out)
-    if not is_local(fs):
-        raise InputError(f"--out {out}: a router is written to a local folder; copy it to a store afterwards")
-    folder = Path(root).resolve()
-    if os.path.ismount(folder):
-        raise InputError(f"--out {out} is a mount point; give a folder below it")
-    return folder
 
 
 def _device_here(wanted: str | None) -> str:
@@ -301,31 +263,6 @@ def _device_here(wanted: str | None) -> str:
     return wanted or found
 
 
-def _check_folder(folder: Path) -> None:
-    """See that a router may be written there: a new or empty folder, a router, or a training that was interrupted.
-
-    Raises:
-        InputError: it is anything else.
-    """
-    for place in (folder, *folder.absolute().parents):
-        if place.exists() and not place.is_dir():
-            raise InputError(f"--out {folder}: {place} is a file; give a folder")
-    if not folder.is_dir():
-        return
-    others = sorted({entry.name for entry in folder.iterdir()} - {TRAINING_FOLDER, LOGS_FOLDER, STATIC_NAME})
-    if others and not _holds_router(folder):
-        raise InputError(f"--out {folder} holds {others[0]} and no router; give a new folder")
-
-
-def _holds_router(folder: Path) -> bool:
-    """Whether config.json is a router's; a model's own folder has a file of that name too."""
-    try:
-        RouterConfig.from_json((folder / CONFIG_NAME).read_bytes(), str(folder))
-    except (OSError, ArtefactError):
-        return False
-    return True
-
-
 def _json(value: Any) -> bytes:
     return (json.dumps(value) + "\n").encode()
 
@@ -333,4 +270,5 @@ def _json(value: Any) -> bytes:
 def _notes(summary: dict[str, Any]) -> dict[str, Any]:
     """What a router's config keeps of its figures."""
     names = ("questions", "epochs", "macro_f1", "dev_questions", "routed_accuracy", "full_accuracy", "mean_depth")
-    return {name: summary[name] for name in names if summary[name] is not None}
+    notes = {name: summary[name] for name in names if summary[name] is not None}
+    return notes | ({"chosen_on_dev": ", ".join(chosen)} if (chosen := summary["chosen_on_dev"]) else {})

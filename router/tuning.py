@@ -36,27 +36,24 @@ def choose_scale(router: Router, dev: DevSet, tell: Callable[[str], None]) -> Ro
 
 
 def find_bias(router: Router, dev: DevSet, target_depth: float, tell: Callable[[str], None]) -> float:
-    """The smallest bias at which mean depth on development questions is within the target, as far as bisection tells.
+    """The smallest bias from 0 up at which mean depth on development questions is within the target, by bisection.
 
-    Where depth is within it even at −LARGEST_BIAS, that; where not even LARGEST_BIAS reaches it, that, which is told.
+    Where depth is within it without a bias, 0: nothing is made deeper for a target's sake. Where not even LARGEST_BIAS
+    reaches it, that. Either is told.
     """
 
     def depth(bias: float) -> float:
         return float(np.mean([path.depth for path in dev.route(RouterPolicy(router, bias))]))
 
-    if depth(0.0) <= target_depth:
-        low, high = -1.0, 0.0
-        while depth(low) <= target_depth:
-            if low <= -LARGEST_BIAS:
-                return low
-            low, high = 2 * low, low
-    else:
-        low, high = 0.0, 1.0
-        while (reached := depth(high)) > target_depth:
-            if high >= LARGEST_BIAS:
-                tell(f"no bias brings mean depth to {target_depth:g}; the router comes down to {reached:g}")
-                return high
-            low, high = high, 2 * high
+    if (reached := depth(0.0)) <= target_depth:
+        tell(f"mean depth on development questions is {reached:g} without a bias, within {target_depth:g}")
+        return 0.0
+    low, high = 0.0, 1.0
+    while (reached := depth(high)) > target_depth:
+        if high >= LARGEST_BIAS:
+            tell(f"no bias brings mean depth to {target_depth:g}; the router comes down to {reached:g}")
+            return high
+        low, high = high, 2 * high
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
         low, high = (low, middle) if depth(middle) <= target_depth else (middle, high)

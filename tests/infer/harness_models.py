@@ -9,8 +9,8 @@ import torch
 from pathgen.actions import LayerPath
 from pathgen.checkpoints import fingerprint, num_layers
 from router.config import RouterConfig
+from router.folder import save_router
 from router.modules import Router, path_logits
-from router.pretrained import save_router
 
 HIDDEN = 32
 

@@ -31,8 +31,8 @@ from pathgen.checkpoints import fingerprint
 from pathgen.errors import ArtefactError, InputError
 from pathgen.evaluator import Evaluator
 from pathgen.headroom import headroom
-from pathgen.static import PathEntry, StaticPaths
-from router.training_run import QUESTIONS_NAME
+from pathgen.static import PathEntry, StaticPaths, Worth
+from router.pretrained import QUESTIONS_NAME
 
 OWN, OTHERS = make_questions("own", 8), make_questions("other", 6)
 TIMES = (
@@ -223,11 +223,14 @@ def test_a_damaged_result_is_run_again(options, tmp_path):
 
 def test_a_static_file_is_used_as_it_is(options, tiny_model, tmp_path):
     full, short = (PathEntry(path, a, a, a, a - 0.4, 0.1) for path, a in ((LayerPath.full(6), 0.4), (SHORT, 0.6)))
-    paths = StaticPaths(str(tiny_model), fingerprint(tiny_model), ("arc",), False, 6, 9, 3, 0, full, (short,))
+    model, worth = (str(tiny_model), fingerprint(tiny_model)), Worth(0.6, 0.2, 0.1)
+    shas = tuple(question.sha for question in (*OWN[:3], *OTHERS))
+    paths = StaticPaths(*model, ("arc",), False, 6, 9, 3, 0, full, (short,), worth, worth, shas)
     (tmp_path / "static.json").write_bytes(paths.to_json())
     outcome = run(options, static=str(tmp_path / "static.json"), paths=(), systems=("static", "repeat_block"))
     assert {tuple(row["path"]) for row in outcome.rows["static"]} == {SHORT}
     assert by_name(outcome)["static"]["setting"] == str(SHORT)
+    assert outcome.summary["seen_in_training"] == 3
     (tmp_path / "static.json").write_bytes(dataclasses.replace(paths, fingerprint="0" * 16).to_json())
     with pytest.raises(ArtefactError, match="run `pathgen static` on its own paths"):
         run(options, static=str(tmp_path / "static.json"))
@@ -241,13 +244,22 @@ def test_named_routers_are_systems_of_their_own(options, folder):
 
 def test_questions_seen_in_training_are_told(options, tmp_path, tiny_model):
     router = save_static_router(tmp_path / "router", tiny_model, SHORT)
-    (tmp_path / "router" / QUESTIONS_NAME).write_text(json.dumps([OWN[0].sha, OWN[3].sha, OTHERS[0].sha]))
+    seen = {"trained_on": [OWN[0].sha, OTHERS[0].sha], "chosen_on": [OWN[3].sha]}
+    (tmp_path / "router" / QUESTIONS_NAME).write_text(json.dumps(seen))
     told = []
     changed = dataclasses.replace(options, routers={"router": router}, systems=("router",))
     outcome = Bench(changed, told.append).run()
     assert outcome.summary["seen_in_training"] == 2
-    assert told == ["warning: 2 of 8 questions were seen in a router's training"]
+    assert told == ["warning: 2 of 8 questions took part in training or choosing"]
     assert run(options, systems=("full",)).summary["seen_in_training"] == 0
+
+
+def test_a_record_that_asks_what_the_bench_asks_fits_nothing(options, tmp_path, tiny_model):
+    twin = dataclasses.replace(OWN[0], id="twin", prompt=f" {OWN[0].prompt.upper()}", choices=("cork", "iron"), gold=1)
+    paths = write_searched_run(tmp_path / "paths", tiny_model, [*OWN[:2], twin, *OTHERS])
+    inputs = BenchInputs.load(dataclasses.replace(options, paths=(paths,)))
+    assert {record.question_id for record in inputs.fit} == {question.id for question in OTHERS}
+    assert set(inputs.records) == {question.sha for question in OWN[:2]}
 
 
 def test_questions_too_long_are_left_out(options, tmp_path):

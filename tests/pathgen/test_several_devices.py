@@ -163,7 +163,7 @@ def test_an_actor_of_two_gpus_asks_ray_for_two_and_spreads_its_model(tiny_model,
 def test_an_actor_that_finds_other_weights_than_its_driver_does_not_start(tiny_model):
     """A hub name whose main branch has moved, or a folder that differs between machines."""
     run = SimpleNamespace(out="runs/paths", model=str(tiny_model), fingerprint="f" * 16, threads=1)
-    with pytest.raises(ArtefactError, match=r"of fingerprint f{16}; what lies there now has"):
+    with pytest.raises(ArtefactError, match=r"of fingerprint f{16}; .* now has"):
         load_placed(run)
 
 

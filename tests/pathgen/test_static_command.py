@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from commands import pathgen
 from searched_runs import FULL, choice_questions, write_run
@@ -14,12 +16,14 @@ from pathgen.actions import LayerPath
 from pathgen.evaluator import Evaluator
 from pathgen.model import PathModel
 from pathgen.questions import Question
+from pathgen.searched_run import SearchedRun
 from pathgen.static import StaticPaths
 from pathgen.static_run import SCAN_SHARE
-from pathgen.tasks import find_task
+from pathgen.tasks import Task, find_task
 
 QUESTIONS = 40
 JUDGED = QUESTIONS - QUESTIONS // SCAN_SHARE
+SIZES = (("many", 4000), ("few", 100))
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +71,10 @@ def test_it_finds_writes_and_tells(searched, tmp_path):
         assert entry.cv_delta_vs_full == pytest.approx(entry.cv_accuracy - found.full.accuracy)
     (folder,) = found.per_folder
     assert (folder.folder, folder.questions, folder.full_accuracy) == (searched, JUDGED, found.full.accuracy)
-    assert folder.best_cv_accuracy == found.best.cv_accuracy
-    assert folder.shallow_cv_accuracy == found.shallow.cv_accuracy
+    assert folder.choice_cv_accuracy == found.choice.cv_accuracy
+    assert folder.shallow_cv_accuracy == found.shallow_choice.cv_accuracy
+    assert f"{found.choice.cv_accuracy:.1%} ({100 * found.choice.cv_delta_vs_full:+.1f}" in answer.stdout
+    assert len(found.chosen_on) == QUESTIONS
 
 
 def test_its_accuracies_are_those_of_the_model(searched, tmp_path, model):
@@ -77,8 +83,8 @@ def test_its_accuracies_are_those_of_the_model(searched, tmp_path, model):
     found = StaticPaths.from_json(out.read_bytes(), str(out))
     evaluator = Evaluator(model, find_task("arc"))
     options = static_run.StaticOptions((searched,), "unused")
-    asked = static_run.draw_questions(static_run.load_runs(options.paths), options)
-    prepared = [evaluator.prepare(entry.question) for entry in asked[-JUDGED:]]  # the scanned ones come first
+    _, judged = static_run.draw_questions(static_run.load_runs(options), options)
+    prepared = [evaluator.prepare(entry.question) for entry in judged]
     for entry in (found.full, *found.frontier):
         right = [evaluation.correct for evaluation in evaluator.evaluate([(each, entry.path) for each in prepared])]
         assert entry.accuracy == pytest.approx(sum(right) / JUDGED)
@@ -122,7 +128,8 @@ def test_racing_spares_evaluations(tmp_path, tiny_model, model, monkeypatch, eva
 
 def test_several_folders_are_one_set_and_told_apart(searched, tmp_path, tiny_model, model):
     letters = Evaluator(model, find_task("arc-letter"))
-    other = write_run(tmp_path / "letters", tiny_model, letters, choice_questions(25))
+    questions = [Question(q.id, f"{q.prompt} Say.", q.choices, q.gold) for q in choice_questions(25)]
+    other = write_run(tmp_path / "letters", tiny_model, letters, questions)
     out = tmp_path / "static.json"
     answer = call(out, searched, other, limit=25)
     assert answer.code == 0
@@ -139,12 +146,45 @@ def test_equal_questions_of_two_folders_are_never_in_different_folds(searched, t
     renamed = [Question(f"other-{q.id}", q.prompt, q.choices, q.gold, q.reference) for q in choice_questions(QUESTIONS)]
     again = write_run(tmp_path / "again", tiny_model, Evaluator(model, find_task("arc")), renamed)
     options = static_run.StaticOptions((searched, again), "unused")
-    asked = static_run.draw_questions(static_run.load_runs(options.paths), options)
+    scanned, judged = static_run.draw_questions(static_run.load_runs(options), options)
     folds = {}
-    for entry in asked:
+    for entry in (*scanned, *judged):
         folds.setdefault(entry.question.sha, set()).add(entry.fold)
-    assert len(asked) == 2 * QUESTIONS
     assert all(len(found) == 1 for found in folds.values())
+    assert not {entry.question.sha for entry in scanned} & {entry.question.sha for entry in judged}
+    assert len(scanned) + len(judged) == 2 * QUESTIONS - (2 * QUESTIONS // SCAN_SHARE) % 2
+
+
+def test_folders_of_unequal_size_take_part_evenly_in_scan_and_race():
+    questions = {name: [Question(f"{name}{i}", f"{name} {i}?", ("a", "b"), 0) for i in range(n)] for name, n in SIZES}
+    options = static_run.StaticOptions(tuple(questions), "unused", limit=200)
+    runs = []
+    for name, held in questions.items():
+        taken = set(static_run.taking_part([(q.id, q.sha) for q in held], options, lambda question_id: True))
+        assert len(taken) == min(200, len(held))
+        runs.append(SimpleNamespace(out=name, questions=[q for q in held if q.id in taken]))
+    scanned, judged = static_run.draw_questions(runs, options)
+    for part in (scanned, judged[: static_run.RACE_EVERY_QUESTIONS], judged):
+        shares = np.bincount([entry.run for entry in part], minlength=2) / len(part)
+        assert shares == pytest.approx([2 / 3, 1 / 3], abs=0.02)
+
+
+def test_a_folder_too_small_to_judge_by_is_refused(searched, tmp_path, tiny_model, model):
+    small = write_run(tmp_path / "small", tiny_model, Evaluator(model, find_task("arc-letter")), choice_questions(3))
+    answer = call(tmp_path / "static.json", searched, small)
+    assert answer.code == 2
+    assert f"{small}: " in answer.error
+    assert "questions to judge paths by are too few for --folds 5; every folder needs about ten a fold" in answer.error
+
+
+def test_what_the_search_learned_is_kept_of_the_questions_that_take_part_alone(searched):
+    run = SearchedRun.load(searched, lambda found: [name for name, _ in found][5:8])
+    assert len(run.questions) == len(run.evaluations) == 3
+    (whole,) = static_run.load_runs(static_run.StaticOptions((searched,), "unused"))
+    (part,) = static_run.load_runs(static_run.StaticOptions((searched,), "unused", limit=7))
+    assert len(whole.evaluations) == QUESTIONS
+    assert len(part.evaluations) == 7
+    assert set(part.questions) < set(whole.questions)
 
 
 def test_runs_of_other_models_are_refused(searched, tmp_path, tiny_model, model):
@@ -155,7 +195,14 @@ def test_runs_of_other_models_are_refused(searched, tmp_path, tiny_model, model)
     assert "one path serves one model" in together.error
     changed = call(tmp_path / "static.json", other)  # its model's folder holds other weights now
     assert changed.code == 4
-    assert "what lies there now has" in changed.error
+    assert " now has " in changed.error
+
+
+def test_a_run_whose_task_asks_otherwise_now_is_refused(searched, tmp_path, monkeypatch):
+    monkeypatch.setattr(Task, "prompt", lambda self, question: f"Q: {question.prompt}\nA:")
+    answer = call(tmp_path / "static.json", searched)
+    assert answer.code == 4
+    assert f"{searched} was searched when task arc had another template ('Question: {{question}}" in answer.error
 
 
 def test_wrong_use_is_one_line_and_exit_2(searched, tmp_path):
@@ -166,7 +213,7 @@ def test_wrong_use_is_one_line_and_exit_2(searched, tmp_path):
         (call(tmp_path, searched), "is a folder"),
         (call("/proc/below/static.json", searched), "--out /proc/below/static.json cannot be written"),
         (call(out, searched, limit=3), "too few for --folds 5"),
-        (call(out, searched, folds=1), "--folds"),
+        (call(out, searched, folds=2), "--folds"),
         (call(out, searched, dtype="float7"), "--dtype must be one of float32, bfloat16, float16; got 'float7'"),
         (call(out, searched, device="mps"), "--device must be cpu, cuda or cuda:N; got 'mps'"),
     ):

@@ -1,10 +1,13 @@
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
 
 from pathgen.actions import LayerPath
 from pathgen.path_table import Scores
 from pathgen.records import seeded_hash
 from pathgen.selection import choose_by_depth, survivors
-from pathgen.static_report import own_choice
+from pathgen.static_report import choose_paths, own_choice
 
 QUESTIONS, FOLDS = 500, 5
 
@@ -75,3 +78,56 @@ def test_each_folder_has_a_path_of_its_own():
     scores = Scores(correct, np.where(correct, 1.0, -1.0), correct.astype(float))
     assert own_choice(even, folds(), paths, scores) == (paths[1], 1.0)
     assert own_choice(~even, folds(), paths, scores) == (paths[2], 1.0)
+
+
+LAYERS = 30
+
+
+def equal_paths(rng, count):
+    """The full path and others of random depths, each question right on each with the same chance."""
+    full = LayerPath.full(LAYERS)
+    paths = {full: None}
+    while len(paths) < count:
+        actions = list(full)
+        for layer in rng.choice(LAYERS, size=rng.integers(1, 6), replace=False):
+            actions[layer] = int(rng.choice([0, 2]))
+        paths[LayerPath(actions)] = None
+    return list(paths)
+
+
+def found_among(paths, correct):
+    """What is told of a choice among these paths on questions that are right on them or not."""
+    info = SimpleNamespace(model_id="tiny", fingerprint="f" * 16, task="arc")
+    run = SimpleNamespace(out="run", info=info, chat=False, num_layers=LAYERS)
+    count = len(correct)
+    scores = Scores(correct, np.where(correct, 1.0, -1.0), correct / 2 + 0.25)
+    return choose_paths([run], np.zeros(count, dtype=int), np.arange(count) % FOLDS, paths, scores, 0, ())
+
+
+def test_of_equal_paths_the_gain_told_is_none_on_average_and_the_full_path_is_kept():
+    rng = np.random.default_rng(0)
+    told, depth_alone, own, kept = [], [], [], 0
+    for _ in range(40):
+        paths = equal_paths(rng, 48)
+        correct = rng.random((200, len(paths))) < 0.45
+        found = found_among(paths, correct)
+        told.append(found.choice.cv_delta_vs_full)
+        depth_alone.append(max(entry.cv_delta_vs_full for entry in found.frontier))
+        own.append(found.per_folder[0].own_cv_accuracy - found.full.accuracy)
+        kept += found.best == found.full
+    error = np.std(told, ddof=1) / np.sqrt(len(told))
+    assert np.mean(depth_alone) > 0.05  # the best of many depths, each held out: what must not be told
+    assert abs(np.mean(told)) < 3 * error
+    assert abs(np.mean(own)) < 3 * error
+    assert kept > 30
+
+
+def test_a_path_that_is_better_is_deployed_and_its_gain_is_told():
+    rng = np.random.default_rng(0)
+    paths = equal_paths(rng, 48)
+    correct = rng.random((600, len(paths))) < 0.45
+    correct[:, 7] |= rng.random(600) < 0.2
+    found = found_among(paths, correct)
+    assert found.best.path == paths[7] == found.per_folder[0].own_path
+    gain = correct[:, 7].mean() - correct[:, 0].mean()
+    assert found.choice.cv_delta_vs_full == pytest.approx(gain)  # every fold chooses it

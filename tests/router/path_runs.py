@@ -13,6 +13,7 @@ from pathgen.records import Evaluation, PathRecord
 from pathgen.rundir import RunDirectory
 from pathgen.runinfo import RunInfo
 from pathgen.shards import write_shard
+from pathgen.tasks import find_task
 
 ACTIONS = "-.2"
 """Of paths as text: skipped, executed, repeated."""
@@ -105,7 +106,7 @@ def write_run(
         "max_edits": 8,
         "cost": "layers",
         "dtype": dtype,
-        "task": {"name": task, "chat": chat},
+        "task": find_task(task).describe(chat),
     }
     run.begin(RunInfo(settings, model_id, fingerprint, task, "hand-made", questions=len(records)), lambda: None)
     metadata = ShardMetadata(model_id, fingerprint, task, "0.1.0", "")

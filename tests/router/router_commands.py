@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from pathgen.checkpoints import fingerprint
 from pathgen.model import PathModel
 from pathgen.records import PathRecord
-from pathgen.static import PathEntry, StaticPaths
+from pathgen.static import PathEntry, StaticPaths, Worth
 from router.cli import app
 from router.dataset import PathDatasets
 from router.feature_store import FeatureStore
@@ -82,6 +82,8 @@ def static_file(file: Path, model: Path, *paths: str, **changes) -> Path:
         seed=0,
         full=full,
         frontier=tuple(sorted(found, key=lambda entry: entry.depth)),
+        choice=Worth(0.9, 0.8, 0.01),
+        shallow_choice=Worth(0.9, 0.8, 0.01),
     )
     file.write_bytes(replace(static, **changes).to_json())
     return file

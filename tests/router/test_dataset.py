@@ -7,7 +7,7 @@ from path_runs import FINGERPRINT, failed, path, searched, write_run
 from pathgen.errors import ArtefactError, InputError
 from pathgen.questions import Question
 from pathgen.rundir import RunDirectory
-from pathgen.searched_run import question_of
+from pathgen.searched_run import SearchedRun, question_of
 from router.dataset import PathDatasets
 
 KEPT = {"....": 1.0, "-...": 0.5, ".2..": None}
@@ -150,6 +150,8 @@ def test_a_run_json_without_a_setting_is_refused(tmp_path, lacking):
     info = run.info()
     settings = {name: value for name, value in info.settings.items() if name != lacking}
     run.fs.pipe_file(f"{run.root}/run.json", replace(info, settings=settings).to_json())
+    with pytest.raises(ArtefactError, match=f"run.json does not tell the setting '{lacking}'"):
+        SearchedRun.load(run.out)
     with pytest.raises(ArtefactError, match=f"run.json does not tell the setting '{lacking}'"):
         PathDatasets([run.out])
 

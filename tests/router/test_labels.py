@@ -10,7 +10,7 @@ from path_runs import path, searched, write_run
 from pathgen.errors import InputError
 from pathgen.searched_run import question_of
 from router.dataset import PathDatasets
-from router.labels import LABEL_POLICIES, action_counts, consensus, make_labels, margin, one_hot, shortest
+from router.labels import LABEL_POLICIES, consensus, make_labels, margin, one_hot, shortest
 from router.values import MeanEffects, action_values, question_effects
 
 FULL = one_hot(path("...."))
@@ -276,15 +276,6 @@ def test_actions_are_checked_before_the_stream_begins(tmp_path, actions):
     datasets = PathDatasets([write_run(tmp_path / "run", [KEPT])])
     with pytest.raises(ValueError, match="action"):
         make_labels(datasets, "shortest", actions=actions)
-
-
-def test_action_counts_tell_one_class_from_several(tmp_path):
-    found = labels(tmp_path, [KEPT, MENDED], "shortest")
-    assert action_counts(found).tolist() == [[1, 1, 0], [0, 1, 1], [0, 2, 0], [0, 2, 0]]
-    only_full = [replace(found[0], targets=FULL.astype(np.float32))] * 3
-    assert (action_counts(iter(only_full)).sum(0) > 0).tolist() == [False, True, False]
-    with pytest.raises(ValueError, match="no labels"):
-        action_counts([])
 
 
 texts = st.text("-.2", min_size=4, max_size=4)

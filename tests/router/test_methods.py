@@ -19,6 +19,7 @@ from router_commands import (
     static_file,
 )
 
+from pathgen.errors import InputError
 from pathgen.static import load_static
 from pathgen.static_run import SCAN_SHARE
 from router.dev import DevSet
@@ -40,8 +41,9 @@ def test_a_static_path_becomes_a_router(paths, tiny_model, tmp_path):
     found = answer.json
     assert set(found) >= PROMISED
     assert (found["method"], found["static_only"], found["mean_depth"]) == ("static", True, NUM_LAYERS - 1)
-    assert (found["off_full_share"], found["off_common_share"], found["full_accuracy"]) == (1.0, 0.0, 0.0)
+    assert (found["off_full_share"], found["off_common_share"]) == (1.0, 0.0)
     assert found["routed_accuracy"] == found["static_accuracy"]
+    assert found["chosen_on_dev"] == []
     shown = router("show", tmp_path / "r", "--json").json
     assert (shown["static_only"], shown["static_path"]) == (True, [0, 1, 1, 1, 1, 1])
 
@@ -53,6 +55,24 @@ def test_options_that_a_method_does_not_read_are_named(paths, tiny_model, tmp_pa
     assert answer.code == 0
     assert "warning: --method static does not read --labels, --batch-size, --rank\n" in answer.stderr
     assert "does not read" not in router(*train).stderr
+
+
+def test_a_static_file_beside_gates_and_a_share_beside_dev_are_named_before_training(
+    paths, tiny_model, tmp_path, monkeypatch
+):
+    def stop(run):
+        raise InputError("training starts")
+
+    monkeypatch.setattr("router.training_run.TrainingRun.run", stop)
+    dev = path_folder(tmp_path / "dev", tiny_model, records(8, prefix="dev"))
+    train = ("train", "--paths", paths, "--out", tmp_path / "r", "--method", "gates", *SMALL)
+    answer = router(*train, "--static", tmp_path / "any.json", "--dev", dev, "--dev-share", 0.3)
+    assert answer.stderr.splitlines() == [
+        "warning: --method gates does not read --width, --tracker, --static",
+        "warning: --dev-share holds nothing out of --paths, as --dev gives the development questions",
+        "error: training starts",
+    ]
+    assert "--dev-share" not in router(*train, "--dev", dev).stderr
 
 
 def test_without_a_static_file_the_path_is_looked_for_among_training_questions(tiny_model, tmp_path):
@@ -91,6 +111,7 @@ def test_labels_are_imitated(paths, tiny_model, tmp_path, labels):
     assert 0 <= found["macro_f1"] <= 1
     evaluated = router("evaluate", "--router", out, "--paths", paths, "--json").json
     assert evaluated["dev_questions"] == 24
+    assert found["chosen_on_dev"] == ["epoch"]
 
 
 def test_the_scale_over_a_static_path_may_be_nothing_at_all(paths, tiny_model, tmp_path, monkeypatch):
@@ -100,7 +121,8 @@ def test_the_scale_over_a_static_path_may_be_nothing_at_all(paths, tiny_model, t
     found = router(*arguments, "--out", tmp_path / "r")
     assert found.code == 0
     assert "imitate, static only: every question takes the same path" in found.stdout
-    assert "every question takes the same path" in found.stdout.splitlines()[-2]
+    assert "every question takes the same path" in found.stdout.splitlines()[-3]
+    assert found.stdout.splitlines()[-2].startswith("these questions chose the scale among several: they flatter")
     assert "development accuracy by scale of the part that reads the question: 0: 100.0%" in found.stderr
     shown = router("show", tmp_path / "r", "--json").json
     assert (shown["scale"], shown["static_only"], shown["static_path"]) == (0, True, [0, 1, 1, 1, 1, 1])
@@ -111,9 +133,8 @@ def only_right_along(right):
     """In place of `DevSet.run`: a question is right along one path alone."""
 
     def run(self, paths):
-        questions = tuple(entry.question for entry in self.questions)
         correct = np.array([taken == right for taken in paths])
-        return RoutedScores(questions, tuple(paths), correct, np.zeros(len(paths)))
+        return RoutedScores(tuple(paths), correct)
 
     return run
 
@@ -127,6 +148,7 @@ def test_gates_become_a_router(paths, tmp_path, rank):
     assert (found["method"], found["labels"], found["macro_f1"], found["epochs"]) == ("gates", None, None, 1)
     assert found["static_only"] == (rank == 0 or found["scale"] == 0)
     assert (found["parameters"] > 3 * NUM_LAYERS) == (rank > 0)
+    assert found["chosen_on_dev"] == (["path", "scale"] if rank else ["path"])
     assert ("by scale of the part that reads" in answer.stderr) == (rank > 0)
     assert router("evaluate", "--router", tmp_path / "r", "--paths", paths, "--json").json["macro_f1"] is None
     again = router(*arguments, "--out", tmp_path / "s", "--json").json

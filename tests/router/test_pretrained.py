@@ -16,8 +16,9 @@ from training_toys import same_weights, toy_config
 
 from pathgen.errors import ArtefactError, InputError, PathgenError
 from router.config import RouterConfig
+from router.folder import finish_swap, save_router
 from router.modules import Router
-from router.pretrained import finish_swap, load_router, parameter_share, save_router
+from router.pretrained import load_router, parameter_share
 from router.train import new_router
 
 

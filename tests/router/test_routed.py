@@ -11,7 +11,6 @@ from pathgen.model import PathModel
 from pathgen.questions import Question
 from pathgen.tasks import find_task
 from router.config import RouterConfig
-from router.metrics import PathShares
 from router.modules import Router, path_logits
 from router.policy import RouterPolicy
 from router.routed import RoutedScores, askable, paired_difference, route, run_paths
@@ -38,10 +37,8 @@ def test_a_static_router_runs_its_path_on_all(evaluator):
     told = []
     scores = run_paths(evaluator, QUESTIONS, paths, told.append)
     assert told[-1] == len(QUESTIONS)
-    assert scores.shares == PathShares(off_full=1.0, off_common=0.0, mean_depth=6.0)
     alone = [evaluator.evaluate([(evaluator.prepare(question), path)])[0] for question in QUESTIONS]
     assert scores.correct.tolist() == [evaluation.correct for evaluation in alone]
-    np.testing.assert_allclose(scores.margins, [evaluation.margin for evaluation in alone], atol=1e-4)
 
 
 def test_what_does_not_fit_the_context_is_left_out(evaluator):
@@ -49,12 +46,9 @@ def test_what_does_not_fit_the_context_is_left_out(evaluator):
     assert askable(evaluator, [QUESTIONS[0], long, QUESTIONS[1]]) == QUESTIONS[:2]
 
 
-def test_shares_of_a_mixed_set():
+def test_the_common_path_is_the_one_most_questions_take():
     full, short = LayerPath([1, 1]), LayerPath([1, 0])
-    scores = RoutedScores(
-        tuple(QUESTIONS[:4]), (full, short, full, LayerPath([2, 1])), np.zeros(4, dtype=bool), np.zeros(4)
-    )
-    assert scores.shares == PathShares(off_full=0.5, off_common=0.5, mean_depth=2.0)
+    scores = RoutedScores((short, full, LayerPath([2, 1]), full), np.zeros(4, dtype=bool))
     assert scores.common_path == full
 
 

@@ -77,4 +77,4 @@ def test_what_pathgen_static_finds_is_deployed(call, runs, tmp_path):
     call("pathgen", "static", "--paths", runs / "arc", "--out", tmp_path / "F.json")
     answer = call("router", "train", "--paths", runs / "arc", "--out", tmp_path / "r", "--static", tmp_path / "F.json")
     assert "static, static only: every question takes the same path" in answer.stdout
-    assert "development questions included: its accuracy here is flattered" in answer.stderr
+    assert "development questions: its accuracy here is flattered" in answer.stderr

@@ -155,7 +155,8 @@ def test_folders_of_two_models(paths, other_model, tmp_path, refusal):
 
 def test_paths_of_another_model_than_the_one_at_hand(paths, other_model, tmp_path, refusal):
     line = refusal("train", "--paths", paths, "--model", other_model, "--out", tmp_path / "r", *IMITATE, code=4)
-    assert line.endswith("; give --model the one they were searched on")
+    assert line.startswith(f"{paths} was made with a model of fingerprint ")
+    assert f"; {other_model} now has " in line
 
 
 def test_paths_of_another_length(tiny_model, tmp_path, refusal):
@@ -179,6 +180,13 @@ def test_a_record_with_an_action_that_is_none(tiny_model, tmp_path, refusal):
     line = refusal("train", "--paths", mixed, "--out", tmp_path / "r", *IMITATE, code=4)
     assert line.startswith(f"{mixed}: question q1: ")
     assert "3" in line
+
+
+def test_a_run_whose_task_asks_otherwise_now(paths, trained, tmp_path, refusal, monkeypatch):
+    monkeypatch.setattr("pathgen.tasks.Task.prompt", lambda self, question: f"Q: {question.prompt}")
+    for command in (("train", "--out", tmp_path / "r"), ("evaluate", "--router", trained)):
+        line = refusal(*command, "--paths", paths, code=4)
+        assert f"{paths} was searched when task arc had another template" in line
 
 
 def test_development_questions_that_are_trained_on(paths, tiny_model, tmp_path, refusal):
@@ -217,13 +225,21 @@ def test_a_static_path_that_the_options_rule_out(paths, tiny_model, tmp_path, re
     static = static_file(tmp_path / "F.json", tiny_model, DEEP, SHALLOW)
     train = ("train", "--paths", paths, "--out", tmp_path / "r", "--static", static)
     assert refusal(*train, "--target-depth", 4.5).startswith("no static path has depth 4 or less; ")
-    line = refusal(*train, "--method", "gates", "--target-depth", 3)
-    assert line.startswith("no static path has depth 3 or less")
 
 
 def test_a_depth_that_gates_do_not_reach(paths, tmp_path, refusal):
     line = refusal("train", "--paths", paths, "--out", tmp_path / "r", "--method", "gates", "--target-depth", 3.5)
     assert line.startswith("--target-depth 3.5 is below 4, the shallowest path that gates are rounded to")
+
+
+def test_a_depth_that_no_static_path_is_searched_for(paths, tmp_path, refusal):
+    train = ("train", "--paths", paths, "--out", tmp_path / "r", "--target-depth")
+    line = refusal(*train, 4)
+    assert line == (
+        "--target-depth 4 is below 5, the shallowest path that is searched for method static with "
+        "--actions skip,execute,repeat"
+    )
+    assert refusal(*train, 5, "--actions", "execute,repeat").startswith("--target-depth 5 is below 6, ")
 
 
 def test_damaged_routers(paths, trained, tmp_path, refusal):
@@ -254,6 +270,14 @@ def test_a_router_of_another_model_or_a_bias_that_is_none(paths, trained, other_
     assert line == "--bias must be finite; got inf"
 
 
+def test_a_router_of_chats_on_paths_without_the_template(paths, trained, tmp_path, refusal):
+    chats = shutil.copytree(trained, tmp_path / "chats")
+    config = json.loads((chats / "config.json").read_text())
+    (chats / "config.json").write_text(json.dumps({**config, "chat": True}))
+    line = refusal("evaluate", "--router", chats, "--paths", paths, code=4)
+    assert line == f"{chats} went through the chat template, {paths} did not; give paths searched alike"
+
+
 def test_a_full_disk_leaves_the_old_router_whole(paths, trained, tiny_model, tmp_path, monkeypatch):
     folder = shutil.copytree(trained, tmp_path / "r")
     before = {entry.name: entry.read_bytes() for entry in folder.iterdir()}
@@ -268,7 +292,8 @@ def test_a_full_disk_leaves_the_old_router_whole(paths, trained, tiny_model, tmp
         real(descriptor)
 
     monkeypatch.setattr("os.fsync", full)
-    line = refused("train", "--paths", paths, "--out", folder, "--static", static, *SMALL, code=1)
+    train = ("train", "--paths", paths, "--out", folder, "--static", static, "--device", "cpu", "--quiet")
+    line = refused(*train, code=1)
     assert line == f"cannot write the router {folder}: No space left on device"
     assert {entry.name: entry.read_bytes() for entry in folder.iterdir()} == before
     assert not list(tmp_path.glob(".*"))

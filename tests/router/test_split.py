@@ -70,6 +70,10 @@ def test_ids_are_refused_exactly_where_they_meet(training, dev):
 
 def test_twins_of_a_held_out_question_are_found_in_all_rows():
     """The one that counts is held out, and another folder has it under an id that is not."""
-    counted = [question("dev"), question("other")]
-    rows = [*counted, question("again", "  what is DEV? "), question("dev2", "What is dev?")]
-    assert twins_of_dev(counted, rows, lambda name: name.startswith("dev")) == {"again"}
+    rows = [
+        (question("again", "  what is DEV? "), False),
+        (question("dev"), True),
+        (question("other"), True),
+        (question("dev2", "What is other?"), False),
+    ]
+    assert twins_of_dev(iter(rows), lambda name: name.startswith("dev")) == {"again"}

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 from commands import pathgen
-from path_runs import path, searched
+from path_runs import searched
 from router_commands import (
     FULL,
     IMITATE,
@@ -31,11 +31,11 @@ from pathgen import faults
 from pathgen.model import PathModel
 from pathgen.questions import Question
 from pathgen.records import seeded_hash
-from pathgen.static import FolderResult
+from pathgen.storage import TEMPORARY_PREFIX
 from router.dataset import PathDatasets
 from router.features import FeatureKey, compute_here
 from router.labels import make_labels
-from router.pretrained import load_router
+from router.pretrained import load_router, seen_by
 from router.split import held_out
 
 pytestmark = pytest.mark.usefixtures("no_ray")
@@ -56,6 +56,7 @@ def test_a_training_killed_between_epochs_goes_on_to_the_same_weights(paths, tmp
     environment = os.environ | {faults.VARIABLE: "after-rename:2:kill", "OMP_NUM_THREADS": "1"}
     assert subprocess.run(command, env=environment, timeout=120).returncode == -signal.SIGKILL
     assert [entry.name for entry in out.iterdir()] == [".training"]
+    (out / f"{TEMPORARY_PREFIX}ab").write_bytes(b"half")  # of a file that was being written
     shown = router("train", "--out", out, *arguments[:-1], "0", "--json")
     assert shown.json["epochs"] == 4
     assert same_files(tmp_path / "whole", out)
@@ -105,8 +106,30 @@ def test_development_questions_may_come_from_elsewhere(paths, tiny_model, tmp_pa
     fill_features(dev, tiny_model)
     found = router("train", "--paths", paths, "--dev", dev, "--out", tmp_path / "r", *IMITATE, "--json").json
     assert (found["questions"], found["dev_questions"]) == (24, 8)
-    shas = json.loads((tmp_path / "r" / "training_questions.json").read_text())
-    assert sorted(question.sha for question in PathDatasets([paths]).questions()) == shas
+    seen = json.loads((tmp_path / "r" / "training_questions.json").read_text())
+    for name, folder in (("trained_on", paths), ("chosen_on", dev)):
+        assert sorted(question.sha for question in PathDatasets([folder]).questions()) == seen[name]
+    for folder, count in ((paths, 24), (dev, 8)):
+        shown = router("evaluate", "--router", tmp_path / "r", "--paths", folder)
+        assert f"the router was trained or chosen on {count} of these: they flatter it" in shown.stdout
+
+
+def test_a_static_path_is_chosen_on_its_own_questions_and_on_no_development_ones(paths, tiny_model, tmp_path):
+    static = static_file(tmp_path / "F.json", tiny_model, SHALLOW, chosen_on=("ab", "cd"))
+    train = ("train", "--paths", paths, "--static", static, "--out")
+    assert router(*train, tmp_path / "static", *SMALL).code == 0
+    stored = json.loads((tmp_path / "static" / "training_questions.json").read_text())
+    assert stored == {"trained_on": ["ab", "cd"], "chosen_on": []}
+    assert router(*train, tmp_path / "imitate", *IMITATE).code == 0
+    stored = json.loads((tmp_path / "imitate" / "training_questions.json").read_text())
+    dev = {q.sha for q in PathDatasets([paths]).questions() if held_out(q.id, 0.15)}
+    assert set(stored["chosen_on"]) == {"ab", "cd"} | dev
+    assert not dev & set(stored["trained_on"])
+
+
+def test_an_older_list_of_questions_is_read(tmp_path):
+    (tmp_path / "training_questions.json").write_text('["ab"]')
+    assert seen_by(tmp_path) == {"ab"}
 
 
 def test_one_question_under_two_ids_is_never_on_both_sides(tiny_model, tmp_path):
@@ -120,7 +143,7 @@ def test_one_question_under_two_ids_is_never_on_both_sides(tiny_model, tmp_path)
     answer = router("train", "--paths", out, "--out", tmp_path / "r", *IMITATE, "--json")
     assert "1 questions ask what a held-out one asks; they are not trained on" in answer.stderr
     assert answer.json["questions"] == 24 - len(held)
-    assert twin.question_sha not in json.loads((tmp_path / "r" / "training_questions.json").read_text())
+    assert twin.question_sha not in json.loads((tmp_path / "r" / "training_questions.json").read_text())["trained_on"]
 
 
 def test_a_model_that_has_moved_is_named_at_each_step(tiny_model, tmp_path):
@@ -133,7 +156,7 @@ def test_a_model_that_has_moved_is_named_at_each_step(tiny_model, tmp_path):
     assert answer.code == 0, answer.stderr
     after.rename(before)
     found = router("evaluate", *common, "--router", tmp_path / "r", "--model", before, "--json").json
-    stored = json.loads((tmp_path / "r" / "training_questions.json").read_text())
+    stored = json.loads((tmp_path / "r" / "training_questions.json").read_text())["trained_on"]
     assert found["seen_in_training"] == len(stored) > 0
 
 
@@ -145,11 +168,13 @@ def test_settings_and_figures_lie_beside_the_router(paths, tmp_path):
     assert stored["figures"] == {name: value for name, value in found.items() if name != "seconds"}
 
 
-def test_a_static_path_chosen_on_these_questions_is_said_to_flatter(paths, tiny_model, tmp_path):
-    worth = FolderResult(paths, "arc", 24, 0.0, 0.5, 0.1, 0.5, path(SHALLOW), 0.5)
-    static = static_file(tmp_path / "F.json", tiny_model, SHALLOW, per_folder=(worth,))
-    answer = router("train", "--paths", paths, "--static", static, "--out", tmp_path / "r", *SMALL)
-    assert f"the static path was chosen on the questions of {paths}, development questions included" in answer.stderr
+def test_a_static_path_chosen_on_development_questions_is_said_to_flatter(paths, tiny_model, tmp_path):
+    shas = [question.sha for question in PathDatasets([paths]).questions() if held_out(question.id, 0.15)]
+    train = ("train", "--paths", paths, "--out", tmp_path / "r", "--device", "cpu", "--quiet", "--static")
+    for seen in (1, 0):
+        static = static_file(tmp_path / "F.json", tiny_model, SHALLOW, chosen_on=("ab", *shas[:seen]))
+        line = f"the static path was chosen on {seen} of {len(shas)} development questions: its accuracy here"
+        assert (line in router(*train, static).stderr) == bool(seen)
 
 
 def test_evaluate_tells_how_well_labels_are_predicted(paths, tmp_path):
@@ -181,7 +206,7 @@ def test_of_many_development_questions_every_folder_keeps_its_share(paths, tiny_
     train = ("train", "--paths", paths, *dev, "--out", tmp_path / "r", "--static", static)
     found = router(*train, *SMALL, "--json").json
     ids = [f"{name}{number}" for name in ("one", "two") for number in range(20)]
-    first = sorted(ids, key=lambda name: seeded_hash(0, name))[:10]
+    first = sorted(ids, key=lambda question_id: seeded_hash(0, question_id))[:10]
     expected = [sum(name.startswith(folder) for name in first) for folder in ("one", "two")]
     assert sorted(row["dev_questions"] for row in found["per_folder"]) == sorted(expected)
     assert min(expected) > 0

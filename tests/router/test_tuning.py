@@ -49,7 +49,7 @@ def depth_at(router, bias):
     return found.depth
 
 
-@pytest.mark.parametrize("logits", [[0.5, 1.5, 2.5, 40.0], [-3.0, -0.25, 0.25, 7.0], [-30.0, -9.0, -3.0, -2.0]])
+@pytest.mark.parametrize("logits", [[0.5, 1.5, 2.5, 40.0], [0.25, 0.3, 7.0, 9.0]])
 @pytest.mark.parametrize("target", [1, 2, 3])
 def test_the_smallest_bias_within_the_target_is_found(logits, target):
     told = []
@@ -68,10 +68,11 @@ def test_a_depth_that_no_bias_reaches_is_told():
     assert told == ["no bias brings mean depth to 3; the router comes down to 4"]
 
 
-def test_a_depth_that_is_never_exceeded_takes_the_deepest_there_is():
-    router = rows_of("....", [0.0] * LAYERS)
-    assert find_bias(router, StaticDev(), LAYERS, lambda line: None) == -LARGEST_BIAS
-    assert depth_at(router, -LARGEST_BIAS) == LAYERS
+@pytest.mark.parametrize("target", [2, LAYERS, LAYERS + 9])
+def test_a_depth_that_is_kept_without_a_bias_takes_none(target):
+    told = []
+    assert find_bias(rows_of("....", [-3.0, -0.25, 0.25, 7.0]), StaticDev(), target, told.append) == 0
+    assert told == [f"mean depth on development questions is 2 without a bias, within {target}"]
 
 
 class ScaleDev:
