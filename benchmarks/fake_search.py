@@ -97,7 +97,7 @@ class FakeSearchWorker(WorkThread):
         solved = record.status in SOLVED
         self._counters["searched"] += 1
         self._counters["solved"] += solved
-        self._counters["depth_solved"] += (record.best_depth or 0) if solved else 0
+        self._counters["layers_saved"] += record.num_layers - (record.best_depth or 0) if solved else 0
         self._counters["simulations"] += record.simulations or 0
         self._counters["layer_executions"] += record.layer_executions or 0
         self._counters["busy_s"] += self._latency_s / self._run.in_flight

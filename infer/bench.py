@@ -163,7 +163,7 @@ class Bench:
             if name in self.inputs.routers:
                 runs[_fixed(name)] = run_of(_replayed(result))
         rounds = (TURNS + 1) * len(places)
-        with counted("timing", rounds, self.inputs.num_layers, quiet=self.options.quiet) as on_round:
+        with counted("timing", rounds, quiet=self.options.quiet) as on_round:
             return time_systems(runs, places, together, evaluator.model.device, on_round)
 
     def _live_policy(self, name: str, result: SystemResult, evaluator: Evaluator) -> PolicyMaker:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -21,8 +19,6 @@ from .harness_cli import harness
 from .prompts import BATCH_SIZE, MAX_NEW_TOKENS, check_prompts, read_prompts
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from .routed_model import Completion
 
 PRINTED_BATCHES = 4
@@ -74,6 +70,7 @@ def generate(
     from pathgen.checkpoints import resolve_model
     from pathgen.model import PathModel
     from pathgen.placement import default_device, default_dtype
+    from pathgen.progress import ProgressBar
 
     from .routed_model import RoutedModel, router_for
 
@@ -85,16 +82,15 @@ def generate(
     path_model = PathModel.from_pretrained(model, dtype=dtype or default_dtype(device), device=device)
     routed = RoutedModel(path_model, found, bias=bias)
     answers: list[Completion] = []
-    with memory_told("a smaller --batch-size"), _progress(len(texts), quiet=quiet) as (on_done, bar):
+    with memory_told("a smaller --batch-size"), ProgressBar("answering", len(texts), quiet=quiet) as bar:
         for start in range(0, len(texts), PRINTED_BATCHES * batch_size):
             part = texts[start : start + PRINTED_BATCHES * batch_size]
-            told = partial(lambda before, done: on_done(before + done), start)
+            told = partial(lambda before, done: bar.show(before + done), start)
             done_now = routed.complete(part, max_new_tokens, batch_size, chat, on_done=told)
             answers += done_now
             if not as_json:
-                bar.stop()  # as answers would be written into it
-                _print_answers(done_now, quiet=quiet)
-                bar.start()
+                with bar.aside():
+                    _print_answers(done_now, quiet=quiet)
     if as_json:
         print_json({"outputs": [asdict(answer) for answer in answers]})
 
@@ -108,34 +104,6 @@ def _print_answers(answers: Sequence[Completion], *, quiet: bool) -> None:
         if not quiet:
             layers = len(answer.path)
             tell(f"{path_picture(answer.path)} depth {answer.depth} of {layers}, layers saved {layers - answer.depth}")
-
-
-@contextmanager
-def _progress(total: int, *, quiet: bool) -> Iterator[tuple[Callable[[int], None], Progress]]:
-    """Progress on stderr: a bar on a terminal, else a line every so many seconds.
-
-    Returns:
-        What is told how many are done, and the bar, which does nothing where none is shown.
-    """
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from pathgen.progress import LINE_EVERY_S
-
-    console = Console(stderr=True)
-    told_at = time.monotonic()
-    hidden = quiet or not console.is_terminal
-    with Progress(console=console, disable=hidden, transient=True, redirect_stdout=False) as bar:
-        task = bar.add_task("answering", total=total)
-
-        def on_done(done: int) -> None:
-            nonlocal told_at
-            bar.update(task, completed=done)
-            if bar.disable and not quiet and time.monotonic() - told_at >= LINE_EVERY_S:
-                told_at = time.monotonic()
-                tell(f"answering {done}/{total}")
-
-        yield on_done, bar
 
 
 def main() -> None:

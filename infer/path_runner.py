@@ -50,8 +50,7 @@ class PathRunner:
                 new.setdefault(question.sha, {})[path] = question
         groups = list(new.values())
         done = 0
-        layers = self.evaluator.model.num_layers
-        with counted(what, sum(map(len, groups)), layers, quiet=self.quiet) as on_done:
+        with counted(what, sum(map(len, groups)), quiet=self.quiet) as on_done:
             for start in range(0, len(groups), self.batch_size):
                 part = groups[start : start + self.batch_size]
                 self._run_batch([(question, path) for group in part for path, question in group.items()])

@@ -168,7 +168,7 @@ class Systems:
         if self.evaluator.task.generates:
             raise Unavailable("it is rewarded by confidence among choices, and this task generates its answers")
         answers: list[Answer] = []
-        with counted("search", len(self.questions), self.inputs.num_layers, quiet=self.runner.quiet) as on_done:
+        with counted("search", len(self.questions), quiet=self.runner.quiet) as on_done:
             for start in range(0, len(self.questions), self.runner.batch_size):
                 part = self.questions[start : start + self.runner.batch_size]
                 for question, found in zip(part, search_questions(self.evaluator, part, self.seed), strict=True):

@@ -131,7 +131,7 @@ class FleetRun:
         counters: Counter[str] = Counter()
         total = done_before + len(jobs)
         with (
-            ProgressView(what, total, done_before, self._num_layers, quiet=self._options.quiet) as view,
+            ProgressView(what, total, done_before, quiet=self._options.quiet) as view,
             publishing(f"{what} {self._run.out}", done_before, shared=self._options.address is not None) as publish,
         ):
 

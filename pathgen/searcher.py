@@ -46,7 +46,7 @@ class Searcher:
     Attributes:
         moved_at: when the work on each question in flight last moved, in `time.monotonic()` seconds.
         counters: totals so far, over questions that ended: `searched`, `continued` (from an earlier record), `solved`,
-            `depth_solved` (Σ best depth of the solved), `failed`; and of all work, also on questions under way:
+            `layers_saved` (by the best paths of the solved), `failed`; and of all work, also on questions under way:
             `simulations` (those replayed from an earlier record left out), `layer_executions`, `layers_run`,
             `token_layers`, `busy_s` (time in model execution).
     """
@@ -186,4 +186,4 @@ class Searcher:
         self.counters["searched"] += 1
         self.counters["continued"] += continued
         self.counters["solved"] += solved
-        self.counters["depth_solved"] += (record.best_depth or 0) if solved else 0
+        self.counters["layers_saved"] += record.num_layers - (record.best_depth or 0) if solved else 0

@@ -172,7 +172,7 @@ def draw_questions(runs: Sequence[SearchedRun], options: StaticOptions) -> tuple
 
 def scan(tables: Sequence[PathTable], asked: Sequence[Asked], paths: Sequence[LayerPath], *, quiet: bool) -> np.ndarray:
     """[Q, P] quality of all paths on all questions, evaluated where it is not known."""
-    with _Watch("single edits", len(asked), len(paths[0]), quiet=quiet) as watch:
+    with _Watch("single edits", len(asked), quiet=quiet) as watch:
         for index, table in enumerate(tables):
             table.evaluate([entry.question for entry in asked if entry.run == index], paths, watch)
     return scores_of(tables, asked, paths).quality
@@ -238,7 +238,7 @@ def race(
     """
     full = LayerPath.full(len(paths[0]))
     left = list(paths)
-    with _Watch(f"{len(paths)} paths", len(asked), len(full), quiet=options.quiet) as watch:
+    with _Watch(f"{len(paths)} paths", len(asked), quiet=options.quiet) as watch:
         for start in range(0, len(asked), RACE_EVERY_QUESTIONS):
             block = asked[start : start + RACE_EVERY_QUESTIONS]
             for index, table in enumerate(tables):
@@ -257,12 +257,11 @@ class _Watch:
     Args:
         what: is evaluated on them.
         total: questions.
-        num_layers: of the model.
         quiet: show nothing.
     """
 
-    def __init__(self, what: str, total: int, num_layers: int, *, quiet: bool):
-        self._view = ProgressView(f"evaluating {what}", total, 0, num_layers, quiet=quiet)
+    def __init__(self, what: str, total: int, *, quiet: bool):
+        self._view = ProgressView(f"evaluating {what}", total, quiet=quiet)
         self._done, self._evaluated, self._started = 0, 0, time.monotonic()
 
     def __enter__(self) -> _Watch:

@@ -81,7 +81,7 @@ class DevSet:
     def route(self, policy: LayerPolicy) -> list[LayerPath]:
         """The path that the policy takes on each question."""
         paths: list[LayerPath] = []
-        with counted("routing", len(self.questions), self._num_layers, quiet=self._quiet) as on_done:
+        with counted("routing", len(self.questions), quiet=self._quiet) as on_done:
             for task, rows in self._rows.items():
                 for start in range(0, len(rows), CHUNK_ROUTED):
                     paths += route(self._evaluators[task], policy, self._asked(rows[start : start + CHUNK_ROUTED]))
@@ -94,9 +94,7 @@ class DevSet:
             task: [row for row in rows if (row, paths[row]) not in self._correct] for task, rows in self._rows.items()
         }
         before = 0
-        with counted(
-            "development questions", sum(map(len, new.values())), self._num_layers, quiet=self._quiet
-        ) as on_done:
+        with counted("development questions", sum(map(len, new.values())), quiet=self._quiet) as on_done:
             for task, rows in new.items():
                 chosen = [paths[row] for row in rows]
                 part = run_paths(
@@ -123,7 +121,7 @@ class DevSet:
         """[Q, P] quality (see `pathgen.reward`) of each path on the first `limit` questions of each task, or on all."""
         found: list[list[float]] = []
         with counted(
-            "rounded paths", sum(len(rows[:limit]) for rows in self._rows.values()), self._num_layers, quiet=self._quiet
+            "rounded paths", sum(len(rows[:limit]) for rows in self._rows.values()), quiet=self._quiet
         ) as on_done:
             for task, rows in self._rows.items():
                 for question in self._asked(rows[:limit]):

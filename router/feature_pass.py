@@ -154,10 +154,9 @@ class _FeatureFleet:
             PathgenError: actors get nowhere, or write where this machine cannot read.
         """
         options, placement = self._options, self._placement
-        num_layers = len(next(iter(missing.values())).path)
         total = done_before + len(missing)
         with (
-            ProgressView("features", total, done_before, num_layers, quiet=options.quiet) as view,
+            ProgressView("features", total, done_before, quiet=options.quiet) as view,
             publishing(f"features {self._settings.out}", done_before, shared=options.address is not None) as publish,
         ):
 

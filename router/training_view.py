@@ -1,22 +1,16 @@
-"""Training's progress for people: a bar on a terminal, else a line every 30 seconds, always on stderr."""
+"""Training's progress for people."""
 
 from __future__ import annotations
 
-import sys
 import time
-from datetime import timedelta
-from types import TracebackType
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cluster.console import tell
-from pathgen.progress import LINE_EVERY_S
+from pathgen.progress import ProgressBar, clock
 
 from .checkpoint import EpochReport
 
 
-class TrainingView:
+class TrainingView(ProgressBar):
     """Shows each epoch's losses and macro-F1, and how long the rest may take.
 
     Args:
@@ -26,47 +20,16 @@ class TrainingView:
     """
 
     def __init__(self, epochs: int, done_before: int, *, quiet: bool):
-        self._epochs, self._before, self._quiet = epochs, done_before, quiet
-        self._told_at = self._started = time.monotonic()
-        self._bar: Progress | None = None
-        if quiet:
-            return
-        if done_before:
+        super().__init__("training", epochs, done_before, quiet=quiet)
+        self._before, self._started = done_before, time.monotonic()
+        if done_before and not quiet:
             tell(f"training goes on after epoch {done_before}")
-        if sys.stderr.isatty():
-            self._bar = Progress(
-                TextColumn("training"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[found]}"),
-                console=Console(stderr=True),
-            )
-            self._task = self._bar.add_task("training", total=epochs, completed=done_before, found="")
-
-    def __enter__(self) -> TrainingView:
-        if self._bar:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar:
-            self._bar.stop()
 
     def update(self, report: EpochReport) -> None:
-        """Show an epoch; without a terminal at most one line every 30 seconds, and the last."""
-        if self._quiet:
-            return
-        now = time.monotonic()
-        left_s = (self._epochs - report.epoch) * (now - self._started) / (report.epoch - self._before)
-        found = (
+        """Show an epoch; the last one in any case."""
+        left_s = (self._total - report.epoch) * (time.monotonic() - self._started) / (report.epoch - self._before)
+        words = (
             f"loss {report.loss:.4f}  dev loss {report.dev_loss:.4f}  macro-F1 {report.macro_f1:.3f}  "
-            f"ETA {timedelta(seconds=round(left_s))}"
+            f"ETA {clock(left_s)}"
         )
-        if self._bar:
-            self._bar.update(self._task, completed=report.epoch, found=found)
-        elif now - self._told_at >= LINE_EVERY_S or report.epoch == self._epochs:
-            self._told_at = now
-            tell(f"training {report.epoch}/{self._epochs}  {found}")
+        self.show(report.epoch, words, at_once=report.epoch == self._total)

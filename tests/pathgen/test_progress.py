@@ -8,7 +8,7 @@ import pytest
 from pathgen import progress
 from pathgen.progress import LINE_EVERY_S, ProgressView
 
-COUNTERS = {"searched": 8, "solved": 4, "depth_solved": 100, "busy_s": 1.0}
+COUNTERS = {"searched": 8, "solved": 4, "layers_saved": 20, "busy_s": 1.0}
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def clock(monkeypatch):
 
 
 def view(**changes):
-    return ProgressView("searching", 20, 10, 30, **({"quiet": False} | changes))
+    return ProgressView("searching", 20, 10, **({"quiet": False} | changes))
 
 
 def test_without_a_terminal_a_line_every_30_seconds(capsys, clock):
@@ -50,7 +50,7 @@ def test_slow_rates_and_the_time_before_the_first_question(capsys, clock):
 
 
 def test_hours_are_told(capsys, clock):
-    with ProgressView("searching", 7300, 0, 30, quiet=False) as shown:
+    with ProgressView("searching", 7300, quiet=False) as shown:
         clock.now = LINE_EVERY_S
         shown.update(100, 0, 1.0, {})
     assert "ETA 2:00:00" in capsys.readouterr().err
@@ -66,8 +66,8 @@ def test_quiet_shows_nothing(capsys, clock):
 def test_on_a_terminal_a_bar_on_stderr_and_stdout_untouched():
     program = (
         "from pathgen.progress import ProgressView\n"
-        "with ProgressView('searching', 20, 10, 30, quiet=False) as view:\n"
-        "    view.update(4, 0, 0.5, {'searched': 8, 'solved': 4, 'depth_solved': 100})\n"
+        "with ProgressView('searching', 20, 10, quiet=False) as view:\n"
+        "    view.update(4, 0, 0.5, {'searched': 8, 'solved': 4, 'layers_saved': 20})\n"
     )
     ours, theirs = pty.openpty()
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "120"}

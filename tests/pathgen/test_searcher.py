@@ -75,7 +75,7 @@ def test_records_and_counters_agree(model):
         assert counters[name] == sum(getattr(record, name) for record in found.values())
     solved = [record for record in found.values() if record.status != "unsolved"]
     assert counters["solved"] == len(solved)
-    assert counters["depth_solved"] == sum(record.best_depth for record in solved)
+    assert counters["layers_saved"] == sum(record.num_layers - record.best_depth for record in solved)
     assert (one.moved_at, one.under_way()) == ({}, [])
 
 
