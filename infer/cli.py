@@ -97,13 +97,13 @@ def generate(
 
 def _print_answers(answers: Sequence[Completion], *, quiet: bool) -> None:
     """Answers on stdout, what they cost on stderr."""
-    from router.show import path_picture
+    from pathgen.actions import LayerPath
 
     for answer in answers:
         print(answer.text, flush=True)
         if not quiet:
             layers = len(answer.path)
-            tell(f"{path_picture(answer.path)} depth {answer.depth} of {layers}, layers saved {layers - answer.depth}")
+            tell(f"{LayerPath(answer.path)} depth {answer.depth} of {layers}, layers saved {layers - answer.depth}")
 
 
 def main() -> None:

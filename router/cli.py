@@ -208,7 +208,7 @@ def show(router: RouterDir, as_json: AsJson = False) -> None:
 
     from .evaluation import static_path
     from .pretrained import load_router, resolve_router
-    from .show import path_picture, router_text
+    from .show import router_text
 
     found = load_router(resolve_router(router))
     path = static_path(found)
@@ -216,7 +216,7 @@ def show(router: RouterDir, as_json: AsJson = False) -> None:
         static = {"static_only": found.config.static_only, "static_path": list(path)}
         print_json({**json.loads(found.config.to_json()), **static, "parameters": found.num_parameters})
     else:
-        router_text(found.config, found.num_parameters, f"{path_picture(path)} depth {path.depth}")
+        router_text(found.config, found.num_parameters, f"{path} depth {path.depth}")
 
 
 def main() -> None:

@@ -118,11 +118,6 @@ def router_text(config: RouterConfig, weights: int, path: str) -> None:
     console.print(f"{EXECUTED} executed  {SKIPPED} skipped  {REPEATED} repeated")
 
 
-def path_picture(path: tuple[int, ...]) -> str:
-    """One sign a layer."""
-    return "".join((SKIPPED, EXECUTED, REPEATED)[action] for action in path)
-
-
 def _print_classes(console: Console, summary: Mapping[str, Any]) -> None:
     console.print(f"labels: macro-F1 {summary['macro_f1']:.3f}, ECE {summary['calibration_error']:.3f}")
     table = Table(box=None, pad_edge=False)

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 from infer import RoutedModel
 from infer.cli import app
+from pathgen.actions import LayerPath
 from pathgen.model import PathModel
-from router.show import path_picture
 
 PROMPTS = ["the cat sat", "x", "why is the sky blue, and not green?"]
 ROOT = Path(__file__).parents[2]
@@ -70,7 +70,7 @@ def test_text_has_answers_on_stdout_and_paths_on_stderr(folders, expected):
     assert answer.stdout == "".join(f"{completion.text}\n" for completion in expected)
     lines = answer.stderr.splitlines()
     assert lines == [
-        f"{path_picture(completion.path)} depth {completion.depth} of 6, layers saved {6 - completion.depth}"
+        f"{LayerPath(completion.path)} depth {completion.depth} of 6, layers saved {6 - completion.depth}"
         for completion in expected
     ]
     quiet = generate(folders, *PROMPTS, "--max-new-tokens", 5, "--quiet")
