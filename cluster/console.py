@@ -134,6 +134,9 @@ def read_config(context: typer.Context, path: str | None) -> str | None:
     return path
 
 
+Config = Annotated[str | None, option("YAML file of these options.", "--config", is_eager=True, callback=read_config)]
+
+
 def _check_kind(parameter: Any, value: Any, where: str) -> None:
     """Refuse what would be taken for something else: `no` for a name, `true` for 1, a list for its text."""
     if parameter.is_flag and not isinstance(value, bool):

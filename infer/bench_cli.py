@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.console import AsJson, option, print_json, read_config, tell
+from cluster.console import AsJson, Config, option, print_json, tell
 from pathgen.errors import memory_told
 from pathgen.options import DTYPES
 
@@ -37,9 +37,7 @@ def bench(
     device: Annotated[str | None, option("cpu, cuda or cuda:N [default: what there is].", "--device")] = None,
     dtype: Annotated[str | None, option(f"{', '.join(DTYPES)} [default: the paths'].", "--dtype")] = None,
     quiet: Annotated[bool, option("No progress.", "--quiet")] = False,
-    config: Annotated[
-        str | None, option("YAML file of these options.", "--config", is_eager=True, callback=read_config)
-    ] = None,
+    config: Config = None,
     as_json: AsJson = False,
 ) -> None:
     """The routed model beside its baselines on the same questions: accuracy, depth, speed."""

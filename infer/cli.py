@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cluster.console import AsJson, make_app, option, print_json, read_config, tell
+from cluster.console import AsJson, Config, make_app, option, print_json, tell
 from pathgen.errors import memory_told
 from pathgen.options import DTYPES, check_device_and_dtype
 
@@ -56,9 +56,7 @@ def generate(
     ] = None,
     device: Annotated[str | None, option("cpu, cuda or cuda:N [default: what there is].", "--device")] = None,
     quiet: Annotated[bool, option("Answers only: no paths, no progress.", "--quiet")] = False,
-    config: Annotated[
-        str | None, option("YAML file of these options.", "--config", is_eager=True, callback=read_config)
-    ] = None,
+    config: Config = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer prompts, each along the path that the router decides on it."""

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.console import AsJson, make_app, option, print_json, read_config, tell
+from cluster.console import AsJson, Config, make_app, option, print_json, tell
 
 from .checkpoints import DTYPES
 from .cost import CostName
@@ -98,9 +98,7 @@ def generate(
     seed: Annotated[int, option("Seed of all searches.", "--seed")] = DEFAULTS.seed,
     dry_run: Annotated[bool, option("Check everything, start nothing.", "--dry-run")] = DEFAULTS.dry_run,
     quiet: Annotated[bool, option("No progress.", "--quiet")] = DEFAULTS.quiet,
-    config: Annotated[
-        str | None, option("YAML file of these options.", "--config", is_eager=True, callback=read_config)
-    ] = None,
+    config: Config = None,
     as_json: AsJson = False,
 ) -> None:
     """Search layer paths for every question, and commit them as Parquet."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from cluster.console import AsJson, make_app, option, print_json, read_config, tell
+from cluster.console import AsJson, Config, make_app, option, print_json, tell
 from pathgen.checkpoints import DTYPES
 from pathgen.options import parse_actors
 
@@ -98,9 +98,7 @@ def train(
     address: Annotated[str | None, option("A Ray cluster, auto or HOST:PORT; else Ray here.", "--address")] = None,
     shared_fs: Annotated[bool, option("All nodes see the folders of paths.", "--shared-fs")] = False,
     quiet: Annotated[bool, option("No progress.", "--quiet")] = False,
-    config: Annotated[
-        str | None, option("YAML file of these options.", "--config", is_eager=True, callback=read_config)
-    ] = None,
+    config: Config = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a router on path shards, choose on development questions, and say how the routed model does there."""
