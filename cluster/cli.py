@@ -87,7 +87,7 @@ def submit(
     ] = None,
     pip: Annotated[list[str] | None, option("Package to install for the job; may repeat.", "--pip")] = None,
     metadata: Annotated[list[str] | None, option("NAME=VALUE to keep with the job; may repeat.", "--metadata")] = None,
-    wait: Annotated[bool, option("Follow its log until it ends, and exit as it does.", "--wait/--no-wait")] = True,
+    wait: Annotated[bool, option("Follow its log until it ends, and exit as it does.", "--wait/--no-wait")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a command on the cluster: `cluster submit -- pathgen generate --out DIR`."""
@@ -105,7 +105,11 @@ def submit(
     name = jobs.submit(line, environment, submission_id=submission_id, metadata=facts)
     if not wait:
         job = jobs.find(name)
-        print_json(job.to_dict()) if as_json else print(name)
+        if as_json:
+            print_json(job.to_dict())
+        else:
+            print(name)
+            tell(f"next: cluster logs {name} -f")
         return
     try:
         tell(f"job {name}")

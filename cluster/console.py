@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import logging
 import math
 import os
 import shlex
+import signal
 import sys
+import threading
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -18,7 +22,7 @@ import yaml
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from .errors import CommandError
+from .errors import CommandError, UsageError
 
 QUIET_LIBRARIES = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # transformers heeds it too
@@ -55,9 +59,11 @@ def print_json(value: dict[str, Any]) -> None:
 
 
 class Interrupted(CommandError):
-    """Ctrl-C."""
+    """Ctrl-C, or SIGTERM: exit code 128 + the signal's number."""
 
-    exit_code = 130
+    def __init__(self, text: str, number: int = signal.SIGINT):
+        super().__init__(text)
+        self.exit_code = 128 + number
 
 
 class Commands(TyperGroup):
@@ -69,25 +75,54 @@ class Commands(TyperGroup):
         for name, value in QUIET_LIBRARIES.items():
             os.environ.setdefault(name, value)
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # a picture on an ASCII terminal
+        as_json = "--json" in itertools.takewhile(lambda argument: argument != "--", arguments)
         try:
             code = super().main(arguments, *more, **{**extra, "standalone_mode": False})
         except (TyperException, CommandError) as error:
             code = getattr(error, "exit_code", 1)
             text = _one_line(error) if isinstance(error, TyperException) else str(error)
             tell(f"error: {text}")
-            if "--json" in itertools.takewhile(lambda argument: argument != "--", arguments):
+            if as_json:
                 print_json({"error": text, "exit_code": code})
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: nothing more to say
             code = 1
+        except Exception as error:  # a mistake of ours: all of it for who mends it, one object for who reads stdout
+            traceback.print_exc()
+            code = 1
+            if as_json:
+                print_json({"error": f"{type(error).__name__}: {error}", "exit_code": code})
         sys.exit(code or 0)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the arguments name.
+
+        Raises:
+            UsageError: there is none of that name; those that there are are named.
+        """
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            raise UsageError(f"No such command {args[0]!r}: commands are {', '.join(self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
+        """Run the command; a SIGTERM ends it as Ctrl-C does, unless it has a way of its own."""
+        caught = []
+
+        def on_term(number: int, frame: object) -> None:
+            caught.append(number)
+            raise KeyboardInterrupt
+
+        in_main = threading.current_thread() is threading.main_thread()
+        before = signal.signal(signal.SIGTERM, on_term) if in_main else None
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            raise Interrupted("interrupted") from None
+            raise Interrupted("interrupted", *caught[:1]) from None
+        finally:
+            if in_main:
+                signal.signal(signal.SIGTERM, before)
 
 
 def make_app() -> typer.Typer:
@@ -149,7 +184,7 @@ def _check_kind(parameter: Any, value: Any, where: str) -> None:
 
 def _one_line(error: TyperException) -> str:
     """What typer says over several lines, without its full stop."""
-    return " ".join(error.format_message().split()).removesuffix(".")
+    return " ".join(error.format_message().split()).removesuffix(".").replace(": Value error, ", ": ")
 
 
 def _plain(value: Any) -> Any:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .errors import ClusterError, UsageError
 from .local import OWN_ADDRESS, LocalCluster
 from .session import connect
 
+_API_SERVER = "RAY_API_SERVER_ADDRESS"
 _NOWHERE = "no cluster is known: `cluster up` starts one here, or give --address http://HOST:8265 or HOST:PORT"
 
 
@@ -25,6 +28,19 @@ class Endpoint:
     dashboard: str
     address: str | None
     is_local: bool
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """For the body of a `with` Ray's clients ask this dashboard: they prefer the environment's to any given."""
+        before = os.environ.get(_API_SERVER)
+        os.environ[_API_SERVER] = self.dashboard
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[_API_SERVER]
+            else:
+                os.environ[_API_SERVER] = before
 
 
 def find_endpoint(given: str | None) -> Endpoint:

@@ -61,7 +61,7 @@ class Job:
             status=details.status.value,
             entrypoint=details.entrypoint,
             exit_code=128 - code if code is not None and code < 0 else code,
-            message=(details.message or "").split("\n")[0],
+            message=(details.message or "").split("\n")[0].split(", last available logs")[0],
             metadata=details.metadata or {},
             started_s=details.start_time / 1000 if details.start_time else None,
             ended_s=details.end_time / 1000 if details.end_time else None,
@@ -98,17 +98,18 @@ class Jobs:
     def __init__(self, endpoint: Endpoint):
         from ray.job_submission import JobSubmissionClient
 
-        logging.getLogger("ray").setLevel(logging.WARNING)  # it tells of every connection that closes
         self._url = endpoint.dashboard
         self._knock()
-        with self._asking():
+        with self.asking(), endpoint.alone():
             self._client = JobSubmissionClient(self._url)
+        # Ray has set up its loggers by now; this one tells of every connection that closes.
+        logging.getLogger(JobSubmissionClient.__module__).setLevel(logging.WARNING)
 
     def _knock(self) -> None:
         """See that the dashboard answers: the client itself would wait without end."""
         import requests
 
-        with self._asking():
+        with self.asking():
             requests.get(f"{self._url}/api/version", timeout=_ANSWER_TIMEOUT_S)
 
     def submit(
@@ -127,7 +128,7 @@ class Jobs:
         """
         if submission_id is not None and any(job.submission_id == submission_id for job in self.list()):
             raise UsageError(f"job {submission_id} exists; choose another --submission-id, or leave it to Ray")
-        with self._asking():
+        with self.asking():
             return self._client.submit_job(
                 entrypoint=entrypoint,
                 runtime_env=dict(runtime_env),
@@ -137,7 +138,7 @@ class Jobs:
 
     def list(self) -> Sequence[Job]:
         """All submitted jobs, the latest last."""
-        with self._asking():
+        with self.asking():
             found = [Job.of(details) for details in self._client.list_jobs() if details.submission_id]
         return sorted(found, key=lambda job: job.started_s or 0.0)
 
@@ -151,14 +152,14 @@ class Jobs:
         for job in known:
             if job.submission_id == submission_id:
                 return job
-        latest = [job.submission_id for job in known[-_NAMED_IDS:]]
-        raise UsageError(f"no job {submission_id} on {self._url}; jobs are {', '.join(latest) or 'none'}")
+        latest = ", ".join(job.submission_id for job in known[-_NAMED_IDS:])
+        raise UsageError(f"no job {submission_id} on {self._url}; there {f'are {latest}' if latest else 'is none'}")
 
     def stop(self, submission_id: str) -> Job:
         """Stop a job, by SIGTERM and later SIGKILL; it as it is then. One that is over stays as it ended."""
         if (job := self.find(submission_id)).is_over:
             return job
-        with self._asking():
+        with self.asking():
             self._client.stop_job(submission_id)
         deadline = time.monotonic() + _STOP_WAIT_S
         while not (job := self.find(submission_id)).is_over and time.monotonic() < deadline:
@@ -168,7 +169,7 @@ class Jobs:
     def logs(self, submission_id: str) -> str:
         """What it has said so far, stdout and stderr together."""
         self.find(submission_id)
-        with self._asking():
+        with self.asking():
             return self._client.get_job_logs(submission_id)
 
     def follow(self, submission_id: str, write: Callable[[str], object]) -> Job:
@@ -213,10 +214,10 @@ class Jobs:
             time.sleep(_POLL_S)
 
     @contextlib.contextmanager
-    def _asking(self) -> Iterator[None]:
+    def asking(self) -> Iterator[None]:
         """Turns what may go wrong between here and the dashboard into one line."""
         import requests
-        from ray.exceptions import AuthenticationError
+        from ray.exceptions import AuthenticationError, RayError
 
         try:
             yield
@@ -228,6 +229,6 @@ class Jobs:
             raise ClusterError(f"{self._url} refuses this environment's token: {right}") from error
         except (requests.RequestException, ConnectionError) as error:
             raise ClusterError(f"no Ray dashboard answers at {self._url}") from error
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, RayError) as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip(" .")]
             raise ClusterError(f"{self._url} does not take it: {(lines or ['no reason given'])[-1]}") from error

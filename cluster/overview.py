@@ -25,7 +25,8 @@ def overview(endpoint: Endpoint) -> dict[str, Any]:
     Raises:
         ClusterError: the cluster does not answer.
     """
-    jobs = Jobs(endpoint).list()
+    client = Jobs(endpoint)
+    jobs = client.list()
     from ray.util.state import list_actors, list_nodes
 
     asking: dict[str, Any] = {
@@ -34,8 +35,9 @@ def overview(endpoint: Endpoint) -> dict[str, Any]:
         "detail": True,
         "raise_on_missing_output": False,
     }
-    nodes = list_nodes(**asking)
-    actors = list_actors(filters=[("state", "=", "ALIVE")], **asking)
+    with client.asking(), endpoint.alone():
+        nodes = list_nodes(**asking)
+        actors = list_actors(filters=[("state", "=", "ALIVE")], **asking)
     total = _sum(node.resources_total for node in nodes if node.state == "ALIVE")
     used = _sum(actor.required_resources for actor in actors)
     classes = Counter(actor.class_name for actor in actors)
@@ -61,6 +63,7 @@ def overview_text(found: Mapping[str, Any]) -> str:
     """The same for people."""
     nodes, resources = found["nodes"], found["resources"]
     lines = [
+        f"cluster    {found['address'] or found['dashboard']}",
         f"nodes      {nodes['alive']} alive, {nodes['dead']} dead",
         "in use     " + ", ".join(f"{each['used']:g} of {each['total']:g} {name}s" for name, each in resources.items()),
         "actors     " + (", ".join(f"{count} {name}" for name, count in found["actors"].items()) or "none"),

@@ -14,7 +14,7 @@ from .endpoint import Endpoint
 from .errors import UsageError
 from .secrecy import is_secret, names_secret, refuse_secrets
 
-PROGRAMS = ("pathgen", "router", "infer")
+PROGRAMS = ("pathgen", "router", "infer", "cluster")
 EXCLUDES = (
     *(".git", ".venv", "venv", "node_modules", "runs", "*.egg-info", "__pycache__", ".*_cache"),
     *("*.parquet", "*.safetensors", "*.gguf", "*.bin", "*.pt", "*.pth", "*.npy"),

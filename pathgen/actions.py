@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from operator import index
 
 
 class LayerAction(IntEnum):
@@ -26,7 +27,10 @@ class LayerPath(tuple[int, ...]):
 
     def __new__(cls, actions: Iterable[int]) -> LayerPath:
         """Check and freeze the actions."""
-        path = super().__new__(cls, (int(action) for action in actions))
+        try:
+            path = super().__new__(cls, map(index, actions))
+        except TypeError as error:
+            raise ValueError(f"a path is a sequence of whole numbers, one a layer: {error}") from error
         if not path:
             raise ValueError("a path needs at least one layer")
         if bad := [a for a in path if a not in (0, 1, 2)]:

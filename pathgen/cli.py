@@ -89,9 +89,7 @@ def generate(
         float,
         option("Seconds for an actor to be ready; after that it is made anew.", "--start-timeout-s"),
     ] = DEFAULTS.start_timeout_s,
-    retry_failed: Annotated[
-        bool, option("Search failed questions again.", "--retry-failed/--no-retry-failed")
-    ] = DEFAULTS.retry_failed,
+    no_retry_failed: Annotated[bool, option("Leave failed questions as they are.", "--no-retry-failed")] = False,
     allow_failures: Annotated[
         float, option("Share of failed questions that still counts as success.", "--allow-failures", min=0, max=1)
     ] = DEFAULTS.allow_failures,
@@ -136,7 +134,7 @@ def generate(
         shared_fs=shared_fs,
         question_timeout_s=question_timeout_s,
         start_timeout_s=start_timeout_s,
-        retry_failed=retry_failed,
+        retry_failed=not no_retry_failed,
         allow_failures=allow_failures,
         dry_run=dry_run,
         quiet=quiet,

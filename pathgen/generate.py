@@ -18,15 +18,14 @@ from .card import write_card
 from .checkpoints import absolute_name, fingerprint, num_layers, resolve_model
 from .compaction import compact
 from .cost import CostModel
-from .errors import InputError
 from .fleet_run import FleetRun
 from .index import Budgets
 from .job import Job, RunSettings
 from .lease import RunLease
 from .measure import flops_cost, latency_cost
-from .options import GenerateOptions
+from .options import GenerateOptions, flags_named
 from .outcome import Outcome, card_rows, run_summary, verdict
-from .placement import check_disks, default_device, default_dtype, place_actors
+from .placement import check_device, check_disks, default_device, default_dtype, place_actors
 from .prior import Prior, load_prior
 from .questions import load_questions
 from .rundir import Plan, RunDirectory
@@ -67,6 +66,7 @@ class GenerationRun:
         self.num_layers = num_layers(self.folder)
         self.prior = self._given_prior()
         self._device: str | None = options.device
+        check_device(options.device, self.cluster)
         self._check_chat()
         self.info = self.directory.check_settings(self._info())
         self._keep_larger_budgets()
@@ -109,11 +109,9 @@ class GenerationRun:
     def _info(self) -> RunInfo:
         """What makes this run what it is."""
         options = self.options
-        try:
+        with flags_named():
             options.search.check_budget(self.num_layers)
             settings = options.settings(self.task, self.num_layers, self._dtype(), self.prior)
-        except ValueError as error:
-            raise InputError(str(error)) from error
         notes: dict[str, Any] = {}
         if options.seconds_budget is not None or options.cost == "latency":
             notes["determinism"] = "not reproducible: seconds or measured costs decide what is searched"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -116,10 +117,22 @@ def make_search_settings(**settings: Any) -> SearchSettings:
     Raises:
         InputError: naming the setting that is out of its bounds.
     """
-    try:
+    with flags_named():
         return SearchSettings(**settings)
+
+
+@contextmanager
+def flags_named() -> Iterator[None]:
+    """Within the block a setting out of its bounds is told by its flag.
+
+    Raises:
+        InputError: for a ValueError that begins with the setting's name.
+    """
+    try:
+        yield
     except ValueError as error:
-        raise InputError(str(error)) from error
+        name, _, rest = str(error).partition(" ")
+        raise InputError(f"--{name.replace('_', '-')} {rest}") from error
 
 
 def check_gpus_per_actor(count: float) -> None:

@@ -139,6 +139,16 @@ def default_device(cluster: Probe | None = None) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def check_device(wanted: str | None, cluster: Probe | None) -> None:
+    """See that a GPU that is asked for is here, unless the actors run on a cluster: one may join.
+
+    Raises:
+        InputError: there is none.
+    """
+    if wanted is not None and wanted.startswith("cuda") and cluster is None and default_device() == "cpu":
+        raise InputError(f"--device {wanted}: torch sees no CUDA device here; leave it out, or give --address")
+
+
 def default_dtype(device: str) -> str:
     """Of a model's weights, where nobody says otherwise."""
     return "bfloat16" if device.startswith("cuda") else "float32"
@@ -191,9 +201,10 @@ def _refuse_too_many(placement: Placement, nodes: Sequence[Mapping[str, float]])
     for name, each in placement.resources.items():
         asked, offered = each * placement.num_actors, sum(node.get(name, 0) for node in nodes)
         if asked > offered:
+            share = "--gpus-per-actor" if name == "GPU" else "--threads-per-actor"
             raise InputError(
-                f"--actors {placement.num_actors} on {placement.device} asks for {asked:g} {name}s and there are "
-                f"{offered:g}; ask for fewer"
+                f"{asked:g} {name}s are asked for, {each:g} an actor on {placement.device}, and there are {offered:g}; "
+                f"ask for fewer by --actors or {share}"
             )
 
 

@@ -52,7 +52,7 @@ def stats_text(stats: Mapping[str, Any]) -> None:
         return
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("accuracy, full depth", f"{stats['base_accuracy']:.1%}")
-    note = "placebo below" if stats["headroom"] else "no placebo"
+    note = "placebo below" if (stats["headroom"] or {}).get("questions") else "no placebo"
     table.add_row("some path right", f"{stats['solved_rate']:.1%}", f"upper bound, chosen with gold; {note}")
     if stats["mean_best_depth"] is not None:
         table.add_row("depth of best paths", f"{stats['mean_best_depth']:.2f} of {stats['num_layers']}")

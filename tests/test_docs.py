@@ -24,6 +24,7 @@ import cluster.cli
 import infer.cli
 import pathgen.cli
 import router.cli
+from cluster.errors import CommandError
 from pathgen.prior import MoveStatistics, Prior
 from pathgen.provenance import ShardMetadata
 from pathgen.rows import SCHEMA
@@ -112,7 +113,7 @@ def test_a_wrong_command_would_be_found():
         "cluster submit -- pathgen stat x",
         "make x",
     ):
-        with pytest.raises((AssertionError, typer.exceptions.TyperException)):
+        with pytest.raises((AssertionError, typer.exceptions.TyperException, CommandError)):
             check(shlex.split(line))
 
 

@@ -136,11 +136,20 @@ def test_the_drivers_exit_code_comes_back_and_the_token_is_nowhere(terminal):
         folder.mkdir(exist_ok=True)
         (folder / name).touch()
     commands = [
-        ("submit", "--env-file", "job.env", "--", "sh", "-c", LIST),
-        ("submit", "--submission-id", "three", "--", "sh", "-c", "echo out; echo err >&2; exit 3"),
-        ("submit", "--metadata", "sweep=7", "--json", "--", "sh", "-c", "exit 4"),
-        ("submit", "--working-dir", str(folder), "--", "sh", "-c", "echo found $(ls -A)"),
-        ("submit", "--pip", str(wheel(terminal.folder)), "--", "sh", "-c", f"pathgen --help && python -c '{IMPORT}'"),
+        ("submit", "--wait", "--env-file", "job.env", "--", "sh", "-c", LIST),
+        ("submit", "--wait", "--submission-id", "three", "--", "sh", "-c", "echo out; echo err >&2; exit 3"),
+        ("submit", "--wait", "--metadata", "sweep=7", "--json", "--", "sh", "-c", "exit 4"),
+        ("submit", "--wait", "--working-dir", str(folder), "--", "sh", "-c", "echo found $(ls -A)"),
+        (
+            "submit",
+            "--wait",
+            "--pip",
+            str(wheel(terminal.folder)),
+            "--",
+            "sh",
+            "-c",
+            f"pathgen --help && python -c '{IMPORT}'",
+        ),
     ]
     listing, three, four, uploaded, installed = (
         finish(process) for process in [terminal.start(*each) for each in commands]
@@ -190,7 +199,7 @@ def test_an_unknown_job_is_answered_with_the_known(terminal):
 
 
 def test_ctrl_c_leaves_the_job_running(terminal):
-    waiting = terminal.start("submit", "--submission-id", "long", "--", "sleep", "600")
+    waiting = terminal.start("submit", "--wait", "--submission-id", "long", "--", "sleep", "600")
     assert waiting.stderr.readline() == "job long\n"
     waiting.send_signal(signal.SIGINT)
     code, _, said = finish(waiting)
@@ -229,7 +238,7 @@ def test_a_stopped_run_that_is_submitted_again_resumes(terminal, tiny_model):
     assert fleet["rate"] > 0
     assert fleet["eta_s"] > 0
 
-    code, _, said = terminal.run("submit", "--env-file", "../job.env", "--", *generate)
+    code, _, said = terminal.run("submit", "--wait", "--env-file", "../job.env", "--", *generate)
     assert code == 0, said
     summary = json.loads(next(line for line in said.splitlines() if line.startswith('{"out"')))
     assert 0 < summary["done_before"] < LIMIT
@@ -240,7 +249,7 @@ def test_a_stopped_run_that_is_submitted_again_resumes(terminal, tiny_model):
 
 
 def test_who_waits_for_a_job_whose_cluster_is_lost_is_told_how_to_go_on(terminal):
-    waiting = terminal.start("submit", "--submission-id", "left", "--", "sleep", "600")
+    waiting = terminal.start("submit", "--wait", "--submission-id", "left", "--", "sleep", "600")
     assert waiting.stderr.readline() == "job left\n"
     wait_for(lambda: terminal.json("status")["running"])
     for process in processes(record(terminal)):

@@ -86,6 +86,18 @@ def test_without_any_cluster_the_way_to_one_is_told():
         find_endpoint(None)
 
 
+@pytest.mark.parametrize("variable", ["RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"])
+def test_rays_clients_ask_the_cluster_that_was_named(monkeypatch, variable):
+    from ray.dashboard.utils import get_address_for_submission_client
+
+    monkeypatch.setenv(variable, ELSEWHERE)
+    endpoint = find_endpoint(DASHBOARD)
+    assert get_address_for_submission_client(endpoint.dashboard) == ELSEWHERE
+    with endpoint.alone():
+        assert get_address_for_submission_client(endpoint.dashboard) == DASHBOARD
+    assert get_address_for_submission_client(endpoint.dashboard) == ELSEWHERE
+
+
 def test_a_ray_client_address_is_refused():
     with pytest.raises(UsageError, match=r"ray://host:10001 serves no jobs; give the dashboard's http"):
         find_endpoint("ray://host:10001")

@@ -242,7 +242,7 @@ def test_a_reader_that_has_gone_ends_the_following(jobs):
 
 
 def test_an_unknown_id_is_answered_with_the_known(jobs):
-    with pytest.raises(UsageError, match=r"no job b on http://ray\.example:2; jobs are a$"):
+    with pytest.raises(UsageError, match=r"no job b on http://ray\.example:2; there are a$"):
         jobs.find("b")
 
 

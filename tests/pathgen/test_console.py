@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 
 import pytest
 from commands import pathgen, question, write_questions
@@ -45,7 +46,7 @@ def config(tmp_path, text):
         (["generate", "--out", "x", "--cost", "joules"], "'layers', 'flops', 'latency'"),
         (["stats"], "DIR"),
         (["validate", "x", "--replay", "-1"], "--replay"),
-        (["dance"], "No such command 'dance'"),
+        (["dance"], "No such command 'dance': commands are generate, stats, show, validate"),
     ],
 )
 def test_wrong_use_is_one_line_exit_code_2_and_json_if_asked_for(arguments, says):
@@ -63,6 +64,27 @@ def test_no_command_is_answered_with_the_commands():
     assert answer.code == 0
     for command in ("generate", "stats", "show", "validate"):
         assert command in answer.stdout
+
+
+def test_a_mistake_of_ours_is_told_whole_and_stdout_has_its_object(monkeypatch):
+    def mistake(out):
+        raise RuntimeError("not foreseen")
+
+    monkeypatch.setattr("pathgen.stats.run_stats", mistake)
+    answer = pathgen("stats", "x", "--json")
+    assert answer.code == 1
+    assert answer.json == {"error": "RuntimeError: not foreseen", "exit_code": 1}
+    assert "Traceback" in answer.stderr
+    assert pathgen("stats", "x").stdout == ""
+
+
+def test_sigterm_is_one_line_and_143_and_its_handler_goes_with_the_command(monkeypatch):
+    monkeypatch.setattr("pathgen.stats.run_stats", lambda out: os.kill(os.getpid(), signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
+    answer = pathgen("stats", "x", "--json")
+    assert answer.code == 143
+    assert answer.json == {"error": answer.error, "exit_code": 143}
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_ctrl_c_is_one_line_and_130(monkeypatch):

@@ -98,10 +98,19 @@ def test_on_cuda_one_actor_a_gpu_or_a_share_of_one(place):
 @pytest.mark.parametrize(
     ("offer", "says"),
     [
-        ({"cpus": 2, "actors": 3}, "--actors 3 on cpu asks for 3 CPUs and there are 2"),
-        ({"device": "cuda", "gpus": 0}, "--actors 1 on cuda asks for 1 GPUs and there are 0"),
-        ({"device": "cuda", "gpus": 1, "actors": 2}, "asks for 2 GPUs and there are 1"),
-        ({"device": "cuda", "gpus": 2, "gpus_per_actor": 4}, "asks for 4 GPUs and there are 2"),
+        (
+            {"cpus": 2, "actors": 3},
+            "3 CPUs are asked for, 1 an actor on cpu, and there are 2; .* --threads-per-actor",
+        ),
+        ({"device": "cuda", "gpus": 0}, "1 GPUs are asked for, 1 an actor on cuda, and there are 0"),
+        (
+            {"device": "cuda", "gpus": 1, "actors": 2},
+            "2 GPUs are asked for, .* there are 1; .* --gpus-per-actor",
+        ),
+        (
+            {"device": "cuda", "gpus": 2, "gpus_per_actor": 4},
+            "4 GPUs are asked for, 4 an actor on cuda, .* 2",
+        ),
     ],
 )
 def test_more_than_there_is_cannot_be_had(place, offer, says):

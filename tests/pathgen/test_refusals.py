@@ -186,8 +186,8 @@ def test_chat_needs_a_template(refusal):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--layer-budget", "5"], "layer_budget must be at least 6"),
-        (["--max-depth", "5"], "max_depth must be at least 6"),
+        (["--layer-budget", "5"], "--layer-budget must be at least 6"),
+        (["--max-depth", "5"], "--max-depth must be at least 6"),
         (["--seconds-budget", "0"], "--seconds-budget must be a finite number above 0; got 0"),
         (["--seconds-budget", "-1"], "above 0; got -1"),
         (["--seconds-budget", "nan"], "above 0; got nan"),
