@@ -138,6 +138,13 @@ def test_systems_without_data_are_listed_with_the_reason(options):
         assert system["name"] not in outcome.rows
 
 
+def test_a_skipped_oracle_keeps_its_keys(options):
+    _, oracle, router = run(options, paths=(), systems=("oracle", "router")).summary["systems"]
+    assert "no record in --paths" in oracle["skipped"]
+    assert (oracle["label"], oracle["placebo_accuracy"]) == ("upper bound, chosen with gold", None)
+    assert set(oracle) - set(router) == {"label", "placebo_accuracy"}
+
+
 def counted(monkeypatch):
     """Collects the (question, path) pairs of the benchmark's own questions that are run from now on."""
     pairs = []
