@@ -74,14 +74,15 @@ class Bench:
         """Run every system, or take it from --out, then time them all.
 
         Raises:
-            InputError: no question fits the model's context, or the device is unusable.
+            InputError: no question can be asked of the model, or the device is unusable.
         """
         options, inputs = self.options, self.inputs
         model = PathModel.from_pretrained(options.model, dtype=inputs.dtype, device=inputs.device)
         evaluator = Evaluator(model, inputs.task, chat=inputs.chat)
         questions = askable(evaluator, inputs.questions)
         if not questions:
-            raise InputError(f"none of the {len(inputs.questions)} questions fits the model's context")
+            why = "each is too long, or has no tokens, or such as the model does not know"
+            raise InputError(f"none of the {len(inputs.questions)} questions can be asked: {why}")
         runner = PathRunner(evaluator, options.batch_size, quiet=options.quiet)
         results, skipped = self._results(runner, questions)
         timings = self._timings(evaluator, questions, results)

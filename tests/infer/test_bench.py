@@ -273,8 +273,28 @@ def test_questions_too_long_are_left_out(options, tmp_path):
     long = dataclasses.replace(OWN[0], id="long", prompt="x" * 600)
     outcome = run(options, questions=write_questions(tmp_path / "q.jsonl", [*OWN[:3], long]), systems=("full",))
     assert (outcome.summary["questions"], outcome.left_out) == (3, 1)
-    with pytest.raises(InputError, match="none of the 1 questions fits"):
-        run(options, questions=write_questions(tmp_path / "q.jsonl", [long]), systems=("full",))
+
+
+@pytest.mark.parametrize(("task", "answer"), [("arc", len(" iron bar")), ("math", 32)])
+def test_that_no_question_fits_is_found_before_the_model_loads(options, tmp_path, monkeypatch, task, answer):
+    monkeypatch.setattr(bench_module.PathModel, "from_pretrained", lambda *_, **__: pytest.fail("the model loads"))
+
+    def load(length):
+        row = {"question": "x" * length, "choices": OWN[0].choices, "answer": "0"}
+        (tmp_path / "q.jsonl").write_text(json.dumps(row) + "\n")
+        changed = dataclasses.replace(options, task=task, questions=str(tmp_path / "q.jsonl"), paths=())
+        return Bench(changed, lambda line: None)
+
+    fits = 512 - len("Question: \nAnswer:") - answer  # a token is a byte
+    assert len(load(fits).inputs.questions) == 1
+    with pytest.raises(InputError, match="none of the 1 questions fits the model's context of 512 tokens"):
+        load(fits + 1)
+
+
+def test_that_no_question_can_be_asked_for_another_reason_is_told(options, monkeypatch):
+    monkeypatch.setattr(bench_module, "askable", lambda *_: [])
+    with pytest.raises(InputError, match="none of the 8 questions can be asked: each is too long, or has no tokens"):
+        run(options, systems=("full",))
 
 
 def test_generated_answers_are_benched_too(options, tiny_model, tmp_path, monkeypatch):
