@@ -31,6 +31,7 @@ from pathgen.checkpoints import fingerprint
 from pathgen.errors import ArtefactError, InputError
 from pathgen.evaluator import Evaluator
 from pathgen.headroom import headroom
+from pathgen.placement import default_device
 from pathgen.static import PathEntry, StaticPaths, Worth
 from router.pretrained import QUESTIONS_NAME
 
@@ -195,6 +196,63 @@ def test_an_interrupted_bench_goes_on_and_runs_nothing_twice(options, tmp_path, 
         assert [system[name] for name in FIGURES if name not in TIMES] == [
             other[name] for name in FIGURES if name not in TIMES
         ]
+
+
+def test_the_same_bench_again_is_not_timed_again(options, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    first = run(options, systems=("router", "oracle"), out=str(out))
+    monkeypatch.setattr(bench_module, "time_systems", lambda *_: pytest.fail("timed again"))
+    again = run(options, systems=("router", "oracle"), out=str(out))
+    assert again.summary == first.summary
+    assert again.summary["systems"][1]["router_overhead_ratio"] is not None
+
+
+CHANGES = [{"batch_size": 3}, {"systems": ("router", "static")}, {"limit": 4}, {"dtype": "bfloat16"}]
+
+
+@pytest.mark.parametrize("changes", CHANGES)
+def test_another_bench_is_timed_anew(options, tmp_path, monkeypatch, changes):
+    same = {"systems": ("router",), "out": str(tmp_path / "out")}
+    run(options, **same)
+    timed, time_systems = [], bench_module.time_systems
+    monkeypatch.setattr(bench_module, "time_systems", lambda *more: timed.append(1) or time_systems(*more))
+    run(options, **{**same, **changes})
+    assert timed == [1]
+    monkeypatch.setattr("platform.node", lambda: "another machine")
+    run(options, **{**same, **changes})
+    assert timed == [1, 1]
+
+
+def test_damaged_timings_are_measured_again(options, tmp_path):
+    out = tmp_path / "out"
+    run(options, systems=("full",), out=str(out))
+    (file,) = (out / "timings").iterdir()
+    for damage in (b"", b"[]", file.read_bytes()[:-9], b'{"full": {"latencies_s": [0.1]}}', b'{"full": 3}'):
+        file.write_bytes(damage)
+        assert by_name(run(options, systems=("full",), out=str(out)))["full"]["latency_ms_p50"] > 0
+        assert json.loads(file.read_bytes())["full"]["tokens_per_second"] > 0
+
+
+def test_the_settings_are_stored_as_they_were_resolved(options, tmp_path, folder):
+    run(options, systems=("router",), limit=4, out=str(tmp_path / "out"))
+    settings = json.loads((tmp_path / "out" / "bench.json").read_text())["settings"]
+    assert settings == {
+        "model": options.model,
+        "task": "arc",
+        "questions": str(folder / "q.jsonl"),
+        "routers": {"router": str(folder / "router"), "skip_gate": str(folder / "gates")},
+        "limit": 4,
+        "systems": ["full", "router"],
+        "paths": [str(folder / "paths")],
+        "static": None,
+        "batch_size": 8,
+        "seed": 0,
+        "out": str(tmp_path / "out"),
+        "report": None,
+        "device": default_device(),
+        "dtype": "float32",
+        "quiet": True,
+    }
 
 
 def test_other_settings_take_no_older_result(options, tmp_path, folder, tiny_model):

@@ -55,6 +55,7 @@ def test_json_is_all_of_stdout_and_the_report_is_written(arguments, tmp_path):
         "num_layers",
         "batch_size",
         "environment",
+        "settings",
         "systems",
     ]
     assert [system["name"] for system in bench["systems"]] == list(SYSTEMS)
