@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -24,7 +24,7 @@ from .answers import SystemResult
 from .bench_figures import oracle_figures, question_rows, skipped_figures, system_figures, timing_figures
 from .bench_inputs import BenchInputs
 from .bench_options import BenchOptions
-from .bench_results import ResultStore, result_key
+from .bench_results import ResultStore, result_key, timing_key
 from .bench_timing import TIMED_QUESTIONS, TURNS, Forwarded, Forwards, PolicyMaker, Run, Timing, time_systems
 from .confident_search import search_questions
 from .cost import ModelCost
@@ -71,20 +71,24 @@ class Bench:
             tell(f"warning: {seen} of {len(self.inputs.questions)} questions took part in training or choosing")
 
     def run(self) -> BenchOutcome:
-        """Run every system, or take it from --out, then time them all.
+        """Run every system and time them all, or take from --out what an earlier call found.
 
         Raises:
-            InputError: no question fits the model's context, or the device is unusable.
+            InputError: no question can be asked of the model, or the device is unusable.
         """
         options, inputs = self.options, self.inputs
         model = PathModel.from_pretrained(options.model, dtype=inputs.dtype, device=inputs.device)
         evaluator = Evaluator(model, inputs.task, chat=inputs.chat)
         questions = askable(evaluator, inputs.questions)
         if not questions:
-            raise InputError(f"none of the {len(inputs.questions)} questions fits the model's context")
+            why = "each is too long, or has no tokens, or such as the model does not know"
+            raise InputError(f"none of the {len(inputs.questions)} questions can be asked: {why}")
         runner = PathRunner(evaluator, options.batch_size, quiet=options.quiet)
-        results, skipped = self._results(runner, questions)
-        timings = self._timings(evaluator, questions, results)
+        keys = {name: result_key(name, inputs, questions, options.seed) for name in options.wanted_systems}
+        results, skipped = self._results(runner, questions, keys)
+        environment = self._environment()
+        timed_as = timing_key([keys[name] for name in results], options.batch_size, environment)
+        timings = self._timings(evaluator, questions, results, timed_as)
         cost = ModelCost.of(model, [evaluator.prepare(question) for question in questions])
         systems = []
         for name in options.wanted_systems:
@@ -105,7 +109,8 @@ class Bench:
             "seen_in_training": inputs.seen_in_training,
             "num_layers": inputs.num_layers,
             "batch_size": options.batch_size,
-            "environment": self._environment(),
+            "environment": environment,
+            "settings": self._settings(),
             "systems": systems,
         }
         if self.store:
@@ -114,17 +119,15 @@ class Bench:
         return BenchOutcome(summary, rows, len(inputs.questions) - len(questions))
 
     def _results(
-        self, runner: PathRunner, questions: Sequence[Question]
+        self, runner: PathRunner, questions: Sequence[Question], keys: Mapping[str, str]
     ) -> tuple[dict[str, SystemResult], dict[str, str]]:
         """Every system's answers, and why some have none; each is kept as soon as it is finished."""
-        seed = self.options.seed
-        keys = {name: result_key(name, self.inputs, questions, seed) for name in self.options.wanted_systems}
         stored = {name: self.store.load(name, key) if self.store else None for name, key in keys.items()}
         finished = {name: result for name, result in stored.items() if result is not None}
         for name, result in finished.items():
             if name != "oracle":  # another process has run its paths, perhaps in other precision
                 runner.remember(questions, result.answers)
-        systems = Systems(self.inputs, questions, runner, seed, finished)
+        systems = Systems(self.inputs, questions, runner, self.options.seed, finished)
         results: dict[str, SystemResult] = {}
         skipped: dict[str, str] = {}
         for name, key in keys.items():
@@ -138,9 +141,14 @@ class Bench:
         return results, skipped
 
     def _timings(
-        self, evaluator: Evaluator, questions: Sequence[Question], results: dict[str, SystemResult]
+        self, evaluator: Evaluator, questions: Sequence[Question], results: dict[str, SystemResult], key: str
     ) -> dict[str, Timing]:
-        """Of all systems but the oracle, which nobody can deploy; a router's own paths are timed beside it."""
+        """Of all systems but the oracle, which nobody can deploy; a router's own paths are timed beside it.
+
+        All are timed anew where --out lacks one of them: in turns, they meet the same noise.
+        """
+        if self.store and (known := self.store.load_timings(key)):
+            return known
         places = list(range(min(TIMED_QUESTIONS, len(questions))))
         together = list(range(min(self.options.batch_size, len(questions))))
         timed = {place: evaluator.prepare(questions[place]) for place in {*places, *together}}
@@ -164,7 +172,10 @@ class Bench:
                 runs[_fixed(name)] = run_of(_replayed(result))
         rounds = (TURNS + 1) * len(places)
         with counted("timing", rounds, quiet=self.options.quiet) as on_round:
-            return time_systems(runs, places, together, evaluator.model.device, on_round)
+            timings = time_systems(runs, places, together, evaluator.model.device, on_round)
+        if self.store:
+            self.store.save_timings(key, timings)
+        return timings
 
     def _live_policy(self, name: str, result: SystemResult, evaluator: Evaluator) -> PolicyMaker:
         """The policy that the system would be deployed with."""
@@ -178,6 +189,16 @@ class Bench:
             threshold = result.setting
             return lambda places: EarlyExit(model, threshold)
         return _replayed(result)
+
+    def _settings(self) -> dict[str, Any]:
+        """The options as they were resolved."""
+        resolved = {
+            "systems": list(self.options.wanted_systems),
+            "paths": list(self.options.paths),
+            "device": self.inputs.device,
+            "dtype": self.inputs.dtype,
+        }
+        return {**asdict(self.options), **resolved}
 
     def _environment(self) -> dict[str, Any]:
         """What the figures were measured with."""

@@ -63,9 +63,7 @@ def bench(
     )
     with memory_told("a smaller --batch-size"):
         outcome = Bench(options, tell).run()
-    if as_json:
-        print_json(outcome.summary)
-    else:
+    if not as_json:
         from .bench_show import bench_text
 
         bench_text(outcome.summary)
@@ -74,6 +72,8 @@ def bench(
 
         command = shlex.join(["infer", *sys.argv[1:]])
         write_report({**outcome.summary, "command": command}, outcome.rows, report)
+    if as_json:  # last: an error before it is the one object on stdout
+        print_json(outcome.summary)
     if outcome.left_out:
         tell(f"questions left out, as they do not fit the model's context: {outcome.left_out}")
         raise typer.Exit(LEFT_OUT)

@@ -46,7 +46,8 @@ FIGURES = (
 
 def skipped_figures(name: str, reason: str) -> dict[str, Any]:
     """Of a system that could not be run."""
-    return {"name": name, **dict.fromkeys(FIGURES), "points": [], "skipped": reason}
+    placebo = {"label": ORACLE_LABEL, "placebo_accuracy": None} if name == "oracle" else {}
+    return {"name": name, **dict.fromkeys(FIGURES), "points": [], "skipped": reason, **placebo}
 
 
 def system_figures(name: str, result: SystemResult, full: SystemResult, cost: ModelCost, seed: int) -> dict[str, Any]:

@@ -6,11 +6,14 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pathgen.actions import LayerPath
 from pathgen.checkpoints import fingerprint, num_layers, resolve_model
 from pathgen.errors import ArtefactError, InputError
+from pathgen.evaluator import context_tokens
 from pathgen.placement import default_device, default_dtype
+from pathgen.pretrained import load_config, load_tokenizer
 from pathgen.questions import Question, load_questions
 from pathgen.records import PathRecord
 from pathgen.static import StaticPaths, load_static
@@ -79,7 +82,8 @@ class BenchInputs:
         """Read everything but the model.
 
         Raises:
-            InputError: an unknown task, questions that cannot be used, or a folder or file that is not there.
+            InputError: an unknown task, questions that cannot be used or of which none fits the model's context, or a
+                folder or file that is not there.
             ArtefactError: a router, static path or folder of paths of another model, or a damaged one.
         """
         task = find_task(options.task)
@@ -97,6 +101,8 @@ class BenchInputs:
                 f"--paths {options.paths[0]} is of {datasets.model_id} ({datasets.fingerprint}), "
                 f"--model {options.model} has fingerprint {digest}"
             )
+        chat = _chat(routers, datasets, static)
+        _check_context(folder, task, questions, chat=chat)
         records, fit = _split_records(datasets, task, questions)
         device = options.device or default_device()
         stored_dtype = datasets.dtype if datasets else default_dtype(device)
@@ -105,7 +111,7 @@ class BenchInputs:
             questions,
             digest,
             layers,
-            _chat(routers, datasets, static),
+            chat,
             options.dtype or stored_dtype,
             device,
             routers,
@@ -156,6 +162,21 @@ def _read_router(name: str, given: str, digest: str, layers: int) -> GivenRouter
         )
     content = b"".join((folder / file).read_bytes() for file in (CONFIG_NAME, WEIGHTS_NAME))
     return GivenRouter(router, digest_of(content.hex()), seen_by(folder))
+
+
+def _check_context(folder: Path, task: Task, questions: Sequence[Question], *, chat: bool) -> None:
+    """See that some question fits the model in `folder`, by its tokenizer and config alone.
+
+    Raises:
+        InputError: none does.
+    """
+    tokenizer, limit = load_tokenizer(folder), context_tokens(load_config(folder).get_text_config())
+    for question in questions:
+        prompt, continuations = task.encode(question, tokenizer, chat)
+        longest = max([task.max_new_tokens, *map(len, continuations)])
+        if len(prompt) + longest <= limit:
+            return
+    raise InputError(f"none of the {len(questions)} questions fits the model's context of {limit} tokens")
 
 
 def _split_records(

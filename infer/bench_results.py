@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import platform
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 from pathgen.errors import InputError
 from pathgen.questions import Question
-from pathgen.storage import check_writable, list_files, open_folder, put
+from pathgen.storage import check_writable, list_files, open_folder, put, read_file
 
 from .answers import Answer, Point, SystemResult
 from .bench_inputs import BenchInputs, digest_of
+from .bench_timing import Timing
 
 FORMAT_VERSION = 1
 """It rises when what a system does changes, so that results of before are not taken for its own."""
 SYSTEMS_FOLDER = "systems"
+TIMINGS_FOLDER = "timings"
 BENCH_NAME = "bench.json"
 
 
 class ResultStore:
-    """`OUT/systems/<name>-<key>.jsonl`: a line about the system, then one a question.
+    """`OUT/systems/<name>-<key>.jsonl`: a line about the system, then one a question. `OUT/timings/<key>.json`.
 
     Args:
         out: path or URL of the folder.
@@ -62,12 +65,34 @@ class ResultStore:
         lines = [head, *(answer.to_dict() for answer in result.answers)]
         put(self._fs, self._path(name, key), "".join(json.dumps(line) + "\n" for line in lines).encode())
 
+    def load_timings(self, key: str) -> dict[str, Timing] | None:
+        """What was measured of the same systems before; None if there is nothing, or its file is damaged."""
+        content = read_file(self._fs, self._timings_path(key))
+        if content is None:
+            return None
+        try:
+            return {name: Timing.from_dict(values) for name, values in json.loads(content).items()}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None  # they are timed again, and the file written anew
+
+    def save_timings(self, key: str, timings: Mapping[str, Timing]) -> None:
+        """Keep what was measured.
+
+        Raises:
+            PathgenError: the file system refuses.
+        """
+        found = {name: asdict(timing) for name, timing in timings.items()}
+        put(self._fs, self._timings_path(key), (json.dumps(found) + "\n").encode())
+
     def save_bench(self, bench: dict[str, object]) -> None:
         """Keep the final figures."""
         put(self._fs, f"{self._root}/{BENCH_NAME}", (json.dumps(bench, indent=1) + "\n").encode())
 
     def _path(self, name: str, key: str) -> str:
         return f"{self._root}/{SYSTEMS_FOLDER}/{name}-{key}.jsonl"
+
+    def _timings_path(self, key: str) -> str:
+        return f"{self._root}/{TIMINGS_FOLDER}/{key}.json"
 
 
 def result_key(name: str, inputs: BenchInputs, questions: Sequence[Question], seed: int) -> str:
@@ -90,3 +115,14 @@ def result_key(name: str, inputs: BenchInputs, questions: Sequence[Question], se
     model = [inputs.fingerprint, inputs.dtype, hardware, inputs.task.describe(inputs.chat)]
     asked = [[question.id, question.sha] for question in questions]
     return digest_of(FORMAT_VERSION, name, model, asked, own)
+
+
+def timing_key(results: Sequence[str], batch_size: int, environment: Mapping[str, object]) -> str:
+    """16 hex digits over all that seconds rest on.
+
+    Args:
+        results: keys of the systems' answers, which tell the questions and the model too.
+        batch_size: of the rate.
+        environment: what they are measured with; the machine's name is added to it.
+    """
+    return digest_of(FORMAT_VERSION, list(results), batch_size, dict(environment), platform.node())

@@ -40,7 +40,11 @@ def generate(
     router: Annotated[str, option("Folder or hub id of the router.", "--router")],
     prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT", help="Texts to go on from.")] = None,
     file: Annotated[
-        str | None, option("A .jsonl of objects with `prompt`, else one prompt a line; - is standard input.", "--file")
+        str | None,
+        option(
+            "A .jsonl of objects with `prompt`, else one prompt a line; blank lines are skipped; - is standard input.",
+            "--file",
+        ),
     ] = None,
     max_new_tokens: Annotated[int, option("Of each answer.", "--max-new-tokens", min=1)] = MAX_NEW_TOKENS,
     batch_size: Annotated[int, option("Prompts that run together.", "--batch-size", min=1)] = BATCH_SIZE,

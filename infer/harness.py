@@ -153,7 +153,9 @@ class RoutedLM(HFLM):
 
     def _check_lengths(self, rows: Sequence[tuple[Tokens, Tokens]]) -> None:
         if (longest := 1 + max((len(forced) for _, forced in rows), default=0)) > self.max_length:
-            raise InputError(f"a continuation of {longest} tokens does not fit max_length {self.max_length}")
+            raise InputError(
+                f"a continuation of {longest} tokens does not fit: the model takes {self.max_length} tokens"
+            )
         if cut := sum(len(context) + len(forced) > self.max_length for context, forced in rows):
             logger.warning(
                 "%d of %d contexts lose their start: the model takes %d tokens", cut, len(rows), self.max_length
@@ -174,7 +176,7 @@ class RoutedLM(HFLM):
 def _check_batch_size(batch_size: int | str) -> None:
     """As the harness takes them: from its command line it may be text."""
     if not re.fullmatch(r"auto|0*[1-9]\d*", str(batch_size)):
-        raise InputError(f"batch_size must be a number from 1 on, or auto; got {batch_size}")
+        raise InputError(f"--batch_size must be a number from 1 on, or auto; got {batch_size}")
 
 
 def _answer(scores: Tensor, continuation: Tokens) -> tuple[float, bool]:

@@ -31,7 +31,7 @@ def read_prompts(given: Sequence[str], file: str | None) -> list[str]:
     Args:
         given: texts.
         file: a `.jsonl` file of objects with a `prompt`, any other file of one prompt a line, or `-`: the lines of
-            standard input.
+            standard input. Blank lines are skipped.
 
     Raises:
         InputError: none or both are given, the file cannot be read, or prompts cannot be used; the text names the
@@ -123,7 +123,7 @@ def _encode(tokenizer: PreTrainedTokenizerBase, prompt: str, chat: bool) -> list
 
 
 def _lines(file: str) -> list[Row]:
-    """One row a line of UTF-8, with or without a byte order mark; lines end in LF or CR LF."""
+    """One row a line of UTF-8 that is not blank, with or without a byte order mark; lines end in LF or CR LF."""
     try:
         data = sys.stdin.buffer.read() if file == STDIN else Path(file).read_bytes()
     except FileNotFoundError:
@@ -131,9 +131,9 @@ def _lines(file: str) -> list[Row]:
     except OSError as error:
         raise InputError(f"{one_line(file)}: cannot be read: {error.strerror or error}") from error
     lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    if not lines[-1]:
-        lines.pop()  # what follows the last line's end is no line
-    return [_line(f"line {number}", line.removesuffix(b"\r")) for number, line in enumerate(lines, start=1)]
+    return [
+        _line(f"line {number}", line.removesuffix(b"\r")) for number, line in enumerate(lines, start=1) if line.strip()
+    ]
 
 
 def _line(where: str, line: bytes) -> Row:

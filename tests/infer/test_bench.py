@@ -31,6 +31,7 @@ from pathgen.checkpoints import fingerprint
 from pathgen.errors import ArtefactError, InputError
 from pathgen.evaluator import Evaluator
 from pathgen.headroom import headroom
+from pathgen.placement import default_device
 from pathgen.static import PathEntry, StaticPaths, Worth
 from router.pretrained import QUESTIONS_NAME
 
@@ -138,6 +139,13 @@ def test_systems_without_data_are_listed_with_the_reason(options):
         assert system["name"] not in outcome.rows
 
 
+def test_a_skipped_oracle_keeps_its_keys(options):
+    _, oracle, router = run(options, paths=(), systems=("oracle", "router")).summary["systems"]
+    assert "no record in --paths" in oracle["skipped"]
+    assert (oracle["label"], oracle["placebo_accuracy"]) == ("upper bound, chosen with gold", None)
+    assert set(oracle) - set(router) == {"label", "placebo_accuracy"}
+
+
 def counted(monkeypatch):
     """Collects the (question, path) pairs of the benchmark's own questions that are run from now on."""
     pairs = []
@@ -188,6 +196,63 @@ def test_an_interrupted_bench_goes_on_and_runs_nothing_twice(options, tmp_path, 
         assert [system[name] for name in FIGURES if name not in TIMES] == [
             other[name] for name in FIGURES if name not in TIMES
         ]
+
+
+def test_the_same_bench_again_is_not_timed_again(options, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    first = run(options, systems=("router", "oracle"), out=str(out))
+    monkeypatch.setattr(bench_module, "time_systems", lambda *_: pytest.fail("timed again"))
+    again = run(options, systems=("router", "oracle"), out=str(out))
+    assert again.summary == first.summary
+    assert again.summary["systems"][1]["router_overhead_ratio"] is not None
+
+
+CHANGES = [{"batch_size": 3}, {"systems": ("router", "static")}, {"limit": 4}, {"dtype": "bfloat16"}]
+
+
+@pytest.mark.parametrize("changes", CHANGES)
+def test_another_bench_is_timed_anew(options, tmp_path, monkeypatch, changes):
+    same = {"systems": ("router",), "out": str(tmp_path / "out")}
+    run(options, **same)
+    timed, time_systems = [], bench_module.time_systems
+    monkeypatch.setattr(bench_module, "time_systems", lambda *more: timed.append(1) or time_systems(*more))
+    run(options, **{**same, **changes})
+    assert timed == [1]
+    monkeypatch.setattr("platform.node", lambda: "another machine")
+    run(options, **{**same, **changes})
+    assert timed == [1, 1]
+
+
+def test_damaged_timings_are_measured_again(options, tmp_path):
+    out = tmp_path / "out"
+    run(options, systems=("full",), out=str(out))
+    (file,) = (out / "timings").iterdir()
+    for damage in (b"", b"[]", file.read_bytes()[:-9], b'{"full": {"latencies_s": [0.1]}}', b'{"full": 3}'):
+        file.write_bytes(damage)
+        assert by_name(run(options, systems=("full",), out=str(out)))["full"]["latency_ms_p50"] > 0
+        assert json.loads(file.read_bytes())["full"]["tokens_per_second"] > 0
+
+
+def test_the_settings_are_stored_as_they_were_resolved(options, tmp_path, folder):
+    run(options, systems=("router",), limit=4, out=str(tmp_path / "out"))
+    settings = json.loads((tmp_path / "out" / "bench.json").read_text())["settings"]
+    assert settings == {
+        "model": options.model,
+        "task": "arc",
+        "questions": str(folder / "q.jsonl"),
+        "routers": {"router": str(folder / "router"), "skip_gate": str(folder / "gates")},
+        "limit": 4,
+        "systems": ["full", "router"],
+        "paths": [str(folder / "paths")],
+        "static": None,
+        "batch_size": 8,
+        "seed": 0,
+        "out": str(tmp_path / "out"),
+        "report": None,
+        "device": default_device(),
+        "dtype": "float32",
+        "quiet": True,
+    }
 
 
 def test_other_settings_take_no_older_result(options, tmp_path, folder, tiny_model):
@@ -266,8 +331,28 @@ def test_questions_too_long_are_left_out(options, tmp_path):
     long = dataclasses.replace(OWN[0], id="long", prompt="x" * 600)
     outcome = run(options, questions=write_questions(tmp_path / "q.jsonl", [*OWN[:3], long]), systems=("full",))
     assert (outcome.summary["questions"], outcome.left_out) == (3, 1)
-    with pytest.raises(InputError, match="none of the 1 questions fits"):
-        run(options, questions=write_questions(tmp_path / "q.jsonl", [long]), systems=("full",))
+
+
+@pytest.mark.parametrize(("task", "answer"), [("arc", len(" iron bar")), ("math", 32)])
+def test_that_no_question_fits_is_found_before_the_model_loads(options, tmp_path, monkeypatch, task, answer):
+    monkeypatch.setattr(bench_module.PathModel, "from_pretrained", lambda *_, **__: pytest.fail("the model loads"))
+
+    def load(length):
+        row = {"question": "x" * length, "choices": OWN[0].choices, "answer": "0"}
+        (tmp_path / "q.jsonl").write_text(json.dumps(row) + "\n")
+        changed = dataclasses.replace(options, task=task, questions=str(tmp_path / "q.jsonl"), paths=())
+        return Bench(changed, lambda line: None)
+
+    fits = 512 - len("Question: \nAnswer:") - answer  # a token is a byte
+    assert len(load(fits).inputs.questions) == 1
+    with pytest.raises(InputError, match="none of the 1 questions fits the model's context of 512 tokens"):
+        load(fits + 1)
+
+
+def test_that_no_question_can_be_asked_for_another_reason_is_told(options, monkeypatch):
+    monkeypatch.setattr(bench_module, "askable", lambda *_: [])
+    with pytest.raises(InputError, match="none of the 8 questions can be asked: each is too long, or has no tokens"):
+        run(options, systems=("full",))
 
 
 def test_generated_answers_are_benched_too(options, tiny_model, tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from infer import bench_timing
 from infer.bench_options import SYSTEMS, parse_routers
 from infer.bench_show import bench_text
 from infer.cli import app
-from pathgen.errors import InputError
+from pathgen.errors import InputError, PathgenError
 
 OWN, OTHERS = make_questions("own", 6), make_questions("other", 5)
 
@@ -55,6 +55,7 @@ def test_json_is_all_of_stdout_and_the_report_is_written(arguments, tmp_path):
         "num_layers",
         "batch_size",
         "environment",
+        "settings",
         "systems",
     ]
     assert [system["name"] for system in bench["systems"]] == list(SYSTEMS)
@@ -62,6 +63,24 @@ def test_json_is_all_of_stdout_and_the_report_is_written(arguments, tmp_path):
     page = (tmp_path / "bench.html").read_text()
     assert all(name in page for name in SYSTEMS)
     assert OWN[0].prompt in page
+
+
+def test_a_report_that_cannot_be_written_is_the_one_object_on_stdout_and_out_keeps_the_figures(
+    arguments, tmp_path, monkeypatch
+):
+    def full(*_):
+        raise PathgenError("bench.html cannot be written (No space left on device)")
+
+    monkeypatch.setattr("infer.report.put", full)
+    more = ["--systems", "full", "--report", tmp_path / "bench.html", "--out", tmp_path / "out"]
+    found = infer(*arguments, *more, "--json")
+    assert found.exit_code == 1
+    assert json.loads(found.stdout) == {
+        "error": "bench.html cannot be written (No space left on device)",
+        "exit_code": 1,
+    }
+    assert json.loads((tmp_path / "out" / "bench.json").read_text())["systems"][0]["name"] == "full"
+    assert infer(*arguments, *more).stdout.splitlines()[1].startswith("system")  # who reads sees the table all the same
 
 
 def test_the_table_fits_a_terminal_and_shows_the_oracle_with_its_placebo(arguments):

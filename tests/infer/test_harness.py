@@ -109,7 +109,7 @@ def test_the_longest_continuation_keeps_one_token_of_context(tiny_model, full):
     wanted = HFLM(str(tiny_model), device="cpu", dtype="float32", max_length=40)._loglikelihood_tokens(requests)
     routed = RoutedLM(str(tiny_model), str(full), device="cpu", max_length=40)
     assert_same_scores(routed._loglikelihood_tokens(requests), wanted)
-    with pytest.raises(InputError, match="a continuation of 41 tokens does not fit max_length 40"):
+    with pytest.raises(InputError, match="a continuation of 41 tokens does not fit: the model takes 40 tokens"):
         routed._loglikelihood_tokens([(None, [5], [*tokens, 8])])
 
 

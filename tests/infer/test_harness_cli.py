@@ -126,7 +126,7 @@ def test_without_the_extra_it_says_what_to_install(run, full, monkeypatch):
         (["--tasks", "local_arc", "--model", "hf"], "--model after the --"),
         (["--tasks", "local_arc", "--model=hf"], "--model=hf after the --"),
         (["--tasks", "no_such_task"], "lm-evaluation-harness: Tasks not found: no_such_task"),
-        (["--tasks", "local_arc", "--batch_size", "0"], "batch_size must be a number from 1 on, or auto; got 0"),
+        (["--tasks", "local_arc", "--batch_size", "0"], "--batch_size must be a number from 1 on, or auto; got 0"),
         (["--tasks", "local_arc", "--model_args", "peft=x"], "model `routed` has no argument peft; it takes"),
         (["--tasks", "local_arc", "--model_args", "bias=nan"], "bias must be a finite number; got nan"),
         (["--tasks", "local_aime", "--gen_kwargs", "max_gen_toks=999"], "must be less than model's maximum sequence"),
@@ -136,6 +136,12 @@ def test_wrong_use_is_one_line(run, full, arguments, says):
     result = run(full, *arguments, "--include_path", TASKS)
     assert result.exit_code == 2
     assert says in error_of(result)
+
+
+def test_a_bias_that_is_no_number_is_told_by_its_flag(run, full):
+    result = run(full, *ARC, bias="nan")
+    assert result.exit_code == 2
+    assert error_of(result) == "--bias must be a finite number; got nan"
 
 
 def test_a_router_that_is_not_there_is_named(run, tmp_path):

@@ -35,6 +35,14 @@ def test_a_text_file_holds_one_prompt_a_line(tmp_path):
     assert read_prompts([], str(file)) == ["first", "se\x0bcond \u2028 still", "déjà vu"]
 
 
+@pytest.mark.parametrize("name", ["p.txt", "-"])
+def test_blank_lines_are_skipped(tmp_path, monkeypatch, name):
+    content = b"\nfirst\n\n \t\r\n second \n\n"
+    (tmp_path / name).write_bytes(content)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(content)))
+    assert read_prompts([], name if name == "-" else str(tmp_path / name)) == ["first", " second "]
+
+
 def test_a_jsonl_file_holds_objects_with_a_prompt(tmp_path):
     file = tmp_path / "prompts.jsonl"
     rows = [{"prompt": "two\nlines", "id": 1}, {"prompt": "é"}]
@@ -65,7 +73,8 @@ def test_arguments_that_cannot_be_used(given, wrong):
     [
         ("p.txt", b"", "no prompts in it"),
         ("p.jsonl", b"\n", "no prompts in it"),
-        ("p.txt", b"a\n\nb\n", "1 of 3 prompts cannot be used: line 2: prompt is empty"),
+        ("p.txt", b"\n \t\r\n", "no prompts in it"),
+        ("p.txt", b"a\n\nb\0\n", "1 of 2 prompts cannot be used: line 3: prompt has a NUL character"),
         ("p.txt", b"a\nb\xff\n", "line 2: not UTF-8: byte 0xff at offset 1"),
         ("p.jsonl", b'{"prompt": "a"}\n{"text": "b"}\n', "1 of 2 prompts cannot be used: line 2: prompt is missing"),
         ("p.jsonl", b'{"prompt": 7}\n', "line 1: prompt is int, not text"),
@@ -85,10 +94,10 @@ def test_files_that_cannot_be_used(tmp_path, name, content, wrong):
 
 def test_the_first_five_of_many_are_named(tmp_path):
     file = tmp_path / "p.txt"
-    file.write_text("\n" * 7)
+    file.write_text("\0\n" * 7)
     told = refusal(file=str(file))
     assert "7 of 7" in told
-    assert "line 5: prompt is empty; and 2 more" in told
+    assert "line 5: prompt has a NUL character; and 2 more" in told
     assert "line 6" not in told
 
 
