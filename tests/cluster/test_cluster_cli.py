@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -253,12 +254,13 @@ def test_who_waits_for_a_job_whose_cluster_is_lost_is_told_how_to_go_on(terminal
     assert waiting.stderr.readline() == "job left\n"
     wait_for(lambda: terminal.json("status")["running"])
     for process in processes(record(terminal)):
-        if any(name in " ".join(process.cmdline()) for name in ("gcs_server", "dashboard.py", "DashboardHead")):
-            process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ends after another
+            if any(name in " ".join(process.cmdline()) for name in ("gcs_server", "dashboard.py", "DashboardHead")):
+                process.kill()
     code, _, said = finish(waiting)
     assert code == 1
     assert said.splitlines()[-1].endswith(
-        "goes on, there or on another cluster: cluster submit --submission-id left -- sleep 600"
+        "goes on, there or on another cluster: cluster submit --wait --submission-id left -- sleep 600"
     )
 
 
