@@ -200,5 +200,7 @@ def test_an_error_of_our_own_is_not_taken_for_the_harness_s(run, full, monkeypat
         raise ValueError("a bug")
 
     monkeypatch.setattr("infer.harness._answer", broken)
-    with pytest.raises(ValueError, match="a bug"):
-        run(full, *ARC)
+    result = run(full, *ARC)
+    assert result.exit_code == 1
+    assert "Traceback" in result.stderr
+    assert result.stderr.splitlines()[-1] == "ValueError: a bug"
