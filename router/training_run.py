@@ -19,6 +19,7 @@ from pathgen.placement import default_device
 from pathgen.pretrained import load_config
 from pathgen.records import seeded_hash
 from pathgen.static import StaticPaths
+from pathgen.static_run import TooFewQuestions
 from pathgen.storage import check_writable
 
 from .config import RouterConfig
@@ -238,10 +239,16 @@ class TrainingRun:
 
     @cached_property
     def static_paths(self) -> StaticPaths | None:
-        """Those of --static, or else of a search for method static; None where another method has none."""
-        if self.given_static is None and self.options.method == "static":
+        """Those of --static, or else of a search for method static; None where there are none."""
+        if self.given_static is not None or self.options.method != "static":
+            return self.given_static
+        try:
             return find_static(self.options, self.folder, self.model_name, self.device, self.is_trained)
-        return self.given_static
+        except TooFewQuestions as error:
+            if self.options.target_depth is not None and self.options.target_depth < self.training.num_layers:
+                raise
+            self.tell(f"warning: no path was looked for, the full one is deployed: {error}")
+            return None
 
     def _make_tracker(self) -> Tracker:
         name = self.options.tracker if self.options.method == "imitate" else "none"
