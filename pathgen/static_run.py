@@ -21,7 +21,7 @@ from .path_table import PathTable, Scores
 from .progress import ProgressView
 from .questions import Question
 from .records import seeded_hash
-from .searched_run import SearchedRun
+from .searched_run import SearchedRun, check_askable
 from .selection import survivors
 from .static import StaticPaths
 from .static_report import choose_paths
@@ -119,7 +119,7 @@ def load_runs(options: StaticOptions, wanted: Callable[[str], bool] = lambda que
     """The runs of --paths, with the questions that take part.
 
     Raises:
-        InputError: a folder given twice, or as `SearchedRun.load`.
+        InputError: a folder given twice, questions that cannot be asked, or as `SearchedRun.load`.
         ArtefactError: as that, or runs of different models or prompt formats.
     """
     if len(set(options.paths)) < len(options.paths):
@@ -127,6 +127,8 @@ def load_runs(options: StaticOptions, wanted: Callable[[str], bool] = lambda que
     runs = [
         SearchedRun.load(folder, lambda searched: taking_part(searched, options, wanted)) for folder in options.paths
     ]
+    for run in runs:
+        check_askable(run.questions, find_task(run.info.task), run.out)
     for run in runs[1:]:
         if run.info.fingerprint != runs[0].info.fingerprint:
             raise ArtefactError(

@@ -47,7 +47,7 @@ def evaluate_router(
         quiet: show no progress.
 
     Raises:
-        InputError: a folder is none, a bias that is not finite, or an unusable device.
+        InputError: a folder is none or its questions cannot be asked, a bias that is not finite, or an unusable device.
         ArtefactError: the router or the shards are of another model, or one of them was asked through the chat template
             and the other not.
     """
@@ -55,6 +55,7 @@ def evaluate_router(
         raise InputError(f"--bias must be finite; got {bias:g}")
     check_device_and_dtype(device, None)
     datasets = PathDatasets(paths)
+    datasets.check_askable()
     place = resolve_router(folder)
     router = load_router(place, fingerprint=datasets.fingerprint, num_layers=datasets.num_layers)
     if router.config.chat != datasets.chat:

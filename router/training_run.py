@@ -61,9 +61,11 @@ class TrainingRun:
         finish_swap(self.folder)
         check_folder(self.folder)
         self.training = PathDatasets(options.paths)
+        self.training.check_askable()
         self.development = PathDatasets(options.dev) if options.dev else None
         if self.development:
             self._check_development(self.development)
+            self.development.check_askable()
         self.model_name = options.model or self.training.model_id
         self.hidden_size = self._hidden_size()
         self.given_static = given_static(options, self.training)
