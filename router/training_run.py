@@ -215,8 +215,11 @@ class TrainingRun:
 
     def _check_development(self, development: PathDatasets) -> None:
         options = self.options
-        for name in ("fingerprint", "num_layers", "chat"):
-            ours, theirs = getattr(self.training, name), getattr(development, name)
+        for name, ours, theirs in (
+            ("fingerprint", self.training.fingerprint, development.fingerprint),
+            ("number of layers", self.training.num_layers, development.num_layers),
+            ("chat setting", self.training.chat, development.chat),
+        ):
             if ours != theirs:
                 raise ArtefactError(
                     f"--dev {options.dev[0]} and --paths {options.paths[0]} are not of one model, searched alike: "
