@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -49,8 +48,8 @@ def generate(
     max_new_tokens: Annotated[int, option("Of each answer.", "--max-new-tokens", min=1)] = MAX_NEW_TOKENS,
     batch_size: Annotated[int, option("Prompts that run together.", "--batch-size", min=1)] = BATCH_SIZE,
     bias: Annotated[
-        float | None, option("Added to SKIP and taken from REPEAT logits; positive is shallower.", "--bias")
-    ] = None,
+        float, option("Added to SKIP and taken from REPEAT logits: 0 is as trained, positive shallower.", "--bias")
+    ] = 0.0,
     chat: Annotated[
         bool | None,
         option("Prompts through the chat template [default: as the router was trained].", "--chat/--no-chat"),
@@ -64,8 +63,9 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Answer prompts, each along the path that the router decides on it."""
-    if bias is not None and not math.isfinite(bias):
-        raise typer.BadParameter(f"--bias must be a finite number; got {bias}")
+    from router.policy import check_bias
+
+    check_bias(bias)
     check_device_and_dtype(device, dtype)
     texts = read_prompts(prompts or [], file)
 

@@ -6,7 +6,6 @@ Importing this file registers the model name `routed`.
 from __future__ import annotations
 
 import logging
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from pathgen.actions import LayerPath
 from pathgen.cache import RoutedCache
 from pathgen.errors import InputError
 from pathgen.placement import default_device, default_dtype
+from router.policy import check_bias
 
 from .batches import WholePromptPolicy
 from .routed_model import RoutedModel
@@ -48,7 +48,7 @@ class RoutedLM(HFLM):
         dtype: of the weights; float32 on the CPU and bfloat16 on CUDA if None.
         device: a torch device; CUDA where there is a GPU if None.
         max_length: tokens of context and continuation; what the model was made for if None.
-        bias: added to SKIP and taken from REPEAT logits; the router's own if None.
+        bias: added to SKIP and taken from REPEAT logits; 0 is as trained.
 
     Attributes:
         path_model: the wrapped model.
@@ -70,7 +70,7 @@ class RoutedLM(HFLM):
         dtype: str | None = None,
         device: str | None = None,
         max_length: int | None = None,
-        bias: float | None = None,
+        bias: float = 0.0,
         **unknown: Any,
     ):
         if unknown:
@@ -79,8 +79,7 @@ class RoutedLM(HFLM):
                 "max_batch_size, dtype, device, max_length and bias"
             )
         _check_batch_size(batch_size)
-        if bias is not None and not (isinstance(bias, (int, float)) and math.isfinite(bias)):
-            raise InputError(f"bias must be a finite number; got {bias}")
+        check_bias(bias)
         device = device or default_device()
         routed = RoutedModel.from_pretrained(
             pretrained, router, dtype=dtype or default_dtype(device), device=device, bias=bias

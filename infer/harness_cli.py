@@ -20,8 +20,8 @@ def harness(
     model: Annotated[str, option("Alias, hub id or local folder of the frozen model.", "--model")],
     router: Annotated[str, option("Folder or hub id of the router.", "--router")],
     bias: Annotated[
-        float | None, option("Added to SKIP and taken from REPEAT logits; positive is shallower.", "--bias")
-    ] = None,
+        float, option("Added to SKIP and taken from REPEAT logits: 0 is as trained, positive shallower.", "--bias")
+    ] = 0.0,
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
@@ -45,7 +45,7 @@ def harness(
     import infer.harness  # noqa: F401  the harness looks for no plugins: the model's name must be there before it runs
     from pathgen.placement import default_device
 
-    routed = {"pretrained": model, "router": router, **({} if bias is None else {"bias": bias})}
+    routed = {"pretrained": model, "router": router, "bias": bias}
     sys.argv = ["lm-eval", "run", "--model", "routed", "--model_args", json.dumps(routed)]
     sys.argv += ["--device", default_device(), *wanted]  # the harness's own default is a GPU, there or not
     try:

@@ -58,7 +58,7 @@ class RoutedModel:
     Args:
         path_model: the wrapped model.
         router: trained for it; moved to its device.
-        bias: added to SKIP and taken from REPEAT logits; the router's own if None.
+        bias: added to SKIP and taken from REPEAT logits; 0 is as trained.
 
     Attributes:
         cache_bytes: keys and values at the end of the last `generate`; of `complete`, its largest batch's.
@@ -67,7 +67,7 @@ class RoutedModel:
         ArtefactError: the router is for another number of layers or another width.
     """
 
-    def __init__(self, path_model: PathModel, router: Router, *, bias: float | None = None):
+    def __init__(self, path_model: PathModel, router: Router, *, bias: float = 0.0):
         ours = (path_model.num_layers, path_model.config.hidden_size)
         its = (router.config.num_layers, router.config.hidden_size)
         if ours != its:
@@ -89,7 +89,7 @@ class RoutedModel:
         dtype: str = "float32",
         device: str = "cpu",
         device_map: Any = None,
-        bias: float | None = None,
+        bias: float = 0.0,
     ) -> RoutedModel:
         """Load a model and its router; the router is checked before the model is loaded.
 
@@ -99,7 +99,7 @@ class RoutedModel:
             dtype: of the model's weights; the router's are float32.
             device: a torch device; ignored when `device_map` is given.
             device_map: as in transformers, for a model larger than one device.
-            bias: added to SKIP and taken from REPEAT logits; the router's own if None.
+            bias: added to SKIP and taken from REPEAT logits; 0 is as trained.
 
         Raises:
             InputError: there is no such model or router, an unknown dtype or an unusable device.

@@ -198,7 +198,7 @@ def static(
     out: Annotated[str, option("JSON file to write.", "--out")],
     limit: Annotated[int | None, option("At most N questions of each folder.", "--limit", min=1)] = None,
     candidates: Annotated[int, option("Paths to evaluate on the questions.", "--candidates", min=3)] = 48,
-    folds: Annotated[int, option("Folds of the cross-validation.", "--folds", min=3)] = 5,
+    folds: Annotated[int, option("Folds of the cross-validation, at most.", "--folds", min=3)] = 5,
     device: Annotated[str | None, option("cpu, cuda or cuda:N [default: what there is].", "--device")] = None,
     dtype: Annotated[str | None, option(f"{', '.join(DTYPES)} [default: the run's].", "--dtype")] = None,
     threads: Annotated[int | None, option("torch threads [default: the cores].", "--threads", min=1)] = None,

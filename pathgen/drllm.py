@@ -29,6 +29,7 @@ from .peer_questions import (
 )
 from .records import PathRecord
 from .runinfo import RunInfo
+from .tasks import TASKS
 
 NEEDED = ("questions", "best_path", "good_paths", "original_correct")
 WELCOME = ("question_ids", "best_response", "choices", "gold")
@@ -48,7 +49,7 @@ def read_drllm(path: Path, target: ImportTarget) -> Iterator[PathRecord]:
 
     Raises:
         InputError: no JSON, a list is missing or of another length, or an entry cannot be; the question is named.
-        ArtefactError: the file says that its model has another number of layers.
+        ArtefactError: the file says that its model has another number of layers, or names another task of ours.
     """
     content = read_json(path)
     if not isinstance(content, dict):
@@ -58,6 +59,9 @@ def read_drllm(path: Path, target: ImportTarget) -> Iterator[PathRecord]:
     stated = content.get("num_layers", target.num_layers)
     if stated != target.num_layers:
         raise ArtefactError(f"{path} is of a model with {stated} layers, {target.model_id} has {target.num_layers}")
+    found_on = content.get("dataset")  # theirs are other names
+    if found_on in tuple(TASKS) and found_on != target.task.name:
+        raise ArtefactError(f"{path} is of task {found_on!r}, not {target.task.name!r}; give --task {found_on}")
     columns = {name: content[name] for name in (*NEEDED, *WELCOME) if name in content}
     for name, column in columns.items():
         if not isinstance(column, list):

@@ -52,14 +52,18 @@ FORMATS = {
 }
 
 
-def find_format(name: str) -> Format:
+def find_format(name: str, *others: str) -> Format:
     """The format of that name.
+
+    Args:
+        name: of the format.
+        others: names that the command takes beside those of files.
 
     Raises:
         InputError: naming those that exist.
     """
     if name not in FORMATS:
-        raise InputError(f"unknown format {name!r}: choose from {', '.join(FORMATS)}")
+        raise InputError(f"unknown format {name!r}: choose from {', '.join((*FORMATS, *others))}")
     return FORMATS[name]
 
 
@@ -78,7 +82,7 @@ def export_run(out: str, format_name: str, target: str) -> dict[str, Any]:
         InputError: no such format, no run, nothing to write, or the file exists.
         ArtefactError: a shard is unreadable.
     """
-    chosen = find_format(format_name)
+    chosen = find_format(format_name, "hub")
     file = Path(target)
     if file.exists():
         raise InputError(f"--out {target} exists already; give a new file")

@@ -6,12 +6,13 @@ import json
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .actions import LayerPath
 from .errors import InputError
+from .fields import parse_choices, parse_text
 from .questions import Question
 from .records import SOLVED, Evaluation, PathRecord
 from .tasks import Task, find_task
@@ -119,6 +120,8 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: not JSON: {error.msg} at line {error.lineno} column {error.colno}") from error
     except RecursionError as error:
         raise InputError(f"{path}: not JSON: nested too deeply") from error
+    except ValueError as error:  # the one limit that Python sets beside the format's own
+        raise InputError(f"{path}: not usable JSON: a number in it has thousands of digits") from error
 
 
 def parse_question(
@@ -133,23 +136,24 @@ def parse_question(
     """A question from a peer's fields; its id is made from its content where there is none.
 
     Raises:
-        InputError: a field is of another kind than it must be.
+        InputError: a field that `pathgen generate` would not take of a source either, or a gold that is no index.
     """
-    if not isinstance(prompt, str) or not prompt:
-        raise InputError(f"{where}: the question must be a text; got {prompt!r:.60}")
-    if question_id is not None and (not isinstance(question_id, str) or not question_id):
-        raise InputError(f"{where}: its id must be a text; got {question_id!r:.60}")
-    if choices is None:
-        if answer is not None and not isinstance(answer, str):
-            raise InputError(f"{where}: the right answer must be a text; got {answer!r:.60}")
-        question = Question("", prompt, reference=answer)
-    else:
-        if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
-            raise InputError(f"{where}: choices must be a list of texts; got {choices!r:.60}")
-        if type(gold) is not int or not 0 <= gold < len(choices):
-            raise InputError(f"{where}: gold must be an index of its {len(choices)} choices; got {gold!r:.60}")
-        question = Question("", prompt, tuple(choices), gold)
-    return Question(question_id or question.sha, prompt, question.choices, question.gold, question.reference)
+    try:
+        name = None if question_id is None else parse_text(question_id, "its id")
+        text = parse_text(prompt, "the question")
+        if choices is None:
+            reference = None if answer in (None, "") else parse_text(answer, "the right answer")
+            question = Question("", text, reference=reference)
+        else:
+            texts, _ = parse_choices(choices)
+            if type(gold) is not int or not 0 <= gold < len(texts):
+                raise ValueError(f"gold must be an index of its {len(texts)} choices; got {gold!r:.60}")
+            if len(set(texts)) == 1:
+                raise ValueError("its choices are all the same")
+            question = Question("", text, texts, gold)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from error
+    return replace(question, id=name or question.sha)
 
 
 def parse_paths(where: str, name: str, value: Any, num_layers: int) -> list[LayerPath]:

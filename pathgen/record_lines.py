@@ -67,6 +67,8 @@ def _record(where: str, line: str, target: ImportTarget) -> PathRecord:
         (record,) = from_table(pa.Table.from_pylist([row], schema=SCHEMA))
     except (pa.ArrowException, UnreadableShard, OverflowError) as error:
         raise InputError(f"{where}: {' '.join(str(error).split())}") from error
+    except UnicodeEncodeError as error:
+        raise InputError(f"{where}: a text has half of a surrogate pair, which is no character") from error
     return record
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -14,7 +14,7 @@ from .records import Evaluation, PathRecord
 from .rundir import RUN_NAME, RunDirectory
 from .runinfo import RunInfo
 from .shards import UnreadableShard, from_table
-from .tasks import find_task
+from .tasks import Task, find_task
 
 LIGHT_COLUMNS = ["question_id", "question_sha", "status", "num_layers"]
 
@@ -93,6 +93,24 @@ def how_asked(info: RunInfo, out: str) -> tuple[bool, str]:
             f"{now.get(changed[0])!r}); restore the task, or search again into a new folder"
         )
     return bool(chat), str(dtype)
+
+
+def check_askable(questions: Iterable[Question], task: Task, out: str) -> None:
+    """See that the questions of a run hold what its task asks for: another program's file may lack it.
+
+    Raises:
+        InputError: one does not.
+    """
+    asked = list(questions)
+    if lacking := sum(getattr(question, task.needs) is None for question in asked):
+        needed, right = {
+            "choices": ("choices", "`choices` and `gold`"),
+            "reference": ("right answer", "the right answer"),
+        }[task.needs]
+        raise InputError(
+            f"{out}: {lacking} of {len(asked)} questions were imported without {needed}, which task {task.name} needs "
+            f"to ask them; give {right} of each in the file, and import it again"
+        )
 
 
 def question_of(record: PathRecord) -> Question:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,7 @@ from .path_table import PathTable, Scores
 from .progress import ProgressView
 from .questions import Question
 from .records import seeded_hash
-from .searched_run import SearchedRun
+from .searched_run import SearchedRun, check_askable
 from .selection import survivors
 from .static import StaticPaths
 from .static_report import choose_paths
@@ -37,6 +38,12 @@ SCAN_SHARE = 3
 """Of few questions one in so many is scanned."""
 RACE_EVERY_QUESTIONS = 75
 """Candidates are dropped after each so many questions."""
+FEWEST_FOLDS = 3
+"""With fewer there is nothing to cross-validate the choice of a depth by."""
+
+
+class TooFewQuestions(InputError):
+    """A folder has too few questions to judge paths by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +78,10 @@ class Asked:
     Attributes:
         run: index of the run that it is of.
         question: the question.
-        fold: in which it is held out.
     """
 
     run: int
     question: Question
-    fold: int
 
 
 def find_static_paths(options: StaticOptions, wanted: Callable[[str], bool] = lambda question_id: True) -> StaticPaths:
@@ -87,7 +92,8 @@ def find_static_paths(options: StaticOptions, wanted: Callable[[str], bool] = la
         wanted: which questions take part, by id.
 
     Raises:
-        InputError: a folder holds no run or nothing searched, too few questions, a bad device, dtype or output file.
+        InputError: a folder holds no run or nothing searched, a bad device, dtype or output file.
+        TooFewQuestions: a folder has too few to judge paths by.
         ArtefactError: runs of different models, a damaged one, or a model that is not the runs' any more.
     """
     out_fs, out_path = open_folder(options.out)
@@ -95,13 +101,14 @@ def find_static_paths(options: StaticOptions, wanted: Callable[[str], bool] = la
         raise InputError(f"--out {options.out} is a folder; give a file, for example {options.out}/static.json")
     runs = load_runs(options, wanted)
     scanned, judged = draw_questions(runs, options)
+    folds = draw_folds(runs, judged, options.folds)
     check_writable(out_fs, parent(out_path), f"--out {options.out}")
     models = Models(runs[0], options)
     tables = [PathTable(run, models.dtype, models.evaluator_of(run)) for run in runs]
     quality = scan(tables, scanned, scanned_paths(runs[0].num_layers), quiet=options.quiet)
     paths = race(tables, judged, propose(Effects.measure(quality), options.candidates), options)
     scores = scores_of(tables, judged, paths)
-    run_of, folds = (np.array([getattr(entry, name) for entry in judged]) for name in ("run", "fold"))
+    run_of = np.array([entry.run for entry in judged])
     shas = [entry.question.sha for entry in (*scanned, *judged)]
     found = choose_paths(runs, run_of, folds, paths, scores, options.seed, shas)
     put(out_fs, out_path, found.to_json())
@@ -112,7 +119,7 @@ def load_runs(options: StaticOptions, wanted: Callable[[str], bool] = lambda que
     """The runs of --paths, with the questions that take part.
 
     Raises:
-        InputError: a folder given twice, or as `SearchedRun.load`.
+        InputError: a folder given twice, questions that cannot be asked, or as `SearchedRun.load`.
         ArtefactError: as that, or runs of different models or prompt formats.
     """
     if len(set(options.paths)) < len(options.paths):
@@ -120,6 +127,8 @@ def load_runs(options: StaticOptions, wanted: Callable[[str], bool] = lambda que
     runs = [
         SearchedRun.load(folder, lambda searched: taking_part(searched, options, wanted)) for folder in options.paths
     ]
+    for run in runs:
+        check_askable(run.questions, find_task(run.info.task), run.out)
     for run in runs[1:]:
         if run.info.fingerprint != runs[0].info.fingerprint:
             raise ArtefactError(
@@ -146,28 +155,48 @@ def draw_questions(runs: Sequence[SearchedRun], options: StaticOptions) -> tuple
 
     Each folder's are spread evenly over the order, so that any beginning of it is a fair share of every folder.
     No question that proposes judges, under another id or in another folder either.
-
-    Raises:
-        InputError: a folder has too few to judge by: each fold (of three or more) must hold one of them.
     """
     placed = []
     for index, run in enumerate(runs):
         hashed = sorted(((seeded_hash(options.seed, q.sha), q.id, q) for q in run.questions), key=lambda h: h[:2])
-        for rank, (number, _, question) in enumerate(hashed):
-            placed.append(((rank + 0.5) / len(hashed), Asked(index, question, number % options.folds)))
+        for rank, (_, _, question) in enumerate(hashed):
+            placed.append(((rank + 0.5) / len(hashed), Asked(index, question)))
     asked = [entry for _, entry in sorted(placed, key=lambda pair: pair[0])]  # stable
     count = min(SCAN_QUESTIONS, len(asked) // SCAN_SHARE)
     scanned = asked[:count]
     proposing = {entry.question.sha for entry in scanned}
     judged = [entry for entry in asked[count:] if entry.question.sha not in proposing]
-    for index, run in enumerate(runs):
-        folds = [entry.fold for entry in judged if entry.run == index]
-        if len(set(folds)) < options.folds:
-            raise InputError(
-                f"{run.out}: {len(folds)} questions to judge paths by are too few for --folds {options.folds}; every "
-                "folder needs about ten a fold"
-            )
     return scanned, judged
+
+
+def draw_folds(runs: Sequence[SearchedRun], judged: Sequence[Asked], most: int) -> np.ndarray:
+    """[Q] in which fold each question is held out: in turn, so that each folder's questions spread evenly over them.
+
+    Equal questions, under another id or in another folder, are of one fold.
+
+    Args:
+        runs: of which the questions are.
+        judged: in the order drawn.
+        most: folds at most; there are no more than different questions in the smallest folder.
+
+    Raises:
+        TooFewQuestions: a folder has questions in fewer than FEWEST_FOLDS.
+    """
+    different = [list(dict.fromkeys(e.question.sha for e in judged if e.run == index)) for index in range(len(runs))]
+    count = max(FEWEST_FOLDS, min(most, *map(len, different)))
+    fold_of: dict[str, int] = {}
+    for run, shas in zip(runs, different, strict=True):
+        held = Counter(fold_of[sha] for sha in shas if sha in fold_of)  # another folder's as well
+        for sha in shas:
+            if sha not in fold_of:
+                fold_of[sha] = min(range(count), key=held.__getitem__)
+                held[fold_of[sha]] += 1
+        if len(held) < FEWEST_FOLDS:
+            raise TooFewQuestions(
+                f"{run.out}: too few searched questions ({len(shas)} are left to judge paths by, at least "
+                f"{FEWEST_FOLDS} must be); let its `pathgen generate` search more, about fifty to rely on the figures"
+            )
+    return np.array([fold_of[entry.question.sha] for entry in judged])
 
 
 def scan(tables: Sequence[PathTable], asked: Sequence[Asked], paths: Sequence[LayerPath], *, quiet: bool) -> np.ndarray:

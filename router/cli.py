@@ -8,6 +8,7 @@ import typer
 
 from cluster.console import AsJson, Config, make_app, option, print_json, tell
 from pathgen.checkpoints import DTYPES
+from pathgen.errors import InputError
 from pathgen.options import parse_actors
 
 from .tracking import DEFAULT_TRACKER
@@ -121,8 +122,9 @@ def train(
             ),
             "gates": GateSettings(**given, rank=rank, compute_penalty=compute_penalty, seed=seed),
         }
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+    except ValueError as error:  # it begins with the field, named as its option
+        field, said = str(error).split(" ", 1)
+        raise InputError(f"--{field.replace('_', '-')} {said}") from error
     options = TrainOptions(
         paths=tuple(paths),
         out=out,
@@ -180,7 +182,9 @@ def _tell_of_unread(context: typer.Context, method: str) -> None:
 def evaluate(
     router: Annotated[str, option("Folder or hub id of a router.", "--router")],
     paths: Annotated[list[str], option("Folder of paths; may repeat.", "--paths")],
-    bias: Annotated[float | None, option("In place of the router's own.", "--bias")] = None,
+    bias: Annotated[
+        float, option("Added to SKIP and taken from REPEAT logits: 0 is as trained, positive shallower.", "--bias")
+    ] = 0.0,
     model: Annotated[str | None, option("Where the base model lies, if not where it was.", "--model")] = None,
     device: Annotated[str | None, option("cpu, cuda or cuda:N [default: what there is].", "--device")] = None,
     seed: Annotated[int, option("Of the intervals.", "--seed", min=0)] = 0,

@@ -36,7 +36,7 @@ class RouterConfig:
         head: the part that reads the question: `none` (static only), `bottleneck` or `low_rank`.
         width: of the bottleneck, or the rank.
         scale: α, by which the head's logits count beside the static part's; 0 is static only.
-        bias: added to every SKIP logit and taken from every REPEAT logit, unless the user gives another.
+        bias: added to every SKIP logit and taken from every REPEAT logit, beside what the user gives.
         notes: figures of its training, for people.
 
     Raises:

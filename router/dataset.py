@@ -16,8 +16,9 @@ from pathgen.questions import Question
 from pathgen.records import PathRecord
 from pathgen.rundir import RunDirectory
 from pathgen.runinfo import RunInfo
-from pathgen.searched_run import how_asked
+from pathgen.searched_run import check_askable, how_asked
 from pathgen.shards import UnreadableShard, from_table
+from pathgen.tasks import find_task
 
 SEARCHED = ("improved", "kept", "unsolved")
 """Statuses of the records that say something about a question."""
@@ -66,6 +67,11 @@ class _Folder:
         if len(layers) > 1:
             raise ArtefactError(f"{out} holds records of models of {' and '.join(map(str, layers))} layers")
         return cls(directory, info, chat, dtype, layers[0], searched)
+
+    def rows(self, ids: pa.Array) -> Iterator[tuple[Question, bool]]:
+        """The questions of all its rows, and whether each is one of these ids."""
+        for shard in self.directory.committed.batches(QUESTION_COLUMNS):
+            yield from zip(_questions_of(shard), pc.is_in(shard["question_id"], ids).to_pylist(), strict=True)
 
 
 class PathDatasets:
@@ -152,8 +158,18 @@ class PathDatasets:
             ArtefactError: a shard is unreadable.
         """
         for folder, ids in zip(self._folders, self._ids, strict=True):
-            for shard in folder.directory.committed.batches(QUESTION_COLUMNS):
-                yield from zip(_questions_of(shard), pc.is_in(shard["question_id"], ids).to_pylist(), strict=True)
+            yield from folder.rows(ids)
+
+    def check_askable(self) -> None:
+        """See that the model can be asked every question; for labels alone it need not be.
+
+        Raises:
+            InputError: some were imported without choices, or a right answer.
+            ArtefactError: a shard is unreadable.
+        """
+        for folder, ids in zip(self._folders, self._ids, strict=True):
+            counted = (question for question, counts in folder.rows(ids) if counts)
+            check_askable(counted, find_task(folder.info.task), folder.directory.out)
 
 
 def _questions_of(shard: pa.Table) -> Iterator[Question]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ from .label_examples import LABEL_FIGURES, label_figures, predict_here
 from .labels import make_labels
 from .metrics import chosen_actions
 from .modules import Router
-from .policy import RouterPolicy
+from .policy import RouterPolicy, check_bias
 from .pretrained import load_router, resolve_router, seen_by
 
 
@@ -29,7 +28,7 @@ def evaluate_router(
     folder: str,
     paths: Sequence[str],
     *,
-    bias: float | None = None,
+    bias: float = 0.0,
     model: str | None = None,
     device: str | None = None,
     seed: int = 0,
@@ -40,21 +39,21 @@ def evaluate_router(
     Args:
         folder: of the router.
         paths: folders of path shards, of the router's base model.
-        bias: in place of the router's own; finite.
+        bias: as of `RouterPolicy`; finite.
         model: where the router's base model lies; None: where it lay when it was trained.
         device: a torch device; CUDA where there is a GPU if None.
         seed: of the bootstrap.
         quiet: show no progress.
 
     Raises:
-        InputError: a folder is none, a bias that is not finite, or an unusable device.
+        InputError: a folder is none or its questions cannot be asked, a bias that is not finite, or an unusable device.
         ArtefactError: the router or the shards are of another model, or one of them was asked through the chat template
             and the other not.
     """
-    if bias is not None and not math.isfinite(bias):
-        raise InputError(f"--bias must be finite; got {bias:g}")
+    check_bias(bias)
     check_device_and_dtype(device, None)
     datasets = PathDatasets(paths)
+    datasets.check_askable()
     place = resolve_router(folder)
     router = load_router(place, fingerprint=datasets.fingerprint, num_layers=datasets.num_layers)
     if router.config.chat != datasets.chat:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from pathgen.actions import LayerPath
 from pathgen.candidates import shallowest_depth
 from pathgen.errors import InputError
 from pathgen.evaluator import Evaluator, Prepared
@@ -54,13 +55,10 @@ class Fitted:
 
 
 def fit_static(run: TrainingRun) -> Fitted:
-    """A router that takes one path, the best for all questions."""
-    path, paths = run.static_path, run.static_paths
-    assert path is not None
-    assert paths is not None, "this method has them"
+    """A router that takes one path: the best for all questions, or the full one where none was looked for."""
     router = Router(run.config(head="none", scale=0.0))
-    router.static_logits.data = path_logits(path)
-    return Fitted(router, frozenset(paths.chosen_on))
+    router.static_logits.data = path_logits(run.static_path or LayerPath.full(router.config.num_layers))
+    return Fitted(router, run.chosen_on)
 
 
 def fit_imitation(run: TrainingRun, tracker: Tracker) -> Fitted:

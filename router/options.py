@@ -13,6 +13,7 @@ from .config import allowed_actions
 from .feature_pass import FeatureOptions
 from .gates import GateSettings
 from .labels import LABEL_POLICIES
+from .policy import check_bias
 from .pooling import Pooling
 from .tracking import DEFAULT_TRACKER, TRACKERS
 from .train_settings import TrainSettings
@@ -61,8 +62,8 @@ class TrainOptions:
             raise InputError(f"--dev-share must lie between 0 and 1; got {self.dev_share:g}")
         if self.tracker not in TRACKERS:
             raise InputError(f"unknown tracker {self.tracker!r}; trackers are {', '.join(TRACKERS)}")
-        if self.bias is not None and not math.isfinite(self.bias):
-            raise InputError(f"--bias must be finite; got {self.bias:g}")
+        if self.bias is not None:
+            check_bias(self.bias)
         if self.target_depth is not None and not 0 < self.target_depth < math.inf:
             raise InputError(f"--target-depth must be above 0; got {self.target_depth:g}")
         if self.bias is not None and self.method == "static":

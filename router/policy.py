@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from pathgen.errors import InputError
+
 from .metrics import TIE_ORDER
 from .modules import Router
+
+
+def check_bias(bias: object) -> None:
+    """What --bias gives, or a Python caller in its place.
+
+    Raises:
+        InputError: it is no finite number.
+    """
+    if not isinstance(bias, (int, float)) or not math.isfinite(bias):
+        raise InputError(f"--bias must be a finite number; got {bias}")
 
 
 class RouterPolicy:
@@ -14,16 +28,16 @@ class RouterPolicy:
 
     Args:
         router: on the model's device.
-        bias: added to every SKIP logit and taken from every REPEAT logit: positive is shallower. The router's own
-            where None.
+        bias: added to every SKIP logit and taken from every REPEAT logit, beside the router's own: positive is
+            shallower than trained.
     """
 
-    def __init__(self, router: Router, bias: float | None = None):
+    def __init__(self, router: Router, bias: float = 0.0):
         self.router = router.eval()
         self._order = torch.tensor(TIE_ORDER, device=router.static_logits.device)
         self._weights: tuple[Tensor, Tensor] | None = None
         with torch.inference_mode():
-            self._static_part = router.static_part(router.config.bias if bias is None else bias)
+            self._static_part = router.static_part(router.config.bias + bias)
             # On the CPU: a path that is known beforehand is never read back from a device.
             self._path = self._chosen(self._static_part).cpu() if router.config.static_only else None
 

@@ -63,11 +63,13 @@ def load_router(folder: str | Path, *, fingerprint: str | None = None, num_layer
     if not os.path.isdir(folder):  # unlike Path.is_dir, False for a name too long for any folder
         raise InputError(f"there is no router folder {folder}; `router train --out {folder}` makes one")
     config = _read_config(folder)
-    for name, wanted in (("num_layers", num_layers), ("base_fingerprint", fingerprint)):
-        if wanted is not None and getattr(config, name) != wanted:
+    for name, its, wanted in (
+        ("number of layers", config.num_layers, num_layers),
+        ("fingerprint", config.base_fingerprint, fingerprint),
+    ):
+        if wanted is not None and its != wanted:
             raise ArtefactError(
-                f"{folder} is a router for {config.base_model} with {name} {getattr(config, name)}; "
-                f"the model at hand has {wanted}"
+                f"{folder} is a router for {config.base_model} with {name} {its}; the model at hand has {wanted}"
             )
     weights = _read_weights(folder)
     _check_weights(weights, config, folder / WEIGHTS_NAME)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pathgen.actions import LayerPath
 from pathgen.static import StaticPaths, load_static
+from pathgen.static_run import StaticOptions, find_static_paths
 
 from .config import allowed_actions
 from .dataset import PathDatasets
@@ -45,8 +46,6 @@ def find_static(
     Raises:
         PathgenError: as `pathgen.static_run.find_static_paths`.
     """
-    from pathgen.static_run import StaticOptions, find_static_paths
-
     wishes = StaticOptions(
         paths=options.paths,
         out=str(folder / STATIC_NAME),

@@ -19,6 +19,7 @@ from pathgen.placement import default_device
 from pathgen.pretrained import load_config
 from pathgen.records import seeded_hash
 from pathgen.static import StaticPaths
+from pathgen.static_run import TooFewQuestions
 from pathgen.storage import check_writable
 
 from .config import RouterConfig
@@ -60,9 +61,11 @@ class TrainingRun:
         finish_swap(self.folder)
         check_folder(self.folder)
         self.training = PathDatasets(options.paths)
+        self.training.check_askable()
         self.development = PathDatasets(options.dev) if options.dev else None
         if self.development:
             self._check_development(self.development)
+            self.development.check_askable()
         self.model_name = options.model or self.training.model_id
         self.hidden_size = self._hidden_size()
         self.given_static = given_static(options, self.training)
@@ -212,8 +215,11 @@ class TrainingRun:
 
     def _check_development(self, development: PathDatasets) -> None:
         options = self.options
-        for name in ("fingerprint", "num_layers", "chat"):
-            ours, theirs = getattr(self.training, name), getattr(development, name)
+        for name, ours, theirs in (
+            ("fingerprint", self.training.fingerprint, development.fingerprint),
+            ("number of layers", self.training.num_layers, development.num_layers),
+            ("chat setting", self.training.chat, development.chat),
+        ):
             if ours != theirs:
                 raise ArtefactError(
                     f"--dev {options.dev[0]} and --paths {options.paths[0]} are not of one model, searched alike: "
@@ -238,10 +244,16 @@ class TrainingRun:
 
     @cached_property
     def static_paths(self) -> StaticPaths | None:
-        """Those of --static, or else of a search for method static; None where another method has none."""
-        if self.given_static is None and self.options.method == "static":
+        """Those of --static, or else of a search for method static; None where there are none."""
+        if self.given_static is not None or self.options.method != "static":
+            return self.given_static
+        try:
             return find_static(self.options, self.folder, self.model_name, self.device, self.is_trained)
-        return self.given_static
+        except TooFewQuestions as error:
+            if self.options.target_depth is not None and self.options.target_depth < self.training.num_layers:
+                raise
+            self.tell(f"warning: no path was looked for, the full one is deployed: {error}")
+            return None
 
     def _make_tracker(self) -> Tracker:
         name = self.options.tracker if self.options.method == "imitate" else "none"

@@ -38,8 +38,8 @@ def choose_scale(router: Router, dev: DevSet, tell: Callable[[str], None]) -> Ro
 def find_bias(router: Router, dev: DevSet, target_depth: float, tell: Callable[[str], None]) -> float:
     """The smallest bias from 0 up at which mean depth on development questions is within the target, by bisection.
 
-    Where depth is within it without a bias, 0: nothing is made deeper for a target's sake. Where not even LARGEST_BIAS
-    reaches it, that. Either is told.
+    The router has no bias of its own yet. Where depth is within it without one, 0: nothing is made deeper for a
+    target's sake. Where not even LARGEST_BIAS reaches it, that. Either is told.
     """
 
     def depth(bias: float) -> float:

@@ -402,7 +402,7 @@ def test_artefacts_of_another_model_are_refused(options, tiny_model, tmp_path):
     router = save_static_router(tmp_path / "router", tiny_model, SHORT)
     config = tmp_path / "router" / "config.json"
     config.write_text(config.read_text().replace(fingerprint(tiny_model), "0" * 16))
-    with pytest.raises(ArtefactError, match="base_fingerprint"):
+    with pytest.raises(ArtefactError, match="with fingerprint"):
         run(options, routers={"router": router})
     paths = write_run(tmp_path / "paths", searched_records(tiny_model, OWN[:2]), fingerprint="0" * 16)
     with pytest.raises(ArtefactError, match=r"--model .* has fingerprint"):

@@ -198,7 +198,7 @@ def test_an_unknown_argument_is_named(tiny_model, full):
 
 def test_a_router_of_another_model_is_refused(tmp_path, full):
     other = save_tiny_model(tmp_path / "other", seed=1)
-    with pytest.raises(ArtefactError, match="base_fingerprint"):
+    with pytest.raises(ArtefactError, match="with fingerprint"):
         RoutedLM(str(other), str(full))
 
 

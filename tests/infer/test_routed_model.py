@@ -349,9 +349,9 @@ def test_a_router_of_another_model_is_refused_before_the_model_loads(folders, tm
     _, router = folders
     other = save_tiny_model(tmp_path / "other", seed=1)
     monkeypatch.setattr(PathModel, "from_pretrained", lambda *_, **__: pytest.fail("the model was loaded"))
-    with pytest.raises(ArtefactError, match="base_fingerprint"):
+    with pytest.raises(ArtefactError, match="with fingerprint"):
         RoutedModel.from_pretrained(other, router)
-    with pytest.raises(ArtefactError, match="num_layers 6; the model at hand has 4"):
+    with pytest.raises(ArtefactError, match="number of layers 6; the model at hand has 4"):
         RoutedModel.from_pretrained(save_tiny_model(tmp_path / "less", num_layers=4), router)
 
 
@@ -362,6 +362,6 @@ def test_a_router_of_other_sizes_is_refused(sizes):
         RoutedModel(model, sharp_router(model, **sizes))
 
 
-def test_the_bias_given_goes_before_the_routers_own(folders):
+def test_the_bias_given_reaches_the_ends(folders):
     for bias, path in ((1e4, [0] * 6), (-1e4, [2] * 6)):
         assert set(RoutedModel.from_pretrained(*folders, bias=bias).paths(TEXTS)) == {LayerPath(path)}

@@ -24,6 +24,7 @@ SETTINGS = {
     "cost": "layers",
     "dtype": "float32",
 }
+usable = texts.filter(lambda text: text.strip() and "\0" not in text)  # as texts of a question must be
 nats = st.floats(-100, 100, width=32)
 
 
@@ -46,9 +47,9 @@ def searched(draw, question_id):
     ]
     right = [evaluation for evaluation in evaluations if evaluation.correct]
     best = min(right, key=lambda e: (e.path.depth, -(e.margin or 0.0), e.path), default=evaluations[0])
-    choices = ("a", "b", draw(texts)) if scored else None
+    choices = ("a", "b", draw(usable)) if scored else None
     gold = draw(st.integers(0, 2)) if scored else None
-    question = Question(question_id, draw(texts) or "?", choices, gold, None if scored else draw(texts))
+    question = Question(question_id, draw(usable), choices, gold, None if scored else draw(usable))
     return PathRecord(
         question_id=question_id,
         question_sha=question.sha,

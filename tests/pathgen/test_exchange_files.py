@@ -215,9 +215,18 @@ BEST = [[0, 1, 3, 4, 5], FULL, FULL]
         ("dr-llm", drllm(best_path=[*BEST[:2], [0, 1]]), 2, "best_path is not among good_paths"),
         ("dr-llm", drllm(original_correct=[0, 0, 0]), 2, "the full path is among good_paths, and original_correct is"),
         ("dr-llm", drllm(questions=["a", "b", "a"], best_response=["A"] * 3), 2, "its question came before"),
-        ("dr-llm", drllm(questions=["a", "b", 3]), 2, "the question must be a text; got 3"),
+        ("dr-llm", drllm(questions=["a", "b", 3]), 2, "question 3 (3): the question is int, not text"),
+        ("dr-llm", drllm(questions=["a", "b", " "]), 2, "question 3 (' '): the question is empty"),
+        ("dr-llm", drllm(questions=["a", "\ud800x", "c"]), 2, "question 2 ('\\ud800x'): the question has half"),
+        ("dr-llm", drllm(question_ids=["a", "b", "\ud800x"]), 2, "question 3 ('Which burns?'): its id has half"),
+        ("dr-llm", drllm(best_response=["A", "\udfff", "C"]), 2, "('Which sinks?'): the right answer has half"),
+        ("dr-llm", drllm(choices=[["a"]] * 3, gold=[0] * 3), 2, "has 1 choices; 2 to 26 are needed"),
+        ("dr-llm", drllm(choices=[["a", "a"]] * 3, gold=[0] * 3), 2, "its choices are all the same"),
+        ("dr-llm", drllm(choices=[["a", "\ud800"]] * 3, gold=[0] * 3), 2, "choice 2 has half of a surrogate pair"),
+        ("dr-llm", '{"questions": [' + "9" * 5000 + "]}", 2, "not usable JSON: a number in it has thousands of digits"),
+        ("dr-llm", drllm(dataset="math"), 4, "is of task 'math', not 'arc'; give --task math"),
         ("dr-llm", {key: [] for key in drllm()}, 2, "no questions in it"),
-        ("dr-llm", drllm(choices=[["x"]] * 3, gold=[0, 0, 1]), 2, "gold must be an index of its 1 choices; got 1"),
+        ("dr-llm", drllm(choices=[["x", "y"]] * 3, gold=[0, 0, 2]), 2, "gold must be an index of its 2 choices; got 2"),
         ("polar", {"a": 1}, 2, "must hold a JSON list of objects, or an object with such a list as `samples`"),
         ("polar", [polar(), 3], 2, "question 2: must be an object, not int"),
         ("polar", [without(polar(), "final_valid_transitions")], 2, "final_valid_transitions must be a list of paths"),
@@ -225,6 +234,8 @@ BEST = [[0, 1, 3, 4, 5], FULL, FULL]
         ("polar", [polar(final_valid_transitions=[[0, 1, 2, 3, 4]])], 2, "[0, 1, 2, 3, 4] is both valid and invalid"),
         ("polar", [polar(initial_score=0.5)], 2, "initial_score 0.5 is not 0 or 1"),
         ("polar", [polar(initial_score=0, final_valid_transitions=[FULL])], 2, "not what its full path's verdict is"),
+        ("polar", [polar(sample_id="\ud800")], 2, "its id has half of a surrogate pair"),
+        ("polar", [polar(gt_ans=2)], 2, "the right answer is int, not text"),
         ("polar", [polar(num_layers=36)], 4, "is of a model with 36 layers, "),
         ("polar", [polar(program=[[0, 3, "keep"]])], 2, "program: segments must cover layers 0..5; these end at 2"),
         ("polar", [polar(program=[[0, 2, "repeat"]])], 2, "layers 0-1 run twice as a block; only single layers may"),
@@ -308,6 +319,7 @@ def test_many_lines_become_shards_in_their_order(load, tmp_path):
         ({"gold": "A"}, 2, "line 2: "),
         ({"seconds": 1e39}, 2, "line 2: seconds must be a number that float32 holds; got 1e+39"),
         ({"question_id": "first"}, 2, "its question came before"),
+        ({"prompt": "\ud800x"}, 2, "line 2: a text has half of a surrogate pair, which is no character"),
     ],
 )
 def test_a_line_that_is_no_record_is_refused_and_leaves_nothing(changes, code, fault, load, tmp_path):
@@ -350,7 +362,7 @@ def test_what_exists_is_never_written_over(load, tmp_path):
 @pytest.mark.parametrize(
     ("name", "target", "fault"),
     [
-        ("csv", "new", "unknown format 'csv': choose from dr-llm, polar, jsonl"),
+        ("csv", "new", "unknown format 'csv': choose from dr-llm, polar, jsonl, hub"),
         ("jsonl", "missing/new", "there is no folder"),
     ],
 )

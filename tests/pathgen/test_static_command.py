@@ -146,10 +146,11 @@ def test_equal_questions_of_two_folders_are_never_in_different_folds(searched, t
     renamed = [Question(f"other-{q.id}", q.prompt, q.choices, q.gold, q.reference) for q in choice_questions(QUESTIONS)]
     again = write_run(tmp_path / "again", tiny_model, Evaluator(model, find_task("arc")), renamed)
     options = static_run.StaticOptions((searched, again), "unused")
-    scanned, judged = static_run.draw_questions(static_run.load_runs(options), options)
+    runs = static_run.load_runs(options)
+    scanned, judged = static_run.draw_questions(runs, options)
     folds = {}
-    for entry in (*scanned, *judged):
-        folds.setdefault(entry.question.sha, set()).add(entry.fold)
+    for entry, fold in zip(judged, static_run.draw_folds(runs, judged, options.folds), strict=True):
+        folds.setdefault(entry.question.sha, set()).add(fold)
     assert all(len(found) == 1 for found in folds.values())
     assert not {entry.question.sha for entry in scanned} & {entry.question.sha for entry in judged}
     assert len(scanned) + len(judged) == 2 * QUESTIONS - (2 * QUESTIONS // SCAN_SHARE) % 2
@@ -173,8 +174,44 @@ def test_a_folder_too_small_to_judge_by_is_refused(searched, tmp_path, tiny_mode
     small = write_run(tmp_path / "small", tiny_model, Evaluator(model, find_task("arc-letter")), choice_questions(3))
     answer = call(tmp_path / "static.json", searched, small)
     assert answer.code == 2
-    assert f"{small}: " in answer.error
-    assert "questions to judge paths by are too few for --folds 5; every folder needs about ten a fold" in answer.error
+    assert f"{small}: too few searched questions (2 are left to judge paths by, at least 3 must be); " in answer.error
+
+
+def asked_of(**sizes):
+    """Folders of so many questions, and their questions as if all judged."""
+    runs = [SimpleNamespace(out=name) for name in sizes]
+    questions = [
+        static_run.Asked(run, Question(f"{name}{i}", f"{name} {i}?", ("a", "b"), 0))
+        for run, (name, count) in enumerate(sizes.items())
+        for i in range(count)
+    ]
+    return runs, questions
+
+
+@pytest.mark.parametrize(
+    ("sizes", "folds"), [({"one": 13}, 5), ({"one": 4}, 4), ({"one": 3}, 3), ({"large": 40, "small": 7}, 5)]
+)
+def test_folds_are_even_and_no_more_than_the_questions_of_the_smallest_folder(sizes, folds):
+    runs, judged = asked_of(**sizes)
+    found = static_run.draw_folds(runs, judged, 5)
+    for index in range(len(runs)):
+        counts = np.bincount([fold for entry, fold in zip(judged, found, strict=True) if entry.run == index])
+        assert len(counts) == folds
+        assert counts.max() - counts.min() <= 1
+
+
+@pytest.mark.parametrize("sizes", [{"one": 2}, {"one": 40, "none": 0}])
+def test_two_questions_are_too_few_to_judge_by(sizes):
+    with pytest.raises(static_run.TooFewQuestions, match="at least 3"):
+        static_run.draw_folds(*asked_of(**sizes), 5)
+
+
+@pytest.mark.parametrize("limit", [4, 7, 13])
+def test_a_small_run_has_static_paths_too(searched, tmp_path, limit):
+    answer = call(tmp_path / "static.json", searched, limit=limit)
+    assert answer.code == 0
+    found = StaticPaths.from_json((tmp_path / "static.json").read_bytes(), "it")
+    assert (found.questions, found.folds) == (limit - limit // SCAN_SHARE, min(5, limit - limit // SCAN_SHARE))
 
 
 def test_what_the_search_learned_is_kept_of_the_questions_that_take_part_alone(searched):
@@ -212,7 +249,7 @@ def test_wrong_use_is_one_line_and_exit_2(searched, tmp_path):
         (call(out, searched, searched), "names a folder twice"),
         (call(tmp_path, searched), "is a folder"),
         (call("/proc/below/static.json", searched), "--out /proc/below/static.json cannot be written"),
-        (call(out, searched, limit=3), "too few for --folds 5"),
+        (call(out, searched, limit=3), "too few searched questions (2 are left to judge paths by"),
         (call(out, searched, folds=2), "--folds"),
         (call(out, searched, dtype="float7"), "--dtype must be one of float32, bfloat16, float16; got 'float7'"),
         (call(out, searched, device="mps"), "--device must be cpu, cuda or cuda:N; got 'mps'"),

@@ -10,11 +10,12 @@ from training_toys import HIDDEN, LAYERS, WINDOWS, toy_config
 
 from pathgen.actions import LayerPath
 from pathgen.decisions import RecordedPolicy, decide_paths
+from pathgen.errors import InputError
 from pathgen.model import PathModel
 from router.config import RouterConfig
 from router.metrics import chosen_actions
 from router.modules import Router, path_logits
-from router.policy import RouterPolicy
+from router.policy import RouterPolicy, check_bias
 from router.pooling import Pooling
 
 
@@ -97,11 +98,19 @@ def test_a_higher_bias_makes_no_row_deeper(seed, low, rise):
         assert (shallow.actions(layer, *states(seed)) <= deep.actions(layer, *states(seed))).all()
 
 
-def test_a_strong_bias_reaches_the_ends_and_the_routers_own_is_the_default():
+def test_a_strong_bias_reaches_the_ends_and_counts_beside_the_routers_own():
     router = noisy_router(0)
     assert (RouterPolicy(router, 1e4).actions(0, *states(0)) == 0).all()
     assert (RouterPolicy(router, -1e4).actions(0, *states(0)) == 2).all()
     assert (RouterPolicy(noisy_router(0, bias=1e4)).actions(0, *states(0)) == 0).all()
+    assert (RouterPolicy(noisy_router(0, bias=1e4), -2e4).actions(0, *states(0)) == 2).all()
+    assert (RouterPolicy(noisy_router(0, bias=1e4), 0.0).actions(0, *states(0)) == 0).all()
+
+
+@pytest.mark.parametrize("bias", [float("nan"), float("inf"), "1", None])
+def test_a_bias_that_is_no_finite_number(bias):
+    with pytest.raises(InputError, match="--bias must be a finite number; got"):
+        check_bias(bias)
 
 
 @given(seed=st.integers(0, 20), bias=st.sampled_from([-1e4, 0.0, 1e4]))

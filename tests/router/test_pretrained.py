@@ -240,9 +240,9 @@ def test_nothing_is_allocated_for_a_config_larger_than_its_weights(saved):
 
 
 def test_a_router_of_another_model_is_refused(saved):
-    with pytest.raises(ArtefactError, match="base_fingerprint 0123456789abcdef; the model at hand has fedcba"):
+    with pytest.raises(ArtefactError, match="with fingerprint 0123456789abcdef; the model at hand has fedcba"):
         load_router(saved[1], fingerprint="fedcba")
-    with pytest.raises(ArtefactError, match="num_layers 3; the model at hand has 30"):
+    with pytest.raises(ArtefactError, match="number of layers 3; the model at hand has 30"):
         load_router(saved[1], num_layers=30)
 
 

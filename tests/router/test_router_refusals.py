@@ -82,12 +82,14 @@ def other_model(tmp_path_factory):
         (("--actions", "skip,jump"), "--actions: unknown action 'jump'; actions are skip, execute, repeat"),
         (("--actions", "skip"), "--actions: the actions must hold execute"),
         (("--bias", 1, "--target-depth", 5), "--bias and --target-depth both set how deep the router goes; give one"),
-        (("--bias", "nan"), "--bias must be finite; got nan"),
+        (("--bias", "nan"), "--bias must be a finite number; got nan"),
         (("--device", "gpu"), "--device must be cpu, cuda or cuda:N; got 'gpu'"),
         (("--dtype", "bf16"), "--dtype must be one of float32, bfloat16, float16; got 'bf16'"),
         (("--target-depth", 0), "--target-depth must be above 0; got 0"),
         (("--dev-share", 1), "--dev-share must lie between 0 and 1; got 1"),
-        (("--learning-rate", 0), "Invalid value: learning_rate must be above 0; got 0.0"),
+        (("--learning-rate", 0), "--learning-rate must be above 0; got 0.0"),
+        (("--compute-penalty", -1), "--compute-penalty must be 0 or more; got -1.0"),
+        (("--windows", 9999), "--pooling 'windows' with 9999 windows; last takes 1, windows 1 to 1024"),
     ],
 )
 def test_options_that_cannot_be(paths, tmp_path, refusal, arguments, line):
@@ -265,9 +267,9 @@ def test_damaged_routers(paths, trained, tmp_path, refusal):
 def test_a_router_of_another_model_or_a_bias_that_is_none(paths, trained, other_model, tmp_path, refusal):
     other = path_folder(tmp_path / "other", other_model, records(2))
     line = refusal("evaluate", "--router", trained, "--paths", other, code=4)
-    assert "with base_fingerprint" in line
+    assert "with fingerprint" in line
     line = refusal("evaluate", "--router", trained, "--paths", paths, "--bias", "inf")
-    assert line == "--bias must be finite; got inf"
+    assert line == "--bias must be a finite number; got inf"
 
 
 def test_a_router_of_chats_on_paths_without_the_template(paths, trained, tmp_path, refusal):

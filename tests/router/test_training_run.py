@@ -73,8 +73,9 @@ def test_the_target_depth_is_kept(paths, tmp_path):
     assert found["bias"] > 0
     assert router("show", tmp_path / "r", "--json").json["bias"] == found["bias"]
     again = router("evaluate", "--router", tmp_path / "r", "--paths", paths, "--json").json
-    unbiased = router("evaluate", "--router", tmp_path / "r", "--paths", paths, "--bias", 0, "--json").json
-    assert again["mean_depth"] < unbiased["mean_depth"]
+    evaluate = ("evaluate", "--router", tmp_path / "r", "--paths", paths, "--json", "--bias")
+    assert router(*evaluate, 0).json == again  # as trained
+    assert again["mean_depth"] < router(*evaluate, -found["bias"]).json["mean_depth"]
 
 
 def test_a_bias_is_stored_and_acts(paths, tmp_path):
@@ -125,6 +126,31 @@ def test_a_static_path_is_chosen_on_its_own_questions_and_on_no_development_ones
     dev = {q.sha for q in PathDatasets([paths]).questions() if held_out(q.id, 0.15)}
     assert set(stored["chosen_on"]) == {"ab", "cd"} | dev
     assert not dev & set(stored["trained_on"])
+
+
+def test_too_few_questions_for_a_static_path_deploy_the_full_one(tiny_model, tmp_path):
+    rows = records(24)
+    held = [row for row in rows if held_out(row.question_id, 0.15)]
+    few = [row for row in rows if row not in held][:3]
+    paths = path_folder(tmp_path / "paths", tiny_model, [*held, *few])
+    train = ("train", "--paths", paths, "--out", tmp_path / "r", "--device", "cpu", "--quiet", "--json")
+    answer = router(*train)
+    assert (answer.code, answer.json["mean_depth"], answer.json["questions"]) == (0, 6, 0)
+    line = f"warning: no path was looked for, the full one is deployed: {paths}: too few searched questions (2 are left"
+    assert line in answer.stderr
+    assert router("evaluate", "--router", tmp_path / "r", "--paths", paths, "--json").json["off_full_share"] == 0
+    refused = router(*train, "--target-depth", 5)
+    assert (refused.code, refused.json["error"].split(" (")[0]) == (2, f"{paths}: too few searched questions")
+    assert router(*train, "--target-depth", 6).code == 0
+
+
+def test_a_handful_of_questions_is_enough_for_a_static_path(tiny_model, tmp_path):
+    rows = records(24)
+    held = [row for row in rows if held_out(row.question_id, 0.15)]
+    few = [row for row in rows if row not in held][:4]
+    paths = path_folder(tmp_path / "paths", tiny_model, [*held, *few])
+    answer = router("train", "--paths", paths, "--out", tmp_path / "r", "--device", "cpu", "--quiet", "--json")
+    assert (answer.code, answer.json["questions"], "warning" in answer.stderr) == (0, 4, False)
 
 
 def test_an_older_list_of_questions_is_read(tmp_path):
