@@ -116,7 +116,16 @@ class GenerationRun:
         if options.seconds_budget is not None or options.cost == "latency":
             notes["determinism"] = "not reproducible: seconds or measured costs decide what is searched"
         source = options.questions if options.limit is None else f"{options.questions} (first {options.limit})"
-        return RunInfo(settings, options.model, self.fingerprint, self.task.name, source, notes, len(self.questions))
+        return RunInfo(
+            settings,
+            options.model,
+            self.fingerprint,
+            self.task.name,
+            source,
+            notes,
+            len(self.questions),
+            options=options.others(),
+        )
 
     def _keep_larger_budgets(self) -> None:
         """A folder's budgets are those of all its questions: the new ones get what it has, if that is more."""

@@ -19,6 +19,24 @@ if TYPE_CHECKING:
     from .tasks import Task
 
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
+NO_SETTINGS = tuple(
+    [
+        "limit",
+        "columns",
+        "actors",
+        "threads_per_actor",
+        "gpus_per_actor",
+        "in_flight",
+        "device",
+        "address",
+        "shared_fs",
+        "question_timeout_s",
+        "start_timeout_s",
+        "retry_failed",
+        "allow_failures",
+    ]
+)
+"""Options that may differ between the calls of a run."""
 ABOVE_ZERO = ("seconds_budget", "question_timeout_s", "start_timeout_s")
 
 
@@ -104,6 +122,10 @@ class GenerateOptions:
             "dtype": dtype,
             "task": task.describe(self.chat),
         }
+
+    def others(self) -> dict[str, Any]:
+        """What changes no result, as plain JSON values: told in run.json of the latest call."""
+        return {name: getattr(self, name) for name in NO_SETTINGS}
 
     def with_budgets(self, settings: Mapping[str, Any]) -> GenerateOptions:
         """The same with the budgets of a run's settings."""

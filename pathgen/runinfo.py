@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,6 +27,7 @@ class RunInfo:
         notes: free, for example measured costs; kept from the first call on.
         questions: how many the latest call asks for.
         finished: whether the latest call came to its end.
+        options: those of the latest call that change no result: actors, devices, timeouts.
     """
 
     settings: dict[str, Any]
@@ -36,6 +38,7 @@ class RunInfo:
     notes: dict[str, Any] = field(default_factory=dict)
     questions: int = 0
     finished: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> bytes:
         """As the content of run.json."""
@@ -47,6 +50,7 @@ class RunInfo:
             "questions": self.questions,
             "finished": self.finished,
             "settings": self.settings,
+            "options": self.options,
             "notes": self.notes,
         }
         return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
@@ -74,6 +78,7 @@ class RunInfo:
                 notes=dict(stored["notes"]),
                 questions=stored["questions"],
                 finished=stored.get("finished", False),
+                options=dict(stored.get("options", {})),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise ArtefactError(f"{path} is damaged ({error}); restore it or give another --out") from error
@@ -85,12 +90,13 @@ class RunInfo:
             ArtefactError: anything differs that may not; its text ends with a table of what does.
         """
         new = RunInfo.from_json(wanted.to_json(), "the wanted settings")  # tuples become lists, as stored
+        mine, theirs = _flat(self.settings), _flat(new.settings)
         pairs = [
             ("model fingerprint", self.fingerprint, new.fingerprint),
             ("task", self.task, new.task),
             *(
-                (name, self.settings.get(name, "-"), new.settings.get(name, "-"))
-                for name in dict.fromkeys([*self.settings, *new.settings])
+                (name, mine.get(name, "-"), theirs.get(name, "-"))
+                for name in dict.fromkeys([*mine, *theirs])
                 if name not in GROWABLE
             ),
         ]
@@ -111,7 +117,17 @@ class RunInfo:
             notes=new.notes | self.notes,
             questions=new.questions,
             finished=new.finished,
+            options=new.options,
         )
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of settings under dotted names, such as `task.chat`."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        parts = value if isinstance(value, dict) else {"": value}
+        flat.update((f"{name}.{part}" if part else name, entry) for part, entry in parts.items())
+    return flat
 
 
 def _larger(stored: float | None, wanted: float | None) -> float | None:

@@ -1,3 +1,6 @@
+import json
+from dataclasses import fields
+
 import pytest
 
 from pathgen.errors import InputError
@@ -31,6 +34,18 @@ def settings(options, prior=None):
 )
 def test_how_a_run_is_carried_out_is_not_part_of_what_it_is(change):
     assert settings(GenerateOptions("run", **change)) == settings(GenerateOptions("run"))
+
+
+def test_run_json_keeps_every_option_somewhere():
+    """What a run is stands in its other keys; nothing of these two is a setting."""
+    elsewhere = {"out", "model", "task", "questions", "chat", "search", "prior", "dtype", "dry_run", "quiet"}
+    options = GenerateOptions("run", actors=3, columns={"id": "qid"})
+    assert {field.name for field in fields(options)} == {
+        *elsewhere,
+        *options.others(),
+        *(settings(options).keys() & {field.name for field in fields(options)}),
+    }
+    assert json.loads(json.dumps(options.others()))["columns"] == {"id": "qid"}
 
 
 @pytest.mark.parametrize(
