@@ -19,25 +19,10 @@ if TYPE_CHECKING:
     from .tasks import Task
 
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
-NO_SETTINGS = tuple(
-    [
-        "limit",
-        "columns",
-        "actors",
-        "threads_per_actor",
-        "gpus_per_actor",
-        "in_flight",
-        "device",
-        "address",
-        "shared_fs",
-        "question_timeout_s",
-        "start_timeout_s",
-        "retry_failed",
-        "allow_failures",
-    ]
-)
-"""Options that may differ between the calls of a run."""
 ABOVE_ZERO = ("seconds_budget", "question_timeout_s", "start_timeout_s")
+_PLACES = ("actors", "threads_per_actor", "gpus_per_actor", "in_flight", "device", "address", "shared_fs")
+NO_SETTINGS = (*_PLACES, *ABOVE_ZERO[1:], "limit", "columns", "retry_failed", "allow_failures")
+"""Options that may differ between the calls of a run."""
 
 
 @dataclass(frozen=True, slots=True)
