@@ -168,7 +168,7 @@ def place(tmp_path_factory):
     model = save_tiny_model(folder / "model", num_layers=REAL_LAYERS)
     token = folder / "token"
     token.write_text("0" * 64)
-    less = {"SIMULATIONS": "3", "CANDIDATES": "4", "FOLDS": "2", "THREADS": "1", "MODEL": str(model), "QUIET": "1"}
+    less = {"SIMULATIONS": "3", "CANDIDATES": "4", "FOLDS": "3", "THREADS": "1", "MODEL": str(model), "QUIET": "1"}
     settings = {f"LAYERPATHS_{name}": value for name, value in less.items()}
     settings |= {"LAYERPATHS_CACHE": str(folder / "cache"), "HF_DATASETS_CACHE": str(folder / "datasets")}
     settings |= {"RAY_AUTH_TOKEN_PATH": str(token), "OMP_NUM_THREADS": "1"}
