@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,11 +18,10 @@ from .errors import ArtefactError, InputError
 from .options import check_device_and_dtype
 from .path_table import PathTable, Scores
 from .progress import ProgressView
-from .questions import Question
-from .records import seeded_hash
 from .searched_run import SearchedRun, check_askable
 from .selection import survivors
 from .static import StaticPaths
+from .static_draw import Asked, draw_folds, draw_questions, taking_part
 from .static_report import choose_paths
 from .storage import check_writable, open_folder, parent, put
 from .tasks import find_task
@@ -32,18 +30,8 @@ if TYPE_CHECKING:
     from .evaluator import Evaluator
     from .model import PathModel
 
-SCAN_QUESTIONS = 100
-"""On which every single edit is measured, to propose candidates by; no accuracy that is told is of these."""
-SCAN_SHARE = 3
-"""Of few questions one in so many is scanned."""
 RACE_EVERY_QUESTIONS = 75
 """Candidates are dropped after each so many questions."""
-FEWEST_FOLDS = 3
-"""With fewer there is nothing to cross-validate the choice of a depth by."""
-
-
-class TooFewQuestions(InputError):
-    """A folder has too few questions to judge paths by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +59,6 @@ class StaticOptions:
         check_device_and_dtype(self.device, self.dtype)
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A question that takes part.
-
-    Attributes:
-        run: index of the run that it is of.
-        question: the question.
-    """
-
-    run: int
-    question: Question
-
-
 def find_static_paths(options: StaticOptions, wanted: Callable[[str], bool] = lambda question_id: True) -> StaticPaths:
     """Do what the options ask for, and write the result.
 
@@ -100,7 +75,7 @@ def find_static_paths(options: StaticOptions, wanted: Callable[[str], bool] = la
     if out_fs.isdir(out_path):
         raise InputError(f"--out {options.out} is a folder; give a file, for example {options.out}/static.json")
     runs = load_runs(options, wanted)
-    scanned, judged = draw_questions(runs, options)
+    scanned, judged = draw_questions(runs, options.seed)
     folds = draw_folds(runs, judged, options.folds)
     check_writable(out_fs, parent(out_path), f"--out {options.out}")
     models = Models(runs[0], options)
@@ -125,7 +100,8 @@ def load_runs(options: StaticOptions, wanted: Callable[[str], bool] = lambda que
     if len(set(options.paths)) < len(options.paths):
         raise InputError("--paths names a folder twice")
     runs = [
-        SearchedRun.load(folder, lambda searched: taking_part(searched, options, wanted)) for folder in options.paths
+        SearchedRun.load(folder, lambda searched: taking_part(searched, options.limit, options.seed, wanted))
+        for folder in options.paths
     ]
     for run in runs:
         check_askable(run.questions, find_task(run.info.task), run.out)
@@ -140,63 +116,6 @@ def load_runs(options: StaticOptions, wanted: Callable[[str], bool] = lambda que
                 f"of {runs[0].out} and {run.out} one was asked through the chat template; pick one kind"
             )
     return runs
-
-
-def taking_part(
-    searched: Sequence[tuple[str, str]], options: StaticOptions, wanted: Callable[[str], bool]
-) -> list[str]:
-    """Ids of the wanted questions, at most `limit`, drawn by the seed from (id, sha) of those of one run."""
-    hashed = sorted((seeded_hash(options.seed, sha), name) for name, sha in searched if wanted(name))
-    return [name for _, name in hashed[: options.limit]]
-
-
-def draw_questions(runs: Sequence[SearchedRun], options: StaticOptions) -> tuple[list[Asked], list[Asked]]:
-    """Which questions propose paths and which judge them, both in an order drawn by the seed.
-
-    Each folder's are spread evenly over the order, so that any beginning of it is a fair share of every folder.
-    No question that proposes judges, under another id or in another folder either.
-    """
-    placed = []
-    for index, run in enumerate(runs):
-        hashed = sorted(((seeded_hash(options.seed, q.sha), q.id, q) for q in run.questions), key=lambda h: h[:2])
-        for rank, (_, _, question) in enumerate(hashed):
-            placed.append(((rank + 0.5) / len(hashed), Asked(index, question)))
-    asked = [entry for _, entry in sorted(placed, key=lambda pair: pair[0])]  # stable
-    count = min(SCAN_QUESTIONS, len(asked) // SCAN_SHARE)
-    scanned = asked[:count]
-    proposing = {entry.question.sha for entry in scanned}
-    judged = [entry for entry in asked[count:] if entry.question.sha not in proposing]
-    return scanned, judged
-
-
-def draw_folds(runs: Sequence[SearchedRun], judged: Sequence[Asked], most: int) -> np.ndarray:
-    """[Q] in which fold each question is held out: in turn, so that each folder's questions spread evenly over them.
-
-    Equal questions, under another id or in another folder, are of one fold.
-
-    Args:
-        runs: of which the questions are.
-        judged: in the order drawn.
-        most: folds at most; there are no more than different questions in the smallest folder.
-
-    Raises:
-        TooFewQuestions: a folder has questions in fewer than FEWEST_FOLDS.
-    """
-    different = [list(dict.fromkeys(e.question.sha for e in judged if e.run == index)) for index in range(len(runs))]
-    count = max(FEWEST_FOLDS, min(most, *map(len, different)))
-    fold_of: dict[str, int] = {}
-    for run, shas in zip(runs, different, strict=True):
-        held = Counter(fold_of[sha] for sha in shas if sha in fold_of)  # another folder's as well
-        for sha in shas:
-            if sha not in fold_of:
-                fold_of[sha] = min(range(count), key=held.__getitem__)
-                held[fold_of[sha]] += 1
-        if len(held) < FEWEST_FOLDS:
-            raise TooFewQuestions(
-                f"{run.out}: too few searched questions ({len(shas)} are left to judge paths by, at least "
-                f"{FEWEST_FOLDS} must be); let its `pathgen generate` search more, about fifty to rely on the figures"
-            )
-    return np.array([fold_of[entry.question.sha] for entry in judged])
 
 
 def scan(tables: Sequence[PathTable], asked: Sequence[Asked], paths: Sequence[LayerPath], *, quiet: bool) -> np.ndarray:

@@ -19,7 +19,7 @@ from pathgen.placement import default_device
 from pathgen.pretrained import load_config
 from pathgen.records import seeded_hash
 from pathgen.static import StaticPaths
-from pathgen.static_run import TooFewQuestions
+from pathgen.static_draw import TooFewQuestions
 from pathgen.storage import check_writable
 
 from .config import RouterConfig

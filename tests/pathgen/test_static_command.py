@@ -11,14 +11,14 @@ import pytest
 from commands import pathgen
 from searched_runs import FULL, choice_questions, write_run
 
-from pathgen import static_run
+from pathgen import static_draw, static_run
 from pathgen.actions import LayerPath
 from pathgen.evaluator import Evaluator
 from pathgen.model import PathModel
 from pathgen.questions import Question
 from pathgen.searched_run import SearchedRun
 from pathgen.static import StaticPaths
-from pathgen.static_run import SCAN_SHARE
+from pathgen.static_draw import SCAN_SHARE
 from pathgen.tasks import Task, find_task
 
 QUESTIONS = 40
@@ -83,7 +83,7 @@ def test_its_accuracies_are_those_of_the_model(searched, tmp_path, model):
     found = StaticPaths.from_json(out.read_bytes(), str(out))
     evaluator = Evaluator(model, find_task("arc"))
     options = static_run.StaticOptions((searched,), "unused")
-    _, judged = static_run.draw_questions(static_run.load_runs(options), options)
+    _, judged = static_draw.draw_questions(static_run.load_runs(options), options.seed)
     prepared = [evaluator.prepare(entry.question) for entry in judged]
     for entry in (found.full, *found.frontier):
         right = [evaluation.correct for evaluation in evaluator.evaluate([(each, entry.path) for each in prepared])]
@@ -147,9 +147,9 @@ def test_equal_questions_of_two_folders_are_never_in_different_folds(searched, t
     again = write_run(tmp_path / "again", tiny_model, Evaluator(model, find_task("arc")), renamed)
     options = static_run.StaticOptions((searched, again), "unused")
     runs = static_run.load_runs(options)
-    scanned, judged = static_run.draw_questions(runs, options)
+    scanned, judged = static_draw.draw_questions(runs, options.seed)
     folds = {}
-    for entry, fold in zip(judged, static_run.draw_folds(runs, judged, options.folds), strict=True):
+    for entry, fold in zip(judged, static_draw.draw_folds(runs, judged, options.folds), strict=True):
         folds.setdefault(entry.question.sha, set()).add(fold)
     assert all(len(found) == 1 for found in folds.values())
     assert not {entry.question.sha for entry in scanned} & {entry.question.sha for entry in judged}
@@ -161,10 +161,14 @@ def test_folders_of_unequal_size_take_part_evenly_in_scan_and_race():
     options = static_run.StaticOptions(tuple(questions), "unused", limit=200)
     runs = []
     for name, held in questions.items():
-        taken = set(static_run.taking_part([(q.id, q.sha) for q in held], options, lambda question_id: True))
+        taken = set(
+            static_draw.taking_part(
+                [(q.id, q.sha) for q in held], options.limit, options.seed, lambda question_id: True
+            )
+        )
         assert len(taken) == min(200, len(held))
         runs.append(SimpleNamespace(out=name, questions=[q for q in held if q.id in taken]))
-    scanned, judged = static_run.draw_questions(runs, options)
+    scanned, judged = static_draw.draw_questions(runs, options.seed)
     for part in (scanned, judged[: static_run.RACE_EVERY_QUESTIONS], judged):
         shares = np.bincount([entry.run for entry in part], minlength=2) / len(part)
         assert shares == pytest.approx([2 / 3, 1 / 3], abs=0.02)
@@ -181,7 +185,7 @@ def asked_of(**sizes):
     """Folders of so many questions, and their questions as if all judged."""
     runs = [SimpleNamespace(out=name) for name in sizes]
     questions = [
-        static_run.Asked(run, Question(f"{name}{i}", f"{name} {i}?", ("a", "b"), 0))
+        static_draw.Asked(run, Question(f"{name}{i}", f"{name} {i}?", ("a", "b"), 0))
         for run, (name, count) in enumerate(sizes.items())
         for i in range(count)
     ]
@@ -193,7 +197,7 @@ def asked_of(**sizes):
 )
 def test_folds_are_even_and_no_more_than_the_questions_of_the_smallest_folder(sizes, folds):
     runs, judged = asked_of(**sizes)
-    found = static_run.draw_folds(runs, judged, 5)
+    found = static_draw.draw_folds(runs, judged, 5)
     for index in range(len(runs)):
         counts = np.bincount([fold for entry, fold in zip(judged, found, strict=True) if entry.run == index])
         assert len(counts) == folds
@@ -202,8 +206,8 @@ def test_folds_are_even_and_no_more_than_the_questions_of_the_smallest_folder(si
 
 @pytest.mark.parametrize("sizes", [{"one": 2}, {"one": 40, "none": 0}])
 def test_two_questions_are_too_few_to_judge_by(sizes):
-    with pytest.raises(static_run.TooFewQuestions, match="at least 3"):
-        static_run.draw_folds(*asked_of(**sizes), 5)
+    with pytest.raises(static_draw.TooFewQuestions, match="at least 3"):
+        static_draw.draw_folds(*asked_of(**sizes), 5)
 
 
 @pytest.mark.parametrize("limit", [4, 7, 13])

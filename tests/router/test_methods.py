@@ -21,7 +21,7 @@ from router_commands import (
 
 from pathgen.errors import InputError
 from pathgen.static import load_static
-from pathgen.static_run import SCAN_SHARE
+from pathgen.static_draw import SCAN_SHARE
 from router.dev import DevSet
 from router.routed import RoutedScores
 
