@@ -1,8 +1,8 @@
 """Named points at which the environment may ask for a failure, so that crash safety can be tested for real.
 
-`LAYERPATHS_FAULT=POINT:N:ACTION` acts on the N-th passing of POINT in this process. ACTION is `kill` (SIGKILL
-of the own process), `hang` (the thread sleeps for ever), `enospc` (disk full), `eio` (input/output error) or
-`raise` (an unforeseen exception).
+`LAYERPATHS_FAULT=POINT:N:ACTION` acts on the N-th passing of POINT in this process, `N+` on each from then on. ACTION
+is `kill` (SIGKILL of the own process), `hang` (the thread sleeps for ever), `enospc` (disk full), `eio` (input/output
+error) or `raise` (an unforeseen exception).
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def fault_point(name: str) -> None:
     if name != point:
         return
     _passings[name] += 1
-    if _passings[name] != int(nth):
+    first = int(nth.removesuffix("+"))
+    if _passings[name] < first or (_passings[name] > first and not nth.endswith("+")):
         return
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)

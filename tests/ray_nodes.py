@@ -55,6 +55,10 @@ class RayNodes:
         """All processes of a node are killed at once."""
         self._ask(f"lose {name}")
 
+    def settle(self) -> None:
+        """Waits until the cluster knows which nodes are left: on one that it takes for alive it would place actors."""
+        self._ask("settle all")
+
     def _ask(self, line: str) -> None:
         print(line, file=self._pipe.stdin, flush=True)
         self._answer()
@@ -110,6 +114,8 @@ def main() -> None:
         action, name, *more = line.split()
         if action == "add":
             nodes[name] = patiently(partial(cluster.add_node, num_cpus=int(more[0]), **small))
+        elif action == "settle":
+            cluster.wait_for_nodes()
         else:
             cluster.remove_node(nodes.pop(name), allow_graceful=False)
         print("= done", flush=True)

@@ -226,7 +226,7 @@ def test_a_full_disk_ends_the_run_and_harms_nothing_committed(lab, whole, tmp_pa
     out = tmp_path / "run"
     lab.generate(out, limit=2)
     with pytest.raises(ClusterError, match="No space left on device") as caught:
-        lab.generate(out, ["before-temp:1:enospc"], for_all=True)
+        lab.generate(out, ["before-temp:1+:enospc"], for_all=True)
     assert "\n" not in str(caught.value)
     assert lab.generate(out, limit=2).summary["done_before"] == 2
     assert lab.generate(out).exit_code == 0

@@ -51,6 +51,7 @@ def add(nodes: RayNodes):
     yield join
     for name in list(names):
         leave(name)
+    nodes.settle()
 
 
 def generate(lab: Lab, out, faults=(), **options):
@@ -92,7 +93,7 @@ def test_all_nodes_gone_and_another_joins(lab, whole, add, tmp_path):
         (lambda: lab.births > 1, partial(time.sleep, 1)),
         (lambda: True, add),
     ) as moments:
-        outcome = generate(lab, out)
+        outcome = generate(lab, out, ["slow"])
     assert outcome.exit_code == 0
     assert len(moments) == 4
     assert_same(records(out), whole)
