@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from .console import AsJson, Interrupted, make_app, option, print_json, tell, this_command
-from .errors import ClusterError, UsageError
+from .console import AsJson, make_app, option, print_json, tell, this_command
+from .errors import ClusterError, Interrupted, UsageError
 from .manifest_cli import manifest_app
 
 app = make_app()

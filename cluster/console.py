@@ -22,7 +22,7 @@ import yaml
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from .errors import CommandError, UsageError
+from .errors import CommandError, Interrupted, UsageError
 
 QUIET_LIBRARIES = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # transformers heeds it too
@@ -58,14 +58,6 @@ def print_json(value: dict[str, Any]) -> None:
     print(json.dumps(_plain(value), allow_nan=False), flush=True)
 
 
-class Interrupted(CommandError):
-    """Ctrl-C, or SIGTERM: exit code 128 + the signal's number."""
-
-    def __init__(self, text: str, number: int = signal.SIGINT):
-        super().__init__(text)
-        self.exit_code = 128 + number
-
-
 class Commands(TyperGroup):
     """A program's commands: any error is one line on stderr, JSON on stdout if asked for, and the exit code."""
 
@@ -78,22 +70,21 @@ class Commands(TyperGroup):
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")  # a picture on an ASCII terminal
         as_json = "--json" in itertools.takewhile(lambda argument: argument != "--", arguments)
+        text = None
         try:
             code = super().main(arguments, *more, **{**extra, "standalone_mode": False})
         except (TyperException, CommandError) as error:
             code = getattr(error, "exit_code", 1)
             text = _one_line(error) if isinstance(error, TyperException) else str(error)
             tell(f"error: {text}")
-            if as_json:
-                print_json({"error": text, "exit_code": code})
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: nothing more to say
             code = 1
         except Exception as error:  # a mistake of ours: all of it for who mends it, one object for who reads stdout
             traceback.print_exc()
-            code = 1
-            if as_json:
-                print_json({"error": f"{type(error).__name__}: {error}", "exit_code": code})
+            code, text = 1, f"{type(error).__name__}: {error}"
+        if text is not None and as_json:
+            print_json({"error": text, "exit_code": code})
         sys.exit(code or 0)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from .errors import ClusterError, UsageError
 from .local import OWN_ADDRESS, LocalCluster
-from .session import connect
+from .session import connect, environment
 
 _API_SERVER = "RAY_API_SERVER_ADDRESS"
 _NOWHERE = "no cluster is known: `cluster up` starts one here, or give --address http://HOST:8265 or HOST:PORT"
@@ -29,18 +28,9 @@ class Endpoint:
     address: str | None
     is_local: bool
 
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self) -> AbstractContextManager[None]:
         """For the body of a `with` Ray's clients ask this dashboard: they prefer the environment's to any given."""
-        before = os.environ.get(_API_SERVER)
-        os.environ[_API_SERVER] = self.dashboard
-        try:
-            yield
-        finally:
-            if before is None:
-                del os.environ[_API_SERVER]
-            else:
-                os.environ[_API_SERVER] = before
+        return environment(_API_SERVER, self.dashboard)
 
 
 def find_endpoint(given: str | None) -> Endpoint:

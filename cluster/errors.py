@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 
 class CommandError(Exception):
     """A command failed (exit code 1). Its text is one line that says what, where, and what would be right."""
@@ -13,6 +15,14 @@ class UsageError(CommandError):
     """Wrong use or bad input (exit code 2)."""
 
     exit_code = 2
+
+
+class Interrupted(CommandError):
+    """Ctrl-C, or SIGTERM (exit code 128 + the signal's number)."""
+
+    def __init__(self, text: str, number: int = signal.SIGINT):
+        super().__init__(text)
+        self.exit_code = 128 + number
 
 
 class ClusterError(CommandError):

@@ -111,7 +111,7 @@ def _exit_on(number: int, frame: object) -> None:
 def _start(address: str | None, num_cpus: int | None, namespace: str) -> str | None:
     """Calls `ray.init`; the dashboard's URL."""
     if address is None:
-        with _environment(LOOPBACK_SWITCH, "0"):
+        with environment(LOOPBACK_SWITCH, os.environ.get(LOOPBACK_SWITCH, "0")):
             import ray
 
             context = ray.init(
@@ -131,13 +131,14 @@ def _start(address: str | None, num_cpus: int | None, namespace: str) -> str | N
 
 
 @contextlib.contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    """An environment variable for the body of a `with`, unless the user has set it."""
-    if name in os.environ:
-        yield
-        return
+def environment(name: str, value: str) -> Iterator[None]:
+    """An environment variable for the body of a `with`."""
+    before = os.environ.get(name)
     os.environ[name] = value
     try:
         yield
     finally:
-        del os.environ[name]
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

@@ -172,9 +172,7 @@ def _check_context(folder: Path, task: Task, questions: Sequence[Question], *, c
     """
     tokenizer, limit = load_tokenizer(folder), context_tokens(load_config(folder).get_text_config())
     for question in questions:
-        prompt, continuations = task.encode(question, tokenizer, chat)
-        longest = max([task.max_new_tokens, *map(len, continuations)])
-        if len(prompt) + longest <= limit:
+        if task.longest(*task.encode(question, tokenizer, chat)) <= limit:
             return
     raise InputError(f"none of the {len(questions)} questions fits the model's context of {limit} tokens")
 

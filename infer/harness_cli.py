@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import math
 import sys
 import traceback
 from typing import Annotated
@@ -32,8 +31,9 @@ def harness(
     """Run lm-evaluation-harness on the routed model."""
     if importlib.util.find_spec("lm_eval") is None:
         raise InputError("`infer harness` needs lm-evaluation-harness: pip install 'layerpaths[harness]'")
-    if bias is not None and not math.isfinite(bias):
-        raise InputError(f"--bias must be a finite number; got {bias}")
+    from router.policy import check_bias
+
+    check_bias(bias)
     wanted = list(arguments or [])
     if taken := [word for word in wanted if word.split("=")[0] in ("--model", "-M")]:
         raise InputError(f"{taken[0]} after the --: the model comes before, as infer harness --model M --router R -- …")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from cluster.errors import CommandError
 
 MAX_QUOTED = 300
 """Characters of another's text that a message repeats."""
+NAMES_SHOWN = 5
 
 
 class PathgenError(CommandError):
@@ -35,6 +36,11 @@ def one_line(text: object) -> str:
     """What another library says, or a name that a person gave, as part of a line."""
     line = " ".join(str(text).split())
     return line if len(line) <= MAX_QUOTED else f"{line[:MAX_QUOTED]}…"
+
+
+def some(names: Sequence[str]) -> str:
+    """The first NAMES_SHOWN of names, and whether there are more."""
+    return ", ".join(names[:NAMES_SHOWN]) + (", …" if len(names) > NAMES_SHOWN else "")
 
 
 @contextmanager

@@ -88,10 +88,7 @@ class Evaluator:
             if self.masks is not None
             else plain_rows(key, prompt, continuations)
         )
-        longest = max(len(prompt) + len(tokens) for tokens in continuations)
-        if self.task.generates:
-            longest = max(longest, len(prompt) + self.task.max_new_tokens)
-        if longest > self.max_tokens:
+        if (longest := self.task.longest(prompt, continuations)) > self.max_tokens:
             raise QuestionError(
                 f"question {question.id}: {longest} tokens with its answer, the model's context is {self.max_tokens}"
             )

@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from cluster.errors import Interrupted
 from cluster.probe import Probe
 from cluster.session import connect
 
@@ -32,7 +33,7 @@ from .rundir import Plan, RunDirectory
 from .runinfo import GROWABLE, RunInfo
 from .shards import ShardMetadata
 from .stats import LIGHT_COLUMNS
-from .stopping import INTERRUPTED, Interrupted, Stopping
+from .stopping import INTERRUPTED, Stopping
 from .storage import full_name, put
 from .tasks import find_task
 
@@ -91,7 +92,7 @@ class GenerationRun:
             write_card(fs, root, self.info, {}, self.lease.check)
             plan, work = self._work(expects_work)
             if self.stopping.number == signal.SIGTERM:
-                raise Interrupted(signal.SIGTERM)  # to read and tell what there is now may take minutes
+                raise Interrupted(INTERRUPTED, signal.SIGTERM)  # to read and tell what there is now may take minutes
             if self.stopping.number is None:
                 if work or expects_work or plan.superseded:  # else the last call has tidied up
                     compact(fs, root, self.lease.check)

@@ -70,8 +70,7 @@ class GenerateOptions:
         check_gpus_per_actor(self.gpus_per_actor)
         if self.calibrate and self.prior is not None:
             raise InputError("--calibrate measures a prior and --prior gives one; leave one of them out")
-        if self.dtype is not None and self.dtype not in DTYPES:
-            raise InputError(f"--dtype must be one of {', '.join(DTYPES)}; got {self.dtype!r}")
+        check_device_and_dtype(None, self.dtype)
         if self.device not in (None, "cpu", "cuda"):
             raise InputError(
                 f"--device must be cpu or cuda; got {self.device!r} (Ray gives each actor its GPU, and "

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from .errors import some
 from .stats import summarize
 
 
@@ -60,16 +61,12 @@ def verdict(rows: pl.DataFrame, asked: Sequence[str], allow_failures: float, out
     mine = rows.filter(pl.col("question_id").is_in(asked))
     missing = sorted(set(asked) - set(mine["question_id"]))
     if missing:
-        return [f"{len(missing)} questions have no record ({_some(missing)}); the same command goes on"], 1
+        return [f"{len(missing)} questions have no record ({some(missing)}); the same command goes on"], 1
     failed = mine.filter(pl.col("status") == "failed")["question_id"].sort().to_list()
     if not failed:
         return [], 0
-    remark = f"{len(failed)} of {mine.height} questions failed ({_some(failed)}); `pathgen show {out} ID` tells why"
+    remark = f"{len(failed)} of {mine.height} questions failed ({some(failed)}); `pathgen show {out} ID` tells why"
     return [remark], 3 if len(failed) > allow_failures * mine.height else 0
-
-
-def _some(ids: Sequence[str]) -> str:
-    return ", ".join(ids[:5]) + (", …" if len(ids) > 5 else "")
 
 
 def card_rows(summary: Mapping[str, Any]) -> dict[str, object]:

@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow.compute as pc
 
 from .committed import CommittedRows
-from .errors import ArtefactError, InputError, PathgenError, StoreOutage
+from .errors import ArtefactError, InputError, PathgenError, StoreOutage, some
 from .index import (
     INDEX_COLUMNS,
     Budgets,
@@ -260,10 +260,9 @@ class RunDirectory:
         return max(found, key=lambda record: record.simulations or 0, default=None)
 
     def _refuse_edited(self, stored: pl.DataFrame) -> None:
-        edited = stored.filter(pl.col("question_sha") != pl.col("wanted_sha"))["question_id"].unique().sort()
-        if len(edited):
-            names = ", ".join(edited.head(5)) + (", …" if len(edited) > 5 else "")
+        edited = stored.filter(pl.col("question_sha") != pl.col("wanted_sha"))["question_id"].unique().sort().to_list()
+        if edited:
             raise ArtefactError(
-                f"{self.out}: {len(edited)} questions were edited since they were searched ({names}); "
+                f"{self.out}: {len(edited)} questions were edited since they were searched ({some(edited)}); "
                 "give them new ids or another --out"
             )

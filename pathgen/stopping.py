@@ -9,19 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from .errors import PathgenError
+from cluster.errors import Interrupted
 
 SHORT_GRACE_S = 2.0
 """For actors to commit after a SIGTERM: a Ray job may be killed 3 s after it."""
 INTERRUPTED = "interrupted: finished work is kept; the same command goes on from here"
-
-
-class Interrupted(PathgenError):
-    """A signal ended the run at once (exit code 128 + its number)."""
-
-    def __init__(self, number: int):
-        super().__init__(INTERRUPTED)
-        self.exit_code = 128 + number
 
 
 class Stopping:
@@ -63,7 +55,7 @@ class Stopping:
         try:
             yield
         except KeyboardInterrupt:
-            raise Interrupted(self.number or signal.SIGINT) from None
+            raise Interrupted(INTERRUPTED, self.number or signal.SIGINT) from None
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

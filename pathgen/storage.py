@@ -227,6 +227,11 @@ def _put_local(path: str, data: bytes, guard: Callable[[], object], passing: Cal
         if os.path.exists(temporary):
             os.unlink(temporary)
         raise
+    flush_folder(folder)
+
+
+def flush_folder(folder: str | os.PathLike[str]) -> None:
+    """See that the names in a local folder are on disk."""
     directory = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(directory)

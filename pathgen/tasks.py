@@ -52,6 +52,10 @@ class Task:
         choices = question.choices or ()
         return list(LETTERS[: len(choices)]) if self.letters else list(choices)
 
+    def longest(self, prompt: Sequence[int], continuations: Sequence[Sequence[int]]) -> int:
+        """Tokens of the longest text that a model meets: the prompt with a continuation, or with what it generates."""
+        return len(prompt) + max([self.max_new_tokens if self.generates else 0, *map(len, continuations)])
+
     def encode(
         self, question: Question, tokenizer: PreTrainedTokenizerBase, chat: bool
     ) -> tuple[list[int], list[list[int]]]:

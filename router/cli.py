@@ -8,8 +8,7 @@ import typer
 
 from cluster.console import AsJson, Config, make_app, option, print_json, tell
 from pathgen.checkpoints import DTYPES
-from pathgen.errors import InputError
-from pathgen.options import parse_actors
+from pathgen.options import flags_named, parse_actors
 
 from .tracking import DEFAULT_TRACKER
 from .train_settings import TrainSettings
@@ -110,7 +109,7 @@ def train(
     from .training_run import TrainingRun
 
     given: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
-    try:
+    with flags_named():
         parts = {
             "pooling": Pooling(pooling, windows if pooling == "windows" else 1),
             "training": TrainSettings(
@@ -122,9 +121,6 @@ def train(
             ),
             "gates": GateSettings(**given, rank=rank, compute_penalty=compute_penalty, seed=seed),
         }
-    except ValueError as error:  # it begins with the field, named as its option
-        field, said = str(error).split(" ", 1)
-        raise InputError(f"--{field.replace('_', '-')} {said}") from error
     options = TrainOptions(
         paths=tuple(paths),
         out=out,

@@ -10,7 +10,7 @@ from pathlib import Path
 from safetensors.torch import save as tensor_bytes
 
 from pathgen.errors import ArtefactError, InputError, PathgenError
-from pathgen.storage import TEMPORARY_PREFIX, is_local, open_folder
+from pathgen.storage import TEMPORARY_PREFIX, flush_folder, is_local, open_folder
 
 from .card import card_text
 from .checkpoint import TRAINING_FOLDER
@@ -109,7 +109,7 @@ def finish_swap(folder: Path) -> None:
         for entry in replaced.iterdir():
             if not (folder / entry.name).exists() and not (ended and entry.name == TRAINING_FOLDER):
                 os.replace(entry, folder / entry.name)
-        _flush(folder)
+        flush_folder(folder)
         shutil.rmtree(replaced)
     except OSError as error:
         raise PathgenError(f"cannot restore {folder} from {replaced}: {error.strerror or error}") from error
@@ -129,7 +129,7 @@ def _write_files(router: Router, folder: Path, beside: Mapping[str, bytes]) -> N
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-    _flush(folder)
+    flush_folder(folder)
 
 
 def _beside(folder: Path, end: str = "") -> Path:
@@ -141,7 +141,7 @@ def _swap(staged: Path, folder: Path) -> None:
     replaced = _beside(folder, "-replaced")
     if not folder.exists():
         os.replace(staged, folder)
-        _flush(folder.parent)
+        flush_folder(folder.parent)
         return
     os.replace(folder, replaced)
     try:
@@ -150,12 +150,4 @@ def _swap(staged: Path, folder: Path) -> None:
         os.replace(replaced, folder)
         raise
     finish_swap(folder)
-    _flush(folder.parent)
-
-
-def _flush(folder: Path) -> None:
-    directory = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    flush_folder(folder.parent)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from pathgen.errors import InputError
+from pathgen.errors import InputError, some
 from pathgen.questions import Question
 from pathgen.records import HASH_BITS, seeded_hash
-
-SHOWN = 5
 
 
 def held_out(question_id: str, share: float, seed: int = 0) -> bool:
@@ -42,9 +40,8 @@ def check_disjoint(training: Iterable[Question], dev: Iterable[Question]) -> Non
         texts.add(folded(question.prompt))
     shared = [question.id for question in dev if question.id in ids or folded(question.prompt) in texts]
     if shared:
-        names = ", ".join(shared[:SHOWN]) + (", …" if len(shared) > SHOWN else "")
         raise InputError(
-            f"{len(shared)} development questions are among those trained on, by id or by text ({names}); "
+            f"{len(shared)} development questions are among those trained on, by id or by text ({some(shared)}); "
             "give development paths of other questions"
         )
 

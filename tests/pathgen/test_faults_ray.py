@@ -27,6 +27,7 @@ from fault_lab import (
 )
 
 from cluster import ClusterError
+from cluster.errors import Interrupted
 from pathgen.actions import LayerPath, all_moves
 from pathgen.checkpoints import fingerprint
 from pathgen.committed import CommittedRows
@@ -34,7 +35,6 @@ from pathgen.lease import RunLease
 from pathgen.questions import load_questions
 from pathgen.rundir import RunDirectory
 from pathgen.shards import ShardMetadata, from_table
-from pathgen.stopping import Interrupted
 from pathgen.storage import open_folder
 from pathgen.writer import RecordWriter
 
