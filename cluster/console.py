@@ -111,6 +111,10 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise Interrupted("interrupted", *caught[:1]) from None
+        except Interrupted as error:  # the command's own words; it took the signal for Ctrl-C
+            if caught:
+                error.exit_code = 128 + caught[0]
+            raise
         finally:
             if in_main:
                 signal.signal(signal.SIGTERM, before)

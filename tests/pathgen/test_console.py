@@ -6,6 +6,7 @@ import pytest
 from commands import pathgen, question, write_questions
 
 from cluster.console import QUIET_LIBRARIES, print_json
+from cluster.errors import Interrupted
 
 
 @pytest.fixture
@@ -85,6 +86,18 @@ def test_sigterm_is_one_line_and_143_and_its_handler_goes_with_the_command(monke
     assert answer.code == 143
     assert answer.json == {"error": answer.error, "exit_code": 143}
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_sigterm_is_143_for_a_command_that_has_words_of_its_own_for_ctrl_c(monkeypatch):
+    def run_stats(out):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise Interrupted("it goes on") from None
+
+    monkeypatch.setattr("pathgen.stats.run_stats", run_stats)
+    answer = pathgen("stats", "x")
+    assert (answer.code, answer.error) == (143, "it goes on")
 
 
 def test_ctrl_c_is_one_line_and_130(monkeypatch):
