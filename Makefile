@@ -53,7 +53,7 @@ test: setup browser lint
 
 # Three nodes of a Ray cluster here, an actor or a node killed every few seconds for three minutes; about five in all.
 soak: setup
-	$(BIN)/python benchmarks/soak.py --minutes 3 --nodes 3
+	$(BIN)/python -m benchmarks.faults.soak --minutes 3 --nodes 3
 
 clean:
 	rm -rf $(VENV) runs *.egg-info

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from .console import AsJson, make_app, option, print_json, tell, this_command
-from .errors import ClusterError, Interrupted, UsageError
-from .manifest_cli import manifest_app
+from .kuberay.command import manifest_app
+from .program.console import AsJson, make_app, option, print_json, tell, this_command
+from .program.errors import ClusterError, Interrupted, UsageError
 
 app = make_app()
 app.add_typer(manifest_app, name="manifest")
@@ -40,7 +40,7 @@ def up(
     as_json: AsJson = False,
 ) -> None:
     """Start a cluster on loopback, which asks for a token; other commands find it and its token by themselves."""
-    from .local import start_cluster
+    from .local.local_cluster import start_cluster
 
     cpus = num_cpus or max(1, (os.cpu_count() or 1) // nodes)
     started = start_cluster(nodes=nodes, cpus_per_node=cpus, port=port, dashboard_port=dashboard_port)
@@ -57,7 +57,7 @@ def up(
 @app.command()
 def down(as_json: AsJson = False) -> None:
     """End the cluster that `cluster up` started, its jobs too, and no other."""
-    from .local import stop_cluster
+    from .local.local_cluster import stop_cluster
 
     ended = stop_cluster()
     print_json(ended.to_dict()) if as_json else print(f"ended the cluster at {ended.address}")
@@ -66,7 +66,7 @@ def down(as_json: AsJson = False) -> None:
 @app.command()
 def status(address: Address = None, as_json: AsJson = False) -> None:
     """Nodes, resources, actors and jobs, and how far each fleet is."""
-    from .endpoint import find_endpoint
+    from .connection.endpoint import find_endpoint
     from .overview import overview, overview_text
 
     found = overview(find_endpoint(address))
@@ -91,10 +91,10 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Run a command on the cluster: `cluster submit -- pathgen generate --out DIR`."""
-    from .endpoint import find_endpoint
-    from .jobs import Jobs
-    from .runtime import entrypoint, runtime_env
-    from .secrecy import refuse_secrets
+    from .connection.endpoint import find_endpoint
+    from .jobs.environment import entrypoint, runtime_env
+    from .jobs.jobs import Jobs
+    from .jobs.secrets_check import refuse_secrets
 
     facts = _pairs(metadata or [])
     refuse_secrets(metadata or [], "metadata are shown to whoever may list jobs")
@@ -135,8 +135,8 @@ def submit(
 @app.command("list")
 def list_command(address: Address = None, as_json: AsJson = False) -> None:
     """All submitted jobs."""
-    from .endpoint import find_endpoint
-    from .jobs import Jobs
+    from .connection.endpoint import find_endpoint
+    from .jobs.jobs import Jobs
 
     found = Jobs(find_endpoint(address)).list()
     if as_json:
@@ -158,8 +158,8 @@ def logs(
     """What a job has said."""
     if follow and as_json:
         raise UsageError("--follow streams text; leave out --json, or --follow")
-    from .endpoint import find_endpoint
-    from .jobs import Jobs
+    from .connection.endpoint import find_endpoint
+    from .jobs.jobs import Jobs
 
     jobs = Jobs(find_endpoint(address))
     if follow:
@@ -173,8 +173,8 @@ def logs(
 @app.command()
 def stop(submission_id: JobId, address: Address = None, as_json: AsJson = False) -> None:
     """Stop a job; what it has finished is kept, and the same command submitted again goes on from there."""
-    from .endpoint import find_endpoint
-    from .jobs import Jobs
+    from .connection.endpoint import find_endpoint
+    from .jobs.jobs import Jobs
 
     job = Jobs(find_endpoint(address)).stop(submission_id)
     print_json(job.to_dict()) if as_json else print(f"{submission_id} {job.status}")

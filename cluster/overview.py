@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .endpoint import Endpoint
-from .errors import ClusterError
-from .fleet_status import StatusBoard, read_statuses
-from .jobs import Jobs
-from .session import connect
+from .connection.endpoint import Endpoint
+from .connection.session import connect
+from .fleet.status import StatusBoard, read_statuses
+from .jobs.jobs import Jobs
+from .program.errors import ClusterError
 
 _OURS = (StatusBoard.__name__, "JobSupervisor")
 """Actors that are no work: what status is read from, and Ray's own of each job."""

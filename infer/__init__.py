@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .routed_model import Completion, RoutedModel
-    from .scoring import Score
+    from .routed.routed_model import Completion, RoutedModel
+    from .routed.scoring import Score
 
 __all__ = ["Completion", "RoutedModel", "Score"]
 
@@ -14,7 +14,7 @@ __all__ = ["Completion", "RoutedModel", "Score"]
 def __getattr__(name: str) -> Any:
     """What needs torch is imported when it is first used, so that commands answer at once."""
     if name in __all__:
-        from . import routed_model  # which names them all
+        from .routed import routed_model  # which names them all
 
         return getattr(routed_model, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

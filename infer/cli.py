@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cluster.console import AsJson, Config, make_app, option, print_json, tell
+from cluster.program.console import AsJson, Config, make_app, option, print_json, tell
 from pathgen.errors import memory_told
-from pathgen.options import DTYPES, check_device_and_dtype
+from pathgen.generate.options import DTYPES, check_device_and_dtype
 
-from .bench_cli import bench
-from .harness_cli import harness
-from .prompts import BATCH_SIZE, MAX_NEW_TOKENS, check_prompts, read_prompts
+from .bench.command import bench
+from .harness.command import harness
+from .routed.prompts import BATCH_SIZE, MAX_NEW_TOKENS, check_prompts, read_prompts
 
 if TYPE_CHECKING:
-    from .routed_model import Completion
+    from .routed.routed_model import Completion
 
 PRINTED_BATCHES = 4
 """Batches whose prompts are sorted by length together; their answers are printed before the next ones run."""
@@ -63,18 +63,18 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Answer prompts, each along the path that the router decides on it."""
-    from router.policy import check_bias
+    from router.net.policy import check_bias
 
     check_bias(bias)
     check_device_and_dtype(device, dtype)
     texts = read_prompts(prompts or [], file)
 
-    from pathgen.checkpoints import resolve_model
-    from pathgen.model import PathModel
-    from pathgen.placement import default_device, default_dtype
+    from pathgen.actors.placement import default_device, default_dtype
+    from pathgen.engine.path_model import PathModel
+    from pathgen.models.checkpoints import resolve_model
     from pathgen.progress import ProgressBar
 
-    from .routed_model import RoutedModel, router_for
+    from .routed.routed_model import RoutedModel, router_for
 
     folder = resolve_model(model)
     found = router_for(folder, router)
@@ -99,7 +99,7 @@ def generate(
 
 def _print_answers(answers: Sequence[Completion], *, quiet: bool) -> None:
     """Answers on stdout, what they cost on stderr."""
-    from pathgen.actions import LayerPath
+    from pathgen.paths.layer_path import LayerPath
 
     for answer in answers:
         print(answer.text, flush=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .actions import LayerAction, LayerPath
+from .paths.layer_path import LayerAction, LayerPath
 
 if TYPE_CHECKING:
-    from .model import FixedPaths, LayerPolicy, PathModel
+    from .engine.path_model import FixedPaths, LayerPolicy, PathModel
 
 __all__ = ["FixedPaths", "LayerAction", "LayerPath", "LayerPolicy", "PathModel"]
 
@@ -15,7 +15,7 @@ __all__ = ["FixedPaths", "LayerAction", "LayerPath", "LayerPolicy", "PathModel"]
 def __getattr__(name: str) -> Any:
     """What needs torch is imported when it is first used, so that commands answer at once."""
     if name in ("FixedPaths", "LayerPolicy", "PathModel"):
-        from . import model
+        from .engine import path_model as model
 
         return getattr(model, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

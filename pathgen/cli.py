@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from cluster.console import AsJson, Config, make_app, option, print_json, tell
+from cluster.program.console import AsJson, Config, make_app, option, print_json, tell
 
-from .checkpoints import DTYPES
-from .cost import CostName
-from .options import GenerateOptions, make_search_settings, parse_actors
-from .search_settings import EXTRA_DEPTH, StopRule
+from .generate.options import GenerateOptions, make_search_settings, parse_actors
+from .models.checkpoints import DTYPES
+from .paths.cost import CostName
+from .search.settings import EXTRA_DEPTH, StopRule
 
 DEFAULTS = GenerateOptions(out="")
 
@@ -100,8 +100,8 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Search layer paths for every question, and commit them as Parquet."""
-    from .generate import GenerationRun
-    from .questions import parse_columns
+    from .generate.run import GenerationRun
+    from .questions.loading import parse_columns
 
     options = GenerateOptions(
         out=out,
@@ -145,7 +145,7 @@ def generate(
     if as_json:
         print_json(outcome.summary)
     elif not dry_run:
-        from .show import summary_text
+        from .report.terminal import summary_text
 
         print(summary_text(outcome.summary))
     raise typer.Exit(outcome.exit_code)
@@ -154,8 +154,8 @@ def generate(
 @app.command()
 def stats(out: OutDir, as_json: AsJson = False) -> None:
     """Accuracy, depth and headroom of a run beside its placebo, also while it goes on; no Ray, no model."""
-    from .show import stats_text
-    from .stats import run_stats
+    from .report.stats import run_stats
+    from .report.terminal import stats_text
 
     found = run_stats(out)
     print_json(found) if as_json else stats_text(found)
@@ -166,8 +166,8 @@ def show(
     out: OutDir, question_id: Annotated[str, typer.Argument(metavar="QUESTION_ID")], as_json: AsJson = False
 ) -> None:
     """One question's record as a picture: its paths, margins and depth."""
-    from .show import record_text
-    from .stats import find_record
+    from .report.stats import find_record
+    from .report.terminal import record_text
 
     record = find_record(out, question_id)
     print_json(record) if as_json else record_text(record)
@@ -180,13 +180,13 @@ def validate(
     as_json: AsJson = False,
 ) -> None:
     """Check every shard and record, list leftovers and duplicates, and re-run some evaluations."""
-    from .validate import validate_run
+    from .report.validate import validate_run
 
     report = validate_run(out, replay)
     if as_json:
         print_json(report)
     else:
-        from .show import report_text
+        from .report.terminal import report_text
 
         report_text(report)
     raise typer.Exit(0 if report["valid"] else 4)
@@ -208,8 +208,8 @@ def static(
     as_json: AsJson = False,
 ) -> None:
     """Find the best single path for all questions of a task, at each depth, cross-validated."""
-    from .static_report import static_text
-    from .static_run import StaticOptions, find_static_paths
+    from .static.choice import static_text
+    from .static.run import StaticOptions, find_static_paths
 
     options = StaticOptions(tuple(paths), out, limit, candidates, folds, device, dtype, threads, seed, quiet, model)
     found = find_static_paths(options)
@@ -229,14 +229,14 @@ def export_command(
 ) -> None:
     """Write a run's records as another program's file, losslessly as JSON lines, or as a dataset for the hub."""
     if format_name == "hub":
-        from .hub_export import export_to_hub
+        from .exchange.hub import export_to_hub
 
         report = export_to_hub(out, file, dry_run=dry_run, public=public)
         if not as_json:
             for name, size in report["files"].items():
                 print(f"{size:>12,d} bytes  {name}")
     else:
-        from .exchange import export_run
+        from .exchange.commands import export_run
 
         if dry_run or public:
             raise typer.BadParameter("--dry-run and --public go with --format hub")
@@ -261,7 +261,7 @@ def import_command(
     as_json: AsJson = False,
 ) -> None:
     """Make a run's folder of another program's file, for stats, validate and router training."""
-    from .exchange import import_file
+    from .exchange.commands import import_file
 
     out = out or str(Path(file).with_suffix(""))
     report = import_file(file, format_name, model, task, out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from cluster.errors import CommandError
+from cluster.program.errors import CommandError
 
 MAX_QUOTED = 300
 """Characters of another's text that a message repeats."""

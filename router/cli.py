@@ -6,12 +6,12 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from cluster.console import AsJson, Config, make_app, option, print_json, tell
-from pathgen.checkpoints import DTYPES
-from pathgen.options import flags_named, parse_actors
+from cluster.program.console import AsJson, Config, make_app, option, print_json, tell
+from pathgen.generate.options import flags_named, parse_actors
+from pathgen.models.checkpoints import DTYPES
 
-from .tracking import DEFAULT_TRACKER
-from .train_settings import TrainSettings
+from .training.settings import TrainSettings
+from .training.tracking import DEFAULT_TRACKER
 
 app = make_app()
 
@@ -102,11 +102,11 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a router on path shards, choose on development questions, and say how the routed model does there."""
-    from .feature_pass import FeatureOptions
-    from .gates import GateSettings
-    from .options import TrainOptions
-    from .pooling import Pooling
-    from .training_run import TrainingRun
+    from .features.run import FeatureOptions
+    from .gates.gates import GateSettings
+    from .net.pooling import Pooling
+    from .run.options import TrainOptions
+    from .run.training_run import TrainingRun
 
     given: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
     with flags_named():
@@ -155,7 +155,7 @@ def train(
     if as_json:
         print_json(summary)
     else:
-        from .show import training_text
+        from .run.terminal import training_text
 
         training_text(summary)
 
@@ -188,13 +188,13 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """How right and how deep the routed model is on the questions of path shards."""
-    from .evaluation import evaluate_router
+    from .run.evaluation import evaluate_router
 
     figures = evaluate_router(router, paths, bias=bias, model=model, device=device, seed=seed, quiet=quiet)
     if as_json:
         print_json(figures)
     else:
-        from .show import evaluation_text
+        from .run.terminal import evaluation_text
 
         evaluation_text(figures)
 
@@ -204,9 +204,9 @@ def show(router: RouterDir, as_json: AsJson = False) -> None:
     """A router's sizes, settings and origin."""
     import json
 
-    from .evaluation import static_path
-    from .pretrained import load_router, resolve_router
-    from .show import router_text
+    from .run.evaluation import static_path
+    from .run.terminal import router_text
+    from .saved.loading import load_router, resolve_router
 
     found = load_router(resolve_router(router))
     path = static_path(found)

@@ -24,11 +24,11 @@ import cluster.cli
 import infer.cli
 import pathgen.cli
 import router.cli
-from cluster.errors import CommandError
-from pathgen.prior import MoveStatistics, Prior
-from pathgen.provenance import ShardMetadata
-from pathgen.rows import SCHEMA
-from pathgen.runinfo import RunInfo
+from cluster.program.errors import CommandError
+from pathgen.search.prior import MoveStatistics, Prior
+from pathgen.store.provenance import ShardMetadata
+from pathgen.store.run_json import RunInfo
+from pathgen.store.schema import SCHEMA
 
 ROOT = Path(__file__).parent.parent
 APPS = {"pathgen": pathgen.cli.app, "router": router.cli.app, "infer": infer.cli.app, "cluster": cluster.cli.app}

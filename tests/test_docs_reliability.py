@@ -35,9 +35,9 @@ def test_every_test_exists():
 def test_the_counts_are_those_of_the_results():
     kills, soak = (json.loads((ROOT / "benchmarks/results" / f"{name}.json").read_text()) for name in ("kills", "soak"))
     for target, tally in kills["by_target"].items():
-        assert (
-            f"`benchmarks/kills.py`, target `{target}` | {tally['tries']} | {tally['lost']} | {tally['doubled']} |"
-            in PAGE
-        )
+        counts = f"{tally['tries']} | {tally['lost']} | {tally['doubled']} |"
+        assert f"`benchmarks/faults/kills.py`, target `{target}` | {counts}" in PAGE
     for target, count in soak["strikes"].items():
-        assert f"`benchmarks/soak.py`, strikes `{target}` | {count} | {soak['lost']} | {soak['doubled']} |" in PAGE
+        assert (
+            f"`benchmarks/faults/soak.py`, strikes `{target}` | {count} | {soak['lost']} | {soak['doubled']} |" in PAGE
+        )

@@ -15,14 +15,14 @@ import cluster.cli
 import infer.cli
 import pathgen.cli
 import router.cli
-from pathgen.evaluator import Evaluator, QuestionError
-from pathgen.model import PathModel
-from pathgen.provenance import VERSION_KEY
-from pathgen.questions import Question
-from pathgen.rows import SCHEMA, UnreadableShard
-from pathgen.shards import ShardName, _digest, read_shard
-from pathgen.storage import open_folder
-from pathgen.tasks import find_task
+from pathgen.engine.evaluator import Evaluator, QuestionError
+from pathgen.engine.path_model import PathModel
+from pathgen.questions.loading import Question
+from pathgen.questions.tasks import find_task
+from pathgen.store.files import open_folder
+from pathgen.store.provenance import VERSION_KEY
+from pathgen.store.schema import SCHEMA, UnreadableShard
+from pathgen.store.shards import ShardName, _digest, read_shard
 
 PROGRAMS = {"pathgen": pathgen.cli.app, "router": router.cli.app, "infer": infer.cli.app, "cluster": cluster.cli.app}
 

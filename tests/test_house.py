@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("cluster", "pathgen", "router", "infer")
 """Each may import those before it, and itself."""
-RAY_FILES = {"pathgen/placement.py", "pathgen/measure.py"}
+RAY_FILES = {"pathgen/actors/placement.py", "pathgen/generate/layer_costs.py"}
 """Outside cluster/: where actors are made, and the one remote task that times layers."""
 
 
@@ -52,7 +52,14 @@ def test_ray_stands_in_few_files():
 
 
 @pytest.mark.parametrize(
-    "module", ["pathgen.search", "pathgen.tree", "pathgen.sharing", "pathgen.cost", "pathgen.actions"]
+    "module",
+    [
+        "pathgen.search.path_search",
+        "pathgen.search.tree",
+        "pathgen.engine.sharing",
+        "pathgen.paths.cost",
+        "pathgen.paths.layer_path",
+    ],
 )
 def test_the_pure_modules_load_nothing_heavy(module):
     code = f"import {module}, sys; print(sorted({{'torch', 'ray', 'pyarrow', 'transformers'}} & set(sys.modules)))"
@@ -69,9 +76,8 @@ def test_help_loads_nothing_heavy(program):
 
 
 def test_a_driver_leaves_torch_to_its_actors():
-    code = (
-        "import pathgen.generate, pathgen.fleet_run, pathgen.measure, sys; print({'torch', 'ray'} & set(sys.modules))"
-    )
+    modules = "pathgen.generate.run, pathgen.generate.fleet, pathgen.generate.layer_costs"
+    code = f"import {modules}, sys; print({{'torch', 'ray'}} & set(sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert loaded.stdout.strip() == "set()"
 

@@ -1,14 +1,9 @@
-"""Benchmarks are scripts, not a package: tests import them as the scripts import each other."""
-
-import sys
-from pathlib import Path
+"""The tiny model that all tests of benchmarks share."""
 
 import pytest
 from tiny_checkpoint import save_tiny_model
 
-from pathgen.model import PathModel
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from pathgen.engine.path_model import PathModel
 
 
 @pytest.fixture(scope="module")

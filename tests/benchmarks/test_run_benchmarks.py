@@ -2,10 +2,11 @@
 
 import json
 
-import actors
-import arc_easy
 import pytest
 from tiny_checkpoint import NUM_LAYERS, save_tiny_model
+
+from benchmarks.findings import arc_easy
+from benchmarks.speed import actors
 
 pytestmark = pytest.mark.ray
 

@@ -19,7 +19,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.local import LocalCluster
+from cluster.local.local_cluster import LocalCluster
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
 

@@ -5,8 +5,8 @@ import signal
 import pytest
 from commands import pathgen, question, write_questions
 
-from cluster.console import QUIET_LIBRARIES, print_json
-from cluster.errors import Interrupted
+from cluster.program.console import QUIET_LIBRARIES, print_json
+from cluster.program.errors import Interrupted
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_mistake_of_ours_is_told_whole_and_stdout_has_its_object(monkeypatch):
     def mistake(out):
         raise RuntimeError("not foreseen")
 
-    monkeypatch.setattr("pathgen.stats.run_stats", mistake)
+    monkeypatch.setattr("pathgen.report.stats.run_stats", mistake)
     answer = pathgen("stats", "x", "--json")
     assert answer.code == 1
     assert answer.json == {"error": "RuntimeError: not foreseen", "exit_code": 1}
@@ -80,7 +80,7 @@ def test_a_mistake_of_ours_is_told_whole_and_stdout_has_its_object(monkeypatch):
 
 
 def test_sigterm_is_one_line_and_143_and_its_handler_goes_with_the_command(monkeypatch):
-    monkeypatch.setattr("pathgen.stats.run_stats", lambda out: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("pathgen.report.stats.run_stats", lambda out: os.kill(os.getpid(), signal.SIGTERM))
     before = signal.getsignal(signal.SIGTERM)
     answer = pathgen("stats", "x", "--json")
     assert answer.code == 143
@@ -95,7 +95,7 @@ def test_sigterm_is_143_for_a_command_that_has_words_of_its_own_for_ctrl_c(monke
         except KeyboardInterrupt:
             raise Interrupted("it goes on") from None
 
-    monkeypatch.setattr("pathgen.stats.run_stats", run_stats)
+    monkeypatch.setattr("pathgen.report.stats.run_stats", run_stats)
     answer = pathgen("stats", "x")
     assert (answer.code, answer.error) == (143, "it goes on")
 
@@ -104,7 +104,7 @@ def test_ctrl_c_is_one_line_and_130(monkeypatch):
     def interrupt(out):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pathgen.stats.run_stats", interrupt)
+    monkeypatch.setattr("pathgen.report.stats.run_stats", interrupt)
     answer = pathgen("stats", "x", "--json")
     assert answer.code == 130
     assert answer.json == {"error": answer.error, "exit_code": 130}

@@ -1,11 +1,6 @@
-"""The tiny models of many families are the engine tests' own; a folder of paths is shared by the command's tests."""
-
-import sys
-from pathlib import Path
+"""A folder of paths that the tests of commands share."""
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "pathgen"))
 
 
 @pytest.fixture
@@ -15,7 +10,7 @@ def no_ray(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("this must not be reached")
 
-    monkeypatch.setattr("router.feature_pass.connect", refuse)
+    monkeypatch.setattr("router.features.run.connect", refuse)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,1 @@
+"""Scripts behind every figure of the README: `python -m benchmarks.ROOM.SCRIPT` from the repository root."""

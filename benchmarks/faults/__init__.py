@@ -1,0 +1,1 @@
+"""What survives `kill -9`, lost nodes and other batches."""

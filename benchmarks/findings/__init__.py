@@ -1,0 +1,1 @@
+"""What paths and routers are worth on real questions."""

@@ -1,0 +1,1 @@
+"""What the scripts share: measuring, killable runs, stored scores, statistics."""

@@ -1,0 +1,139 @@
+"""This project's search in the benchmark's own process: the searcher of an actor, without Ray and without files."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.lab.measurement import apportion
+from pathgen.engine.evaluator import Evaluator
+from pathgen.engine.path_model import PathModel
+from pathgen.errors import PathgenError
+from pathgen.generate.jobs import Job, RunSettings
+from pathgen.generate.searcher import Searcher
+from pathgen.generate.worker import BACKLOG
+from pathgen.models.checkpoints import fingerprint, resolve_model
+from pathgen.paths.cost import CostModel
+from pathgen.paths.records import PathRecord
+from pathgen.questions.loading import Question
+from pathgen.questions.tasks import Task
+from pathgen.search.prior import Prior, measure_moves
+from pathgen.search.settings import SearchSettings
+from pathgen.store.shards import ShardMetadata
+
+WRITER = "benchmark"
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """A question's record, and the wall time it took: its share of the time of all that were searched with it."""
+
+    record: PathRecord
+    seconds: float
+
+
+def run_settings(
+    path_model: PathModel,
+    task: Task,
+    model: str,
+    search: SearchSettings,
+    *,
+    seed: int,
+    in_flight: int,
+    threads: int,
+    prior: Prior | None = None,
+) -> RunSettings:
+    """The settings of a run in this process.
+
+    Args:
+        path_model: the loaded model.
+        task: the task.
+        model: the name it was loaded by.
+        search: how a question is searched.
+        seed: of the run.
+        in_flight: questions interleaved.
+        threads: torch threads, which the caller has set.
+        prior: calibrated, or None.
+    """
+    return RunSettings(
+        out="",
+        token="",
+        metadata=ShardMetadata.here(model, fingerprint(resolve_model(model)), task.name),
+        model=model,
+        dtype="float32",
+        device="cpu",
+        devices_per_actor=1,
+        task=task.name,
+        chat=False,
+        search=search,
+        seconds_budget=None,
+        cost=CostModel.layers(path_model.num_layers),
+        seed=seed,
+        threads=threads,
+        in_flight=in_flight,
+        prior=prior,
+    )
+
+
+class InProcess:
+    """Searches questions block by block, as one actor would.
+
+    Args:
+        run: the settings.
+        evaluator: the model with its task; fresh, since it counts the work on a question over its lifetime.
+        scanned: records of the questions that calibration scanned, whose evaluations answer the search's asks.
+    """
+
+    def __init__(self, run: RunSettings, evaluator: Evaluator, scanned: Sequence[PathRecord] = ()):
+        self._scanned = {record.question_id: record for record in scanned}
+        self._capacity = run.in_flight * (1 + BACKLOG)
+        self._searcher = Searcher(run, WRITER, evaluator, lambda _, question_id: self._scanned[question_id])
+
+    @property
+    def token_layers(self) -> int:
+        """Layer executions in tokens, padding included, over all blocks so far."""
+        return int(self._searcher.counters["token_layers"])
+
+    def search(self, questions: Sequence[Question]) -> list[Searched]:
+        """Search a block of questions; one result a question, in their order.
+
+        Raises:
+            PathgenError: if a question cannot be searched.
+        """
+        return self._run([Job(q, resume=(WRITER,) if q.id in self._scanned else ()) for q in questions])
+
+    def scan(self, questions: Sequence[Question]) -> list[Searched]:
+        """Run the full path and every single move of each question, as calibration does.
+
+        Raises:
+            PathgenError: if a question cannot be scanned.
+        """
+        return self._run([Job(question, kind="scan") for question in questions])
+
+    def _run(self, jobs: list[Job]) -> list[Searched]:
+        started = time.perf_counter()
+        waiting, found = deque(jobs), {}
+        while waiting or self._searcher.held:
+            while waiting and self._searcher.held < self._capacity:
+                self._searcher.take_up(waiting.popleft())
+            for record in self._searcher.step():
+                if record.status == "failed":
+                    raise PathgenError(f"question {record.question_id} cannot be searched ({record.error})")
+                found[record.question_id] = record
+        records = [found[job.question.id] for job in jobs]
+        seconds = apportion(time.perf_counter() - started, [self._own_seconds(record) for record in records])
+        return [Searched(record, float(s)) for record, s in zip(records, seconds, strict=True)]
+
+    def _own_seconds(self, record: PathRecord) -> float:
+        """Of a record's model time, what is not its scan's."""
+        scan = self._scanned.get(record.question_id)
+        return (record.seconds or 0.0) - ((scan.seconds or 0.0) if scan else 0.0)
+
+
+def prior_from(scans: Sequence[PathRecord], run: RunSettings, *, num_layers: int) -> Prior:
+    """The prior that scans of single moves give."""
+    evaluations = [{evaluation.path: evaluation for evaluation in record.evaluations} for record in scans]
+    statistics = measure_moves(evaluations, num_layers, run.search, run.cost, relative_margin=False)
+    return Prior(run.metadata.fingerprint, run.task, len(scans), statistics)

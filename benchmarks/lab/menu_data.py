@@ -1,0 +1,98 @@
+"""A menu of static paths on many questions, and what the model's states say of their prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks.lab.digits import from_digits
+from pathgen.engine.decided_paths import prompt_batches
+from pathgen.engine.evaluator import Evaluator
+from pathgen.engine.path_model import PathModel
+from pathgen.paths.layer_path import LayerPath
+from pathgen.questions.loading import Question
+from pathgen.questions.tasks import find_task
+from pathgen.static.path_table import PathTable
+from pathgen.store.searched_run import SearchedRun
+from router.net.pooling import Pooling
+
+LAYERS = (0, 10, 20, 29)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Menu:
+    """Paths, the full one first, on questions.
+
+    Attributes:
+        paths: P of them.
+        questions: Q of them.
+        folder: [Q] index of the run each question is from.
+        correct: [Q, P].
+        margin: [Q, P] nats.
+    """
+
+    paths: list[LayerPath]
+    questions: list[Question]
+    folder: NDArray[np.int_]
+    correct: NDArray[np.bool_]
+    margin: NDArray[np.float64]
+
+
+def load_menu(menu: Sequence[str], folders: Sequence[str], model: str) -> Menu:
+    """Paths, one digit a layer, on all questions of the folders; what has not been run yet is run and kept there."""
+    path_model = cache(lambda: PathModel.from_pretrained(model))
+    given = [from_digits(digits) for digits in menu]
+    paths = list(dict.fromkeys([LayerPath.full(len(given[0])), *given]))
+    questions: list[Question] = []
+    owners: list[int] = []
+    scores = []
+    for index, folder in enumerate(folders):
+        run = SearchedRun.load(folder)
+        asked = sorted(run.questions, key=lambda question: question.sha)
+        table = PathTable(run, run.dtype, lambda: Evaluator(path_model(), find_task("arc")))
+        table.evaluate(asked, paths)
+        scores.append(table.scores(asked, paths))
+        questions += asked
+        owners += [index] * len(asked)
+    margin = np.concatenate([part.margin for part in scores])
+    correct = np.concatenate([part.correct for part in scores])
+    return Menu(paths, questions, np.array(owners), correct, margin.astype(float))
+
+
+def prompt_states(model: str, questions: Sequence[Question]) -> dict[str, NDArray[np.float64]]:
+    """[Q, D] features of each prompt by name: the mean over it and its last token at some layers, full depth."""
+    path_model = PathModel.from_pretrained(model)
+    assert path_model.tokenizer is not None
+    task = find_task("arc")
+    prompts = [task.encode(question, path_model.tokenizer, chat=False)[0] for question in questions]
+    kinds = {"mean": Pooling(windows=1), "last": Pooling("last", 1)}
+    found: dict[str, list[Tensor]] = {}
+    order: list[int] = []
+    for indices, ids, mask in prompt_batches(path_model, prompts):
+        order += indices
+        states = _States()
+        path_model.logits(ids, mask, policy=states, logits_to_keep=1)
+        for layer in LAYERS:
+            for kind, pooling in kinds.items():
+                pooled = pooling.pool(states.hidden[layer], mask).flatten(1)
+                found.setdefault(f"{kind} at layer {layer}", []).append(pooled)
+    back = np.argsort(order)
+    return {name: torch.cat(parts).double().numpy()[back] for name, parts in found.items()}
+
+
+class _States:
+    """Executes every layer and keeps the states that reach some."""
+
+    def __init__(self):
+        self.hidden: dict[int, Tensor] = {}
+
+    def actions(self, layer: int, hidden: Tensor, prompt_mask: Tensor) -> Tensor:
+        if layer in LAYERS:
+            self.hidden[layer] = hidden
+        return torch.ones(len(hidden), dtype=torch.int64)

@@ -1,0 +1,1 @@
+"""The search and the training that Dr.LLM released, and comparisons with them."""

@@ -1,0 +1,141 @@
+"""This project's search against the published one: same questions, same stop rule, same threads, one process.
+
+Both take turns on blocks of questions, so that a drifting machine drifts for both. `ours` has no prior.
+`calibrated` has one, measured first on a few questions, whose cost is part of its time; it searches more
+questions, as a run does, and its rate is set against that of the published search on the ones it had.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.published.against_published --questions arc_easy.jsonl [--calibrated 500]
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+
+from benchmarks.lab.measurement import machine, rotated, run_script
+from benchmarks.published.found import Found, calibrated_figures, compare, figures, with_margins
+from cluster.program.console import print_json
+from pathgen.actors.placement import IN_FLIGHT
+from pathgen.paths.records import seeded_hash
+from pathgen.questions.loading import Question, load_questions
+from pathgen.search.settings import SearchSettings
+
+if TYPE_CHECKING:
+    from benchmarks.lab.in_process import InProcess
+    from benchmarks.published.search import Result
+    from pathgen.engine.path_model import PathModel
+    from pathgen.generate.jobs import RunSettings
+    from pathgen.questions.tasks import Task
+
+BLOCK = 20
+"""Questions of the published search, and of ours, a turn: enough that ours fills its batch, as in a run it does."""
+WARM_UP_QUESTIONS = 1
+
+
+def published_search(model: str, simulations: int, seed: int) -> Callable[[Sequence[Question]], list[Result]]:
+    """The published search over the untouched model: searches a block of questions, one after the other."""
+    from benchmarks.published.search import search_question
+    from pathgen.models.checkpoints import load_model
+
+    hf_model, tokenizer = load_model(model)
+
+    def search(questions: Sequence[Question]) -> list[Result]:
+        rngs = [np.random.default_rng(seeded_hash(seed, question.id)) for question in questions]
+        return [
+            search_question(hf_model, tokenizer, question, simulations=simulations, rng=rng)
+            for question, rng in zip(questions, rngs, strict=True)
+        ]
+
+    return search
+
+
+def take_turns(
+    searches: Mapping[str, Callable[[Sequence[Question]], list[Any]]], questions: Mapping[str, Sequence[Question]]
+) -> dict[str, list[Any]]:
+    """Each search over its own questions, in as many turns as the published one needs for blocks of BLOCK.
+
+    Every turn takes its questions from all along the list, and the order of the searches is rotated.
+    """
+    turns = -(-len(questions["published"]) // BLOCK)
+    results: dict[str, list[Any]] = {name: [] for name in searches}
+    for turn in range(turns):
+        for name in rotated(tuple(searches), turn):
+            results[name] += searches[name](questions[name][turn::turns])
+            print(f"turn {turn + 1}/{turns}: {name} {len(results[name])}", file=sys.stderr, flush=True)
+    return results
+
+
+def calibrate_search(
+    model: PathModel, task: Task, run: RunSettings, questions: Sequence[Question]
+) -> tuple[InProcess, list[float]]:
+    """Our search with a prior measured on these questions, and what each question's scan took, in seconds."""
+    from benchmarks.lab.in_process import InProcess, prior_from
+    from pathgen.engine.evaluator import Evaluator
+
+    scans = InProcess(run, Evaluator(model, task)).scan(questions)
+    records = [scan.record for scan in scans]
+    prior = prior_from(records, run, num_layers=model.num_layers)
+    search = InProcess(replace(run, prior=prior), Evaluator(model, task), records)
+    return search, [scan.seconds for scan in scans]
+
+
+def main(
+    questions: Annotated[str, typer.Option(help="A local file, a hub dataset or `builtin`.")] = "builtin",
+    model: Annotated[str, typer.Option(help="Alias, folder or hub id.")] = "smollm2-135m",
+    limit: Annotated[int, typer.Option(min=1, help="The first N questions, for both searches.")] = 40,
+    simulations: Annotated[int, typer.Option(min=1, help="Per question, for both.")] = 50,
+    calibrated: Annotated[int, typer.Option(min=0, help="Search the first M with a calibrated prior too.")] = 0,
+    calibrate: Annotated[int, typer.Option(min=1, help="Questions that the prior is measured on.")] = 16,
+    parallel_leaves: Annotated[int, typer.Option(min=1, help="Of ours.")] = SearchSettings().parallel_leaves,
+    in_flight: Annotated[int, typer.Option(min=1, help="Of ours.")] = IN_FLIGHT["cpu"],
+    threads: Annotated[int, typer.Option(min=1, help="torch threads, for both.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the searches and the bootstrap.")] = 0,
+) -> None:
+    """Race the two searches; the last line on stdout is one JSON document."""
+    import torch
+
+    from benchmarks.lab.in_process import InProcess, run_settings
+    from pathgen.engine.evaluator import Evaluator
+    from pathgen.engine.path_model import PathModel
+    from pathgen.questions.tasks import find_task
+
+    torch.set_num_threads(threads)
+    loaded = load_questions(questions, needs="choices", limit=max(limit, calibrated))
+    path_model, task = PathModel.from_pretrained(model), find_task("arc")
+    settings = SearchSettings(simulations=simulations, parallel_leaves=parallel_leaves, stop="published")
+    run = run_settings(path_model, task, model, settings, seed=seed, in_flight=in_flight, threads=threads)
+    published, ours = published_search(model, simulations, seed), InProcess(run, Evaluator(path_model, task))
+    published(loaded[:WARM_UP_QUESTIONS])
+    InProcess(run, Evaluator(path_model, task)).search(loaded[:WARM_UP_QUESTIONS])
+
+    searches: dict[str, Callable[[Sequence[Question]], list[Any]]] = {"published": published, "ours": ours.search}
+    asked = {"published": loaded[:limit], "ours": loaded[:limit]}
+    if calibrated:
+        with_prior, scan_seconds = calibrate_search(path_model, task, run, loaded[:calibrate])
+        searches["calibrated"], asked["calibrated"] = with_prior.search, loaded[:calibrated]
+    results = take_turns(searches, asked)
+
+    theirs = with_margins(results["published"], loaded, Evaluator(path_model, task))
+    own = [Found.by_us(searched) for searched in results["ours"]]
+    origin = {"benchmark": "against_published", "machine": machine(threads), "model": model, "source": questions}
+    shown = {"simulations": simulations, "parallel_leaves": parallel_leaves, "in_flight": in_flight, "seed": seed}
+    document = {
+        **(origin | shown),
+        "num_layers": path_model.num_layers,
+        "published": figures(theirs, sum(result.token_layers for result in results["published"]), seed),
+        "ours": figures(own, ours.token_layers, seed),
+        **compare(theirs, own, seed),
+    }
+    if calibrated:
+        found = [Found.by_us(searched) for searched in results["calibrated"]]
+        document["calibrated"] = calibrated_figures(theirs, found, with_prior.token_layers, scan_seconds, seed)
+    print_json(document | {"by_question": {"published": [asdict(f) for f in theirs], "ours": [asdict(f) for f in own]}})
+
+
+if __name__ == "__main__":
+    run_script(main)

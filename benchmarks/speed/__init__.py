@@ -1,0 +1,1 @@
+"""How fast the engine, runs, training and routed decoding are."""

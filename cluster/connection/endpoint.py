@@ -1,0 +1,63 @@
+"""Which cluster a command means, and how it is reached."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from ..local.local_cluster import OWN_ADDRESS, LocalCluster
+from ..program.errors import ClusterError, UsageError
+from .session import connect, environment
+
+_API_SERVER = "RAY_API_SERVER_ADDRESS"
+_NOWHERE = "no cluster is known: `cluster up` starts one here, or give --address http://HOST:8265 or HOST:PORT"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a cluster is reached.
+
+    Attributes:
+        dashboard: http://HOST:PORT of its dashboard, which serves jobs and their logs.
+        address: HOST:PORT or `auto` for drivers; None if only the dashboard is known, as from outside.
+        is_local: whether `cluster up` started it here, so that its jobs see this machine's folders.
+    """
+
+    dashboard: str
+    address: str | None
+    is_local: bool
+
+    def alone(self) -> AbstractContextManager[None]:
+        """For the body of a `with` Ray's clients ask this dashboard: they prefer the environment's to any given."""
+        return environment(_API_SERVER, self.dashboard)
+
+
+def find_endpoint(given: str | None) -> Endpoint:
+    """The cluster at the given address, else at `RAY_ADDRESS`, else the one that `cluster up` started.
+
+    Args:
+        given: http://HOST:PORT of a dashboard, HOST:PORT of a cluster this machine is a node of, or `auto`.
+
+    Raises:
+        UsageError: no cluster is known, or the address is of a kind that serves no jobs.
+        ClusterError: nothing answers there, or it has no dashboard.
+    """
+    local = LocalCluster.read()
+    named = os.environ.get(OWN_ADDRESS) or os.environ.get("RAY_ADDRESS") if given in (None, "", "auto") else given
+    if not named and local:
+        named = local.address
+    if not named and given != "auto":
+        raise UsageError(_NOWHERE)
+    wanted = (named or "auto").rstrip("/")
+    if local and wanted in (local.address, local.dashboard):
+        local.enter()
+        return Endpoint(local.dashboard, local.address, is_local=True)
+    if wanted.startswith(("http://", "https://")):
+        return Endpoint(wanted, None, is_local=False)
+    if "://" in wanted:
+        raise UsageError(f"{wanted} serves no jobs; give the dashboard's http://HOST:8265, or HOST:PORT of the cluster")
+    with connect(wanted) as session:
+        if session.dashboard is None:
+            raise ClusterError(f"the cluster at {wanted} runs without its dashboard, which serves jobs")
+        return Endpoint(session.dashboard, wanted, is_local=False)

@@ -1,0 +1,129 @@
+"""Whether a Ray cluster answers, found out without risk: `ray.init` on a dead address hangs or ends its process."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import time
+import weakref
+
+from ..fleet.member import cause_of
+from ..local.local_cluster import OWN_ADDRESS, LocalCluster
+from ..program.errors import ClusterError, UsageError
+
+_LEAST_S = 1.0
+"""Of waiting, even if who asks comes late: the child has long ended by then."""
+
+
+class Probe:
+    """A trial connection in a child process, begun at once, so that a driver can do other things meanwhile.
+
+    The token of a cluster that `cluster up` started is found, for this process too.
+
+    Args:
+        address: `auto`, or `HOST:PORT`; as for `session.connect`.
+        timeout_s: bound on finding out that a cluster does not answer.
+
+    Attributes:
+        address: where to connect; in place of `auto` that of the local cluster which this process runs in or beside,
+            if there is one.
+
+    Raises:
+        UsageError: it is no address.
+    """
+
+    def __init__(self, address: str, timeout_s: float = 60.0):
+        self.address = _join_local(address)
+        self._timeout_s = timeout_s
+        self._deadline = time.monotonic() + timeout_s
+        self._nodes: list[dict[str, float]] | None = None
+        host, _, port = self.address.rpartition(":")
+        if self.address != "auto" and (not host or not port.isdigit() or "/" in host):
+            raise UsageError(f"a Ray address is HOST:PORT or auto; got {self.address}")
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "cluster.connection.probe", self.address],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        # Who never asks leaves no child behind.
+        weakref.finalize(self, _end, self._child)
+
+    def nodes(self) -> list[dict[str, float]]:
+        """As `Session.nodes`; waits for the child.
+
+        Raises:
+            ClusterError: naming the address, if nothing answers there.
+        """
+        if self._nodes is None:
+            try:
+                answer, errors = self._child.communicate(timeout=max(_LEAST_S, self._deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                raise ClusterError(f"no Ray cluster answers at {self.address} within {self._timeout_s:g} s") from None
+            if self._child.returncode:
+                last = (errors.splitlines() or [f"the trial ended with {self._child.returncode}"])[-1]
+                raise ClusterError(f"no Ray cluster answers at {self.address}: {last}")
+            self._nodes = json.loads(answer)
+        return self._nodes
+
+
+def listens(address: str, timeout_s: float = 5.0) -> None:
+    """Make sure that something listens at HOST:PORT.
+
+    Raises:
+        OSError: nothing does; OverflowError for a port that is none.
+    """
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s).close()
+
+
+def _join_local(address: str) -> str:
+    """The address, after making the token known if it is that of the cluster that `cluster up` started here."""
+    if address == "auto":
+        address = os.environ.get(OWN_ADDRESS, address)
+    local = LocalCluster.read()
+    if local is None or (address == "auto" and os.environ.get("RAY_ADDRESS", local.address) != local.address):
+        return address
+    if address in ("auto", local.address):
+        local.enter()
+        return local.address
+    return address
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    child.kill()
+    child.communicate()
+
+
+def alive_nodes() -> list[dict[str, float]]:
+    """Total resources of each living node of the Ray that this process is connected to; CPU and GPU among them."""
+    import ray
+
+    return [{"CPU": 0.0, "GPU": 0.0, **node["Resources"]} for node in ray.nodes() if node["Alive"]]
+
+
+def main(address: str) -> None:
+    """The child: connect, print the nodes as JSON; else end with the cause.
+
+    Whatever Ray says on stdout, at its end too, goes to stderr: it would be taken for the answer.
+    """
+    stdout = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        if address != "auto":
+            listens(address)
+        import ray
+
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        os.write(stdout, json.dumps(alive_nodes()).encode())
+    except Exception as error:
+        sys.exit(cause_of(error))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,1 @@
+"""Replaceable actors that work through items, whatever becomes of single actors."""

@@ -1,0 +1,124 @@
+"""What a job runs, and in which environment: entrypoint and Ray's runtime environment."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..connection.endpoint import Endpoint
+from ..program.errors import UsageError
+from .secrets_check import is_secret, names_secret, refuse_secrets
+
+PROGRAMS = ("pathgen", "router", "infer", "cluster")
+EXCLUDES = (
+    *(".git", ".venv", "venv", "node_modules", "runs", "*.egg-info", "__pycache__", ".*_cache"),
+    *("*.parquet", "*.safetensors", "*.gguf", "*.bin", "*.pt", "*.pth", "*.npy"),
+    *(".env", ".env.*", "*.pem", "*.key", "id_rsa*", "id_ecdsa*", "id_ed25519*", "*_token", "*.token"),
+    *(".netrc", ".aws", ".ssh", ".azure", ".kube", ".config"),
+)
+"""Of a working folder: history, environments, data, weights and secrets do not travel."""
+
+STOP_WAIT_S = 20
+"""From a stopped job's SIGTERM to Ray's SIGKILL, in place of Ray's 3: an object store may take a while to answer."""
+RIGHT_PLACE = "set secrets in the environment of the cluster itself (before `cluster up`, or by a Kubernetes secret)"
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def entrypoint(command: Sequence[str], endpoint: Endpoint, *, uploads: bool, installs: bool) -> str:
+    """The shell line that a cluster runs for a command.
+
+    A cluster that this machine is a node of runs this environment's programs; one known by its dashboard alone, a
+    folder that is uploaded, or an environment that packages are installed into, brings its own. On a local cluster
+    the command runs in the present folder, so that relative paths mean what they say.
+
+    Args:
+        command: program and arguments.
+        endpoint: the cluster.
+        uploads: whether a working folder travels along.
+        installs: whether packages are installed for the job.
+
+    Raises:
+        UsageError: the command holds what looks like a secret, or writes into the uploaded copy of a folder.
+    """
+    refuse_secrets(command, RIGHT_PLACE)
+    program, *arguments = command
+    out = flag_value(command, "--out")
+    if uploads and program in PROGRAMS and out is not None and "://" not in out and not Path(out).is_absolute():
+        raise UsageError(
+            f"--out {out} would lie in the cluster's copy of --working-dir and be lost with it; give an absolute "
+            "path or an object store's URL"
+        )
+    words = [program, *arguments]
+    if program in PROGRAMS and installs:
+        words = ["python", "-m", *words]  # the script may be of the environment that this one is made upon
+    elif program in PROGRAMS and endpoint.address is not None and not uploads:
+        words[0] = str(Path(sys.executable).with_name(program))
+    line = shlex.join(words)
+    if endpoint.is_local and not uploads:
+        return f"cd {shlex.quote(os.getcwd())} && exec {line}"
+    return line
+
+
+def runtime_env(
+    endpoint: Endpoint, *, working_dir: str | None, env_file: str | None, pip: Sequence[str]
+) -> dict[str, Any]:
+    """Ray's runtime environment of a job.
+
+    Raises:
+        UsageError: there is no such folder, the file of variables is malformed, or it or a package holds a secret.
+    """
+    # Named rather than left to Ray's search, which on a machine with several clusters finds the latest.
+    variables = {"LAYERPATHS_ADDRESS": endpoint.address or "auto", "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)}
+    if env_file is not None:
+        variables |= read_env_file(env_file)
+    environment: dict[str, Any] = {"env_vars": variables}
+    if working_dir is not None:
+        if not Path(working_dir).is_dir():
+            raise UsageError(f"--working-dir {working_dir} is no folder")
+        environment |= {"working_dir": working_dir, "excludes": list(EXCLUDES)}
+    if pip:
+        refuse_secrets(pip, RIGHT_PLACE)
+        environment["pip"] = list(pip)
+    return environment
+
+
+def flag_value(words: Sequence[str], flag: str) -> str | None:
+    """What a command says after a flag, `--flag VALUE` or `--flag=VALUE`; None if it is not there."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == flag:
+            return following
+        if word.startswith(f"{flag}="):
+            return word.removeprefix(f"{flag}=")
+    return None
+
+
+def read_env_file(path: str) -> dict[str, str]:
+    """Variables of a file of `NAME=VALUE` lines; empty lines and those that begin with # say nothing.
+
+    Raises:
+        UsageError: it cannot be read, has another line, or names a secret: Ray shows a job's environment to
+            whoever may list jobs.
+    """
+    try:
+        lines = Path(path).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--env-file {path} cannot be read: {error}") from error
+    variables = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, equals, value = line.partition("=")
+        if not equals or not _NAME.fullmatch(name.strip()):
+            raise UsageError(f"--env-file {path}, line {number}: expected NAME=VALUE")
+        variables[name.strip()] = value.strip()
+    if secrets := sorted(name for name, value in variables.items() if names_secret(name) or is_secret(value)):
+        raise UsageError(
+            f"--env-file {path} sets {', '.join(secrets)}: Ray shows a job's environment to whoever may list jobs; "
+            f"{RIGHT_PLACE}"
+        )
+    return variables

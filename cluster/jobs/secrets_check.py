@@ -1,0 +1,45 @@
+"""What looks like a secret: it may stand neither in a job's environment nor in its command, which others can read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from ..program.errors import UsageError
+
+_NAME = re.compile(r"(?i)(token|key|key_id|secret|passw(or)?d|credentials?)$")
+_VALUE = re.compile(
+    r"(?<![A-Za-z0-9])"
+    r"(hf_[A-Za-z0-9]{20,}|(AKIA|ASIA)[A-Z0-9]{16}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|sk-[\w-]{20,})"
+    r"|://[^/@\s]*:[^/@\s]+@"
+    r"|[?&](X-Amz-(Signature|Security-Token)|sig)=|AccountKey="
+)
+
+_ASSIGNED = re.compile(r"([\w.-]+)=\S")  # anywhere in a word: it may be a line for another shell
+
+
+def names_secret(name: str) -> bool:
+    """Whether a variable or flag of this name holds one: HF_TOKEN, --api-key."""
+    return bool(_NAME.search(name))
+
+
+def is_secret(value: str) -> bool:
+    """Whether a value has the form of one, or is a URL with a password in it."""
+    return bool(_VALUE.search(value))
+
+
+def refuse_secrets(command: Iterable[str], right: str) -> None:
+    """A command is shown to whoever may list jobs or processes.
+
+    Args:
+        command: its words.
+        right: what to do instead.
+
+    Raises:
+        UsageError: a word looks like a secret; it is not repeated.
+    """
+    for word in command:
+        named = any(names_secret(name) for name in _ASSIGNED.findall(word))
+        flag = word.startswith("--") and "=" not in word and names_secret(word)
+        if named or flag or is_secret(word):
+            raise UsageError(f"the command holds what looks like a secret, and whoever sees the job reads it; {right}")

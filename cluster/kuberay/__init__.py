@@ -1,0 +1,1 @@
+"""RayJob manifests for Kubernetes."""

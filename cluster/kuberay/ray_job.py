@@ -1,0 +1,289 @@
+"""A KubeRay RayJob: the same command on a Kubernetes cluster of GPU workers that grows, shrinks and is rebuilt.
+
+Why the job looks as it does, by KubeRay's ray.io/v1 types and its operator:
+
+- A retry (`backoffLimit`) makes a new Ray cluster, so all state lies outside: an object store, or a claim that all
+  pods mount. The same command resumes there.
+- The entrypoint is one command without shell operators: the operator sets it unquoted into the submitter's shell,
+  where `a && b` would run b outside the cluster.
+- Any exit code but 0 costs a rebuilt cluster, also one that no retry can mend. Wrong use (2) and a foreign output
+  (4) are found by the driver on the head before it asks for an actor, and so for a GPU pod; failed questions (3)
+  are rows of the output and no reason to retry, hence LAYERPATHS_ALLOW_FAILURES=1, which a flag of the command
+  overrides.
+- Actors are asked for in their full number, which is what makes the autoscaler bring workers, from none.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from ..jobs.environment import STOP_WAIT_S, flag_value
+from ..jobs.secrets_check import refuse_secrets
+from ..program.errors import UsageError
+
+NAME = re.compile(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?")
+"""KubeRay takes 47 characters: it appends to the name, and to that a service's suffix."""
+KUBERNETES_NAME = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
+SECRET = re.compile(rf"{KUBERNETES_NAME}(:[-._a-zA-Z0-9]+=[A-Za-z_][A-Za-z0-9_]*)?")
+CLAIM = re.compile(rf"{KUBERNETES_NAME}=/[^:\s]+")
+QUANTITY = re.compile(r"\d+(\.\d+)?(m|[kMGTP]i?)?")
+MIN_RAY = (2, 52)
+"""KubeRay refuses token authentication with an older Ray."""
+
+RIGHT_PLACE = "keep it in a Kubernetes secret and name that by --secret NAME or NAME:KEY=VARIABLE"
+START_TIMEOUT_S = 1800
+"""A GPU node may have to be bought, booted and its image pulled before an actor starts."""
+KEEP_CLUSTER_S = 600
+IDLE_WORKER_S = 120
+HEAD_RESOURCES = {"cpu": "2", "memory": "8Gi"}
+SUBMITTER_RESOURCES = {"cpu": "500m", "memory": "1Gi"}
+MIN_CPUS = 4
+RAY_USER, RAY_GROUP = 1000, 100
+"""Of Ray's own images. A number, since Kubernetes cannot tell of a name that it is not root."""
+
+
+@dataclass(frozen=True, slots=True)
+class RayJobOptions:
+    """What a RayJob is made of; the help of `cluster manifest kuberay` tells each.
+
+    Attributes:
+        command: the words of the command, its `--out` among them unless `out` is given.
+
+    Raises:
+        UsageError: names the option, what it may be, and what was given.
+    """
+
+    command: tuple[str, ...]
+    image: str
+    ray_version: str
+    out: str | None
+    name: str
+    gpus_per_worker: int
+    cpus_per_worker: str | None
+    memory_per_worker: str
+    min_workers: int
+    max_workers: int
+    secrets: tuple[str, ...]
+    claim: str | None
+    backoff_limit: int
+    deadline_s: int
+
+    def __post_init__(self) -> None:
+        """Refuse what Kubernetes would refuse late, or run wrongly."""
+        if not NAME.fullmatch(self.name):
+            raise UsageError(f"--name takes 1 to 47 of a-z, 0-9 and -, a letter first; got {self.name!r}")
+        numbers = re.match(r"(\d+)\.(\d+)\.", self.ray_version)
+        if not numbers or (int(numbers[1]), int(numbers[2])) < MIN_RAY:
+            raise UsageError(f"--ray-version is the image's Ray, 2.52.0 or later; got {self.ray_version!r}")
+        if not 0 <= self.min_workers <= self.max_workers or self.max_workers < 1:
+            raise UsageError(
+                f"workers go from --min-workers to --max-workers; got {self.min_workers} to {self.max_workers}"
+            )
+        quantities = {"--cpus-per-worker": self.cpus_per_worker, "--memory-per-worker": self.memory_per_worker}
+        for flag, value in quantities.items():
+            if value is not None and not QUANTITY.fullmatch(value):
+                raise UsageError(f"{flag} is a Kubernetes quantity such as 4 or 32Gi; got {value!r}")
+        for secret in self.secrets:
+            if not SECRET.fullmatch(secret):
+                # Not repeated: it may be the secret itself.
+                raise UsageError("--secret is NAME or NAME:KEY=VARIABLE of a Kubernetes secret, by reference")
+        if self.claim is not None and not CLAIM.fullmatch(self.claim):
+            raise UsageError(f"--claim is NAME=/FOLDER, a volume claim and where pods mount it; got {self.claim!r}")
+        if not self.command:
+            raise UsageError("no command given; write it after --, for example: -- pathgen generate --questions …")
+        refuse_secrets((*self.command, self.out or ""), RIGHT_PLACE)
+        self._check_output()
+        if not self.actors_per_worker:
+            raise UsageError(
+                f"an actor of {self._gpus_per_actor:g} GPUs does not fit a worker of {self.gpus_per_worker}"
+            )
+        if self.whole_cpus < self.actors_per_worker:
+            raise UsageError(
+                f"--cpus-per-worker {self.cpus_per_worker}: a worker holds {self.actors_per_worker} actors, each of "
+                f"which asks Ray for a CPU; give {self.actors_per_worker} or more"
+            )
+
+    @property
+    def entrypoint(self) -> str:
+        """The command, quoted for one shell, which writes to the output."""
+        words = list(self.command)
+        if self.out is not None and flag_value(words, "--out") is None:
+            words += ["--out", self.out]
+        return shlex.join(words)
+
+    @property
+    def actors_per_worker(self) -> int:
+        """One for each share of its GPUs; without any, one."""
+        return math.floor(self.gpus_per_worker / self._gpus_per_actor) if self.gpus_per_worker else 1
+
+    @property
+    def cpus(self) -> str:
+        """Of a worker: those asked for, else enough for its actors."""
+        return self.cpus_per_worker or str(max(MIN_CPUS, self.actors_per_worker))
+
+    @property
+    def whole_cpus(self) -> int:
+        """A worker's CPUs as Ray counts them, which rounds a part of one up."""
+        milli = self.cpus.endswith("m")
+        return math.ceil(float(self.cpus.rstrip("mkMGTPi")) / (1000 if milli else 1))
+
+    @property
+    def _gpus_per_actor(self) -> float:
+        given = flag_value(self.command, "--gpus-per-actor") or "1"
+        try:
+            if (number := float(given)) > 0:
+                return number
+        except ValueError:
+            pass
+        raise UsageError(f"--gpus-per-actor must be a number above 0; got {given!r}")
+
+    def _check_output(self) -> None:
+        own = flag_value(self.command, "--out")
+        if own is not None and self.out not in (None, own):
+            raise UsageError(f"--out {self.out} here and --out {own} in the command; give one")
+        out = own or self.out
+        if out is None:
+            raise UsageError("where to? give --out, an object store's URL such as s3://bucket/run")
+        protocol, is_url, _ = out.partition("://")
+        mount = self.claim.partition("=")[2].rstrip("/") if self.claim else None
+        if is_url and protocol not in ("file", "local", "memory"):
+            if self.command[0] == "router":
+                raise UsageError(f"--out {out}: a router is written to a folder; give one below what --claim mounts")
+            return
+        if mount is None or not out.startswith(f"{mount}/"):
+            raise UsageError(
+                f"--out {out} is a folder of one pod, and gone with it; give an object store's URL such as "
+                "s3://bucket/run, or a folder below the one that --claim mounts"
+            )
+
+
+def rayjob(options: RayJobOptions) -> dict[str, Any]:
+    """The RayJob as plain data, by KubeRay's ray.io/v1 types."""
+    gpus = {"nvidia.com/gpu": str(options.gpus_per_worker)} if options.gpus_per_worker else {}
+    worker = {"cpu": options.cpus, "memory": options.memory_per_worker, **gpus}
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayJob",
+        "metadata": {"name": options.name},
+        "spec": {
+            "entrypoint": options.entrypoint,
+            "backoffLimit": options.backoff_limit,
+            "activeDeadlineSeconds": options.deadline_s,
+            "preRunningDeadlineSeconds": START_TIMEOUT_S,
+            "shutdownAfterJobFinishes": True,
+            "ttlSecondsAfterFinished": KEEP_CLUSTER_S,
+            # As the operator would make it, save for its rights.
+            "submitterPodTemplate": {
+                "spec": {
+                    "restartPolicy": "Never",
+                    "automountServiceAccountToken": False,
+                    "securityContext": _pod_security(),
+                    "containers": [_container(options, "ray-job-submitter", SUBMITTER_RESOURCES)],
+                }
+            },
+            "rayClusterSpec": {
+                "rayVersion": options.ray_version,
+                "authOptions": {"mode": "token"},
+                "enableInTreeAutoscaling": True,
+                "autoscalerOptions": {"idleTimeoutSeconds": IDLE_WORKER_S, "securityContext": _container_security()},
+                "headGroupSpec": {
+                    # No CPUs for Ray: actors never land beside the driver, and leave with their node.
+                    "rayStartParams": {"num-cpus": "0"},
+                    "template": {"spec": _pod(options, "ray-head", HEAD_RESOURCES)},
+                },
+                "workerGroupSpecs": [
+                    {
+                        "groupName": "workers",
+                        "replicas": options.min_workers,
+                        "minReplicas": options.min_workers,
+                        "maxReplicas": options.max_workers,
+                        "rayStartParams": {},
+                        "template": {"spec": _worker_pod(options, worker)},
+                    }
+                ],
+            },
+        },
+    }
+
+
+def to_yaml(manifest: dict[str, Any]) -> str:
+    """The manifest as YAML for `kubectl apply`, in the order given."""
+    return yaml.safe_dump(manifest, sort_keys=False, width=120)
+
+
+def _worker_pod(options: RayJobOptions, resources: dict[str, str]) -> dict[str, Any]:
+    # The head keeps its service account: the autoscaler beside it asks Kubernetes for pods.
+    pod = {**_pod(options, "ray-worker", resources), "automountServiceAccountToken": False}
+    if options.gpus_per_worker:
+        pod["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    return pod
+
+
+def _pod(options: RayJobOptions, name: str, resources: dict[str, str]) -> dict[str, Any]:
+    env, env_from = _environment(options)
+    container = {**_container(options, name, resources), "env": env}
+    pod: dict[str, Any] = {"securityContext": _pod_security(), "containers": [container]}
+    if env_from:
+        container["envFrom"] = env_from
+    if options.claim:
+        claim, _, folder = options.claim.partition("=")
+        container["volumeMounts"] = [{"name": "shared", "mountPath": folder}]
+        pod["volumes"] = [{"name": "shared", "persistentVolumeClaim": {"claimName": claim}}]
+    return pod
+
+
+def _environment(options: RayJobOptions) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """A container's `env` and `envFrom`: defaults of our commands' options, and secrets by reference."""
+    defaults = {
+        "LAYERPATHS_ADDRESS": "auto",  # the Ray cluster that the command runs in
+        "LAYERPATHS_ACTORS": str(options.max_workers * options.actors_per_worker),
+        "LAYERPATHS_START_TIMEOUT_S": str(START_TIMEOUT_S),
+        "LAYERPATHS_ALLOW_FAILURES": "1",
+        "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S),
+    }
+    if options.command[:2] == ("pathgen", "generate"):  # the others use torch in their driver too, on the head
+        defaults["LAYERPATHS_DEVICE"] = "cuda" if options.gpus_per_worker else "cpu"
+    if not options.gpus_per_worker:
+        # Else actors would ask for as little as lets all of them share the workers that there are.
+        defaults["LAYERPATHS_THREADS_PER_ACTOR"] = str(options.whole_cpus)
+    if options.claim:
+        defaults["LAYERPATHS_SHARED_FS"] = "1"
+    env: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in defaults.items()]
+    env_from: list[dict[str, Any]] = []
+    for secret in options.secrets:
+        name, _, entry = secret.partition(":")
+        if not entry:
+            env_from.append({"secretRef": {"name": name}})
+            continue
+        key, _, variable = entry.partition("=")
+        env.append({"name": variable, "valueFrom": {"secretKeyRef": {"name": name, "key": key}}})
+    return env, env_from
+
+
+def _container(options: RayJobOptions, name: str, resources: dict[str, str]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "image": options.image,
+        "resources": {"requests": dict(resources), "limits": dict(resources)},
+        "securityContext": _container_security(),
+    }
+
+
+def _pod_security() -> dict[str, Any]:
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": RAY_USER,
+        "runAsGroup": RAY_GROUP,
+        "fsGroup": RAY_GROUP,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def _container_security() -> dict[str, Any]:
+    return {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}

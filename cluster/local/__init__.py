@@ -1,0 +1,1 @@
+"""The Ray cluster that `cluster up` starts on this machine."""

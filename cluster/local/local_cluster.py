@@ -1,0 +1,202 @@
+"""The cluster that `cluster up` starts on this machine: its record, and how it is started, found and ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from filelock import FileLock
+
+from ..program.errors import ClusterError
+from ..program.folders import cache_folder
+from ..program.processes import same_process
+from .tokens import is_disabled, prepare_token, use_token
+
+RECORD_NAME = "cluster.json"
+LOG_NAME = "cluster.log"
+LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray binds to 127.0.0.1 alone where this is 0 when ray is first imported (its default on macOS and Windows)."""
+OWN_ADDRESS = "LAYERPATHS_CLUSTER"
+"""Set in each process of such a cluster, jobs included: the cluster's address. Ray tells a job an address too, but it
+looks for one among all processes of the machine, and may find another Ray's."""
+
+_NODE_ENVIRONMENT = {
+    LOOPBACK_SWITCH: "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_raylet_start_wait_time_s": "60",  # Ray's 10 are too few on a machine that is busy already
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # `down` ends jobs too: nothing is to be waited for
+}
+_START_TIMEOUT_S = 120.0
+_STOP_TIMEOUT_S = 10.0
+_TICK_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCluster:
+    """A cluster on this machine, as its record tells it. It holds no token, only where the token lies.
+
+    Attributes:
+        address: HOST:PORT, for drivers.
+        dashboard: http://HOST:PORT, for jobs.
+        nodes: how many were started.
+        cpus_per_node: that each of them offers.
+        authenticated: whether it asks for a token.
+        token_path: file of the token; None if there is none, or if it stands in the user's environment.
+        processes: pid and start time (seconds since the epoch) of each process; the first holds the others.
+    """
+
+    address: str
+    dashboard: str
+    nodes: int
+    cpus_per_node: int
+    authenticated: bool
+    token_path: str | None
+    processes: list[tuple[int, float]]
+
+    @classmethod
+    def read(cls) -> LocalCluster | None:
+        """The one of the record; None without a record, or if all its processes are gone."""
+        try:
+            stored = json.loads(_record_path().read_text())
+            found = cls(**{**stored, "processes": [(int(pid), float(start_s)) for pid, start_s in stored["processes"]]})
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+        return found if found.alive() else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the record and JSON have it."""
+        return asdict(self)
+
+    def write(self) -> None:
+        """Make it the record."""
+        path = _record_path()
+        beside = path.with_suffix(f".{os.getpid()}")
+        beside.touch(mode=0o600)
+        beside.write_text(json.dumps(self.to_dict()))
+        beside.replace(path)
+
+    def alive(self) -> list[psutil.Process]:
+        """Those of its processes that live; a pid that has another owner by now is none of them."""
+        return [found for pid, start_s in self.processes if (found := same_process(pid, start_s))]
+
+    def enter(self) -> None:
+        """Let this process and its children join: on loopback, and with the token unless the user has set another."""
+        os.environ.setdefault(LOOPBACK_SWITCH, "0")
+        if self.authenticated:
+            use_token(os.environ, self.token_path)
+
+
+def start_cluster(*, nodes: int, cpus_per_node: int, port: int, dashboard_port: int) -> LocalCluster:
+    """Start a cluster of several nodes on loopback, with the Jobs API and token authentication.
+
+    Args:
+        nodes: head included.
+        cpus_per_node: that each offers.
+        port: of the cluster's address; 0: a free one.
+        dashboard_port: of the Jobs API; 0: a free one.
+
+    Raises:
+        ClusterError: one runs already, or it does not come up (a port is taken, for example), with the log named.
+    """
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with _one_at_a_time():
+        if running := LocalCluster.read():
+            raise ClusterError(f"a cluster runs already at {running.address}; `cluster down` ends it")
+        _record_path().unlink(missing_ok=True)
+        environment = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", OWN_ADDRESS)}
+        environment |= _NODE_ENVIRONMENT
+        if not is_disabled():
+            use_token(environment, prepare_token(folder))
+        sizes = [str(number) for number in (nodes, cpus_per_node, port, dashboard_port)]
+        with (folder / LOG_NAME).open("w") as log:
+            holder = subprocess.Popen(
+                [sys.executable, "-m", "cluster.local.nodes", *sizes],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+        try:
+            return _await_record(holder, folder / LOG_NAME)
+        except BaseException:
+            _end([psutil.Process(holder.pid)] if holder.poll() is None else [])
+            raise
+
+
+def stop_cluster() -> LocalCluster:
+    """End the recorded cluster: its processes and their children, and nothing else. Its record goes.
+
+    Raises:
+        ClusterError: there is none.
+    """
+    with _one_at_a_time():
+        running = LocalCluster.read()
+        if running is not None:
+            _end(running.alive())
+        _record_path().unlink(missing_ok=True)  # last: after a Ctrl-C meanwhile the next `down` finds the rest
+        if running is None:
+            raise ClusterError("no cluster of `cluster up` runs here")
+        return running
+
+
+def _await_record(holder: subprocess.Popen, log: Path) -> LocalCluster:
+    """Wait until the process that holds the cluster has written the record."""
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline and holder.poll() is None:
+        if found := LocalCluster.read():
+            return found
+        time.sleep(_TICK_S)
+    late = holder.poll() is None
+    said = (log.read_text().strip().splitlines() or ["it said nothing"])[-1]
+    why = f"was not ready within {_START_TIMEOUT_S:g} s" if late else "did not start"
+    raise ClusterError(f"the cluster {why}: {said} (all of it in {log})")
+
+
+def _end(owned: list[psutil.Process]) -> None:
+    """Ask processes and their children to end, and kill what is left of them after a while."""
+    family = {*owned, *(child for process in owned for child in _children(process))}
+    for process in family:
+        _signal(process, signal.SIGTERM)
+    _, left = psutil.wait_procs(family, timeout=_STOP_TIMEOUT_S)
+    for process in left:
+        _signal(process, signal.SIGKILL)
+    psutil.wait_procs(left, timeout=_STOP_TIMEOUT_S)
+
+
+def _signal(process: psutil.Process, number: int) -> None:
+    try:
+        process.send_signal(number)  # psutil makes sure that the pid is still this process
+    except psutil.NoSuchProcess:
+        return
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _record_path() -> Path:
+    return cache_folder() / RECORD_NAME
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """One `up` or `down` at a time."""
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f"{RECORD_NAME}.lock"):
+        yield

@@ -1,0 +1,1 @@
+"""What every program shares: console, errors, folders, processes."""

@@ -1,0 +1,1 @@
+"""`infer bench`: systems side by side on the same questions."""

@@ -1,0 +1,53 @@
+"""What answers cost in floating-point work, relative to full depth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pathgen.engine.evaluator import Prepared
+from pathgen.engine.path_model import PathModel
+
+from .answers import Effort
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelCost:
+    """Work in weights used: a token that runs a layer uses the layer's weights, a scored one the head's.
+
+    A question counts the same tokens for every system, so that a shorter answer saves nothing here.
+
+    Attributes:
+        layers: [L] weights of each layer.
+        head: weights of the head.
+        tokens: [N] of each question.
+        scored: [N] positions of each that the head scores.
+    """
+
+    layers: NDArray[np.float64]
+    head: float
+    tokens: NDArray[np.float64]
+    scored: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, model: PathModel, prepared: Sequence[Prepared]) -> ModelCost:
+        """Of these questions on this model."""
+        head = model.hf_model.get_output_embeddings()
+        return cls(
+            np.array([sum(weights.numel() for weights in layer.parameters()) for layer in model.layers], dtype=float),
+            float(sum(weights.numel() for weights in head.parameters())) if head is not None else 0.0,
+            np.array([sum(len(row) for row in entry.rows) for entry in prepared], dtype=float),
+            np.array([sum(len(row.scored) for row in entry.rows) for entry in prepared], dtype=float),
+        )
+
+    def ratio(self, efforts: Sequence[Effort]) -> float:
+        """Work of these answers, one a question, over that of full depth."""
+        executions = np.array([effort.executions for effort in efforts], dtype=float)
+        passes = np.array([effort.passes for effort in efforts])
+        probes = np.array([effort.probes for effort in efforts])
+        work = self.tokens * (executions @ self.layers) + self.head * (self.scored * passes + probes)
+        full = self.tokens * self.layers.sum() + self.head * self.scored
+        return float(work.sum() / full.sum())

@@ -1,0 +1,257 @@
+"""The systems of a benchmark: what each does with a frozen model, and why it may have to stand aside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from pathgen.engine.evaluator import Evaluator
+from pathgen.errors import ArtefactError
+from pathgen.paths.layer_path import LayerPath
+from pathgen.paths.records import Evaluation
+from pathgen.paths.reward import path_quality
+from pathgen.progress import counted
+from pathgen.questions.loading import Question
+from pathgen.static.candidates import propose
+from pathgen.static.effects import Effects, scanned_paths
+from pathgen.store.searched_run import question_of
+from router.dev.routed_scores import askable, route
+from router.net.policy import RouterPolicy
+
+from ..systems.confident_search import search_questions
+from ..systems.early_exit import exit_confidences, exit_paths
+from ..systems.fixed_paths import random_paths, repeat_paths, shuffled_paths
+from ..systems.shortgpt import block_influence, pruned_path
+from .answers import Answer, Effort, Point, SystemResult
+from .inputs import BenchInputs
+from .options import GATES, ROUTER
+from .path_runner import PathRunner
+
+FIT_QUESTIONS = 48
+"""Questions outside the benchmark on which static paths and settings are chosen."""
+SCAN_QUESTIONS = 16
+"""Of these, questions on which every single edit is measured."""
+STATIC_CANDIDATES = 12
+"""Paths that are tried on them."""
+EXIT_THRESHOLDS = (0.5, 0.9, 0.99, 0.999, 0.9999)
+"""Near 1, as untrained heads are sure of themselves early on."""
+DEFAULT_EXIT_THRESHOLD = 0.99
+"""Where no router or static path says how deep to go."""
+
+
+class Unavailable(Exception):
+    """A system lacks what it needs; the text says what."""
+
+
+class Systems:
+    """Runs systems on a benchmark's questions, each once; systems that build on another take its result.
+
+    Args:
+        inputs: of the benchmark.
+        questions: those of them that fit the model's context.
+        runner: the model on their task.
+        seed: of whatever is drawn.
+        finished: by name, results of an earlier call.
+    """
+
+    def __init__(
+        self,
+        inputs: BenchInputs,
+        questions: Sequence[Question],
+        runner: PathRunner,
+        seed: int,
+        finished: Mapping[str, SystemResult],
+    ):
+        self.inputs = inputs
+        self.questions = list(questions)
+        self.runner = runner
+        self.seed = seed
+        self._found = dict(finished)
+        self._fit: list[Question] | None = None
+        self._ways: dict[str, Callable[[], SystemResult]] = {
+            "full": lambda: self._one_path("full", LayerPath.full(inputs.num_layers)),
+            "oracle": self._oracle,
+            "static": self._static,
+            "random": self._random,
+            "shortgpt": self._shortgpt,
+            "early_exit": self._early_exit,
+            "repeat_block": self._repeat_block,
+            "search": self._search,
+            "shuffled": self._shuffled,
+        }
+
+    @property
+    def evaluator(self) -> Evaluator:
+        """The model on the questions' task."""
+        return self.runner.evaluator
+
+    def result(self, name: str) -> SystemResult:
+        """What the system does on all questions.
+
+        Raises:
+            Unavailable: it cannot be run here; says why.
+        """
+        if name not in self._found:
+            self._found[name] = self._ways[name]() if name in self._ways else self._routed(name)
+        return self._found[name]
+
+    # Systems.
+
+    def _routed(self, name: str) -> SystemResult:
+        if name not in self.inputs.routers:
+            given, how = ("", "") if name == ROUTER else (f"{GATES}=", " (--method gates --actions skip,execute)")
+            raise Unavailable(f"no router: give --router {given}DIR of `router train`{how}")
+        router = self.inputs.routers[name].router.to(self.evaluator.model.device)
+        return self._answered(name, route(self.evaluator, RouterPolicy(router), self.questions))
+
+    def _oracle(self) -> SystemResult:
+        """The best path that searches found, with gold; replayed from their records."""
+        records = self.inputs.records
+        if missing := sum(question.sha not in records for question in self.questions):
+            raise Unavailable(
+                f"{missing} of {len(self.questions)} questions have no record in --paths; search them with "
+                "`pathgen generate` first"
+            )
+        answers = []
+        for question in self.questions:
+            record = records[question.sha]
+            best = record.best_path or LayerPath.full(record.num_layers)
+            stored = {evaluation.path: evaluation for evaluation in record.evaluations}
+            if best not in stored:
+                raise ArtefactError(f"--paths: the record of question {question.id} lacks its best path's evaluation")
+            answers.append(Answer.of(question, stored[best]))
+        return SystemResult(tuple(answers))
+
+    def _static(self) -> SystemResult:
+        path = self.inputs.static or self._best_on_fit("static", self.static_candidates())
+        return self._one_path("static", path, setting=str(path))
+
+    def _random(self) -> SystemResult:
+        paths = random_paths(self._reference(), [question.id for question in self.questions], self.seed)
+        return self._answered("random", paths)
+
+    def _shortgpt(self) -> SystemResult:
+        depth = round(float(np.mean([path.depth for path in self._reference()])))
+        depth = min(depth, self.inputs.num_layers - 1)  # with nothing removed it would be the model itself
+        prompts = [self.evaluator.prepare(question).prompt_ids for question in self._fit_questions()]
+        path = pruned_path(block_influence(self.evaluator.model, prompts), depth)
+        return self._one_path("shortgpt", path, setting=str(path))
+
+    def _early_exit(self) -> SystemResult:
+        """The threshold whose depth is nearest to the reference's is reported, the others are points."""
+        prompts = [self.evaluator.prepare(question).prompt_ids for question in self.questions]
+        confidences = exit_confidences(self.evaluator.model, prompts)
+        swept = {threshold: exit_paths(confidences, threshold) for threshold in EXIT_THRESHOLDS}
+        chosen = DEFAULT_EXIT_THRESHOLD
+        try:
+            wanted = np.mean([path.depth for path in self._reference()])
+            depths = {threshold: np.mean([path.depth for path in paths]) for threshold, paths in swept.items()}
+            chosen = min(swept, key=lambda threshold: (abs(depths[threshold] - wanted), -threshold))
+        except Unavailable:
+            pass
+        last = self.inputs.num_layers - 1
+        efforts = [Effort.of_paths([path], probes=min(path.depth, last)) for path in swept[chosen]]
+        return self._swept("early_exit", swept, chosen, efforts)
+
+    def _repeat_block(self) -> SystemResult:
+        """The size that does best outside the benchmark is reported, the others are points."""
+        sizes = repeat_paths(self.inputs.num_layers)
+        chosen = next(iter(sizes))
+        if self._fit_or_none():
+            best = self._best_on_fit("repeat_block", list(sizes.values()))
+            chosen = next(size for size, path in sizes.items() if path == best)
+        swept = {float(size): [path] * len(self.questions) for size, path in sizes.items()}
+        return self._swept("repeat_block", swept, float(chosen))
+
+    def _search(self) -> SystemResult:
+        if self.evaluator.task.generates:
+            raise Unavailable("it is rewarded by confidence among choices, and this task generates its answers")
+        answers: list[Answer] = []
+        with counted("search", len(self.questions), quiet=self.runner.quiet) as on_done:
+            for start in range(0, len(self.questions), self.runner.batch_size):
+                part = self.questions[start : start + self.runner.batch_size]
+                for question, found in zip(part, search_questions(self.evaluator, part, self.seed), strict=True):
+                    answers.append(Answer.of(question, found.evaluation, Effort.of_paths(found.tried)))
+                on_done(len(answers))
+        return SystemResult(tuple(answers))
+
+    def _shuffled(self) -> SystemResult:
+        if self.inputs.reference is None:
+            raise Unavailable("no router whose paths could be shuffled: give --router DIR")
+        if len(self.questions) < 2:
+            raise Unavailable("a single question has no other to take its path from")
+        paths = shuffled_paths(self.result(self.inputs.reference).paths, self.seed)
+        return self._answered("shuffled", paths)
+
+    # What they share.
+
+    def _answered(
+        self,
+        name: str,
+        paths: Sequence[LayerPath],
+        setting: float | str | None = None,
+        efforts: Sequence[Effort] | None = None,
+    ) -> SystemResult:
+        found = self.runner.run(name, self.questions, paths)
+        spent = efforts or [Effort.of_paths([path]) for path in paths]
+        answers = [Answer.of(*each) for each in zip(self.questions, found, spent, strict=True)]
+        return SystemResult(tuple(answers), setting)
+
+    def _one_path(self, name: str, path: LayerPath, setting: str | None = None) -> SystemResult:
+        return self._answered(name, [path] * len(self.questions), setting)
+
+    def _swept(
+        self,
+        name: str,
+        swept: Mapping[float, list[LayerPath]],
+        chosen: float,
+        efforts: Sequence[Effort] | None = None,
+    ) -> SystemResult:
+        every = [path for paths in swept.values() for path in paths]
+        self.runner.run(name, self.questions * len(swept), every)  # all settings together, as they share their work
+        results = {setting: self._answered(name, paths) for setting, paths in swept.items()}
+        points = [Point(s, float(r.correct.mean()), r.mean_depth) for s, r in results.items()]
+        main = self._answered(name, swept[chosen], chosen, efforts)
+        return SystemResult(main.answers, chosen, tuple(points))
+
+    def _reference(self) -> list[LayerPath]:
+        """The router's paths, or else the static path on every question."""
+        name = self.inputs.reference or "static"
+        try:
+            return self.result(name).paths
+        except Unavailable as error:
+            raise Unavailable(f"no router or static path tells how deep to go ({error})") from error
+
+    def _fit_or_none(self) -> list[Question]:
+        """Questions of --paths outside the benchmark, in the order of the folders; none without such."""
+        if self._fit is None:
+            self._fit = askable(self.evaluator, [question_of(record) for record in self.inputs.fit[:FIT_QUESTIONS]])
+        return self._fit
+
+    def _fit_questions(self) -> list[Question]:
+        if not self._fit_or_none():
+            raise Unavailable("no --paths with questions of this task outside the benchmark to fit it on")
+        return self._fit_or_none()
+
+    def static_candidates(self) -> list[LayerPath]:
+        """Paths that promise to do well on any question, by what single edits do outside the benchmark."""
+        questions = self._fit_questions()[:SCAN_QUESTIONS]
+        quality = self._quality_of("static", questions, scanned_paths(self.inputs.num_layers))
+        return propose(Effects.measure(quality), STATIC_CANDIDATES)
+
+    def _best_on_fit(self, name: str, candidates: Sequence[LayerPath]) -> LayerPath:
+        """Of highest mean quality outside the benchmark; of equal ones the first."""
+        quality = self._quality_of(name, self._fit_questions(), [LayerPath.full(self.inputs.num_layers), *candidates])
+        return candidates[int(quality[:, 1:].mean(axis=0).argmax())]
+
+    def _quality_of(self, name: str, questions: Sequence[Question], paths: Sequence[LayerPath]) -> np.ndarray:
+        """[Q, P] quality of paths, the full one first, on questions."""
+        found = self.runner.run(
+            name, [question for question in questions for _ in paths], [path for _ in questions for path in paths]
+        )
+        by_question = [found[start : start + len(paths)] for start in range(0, len(found), len(paths))]
+        return np.array([[self._quality(e, tried[0].margin) for e in tried] for tried in by_question])
+
+    def _quality(self, evaluation: Evaluation, base_margin: float | None) -> float:
+        return path_quality(evaluation, (base_margin or 0.0) if self.evaluator.task.generates else 0.0)

@@ -1,0 +1,185 @@
+"""The routed model as lm-evaluation-harness sees it: its own Hugging Face model, run along the router's paths.
+
+Importing this file registers the model name `routed`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lm_eval.api.registry import register_model
+from lm_eval.models.huggingface import HFLM
+from torch import Tensor
+from tqdm import tqdm
+
+from pathgen.actors.placement import default_device, default_dtype
+from pathgen.engine.cache import RoutedCache
+from pathgen.errors import InputError
+from pathgen.paths.layer_path import LayerPath
+from router.net.policy import check_bias
+
+from ..routed.batches import WholePromptPolicy
+from ..routed.routed_model import RoutedModel
+from ..routed.scoring import continuation_logits
+
+logger = logging.getLogger(__name__)
+
+Tokens = Sequence[int]
+Request = tuple[Any, list[int], list[int]]
+"""The harness's key of a request, the tokens of its context and those of the continuation to score."""
+
+
+@register_model("routed")
+class RoutedLM(HFLM):
+    """A frozen model along the paths that a router decides by each request's context alone.
+
+    Tokenisation, chat templates, stop strings and rolling windows are the harness's own for Hugging Face models.
+
+    Args:
+        pretrained: alias, hub id or local folder of the frozen model.
+        router: folder or hub id of a router trained for it.
+        batch_size: rows of a forward; or `auto`: the most that memory holds.
+        max_batch_size: where `auto` starts.
+        dtype: of the weights; float32 on the CPU and bfloat16 on CUDA if None.
+        device: a torch device; CUDA where there is a GPU if None.
+        max_length: tokens of context and continuation; what the model was made for if None.
+        bias: added to SKIP and taken from REPEAT logits; 0 is as trained.
+
+    Attributes:
+        path_model: the wrapped model.
+        policy: who decides.
+        paths_taken: how many rows of forwards took each path.
+
+    Raises:
+        InputError: an argument of another name or an unusable value, or there is no such model or router.
+        ArtefactError: the router is damaged, or of another model.
+    """
+
+    def __init__(
+        self,
+        pretrained: str,
+        router: str,
+        *,
+        batch_size: int | str = 1,
+        max_batch_size: int = 64,
+        dtype: str | None = None,
+        device: str | None = None,
+        max_length: int | None = None,
+        bias: float = 0.0,
+        **unknown: Any,
+    ):
+        if unknown:
+            raise InputError(
+                f"model `routed` has no argument {', '.join(unknown)}; it takes pretrained, router, batch_size, "
+                "max_batch_size, dtype, device, max_length and bias"
+            )
+        _check_batch_size(batch_size)
+        check_bias(bias)
+        device = device or default_device()
+        routed = RoutedModel.from_pretrained(
+            pretrained, router, dtype=dtype or default_dtype(device), device=device, bias=bias
+        )
+        self.path_model, self.policy = routed.path_model, routed.policy
+        self.paths_taken: Counter[LayerPath] = Counter()
+        super().__init__(
+            pretrained=self.path_model.hf_model,
+            tokenizer=self.path_model.tokenizer,
+            backend="causal",
+            batch_size=batch_size,
+            max_batch_size=max_batch_size,
+            max_length=max_length,
+        )
+
+    def get_model_info(self) -> dict[str, Any]:
+        """For the harness's result file: what it says of any model, and how deep the rows ran."""
+        config, rows = self.policy.router.config, max(1, self.paths_taken.total())
+        return {
+            **super().get_model_info(),
+            "router_method": config.method,
+            "num_layers": config.num_layers,
+            "mean_depth": sum(path.depth * count for path, count in self.paths_taken.items()) / rows,
+            "off_full_share": sum(count for path, count in self.paths_taken.items() if path.edits) / rows,
+        }
+
+    def _model_call(self, inps: Tensor, attn_mask: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
+        """[B, T, V] logits of whole prompts: what the harness tries batch sizes with."""
+        return self.path_model.logits(inps, policy=self.policy)
+
+    def _model_generate(self, context: Tensor, max_length: int, stop: list[str], **kwargs: Any) -> Tensor:
+        """[B, T + new] tokens, each row's path decided at prefill and kept."""
+        recorded, cache = WholePromptPolicy(self.policy), RoutedCache(self.path_model.num_layers)
+        with self.path_model.routed(recorded, kwargs["attention_mask"]):
+            tokens = super()._model_generate(context, max_length, stop, past_key_values=cache, **kwargs)
+        self.paths_taken.update(recorded.paths())
+        return tokens
+
+    def _loglikelihood_tokens(
+        self, requests: Sequence[Request], disable_tqdm: bool = False, override_bs: int | None = None
+    ) -> list[tuple[float, bool]]:
+        """Summed log-likelihood of each continuation, and whether greedy decoding would give it.
+
+        Requests that differ in the continuation's last token only are one row: the letters of a choice cost one
+        forward. Contexts stay apart even where context and continuation together are the same tokens.
+
+        Raises:
+            InputError: a continuation that leaves no room for its context.
+        """
+        by_row: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = defaultdict(list)
+        for index, (_, context, continuation) in enumerate(requests):
+            by_row[tuple(context), tuple(continuation[:-1])].append(index)
+        rows = sorted(by_row, key=lambda row: -len(row[0]) - len(row[1]))
+        self._check_lengths(rows)
+        size = override_bs or self.batch_size
+        if size == "auto":
+            size = self._detect_batch_size([requests[by_row[row][0]] for row in rows])
+        answers: dict[int, tuple[float, bool]] = {}
+        with tqdm(total=len(requests), disable=disable_tqdm, desc="routed log-likelihoods") as bar:
+            for start in range(0, len(rows), size):
+                batch = rows[start : start + size]
+                for row, scores in zip(batch, self._score(batch), strict=True):
+                    for index in by_row[row]:
+                        key, _, continuation = requests[index]
+                        answers[index] = _answer(scores, continuation)
+                        if key is not None:  # None: a window of a rolling request, which the harness keeps as a whole
+                            self.cache_hook.add_partial("loglikelihood", key, answers[index])
+                        bar.update()
+        return [answers[index] for index in range(len(requests))]
+
+    def _check_lengths(self, rows: Sequence[tuple[Tokens, Tokens]]) -> None:
+        if (longest := 1 + max((len(forced) for _, forced in rows), default=0)) > self.max_length:
+            raise InputError(
+                f"a continuation of {longest} tokens does not fit: the model takes {self.max_length} tokens"
+            )
+        if cut := sum(len(context) + len(forced) > self.max_length for context, forced in rows):
+            logger.warning(
+                "%d of %d contexts lose their start: the model takes %d tokens", cut, len(rows), self.max_length
+            )
+
+    def _score(self, rows: Sequence[tuple[Tokens, Tokens]]) -> list[Tensor]:
+        """For each (context, continuation but its last token) the log-probabilities [n, V] of its n next tokens.
+
+        What is too long loses the start of its context.
+        """
+        recorded = WholePromptPolicy(self.policy)
+        cut = [(context[-(self.max_length - len(forced)) :], forced) for context, forced in rows]
+        logits = continuation_logits(self.path_model, recorded, cut)
+        self.paths_taken.update(recorded.paths())
+        return [row.float().log_softmax(-1) for row in logits]
+
+
+def _check_batch_size(batch_size: int | str) -> None:
+    """As the harness takes them: from its command line it may be text."""
+    if not re.fullmatch(r"auto|0*[1-9]\d*", str(batch_size)):
+        raise InputError(f"--batch_size must be a number from 1 on, or auto; got {batch_size}")
+
+
+def _answer(scores: Tensor, continuation: Tokens) -> tuple[float, bool]:
+    """Of [n, V] log-probabilities and the n tokens."""
+    tokens = torch.tensor(continuation, device=scores.device)
+    total = scores.gather(1, tokens[:, None]).sum()
+    return float(total), bool((scores.argmax(-1) == tokens).all())

@@ -1,0 +1,1 @@
+"""The benchmark's report: one HTML file that works offline."""

@@ -1,0 +1,1 @@
+"""The frozen model and its router as one model."""

@@ -1,0 +1,152 @@
+"""Prompts: where they are read from, their tokens, and what is refused before a model runs."""
+
+from __future__ import annotations
+
+import os
+import reprlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pathgen.errors import InputError, one_line
+from pathgen.questions.parsing import parse_text
+from pathgen.questions.sources import Row, read_rows
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+STDIN = "-"
+PROBLEMS_SHOWN = 5
+
+MAX_NEW_TOKENS = 32
+"""Of an answer, unless the user says otherwise."""
+BATCH_SIZE = 8
+"""Prompts that run together, unless the user says otherwise."""
+
+
+def read_prompts(given: Sequence[str], file: str | None) -> list[str]:
+    """The prompts given one by one, or those of a file, in order.
+
+    Args:
+        given: texts.
+        file: a `.jsonl` file of objects with a `prompt`, any other file of one prompt a line, or `-`: the lines of
+            standard input. Blank lines are skipped.
+
+    Raises:
+        InputError: none or both are given, the file cannot be read, or prompts cannot be used; the text names the
+            first five of these.
+    """
+    if given and file is not None:
+        raise InputError("give prompts as arguments or as --file, not both")
+    if file is None:
+        rows = [Row(f"prompt {number}", {"prompt": text}) for number, text in enumerate(given, start=1)]
+    elif Path(file).suffix == ".jsonl":
+        if not os.path.isfile(file):  # unlike Path.is_file, False for a name too long for any file
+            raise InputError(f"{one_line(file)}: no such file")
+        rows = list(read_rows(file))
+    else:
+        rows = _lines(file)
+    if not rows:
+        raise InputError(f"{file}: no prompts in it" if file else "no prompts: give them as arguments, or --file F")
+    prompts, problems = [], []
+    for row in rows:
+        try:
+            if row.fault:
+                raise ValueError(row.fault)
+            prompts.append(parse_text(row.values.get("prompt"), "prompt"))
+        except ValueError as error:
+            problems.append(f"{row.where}: {error}")
+    _refuse(problems, len(rows), file)
+    return prompts
+
+
+def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], *, chat: bool) -> list[list[int]]:
+    """Token ids of each prompt; in a chat it is the user's turn, and the assistant's is opened.
+
+    Raises:
+        InputError: a prompt is no usable text or has no tokens, or `chat` with a tokenizer that has no template.
+    """
+    if chat and not tokenizer.chat_template:
+        raise InputError("--chat needs a model whose tokenizer has a chat template; use --no-chat")
+    found, problems = [], []
+    for number, prompt in enumerate(prompts, start=1):
+        try:
+            found.append(_encode(tokenizer, parse_text(prompt, "text"), chat))
+        except ValueError as error:
+            problems.append(f"prompt {number}: {error}")
+    _refuse(problems, len(prompts))
+    return found
+
+
+def check_context(prompts: Sequence[Sequence[int]], new_tokens: int, context_tokens: int) -> None:
+    """See that each prompt and what shall follow it fit the model.
+
+    Args:
+        prompts: token ids.
+        new_tokens: most that will follow each.
+        context_tokens: the model's.
+
+    Raises:
+        InputError: naming the first five that do not.
+    """
+    problems = [
+        f"prompt {number}: {len(prompt)} tokens and {new_tokens} new ones, the model's context is {context_tokens}"
+        for number, prompt in enumerate(prompts, start=1)
+        if len(prompt) + new_tokens > context_tokens
+    ]
+    _refuse(problems, len(prompts))
+
+
+def check_prompts(folder: Path, prompts: Sequence[str], new_tokens: int, *, chat: bool) -> None:
+    """See that the model in `folder` can take the prompts, by its tokenizer and config alone.
+
+    Raises:
+        InputError: they do not load; beside that see `encode_prompts` and `check_context`.
+    """
+    from pathgen.engine.evaluator import context_tokens
+    from pathgen.models.reading import load_config, load_tokenizer
+
+    limit = context_tokens(load_config(folder).get_text_config())
+    check_context(encode_prompts(load_tokenizer(folder), prompts, chat=chat), new_tokens, limit)
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, prompt: str, chat: bool) -> list[int]:
+    if chat:
+        turns = [{"role": "user", "content": prompt}]
+        text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+    ids: Any = tokenizer(prompt)["input_ids"]
+    if not ids:
+        raise ValueError(f"{reprlib.repr(prompt)} has no tokens for this tokenizer")
+    return ids
+
+
+def _lines(file: str) -> list[Row]:
+    """One row a line of UTF-8 that is not blank, with or without a byte order mark; lines end in LF or CR LF."""
+    try:
+        data = sys.stdin.buffer.read() if file == STDIN else Path(file).read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{file}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{one_line(file)}: cannot be read: {error.strerror or error}") from error
+    lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    return [
+        _line(f"line {number}", line.removesuffix(b"\r")) for number, line in enumerate(lines, start=1) if line.strip()
+    ]
+
+
+def _line(where: str, line: bytes) -> Row:
+    try:
+        return Row(where, {"prompt": line.decode()})
+    except UnicodeDecodeError as error:
+        return Row(where, {}, f"not UTF-8: byte {line[error.start]:#04x} at offset {error.start}")
+
+
+def _refuse(problems: Sequence[str], total: int, file: str | None = None) -> None:
+    """Raise an InputError that names the first few problems, if there are any."""
+    if problems:
+        hidden = len(problems) - PROBLEMS_SHOWN
+        shown = "; ".join([*problems[:PROBLEMS_SHOWN], *([f"and {hidden} more"] if hidden > 0 else [])])
+        where = f"{file}: " if file else ""
+        raise InputError(f"{where}{len(problems)} of {total} prompts cannot be used: {shown}")

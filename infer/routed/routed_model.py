@@ -1,0 +1,291 @@
+"""RoutedModel: a frozen model and its router, used as one would use the model alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers.modeling_outputs import CausalLMOutput
+
+from pathgen.engine.cache import RoutedCache
+from pathgen.engine.decided_paths import decide_paths
+from pathgen.engine.decoding import before_stop, left_padded
+from pathgen.engine.evaluator import context_tokens
+from pathgen.engine.path_model import PathModel
+from pathgen.errors import ArtefactError
+from pathgen.models.checkpoints import fingerprint, num_layers, resolve_model
+from pathgen.paths.layer_path import LayerPath
+from router.net.policy import RouterPolicy
+from router.net.router import Router
+from router.saved.loading import load_router, resolve_router
+
+from .batches import WholePromptPolicy, longest_first
+from .prompts import BATCH_SIZE, MAX_NEW_TOKENS, check_context, encode_prompts
+from .scoring import Score, score_batch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What followed a prompt.
+
+    Attributes:
+        text: without the prompt, up to the end token or the first stop string.
+        path: that the prompt decided.
+        depth: layer executions of each forward pass.
+        new_tokens: generated before the end token.
+    """
+
+    text: str
+    path: LayerPath
+    depth: int
+    new_tokens: int
+
+
+class RoutedModel:
+    """A frozen causal language model that takes, on each prompt, the path its router decides.
+
+    The router decides layer by layer while the prompt is run, from the states of that row's prompt alone; a path
+    holds for the whole sequence. So a row's results do not depend on what else is in its batch.
+
+    Args:
+        path_model: the wrapped model.
+        router: trained for it; moved to its device.
+        bias: added to SKIP and taken from REPEAT logits; 0 is as trained.
+
+    Attributes:
+        cache_bytes: keys and values at the end of the last `generate`; of `complete`, its largest batch's.
+
+    Raises:
+        ArtefactError: the router is for another number of layers or another width.
+    """
+
+    def __init__(self, path_model: PathModel, router: Router, *, bias: float = 0.0):
+        ours = (path_model.num_layers, path_model.config.hidden_size)
+        its = (router.config.num_layers, router.config.hidden_size)
+        if ours != its:
+            raise ArtefactError(
+                f"the router for {router.config.base_model} is for {its[0]} layers of width {its[1]}; "
+                f"the model at hand has {ours[0]} of width {ours[1]}"
+            )
+        self.path_model = path_model
+        self.router = router.to(path_model.device)
+        self.policy = RouterPolicy(self.router, bias)
+        self.cache_bytes = 0
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        base: str | Path,
+        router: str | Path,
+        *,
+        dtype: str = "float32",
+        device: str = "cpu",
+        device_map: Any = None,
+        bias: float = 0.0,
+    ) -> RoutedModel:
+        """Load a model and its router; the router is checked before the model is loaded.
+
+        Args:
+            base: alias, folder or hub id of the model.
+            router: folder or hub id of the router.
+            dtype: of the model's weights; the router's are float32.
+            device: a torch device; ignored when `device_map` is given.
+            device_map: as in transformers, for a model larger than one device.
+            bias: added to SKIP and taken from REPEAT logits; 0 is as trained.
+
+        Raises:
+            InputError: there is no such model or router, an unknown dtype or an unusable device.
+            ArtefactError: the router is damaged, or of another model.
+        """
+        found = router_for(resolve_model(str(base)), router)
+        model = PathModel.from_pretrained(str(base), dtype=dtype, device=device, device_map=device_map)
+        return cls(model, found, bias=bias)
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase | None:
+        """The base model's."""
+        return self.path_model.tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs go."""
+        return self.path_model.device
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> CausalLMOutput:
+        """One forward in which all tokens are the prompt.
+
+        Args:
+            input_ids: [B, T] token ids, padded left or right.
+            attention_mask: [B, T] 1 for tokens, 0 for padding; all ones if absent.
+            kwargs: passed on to the model's forward (for example `logits_to_keep`).
+
+        Returns:
+            An object with `logits` [B, T, V]; those at padding are meaningless.
+        """
+        logits = self.path_model.logits(input_ids, attention_mask, policy=self.policy, **kwargs)
+        return CausalLMOutput(logits=logits)
+
+    __call__ = forward
+
+    def generate(self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor:
+        """Continue prompts, as transformers' `generate` does.
+
+        Args:
+            input_ids: [B, T] prompts, padded on the left.
+            attention_mask: [B, T] 1 for tokens, 0 for padding; all ones if absent.
+            kwargs: as there: sampling, beams, `stop_strings`, `streamer`, …; greedy unless asked otherwise.
+
+        Returns:
+            [B, T + new] token ids.
+
+        Raises:
+            ValueError: prompts padded on the right, or a way of decoding that does not run the prompt in one
+                forward and keep its cache.
+        """
+        return self._generate(input_ids, attention_mask, kwargs)[0]
+
+    def complete(
+        self,
+        prompts: Sequence[str],
+        max_new_tokens: int = MAX_NEW_TOKENS,
+        batch_size: int = BATCH_SIZE,
+        chat: bool | None = None,
+        *,
+        on_done: Callable[[int], None] = lambda done: None,
+        **kwargs: Any,
+    ) -> list[Completion]:
+        """What follows each prompt, in order.
+
+        Prompts of like length share a batch, longest first; greedy results do not depend on the batch size.
+
+        Args:
+            prompts: texts.
+            max_new_tokens: of each.
+            batch_size: prompts that run together.
+            chat: through the chat template; as stored with the router if None.
+            on_done: told how many prompts are done, after each batch.
+            kwargs: as `generate`.
+
+        Raises:
+            InputError: a prompt that is no usable text or does not fit the context; see `encode_prompts`.
+        """
+        if max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be at least 1; got {max_new_tokens}")
+        if self._setting("num_return_sequences", kwargs) not in (None, 1):
+            raise ValueError("complete gives one completion a prompt; generate takes num_return_sequences")
+        ids = self._encode(prompts, chat)
+        check_context(ids, max_new_tokens, context_tokens(self.path_model.config))
+        found: dict[int, Completion] = {}
+        most_bytes = 0
+        for batch in longest_first([len(row) for row in ids], batch_size):
+            rows, mask = left_padded([ids[index] for index in batch], self.device)
+            tokens, paths = self._generate(rows, mask, {**kwargs, "max_new_tokens": max_new_tokens})
+            most_bytes = max(most_bytes, self.cache_bytes)
+            for index, new, path in zip(batch, tokens[:, rows.shape[1] :].tolist(), paths, strict=True):
+                found[index] = self._completion(new, path, kwargs)
+            on_done(len(found))
+        self.cache_bytes = most_bytes
+        return [found[index] for index in range(len(prompts))]
+
+    def score(
+        self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]], batch_size: int = BATCH_SIZE
+    ) -> list[Score]:
+        """How likely each continuation is after its prompt, in order.
+
+        Prompt and continuation are one row of one forward, in which the router sees the prompt's tokens only.
+
+        Args:
+            prompts: token ids, at least one each.
+            continuations: token ids, at least one each; one continuation a prompt.
+            batch_size: rows that run together.
+
+        Raises:
+            ValueError: a prompt or a continuation without tokens, or not as many of one as of the other.
+            InputError: they do not fit the context.
+        """
+        pairs = list(zip(prompts, continuations, strict=True))
+        if not all(len(prompt) and len(continuation) for prompt, continuation in pairs):
+            raise ValueError("a prompt and a continuation have at least one token each")
+        check_context(
+            [[*prompt, *continuation] for prompt, continuation in pairs], 0, context_tokens(self.path_model.config)
+        )
+        found: dict[int, Score] = {}
+        for batch in longest_first([len(prompt) + len(continuation) for prompt, continuation in pairs], batch_size):
+            scores = score_batch(self.path_model, self.policy, [pairs[index] for index in batch])
+            found.update(zip(batch, scores, strict=True))
+        return [found[index] for index in range(len(pairs))]
+
+    def paths(self, prompts: Sequence[str], chat: bool | None = None) -> list[LayerPath]:
+        """The path that each prompt decides, in order.
+
+        Args:
+            prompts: texts.
+            chat: through the chat template; as stored with the router if None.
+
+        Raises:
+            InputError: a prompt that is no usable text or does not fit the context; see `encode_prompts`.
+        """
+        ids = self._encode(prompts, chat)
+        check_context(ids, 0, context_tokens(self.path_model.config))
+        return decide_paths(self.path_model, self.policy, ids)
+
+    def _encode(self, prompts: Sequence[str], chat: bool | None) -> list[list[int]]:
+        if self.tokenizer is None:
+            raise ValueError("texts need a RoutedModel with a tokenizer")
+        return encode_prompts(self.tokenizer, prompts, chat=self.router.config.chat if chat is None else chat)
+
+    def _generate(
+        self, input_ids: Tensor, attention_mask: Tensor | None, kwargs: Mapping[str, Any]
+    ) -> tuple[Any, list[LayerPath]]:
+        """What the model's own generate returns, and each prompt's path."""
+        if attention_mask is not None and not bool(attention_mask[:, -1].all()):
+            raise ValueError("generate goes on from the end of a row: pad prompts on the left")
+        if kwargs.get("use_cache") is False:
+            raise ValueError("a row's path is kept with its cache: generate needs use_cache")
+        asked = {
+            "do_sample": bool(self._setting("do_sample", kwargs, published=False)),
+            "tokenizer": self.tokenizer,
+        }
+        policy, cache = WholePromptPolicy(self.policy), RoutedCache(self.path_model.num_layers)
+        tokens = self.path_model.generate(input_ids, attention_mask, policy=policy, cache=cache, **{**asked, **kwargs})
+        self.cache_bytes = cache.nbytes
+        return tokens, policy.paths()
+
+    def _setting(self, name: str, kwargs: Mapping[str, Any], *, published: bool = True) -> Any:
+        """A setting of generation: of the call, else of the config given with it, else as published with the model."""
+        configs = [kwargs.get("generation_config"), self.path_model.hf_model.generation_config if published else None]
+        values = (kwargs.get(name), *(getattr(config, name, None) for config in configs))
+        return next((value for value in values if value is not None), None)
+
+    def _completion(self, new: Sequence[int], path: LayerPath, kwargs: Mapping[str, Any]) -> Completion:
+        """From a row's new tokens, which padding follows where other rows went on."""
+        assert self.tokenizer is not None
+        eos, stop = (_as_list(self._setting(name, kwargs)) for name in ("eos_token_id", "stop_strings"))
+        ends = {*eos, self._setting("pad_token_id", kwargs)}
+        tokens = list(takewhile(lambda token: token not in ends, new))
+        text = before_stop(str(self.tokenizer.decode(tokens, skip_special_tokens=True)), stop)
+        return Completion(text, path, path.depth, len(tokens))
+
+
+def router_for(folder: Path, router: str | Path) -> Router:
+    """A router, checked to be for the model in `folder`.
+
+    Raises:
+        InputError: there is no such router.
+        ArtefactError: it is damaged, or of another model.
+    """
+    found = resolve_router(str(router))
+    return load_router(found, fingerprint=fingerprint(folder), num_layers=num_layers(folder))
+
+
+def _as_list(value: Any) -> list[Any]:
+    """One, several or none."""
+    return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]

@@ -1,0 +1,72 @@
+"""Log-likelihoods of continuations, each along the path that its prompt decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pathgen.engine.decoding import left_padded
+from pathgen.engine.path_model import LayerPolicy, PathModel
+from pathgen.paths.layer_path import LayerPath
+
+from .batches import WholePromptPolicy
+
+Tokens = Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How likely a continuation is along the path that its prompt decides.
+
+    Attributes:
+        logprob: summed over the continuation's tokens, in nats.
+        token_logprobs: of each of its tokens, in nats.
+        greedy: whether greedy decoding would give this continuation.
+        path: that the prompt decided.
+    """
+
+    logprob: float
+    token_logprobs: tuple[float, ...]
+    greedy: bool
+    path: LayerPath
+
+
+def score_batch(model: PathModel, policy: LayerPolicy, pairs: Sequence[tuple[Tokens, Tokens]]) -> list[Score]:
+    """Score (prompt, continuation) pairs in one forward; the last token of a continuation is predicted, never run."""
+    recorded = WholePromptPolicy(policy)
+    logits = continuation_logits(model, recorded, [(prompt, continuation[:-1]) for prompt, continuation in pairs])
+    return [
+        _score(row, continuation, path)
+        for row, (_, continuation), path in zip(logits, pairs, recorded.paths(), strict=True)
+    ]
+
+
+@torch.inference_mode()
+def continuation_logits(model: PathModel, policy: LayerPolicy, rows: Sequence[tuple[Tokens, Tokens]]) -> list[Tensor]:
+    """For each (prompt, forced tokens after it) the logits [n, V] of its n = forced + 1 next tokens.
+
+    One forward, in which the policy sees the prompts' tokens only. Padding is on the left, so that the scored
+    positions end together and no others meet the head.
+    """
+    ids, mask = left_padded([[*prompt, *forced] for prompt, forced in rows], model.device)
+    width = ids.shape[1]
+    prompt_end = torch.tensor([[width - len(forced)] for _, forced in rows], device=model.device)
+    with model.routed(policy, mask * (torch.arange(width, device=model.device) < prompt_end)):
+        logits = model.hf_model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
+            use_cache=False,
+            logits_to_keep=1 + max(len(forced) for _, forced in rows),
+        ).logits
+    return [row[-1 - len(forced) :] for row, (_, forced) in zip(logits, rows, strict=True)]
+
+
+def _score(logits: Tensor, continuation: Tokens, path: LayerPath) -> Score:
+    """From the logits [N, V] that predict the N tokens."""
+    tokens = torch.tensor(continuation, device=logits.device)
+    logprobs = logits.float().log_softmax(-1).gather(1, tokens[:, None])[:, 0].tolist()
+    return Score(sum(logprobs), tuple(logprobs), bool((logits.argmax(-1) == tokens).all()), path)

@@ -1,0 +1,49 @@
+"""Static pruning by block influence (ShortGPT, arXiv 2403.03853): the layers that change states least go first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pathgen.engine.decided_paths import prompt_batches
+from pathgen.engine.path_model import PathModel
+from pathgen.paths.layer_path import LayerAction, LayerPath
+
+
+@torch.inference_mode()
+def block_influence(model: PathModel, prompts: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+    """[L] `BI_l = 1 − E[cos(h_l, h_{l+1})]` over the tokens of the prompts, at full depth (section 3.1 there).
+
+    Args:
+        model: the model.
+        prompts: token ids, at least one prompt.
+    """
+    similarity = np.zeros(model.num_layers)
+    tokens = 0
+    for _, ids, mask in prompt_batches(model, prompts):
+
+        def compare(index: int, hidden: Tensor, *args: Any, mask: Tensor = mask, **kwargs: Any) -> Any:
+            after = model.run_layer(index, hidden, args, kwargs)
+            cosine = torch.cosine_similarity(hidden.float(), after.float(), dim=-1)
+            similarity[index] += float((cosine * mask.to(cosine.device)).sum())
+            return model.as_returned(index, after)
+
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        with model.mode(compare):
+            model.hf_model(
+                input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=1
+            )
+        tokens += int(mask.sum())
+    return 1 - similarity / tokens
+
+
+def pruned_path(influence: NDArray[np.float64], depth: int) -> LayerPath:
+    """The full path without its layers of lowest influence, `depth` layers left; of equal ones the first goes."""
+    path = np.full(len(influence), LayerAction.EXECUTE)
+    path[np.argsort(influence, kind="stable")[: len(influence) - depth]] = LayerAction.SKIP
+    return LayerPath(path.tolist())

@@ -1,0 +1,1 @@
+"""Where actors run, and how they load the model."""

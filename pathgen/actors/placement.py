@@ -1,0 +1,227 @@
+"""Where actors run: how many, on what device, with how many threads, bounded by cores and memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+from fsspec import AbstractFileSystem
+
+from cluster.connection.probe import Probe
+from cluster.connection.session import Session
+
+from ..errors import InputError
+from ..models.checkpoints import weight_bytes
+from ..store.files import is_local
+
+CORES_PER_ACTOR = 4
+ACTOR_OVERHEAD_BYTES = 3 << 30
+"""Memory of an actor beside its weights: kept states, activations, Python."""
+IN_FLIGHT = {"cpu": 4, "cuda": 16}
+"""Searches interleaved in one actor, by device; the CPU's by measurement (docs/LOG.md)."""
+
+
+class ActorOptions(Protocol):
+    """What a person may ask for of a run's actors; None leaves it to the rules here."""
+
+    @property
+    def actors(self) -> int | None:
+        """Actors at a time."""
+
+    @property
+    def threads_per_actor(self) -> int | None:
+        """Torch threads of each."""
+
+    @property
+    def gpus_per_actor(self) -> float:
+        """GPUs of each on CUDA, or the share of one."""
+
+    @property
+    def in_flight(self) -> int | None:
+        """Items that each works on at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """How a run's actors are placed.
+
+    Attributes:
+        num_actors: actors at a time, as the nodes stood at the start.
+        threads: torch threads of each actor.
+        device: torch device of each.
+        devices_per_actor: devices that one model is spread over.
+        in_flight: items that each works on at a time.
+        resources: what each asks of Ray.
+        memory_bytes: what each needs on the CPU; 0 on CUDA, where nobody counts it.
+    """
+
+    num_actors: int
+    threads: int
+    device: str
+    devices_per_actor: int
+    in_flight: int
+    resources: Mapping[str, float]
+    memory_bytes: int = 0
+
+    def fitting(self, nodes: Iterable[Mapping[str, float]]) -> int:
+        """So many actors these nodes have room for."""
+        return sum(_fitting(node, self.resources, self.memory_bytes) for node in nodes)
+
+    def fleet_size(self, options: ActorOptions, session: Session, node: str | None) -> int | Callable[[], int]:
+        """Actors at a time: as many as asked for, else as the cluster has room for, asked anew as its nodes change.
+
+        Args:
+            options: what was asked for.
+            session: the Ray they run on.
+            node: Ray's id of the node that all are bound to, if they are.
+        """
+        if options.actors is not None or session.address is None or node is not None:
+            return self.num_actors
+        return lambda: self.fitting(session.nodes())
+
+    def actor_factory(self, worker: type, settings: Any, *, node: str | None = None) -> Callable[[str], Any]:
+        """Makes Ray actors of a class, each from the settings and the id under which it writes.
+
+        Args:
+            worker: the class.
+            settings: its first argument.
+            node: Ray's id of the node that all are bound to, if they are.
+        """
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        actor: Any = ray.remote(worker).options(
+            num_cpus=self.resources["CPU"],
+            num_gpus=self.resources.get("GPU", 0),
+            max_restarts=0,
+            max_task_retries=0,
+            max_concurrency=2,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False) if node else None,
+        )
+        return lambda writer: actor.remote(settings, writer)
+
+
+def check_disks(out: str, fs: AbstractFileSystem, nodes: int, *, shared_fs: bool) -> None:
+    """See that actors and this machine can share a folder.
+
+    Args:
+        out: the folder, as the user named it.
+        fs: its file system.
+        nodes: of the cluster.
+        shared_fs: whether the user says that all nodes see this folder.
+
+    Raises:
+        InputError: it is a local one of several nodes.
+    """
+    if is_local(fs) and nodes > 1 and not shared_fs:
+        raise InputError(
+            f"{out} is a local folder and the cluster has {nodes} nodes, each of which would write its own disk; "
+            "give an object store's URL, or --shared-fs if all nodes see this folder"
+        )
+
+
+def only_node(fs: AbstractFileSystem, session: Session, *, shared_fs: bool) -> str | None:
+    """Ray's id of the node that actors are bound to: a folder of this machine is not for a node that may join."""
+    shared = shared_fs or not is_local(fs)
+    return None if shared or session.address is None else session.this_node()
+
+
+def default_device(cluster: Probe | None = None) -> str:
+    """CUDA where this machine, or the cluster in its place, has a GPU; else the CPU."""
+    if cluster is not None:
+        return "cuda" if any(node["GPU"] for node in cluster.nodes()) else "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def check_device(wanted: str | None, cluster: Probe | None) -> None:
+    """See that a GPU that is asked for is here, unless the actors run on a cluster: one may join.
+
+    Raises:
+        InputError: there is none.
+    """
+    if wanted is not None and wanted.startswith("cuda") and cluster is None and default_device() == "cpu":
+        raise InputError(f"--device {wanted}: torch sees no CUDA device here; leave it out, or give --address")
+
+
+def default_dtype(device: str) -> str:
+    """Of a model's weights, where nobody says otherwise."""
+    return "bfloat16" if device.startswith("cuda") else "float32"
+
+
+def place_actors(options: ActorOptions, device: str, session: Session, folder: Path, num_jobs: int) -> Placement:
+    """Decide on actors for `num_jobs` items.
+
+    Args:
+        options: what was asked for; `actors` None means auto: one per GPU, or one per CORES_PER_ACTOR cores of a
+            node and one at least, as far as memory goes.
+        device: torch device.
+        session: the Ray they run on. On a cluster more may be asked for than there is now: they wait for nodes.
+        folder: of the model.
+        num_jobs: items to do.
+
+    Raises:
+        InputError: more is asked for than this machine has, where it is all there is.
+    """
+    nodes = session.nodes()
+    kind = "cuda" if device.startswith("cuda") else "cpu"
+    memory_bytes = 0
+    if kind == "cuda":
+        threads = options.threads_per_actor or 1
+        resources = {"CPU": 1.0, "GPU": options.gpus_per_actor}
+        actors = options.actors or sum(math.floor(node["GPU"] / options.gpus_per_actor) for node in nodes)
+    else:
+        memory_bytes = 2 * weight_bytes(folder) + ACTOR_OVERHEAD_BYTES
+        actors = options.actors or sum(_on_node(node, memory_bytes) for node in nodes)
+        share = _cpu_share(nodes, min(max(1, actors), num_jobs))
+        threads = options.threads_per_actor or share
+        if options.threads_per_actor and session.address is not None:
+            share = max((int(node["CPU"]) for node in nodes), default=0) or threads
+        resources = {"CPU": float(min(threads, share))}
+    placement = Placement(
+        min(max(1, actors), num_jobs),
+        threads,
+        kind,  # an actor sees the GPUs alone that Ray gives it
+        max(1, round(options.gpus_per_actor)) if kind == "cuda" else 1,
+        options.in_flight or IN_FLIGHT[kind],
+        resources,
+        memory_bytes,
+    )
+    if session.address is None:
+        _refuse_too_many(placement, nodes)
+    return placement
+
+
+def _refuse_too_many(placement: Placement, nodes: Sequence[Mapping[str, float]]) -> None:
+    for name, each in placement.resources.items():
+        asked, offered = each * placement.num_actors, sum(node.get(name, 0) for node in nodes)
+        if asked > offered:
+            share = "--gpus-per-actor" if name == "GPU" else "--threads-per-actor"
+            raise InputError(
+                f"{asked:g} {name}s are asked for, {each:g} an actor on {placement.device}, and there are {offered:g}; "
+                f"ask for fewer by --actors or {share}"
+            )
+
+
+def _on_node(node: Mapping[str, float], memory_bytes: int) -> int:
+    """Actors that a node's cores and memory are enough for; one at least, if it has a core."""
+    memory = int(node.get("memory") or psutil.virtual_memory().available)
+    return max(min(1, int(node["CPU"])), min(int(node["CPU"]) // CORES_PER_ACTOR, memory // memory_bytes))
+
+
+def _cpu_share(nodes: Sequence[Mapping[str, float]], actors: int) -> int:
+    """The most cores an actor may have so that the nodes have room for all; CORES_PER_ACTOR where there is no node."""
+    largest = max((int(node["CPU"]) for node in nodes), default=0)
+    shares = range(largest, 0, -1)
+    fitting = (share for share in shares if sum(int(node["CPU"]) // share for node in nodes) >= actors)
+    return next(fitting, 1 if largest else CORES_PER_ACTOR)
+
+
+def _fitting(node: Mapping[str, float], resources: Mapping[str, float], memory_bytes: int) -> int:
+    room = min(math.floor(node.get(name, 0) / each) for name, each in resources.items())
+    return min(room, _on_node(node, memory_bytes)) if memory_bytes else room

@@ -1,0 +1,1 @@
+"""A frozen model run along layer paths: exact, batched, with shared prefixes."""

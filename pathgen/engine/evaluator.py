@@ -1,0 +1,194 @@
+"""Evaluations of (question, path) pairs: the one place where a task meets the model."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import PathgenError
+from ..paths.layer_path import LayerPath
+from ..paths.records import Evaluation
+from ..questions.grading import answers_agree
+from ..questions.loading import Question
+from ..questions.tasks import Task, choice_margin
+from .batching import Extent, like_lengths
+from .decoding import greedy_answers
+from .executor import KEEP_BYTES, Executor
+from .path_model import PathModel
+from .token_rows import Row, packed_row, plain_rows
+from .tree_masks import find_mask_form
+
+BATCH_STATE_BYTES = 2 << 30
+"""Bound on the pool of states of one batch."""
+DECODE_ROWS = 64
+"""Most (question, path) pairs that decode together."""
+
+
+class QuestionError(PathgenError):
+    """A question that this model cannot be asked (too long, for example); the others can."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A question in tokens: its prompt, and the rows the engine scores."""
+
+    question: Question
+    prompt_ids: list[int]
+    rows: list[Row]
+
+    @property
+    def tokens(self) -> int:
+        """Length of its longest row."""
+        return max(len(row) for row in self.rows)
+
+
+class Evaluator:
+    """Runs paths on questions of one task with one model.
+
+    Args:
+        model: the wrapped model, with its tokenizer.
+        task: how questions are asked and graded.
+        chat: whether prompts go through the chat template.
+        keep_bytes: bound on hidden states kept between calls.
+    """
+
+    def __init__(self, model: PathModel, task: Task, *, chat: bool = False, keep_bytes: int = KEEP_BYTES):
+        if model.tokenizer is None:
+            raise ValueError("evaluating questions needs a PathModel with a tokenizer")
+        self.model = model
+        self.task = task
+        self.chat = chat
+        self.masks = None if task.generates else find_mask_form(model)
+        self.executor = Executor(model, self.masks, keep_bytes)
+        self.max_tokens = context_tokens(model.config)
+
+    def prepare(self, question: Question) -> Prepared:
+        """Tokenise a question.
+
+        Raises:
+            QuestionError: when it does not fit the context, has no choices, or has no tokens or unknown ones.
+        """
+        assert self.model.tokenizer is not None
+        prompt, continuations = self.task.encode(question, self.model.tokenizer, self.chat)
+        if not prompt or not continuations or not all(continuations):
+            raise QuestionError(f"question {question.id}: its prompt or a choice has no tokens for this tokenizer")
+        vocabulary = self.model.hf_model.get_input_embeddings().num_embeddings
+        if (largest := max(map(max, (prompt, *continuations)))) >= vocabulary:
+            raise QuestionError(
+                f"question {question.id}: the tokenizer gives token {largest}, the model knows {vocabulary}"
+            )
+        key = (question.id, question.sha)  # two folders may use one id for different questions
+        rows = (
+            [packed_row(key, prompt, continuations)]
+            if self.masks is not None
+            else plain_rows(key, prompt, continuations)
+        )
+        if (longest := self.task.longest(prompt, continuations)) > self.max_tokens:
+            raise QuestionError(
+                f"question {question.id}: {longest} tokens with its answer, the model's context is {self.max_tokens}"
+            )
+        return Prepared(question, prompt, rows)
+
+    def evaluate(self, asked: Sequence[tuple[Prepared, LayerPath]]) -> list[Evaluation]:
+        """One evaluation per pair, in order. `simulation` is left to the search."""
+        results: list[Evaluation | None] = [None] * len(asked)
+        for indices in self._batches(asked):
+            pairs = [asked[index] for index in indices]
+            for index, evaluation in zip(indices, self._evaluate_batch(pairs), strict=True):
+                results[index] = evaluation
+        return [evaluation for evaluation in results if evaluation is not None]
+
+    def forget(self, prepared: Prepared) -> None:
+        """Free what is kept for a question whose search has ended: states, and the count of its layers."""
+        keys = {row.key for row in prepared.rows}
+        self.executor.kept.forget(keys)
+        for key in keys:
+            self.executor.work.layers_run_by_row.pop(key, None)
+
+    def layers_run(self, prepared: Prepared) -> int:
+        """Layer executions done for a question so far, after sharing; a plain row of each choice counts."""
+        return sum(self.executor.work.layers_run_by_row[row.key] for row in prepared.rows)
+
+    def _batches(self, asked: Sequence[tuple[Prepared, LayerPath]]) -> Iterator[list[int]]:
+        """Indices of pairs that run together: of like length, and bounded in memory."""
+        state_bytes = self.model.config.hidden_size * self.model.hf_model.dtype.itemsize
+
+        def is_full(batch: list[int], index: int) -> bool:
+            width = asked[batch[0]][0].tokens * (len(batch) + 1)
+            full = width * len(asked[index][0].rows) * state_bytes > BATCH_STATE_BYTES
+            return full or (self.task.generates and len(batch) == DECODE_ROWS)
+
+        extents = [Extent.of_row(prepared.tokens) for prepared, _ in asked]
+        order = sorted(range(len(asked)), key=lambda i: (-asked[i][0].tokens, asked[i][0].question.id, i))
+        return like_lengths(extents, order, is_full)
+
+    def _evaluate_batch(self, pairs: list[tuple[Prepared, LayerPath]]) -> list[Evaluation]:
+        if self.task.generates:
+            return self._generated(pairs)
+        flat = [(row, path) for prepared, path in pairs for row in prepared.rows]
+        logprobs = iter(self.executor.token_logprobs(flat))
+        found = [[(row, next(logprobs)) for row in prepared.rows] for prepared, _ in pairs]
+        return [
+            self._chosen(prepared, path, _sums_by_choice(values))
+            for (prepared, path), values in zip(pairs, found, strict=True)
+        ]
+
+    def _generated(self, pairs: list[tuple[Prepared, LayerPath]]) -> list[Evaluation]:
+        """The row that scores the reference begins with the prompt, so running it is the prefill as well."""
+        logprobs, cache = self.executor.prefill([(prepared.rows[0], path) for prepared, path in pairs])
+        started = time.perf_counter()
+        answers = greedy_answers(
+            self.model,
+            [prepared.prompt_ids for prepared, _ in pairs],
+            [path for _, path in pairs],
+            cache,
+            max_new_tokens=self.task.max_new_tokens,
+            stop=self.task.stop,
+        )
+        self.executor.work.seconds["decode"] += time.perf_counter() - started
+        return [
+            self._graded(prepared, path, float(values.mean()), answer)
+            for (prepared, path), values, answer in zip(pairs, logprobs, answers, strict=True)
+        ]
+
+    def _chosen(self, prepared: Prepared, path: LayerPath, scores: list[float]) -> Evaluation:
+        question = prepared.question
+        assert question.choices is not None
+        assert question.gold is not None
+        if not all(math.isfinite(score) for score in scores):
+            return Evaluation(path, correct=False, margin=None)
+        margin = choice_margin(scores, question.choices, question.gold)
+        return Evaluation(path, correct=margin > 0, margin=margin, choice_scores=tuple(scores))
+
+    def _graded(self, prepared: Prepared, path: LayerPath, margin: float, answer: str) -> Evaluation:
+        if not math.isfinite(margin):
+            return Evaluation(path, correct=False, margin=None, answer=answer)
+        return Evaluation(path, answers_agree(answer, prepared.question.reference or ""), margin, answer=answer)
+
+
+def context_tokens(config: Any) -> int:
+    """The longest row a model takes, in tokens.
+
+    Rotary tables that change with the longest row of a batch (dynamic, longrope) would let one row's length
+    alter its neighbours, so such models are held to their original context.
+    """
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    limit = getattr(config, "max_position_embeddings", None) or 1 << 30
+    if rope.get("rope_type", rope.get("type")) in ("dynamic", "longrope"):
+        original = rope.get("original_max_position_embeddings") or getattr(
+            config, "original_max_position_embeddings", None
+        )
+        limit = min(limit, original or limit)
+    return int(limit)
+
+
+def _sums_by_choice(values: list[tuple[Row, np.ndarray]]) -> list[float]:
+    """Summed log-likelihood per choice, over a packed row or over one row per choice."""
+    owners = np.concatenate([row.owners for row, _ in values])
+    logprobs = np.concatenate([found for _, found in values]).astype(np.float64)
+    return np.bincount(owners, weights=logprobs).tolist()

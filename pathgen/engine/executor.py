@@ -1,0 +1,253 @@
+"""Scores of many (row, path) pairs at once: one layer-synchronous batch over the states the paths share.
+
+Three steps. *Capture*: one stock forward with the layers stubbed records what each layer is called with (masks,
+positions, rotary tables). *Layers*: the plan of `sharing` runs over a pool of states. *Finish*: the scored
+positions' states go back in through the last layer of a one-token stock forward, so that norm, head and
+soft-capping stay the model's, and logits exist for a few positions at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..paths.layer_path import LayerPath
+from .cache import RoutedCache
+from .float32_head import float32_head
+from .kept_states import KeptStates
+from .path_model import PathModel
+from .shared_prefill import RecordingCache
+from .sharing import Plan, StateKey, Step, plan_sharing, states_to
+from .supported import take_rows
+from .token_rows import Row
+from .tree_masks import MaskForm
+
+STEP_TOKENS = {"cpu": 4096, "cuda": 32768}
+"""Most tokens in one call of one layer, by device type."""
+HEAD_ROWS = 256
+"""Most positions whose logits over the vocabulary exist at a time."""
+KEEP_BYTES = 1 << 30
+"""Default bound on states kept between calls."""
+
+
+@dataclass(slots=True)
+class Work:
+    """Work done by an executor so far.
+
+    Attributes:
+        layers_run: layer executions after sharing, one per state.
+        token_layers: the same in tokens, padding included.
+        layers_run_by_row: `layers_run` by row key, until its question is forgotten.
+        seconds: wall time by step: capture, layers, finish; and decode, which the evaluator adds.
+    """
+
+    layers_run: int = 0
+    token_layers: int = 0
+    layers_run_by_row: Counter[Hashable] = field(default_factory=Counter)
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """What the layers are called with: first hidden states [B, T, H] and (args, kwargs) per layer.
+
+    A recorder is among the layers' arguments as their cache.
+    """
+
+    hidden: Tensor
+    calls: list[tuple[tuple, dict]]
+    recorder: RecordingCache | None
+
+
+class Executor:
+    """Evaluates paths on rows of one model.
+
+    Args:
+        model: the wrapped model.
+        masks: how tree masks are handed to it; None for plain causal rows only.
+        keep_bytes: bound on states kept between calls.
+    """
+
+    def __init__(self, model: PathModel, masks: MaskForm | None, keep_bytes: int = KEEP_BYTES):
+        self.model = model
+        self.masks = masks
+        self.kept = KeptStates(keep_bytes)
+        self.work = Work()
+        self.step_tokens = STEP_TOKENS.get(model.device.type, STEP_TOKENS["cuda"])
+
+    def token_logprobs(self, asked: Sequence[tuple[Row, LayerPath]]) -> list[np.ndarray]:
+        """Log-probability of each target token of each asked (row, path), in nats.
+
+        Returns:
+            One [K] float32 array per pair, as `row.targets`. Equal pairs are run once.
+        """
+        return self._evaluate(asked, None)
+
+    def prefill(self, asked: Sequence[tuple[Row, LayerPath]]) -> tuple[list[np.ndarray], RoutedCache]:
+        """The same for plain causal rows, and what generation can go on from.
+
+        Returns:
+            The log-probabilities, and a cache that holds the prompt of each pair but for its last token, padded on
+            the left. The states and their keys and values are shared as in `token_logprobs`.
+        """
+        assert self.masks is None, "generation goes on from plain causal rows"
+        recorder = RecordingCache(self.model.num_layers)
+        logprobs = self._evaluate(asked, recorder)
+        return logprobs, recorder.filled(asked, self.model.device)
+
+    @torch.inference_mode()
+    def _evaluate(self, asked: Sequence[tuple[Row, LayerPath]], recorder: RecordingCache | None) -> list[np.ndarray]:
+        rows = list({row.key: row for row, _ in asked}.values())
+        row_index = {row.key: index for index, row in enumerate(rows)}
+        width = max(len(row) for row in rows)
+        started = time.perf_counter()
+        captured = self._capture(rows, recorder)
+        plan = plan_sharing(
+            [(row.key, path) for row, path in asked],
+            row_index,
+            self.kept.__contains__ if recorder is None else self.kept.holds_way_to,
+            max(1, self.step_tokens // width),
+        )
+        layers_started = time.perf_counter()
+        if recorder is not None:
+            for key in _not_run(asked, plan):
+                recorder.states[key] = self.kept.key_values(key)
+        pool = self._run(plan, captured, rows, row_index)
+        finish_started = time.perf_counter()
+        logprobs = self._finish(pool, plan.finals, [row for row, _ in asked])
+        finished = time.perf_counter()
+        self.work.seconds["capture"] += layers_started - started
+        self.work.seconds["layers"] += finish_started - layers_started
+        self.work.seconds["finish"] += finished - finish_started
+        return logprobs
+
+    def _capture(self, rows: list[Row], recorder: RecordingCache | None) -> Captured:
+        model = self.model
+        first: list[Tensor] = []
+        calls: list[tuple[tuple, dict]] = []
+
+        def record(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+            if index == 0:
+                first.append(hidden)
+            calls.append((args, kwargs))
+            return model.as_returned(index, hidden)
+
+        with model.mode(record):
+            model.hf_model(
+                **row_inputs(model, self.masks, rows),
+                past_key_values=recorder,
+                use_cache=recorder is not None,
+                logits_to_keep=1,
+            )
+        return Captured(first[0], calls, recorder)
+
+    def _run(self, plan: Plan, captured: Captured, rows: list[Row], row_index: dict[Hashable, int]) -> Tensor:
+        """Run all steps; the pool [slots, T, H] that holds the final states."""
+        hidden = captured.hidden
+        batch, width, _ = hidden.shape
+        pool = hidden.new_zeros(max(plan.num_slots, 1), *hidden.shape[1:])
+        indices = _upload(plan.steps, hidden.device)
+
+        # Held from the start: what this call puts into `kept` may push out what its later steps still load.
+        planned = [load for step in plan.steps for load in step.loads] + plan.last_loads
+        held = {key: self.kept[key] for _, key in planned if key[1]}
+
+        def load(slot: int, key: StateKey) -> None:
+            index = row_index[key[0]]
+            if key[1]:
+                tokens = len(rows[index])  # beyond them the slot is still zero: a plan loads into fresh slots only
+                pool[slot, :tokens] = held.pop(key)[:tokens].to(pool.device)
+            else:
+                pool[slot] = hidden[index]
+
+        for step, (sources, targets, row_numbers) in zip(plan.steps, indices, strict=True):
+            for slot, key in step.loads:
+                load(slot, key)
+            args, kwargs = captured.calls[step.layer]
+            if batch > 1:
+                args, kwargs = take_rows((args, kwargs), row_numbers, batch)
+            states = self.model.run_layer(step.layer, pool.index_select(0, sources), args, kwargs)
+            pool.index_copy_(0, targets, states.to(pool.device))
+            key_values = captured.recorder.name_last(step.states) if captured.recorder is not None else None
+            self.kept.put(step.states, states, key_values)
+            self.work.layers_run += len(step.states)
+            self.work.token_layers += len(step.states) * width
+            self.work.layers_run_by_row.update(key[0] for key in step.states)
+        for slot, key in plan.last_loads:
+            load(slot, key)
+        return pool
+
+    def _finish(self, pool: Tensor, finals: list[int], rows: list[Row]) -> list[np.ndarray]:
+        """Log-probabilities of the rows' targets, from the final states in `finals`' slots."""
+        slots = np.concatenate([np.full(len(row.scored), slot) for slot, row in zip(finals, rows, strict=True)])
+        tokens = np.concatenate([row.scored for row in rows])
+        starts = np.cumsum([0] + [len(row.scored) for row in rows])
+        predicts = np.concatenate([row.predicts + start for row, start in zip(rows, starts, strict=False)])
+        targets = np.concatenate([row.targets for row in rows])
+        order = np.argsort(predicts, kind="stable")
+        at, wanted, slots_at, tokens_at = (
+            torch.from_numpy(a).to(pool.device) for a in (predicts[order], targets[order], slots, tokens)
+        )
+        states = pool[slots_at, tokens_at]  # [positions, H]
+        found = []
+        for start in range(0, len(slots), HEAD_ROWS):
+            first, last = np.searchsorted(predicts[order], [start, start + HEAD_ROWS])
+            with float32_head(self.model.hf_model):
+                logits = self.model.head(states[start : start + HEAD_ROWS]).float()
+            here = at[first:last] - start
+            found.append(logits[here, wanted[first:last]] - logits.logsumexp(-1)[here])
+        values = np.empty(len(predicts), dtype=np.float32)
+        values[order] = torch.cat(found).cpu().numpy()
+        return np.split(values, np.cumsum([len(row.targets) for row in rows])[:-1])
+
+
+def row_inputs(model: PathModel, masks: MaskForm | None, rows: list[Row]) -> dict[str, Any]:
+    """The rows as arguments of the model's forward, padded on the right: ids and positions [R, T], and their mask.
+
+    Args:
+        model: the wrapped model.
+        masks: how tree masks are handed to it; None for plain causal rows.
+        rows: at least one.
+    """
+    width = max(map(len, rows))
+    ids = np.zeros((len(rows), width), dtype=np.int64)
+    positions = np.zeros_like(ids)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = row.ids
+        positions[index, : len(row)] = row.positions
+    device = model.device
+    mask = (
+        masks.build(rows, width, model.hf_model.dtype, device)
+        if masks is not None
+        else torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
+    )
+    return {
+        "input_ids": torch.from_numpy(ids).to(device),
+        "position_ids": torch.from_numpy(positions).to(device),
+        "attention_mask": mask,
+    }
+
+
+def _not_run(asked: Sequence[tuple[Row, LayerPath]], plan: Plan) -> list[StateKey]:
+    """The states on the way of the asked paths that the plan leaves out, because they are kept."""
+    run = {state for step in plan.steps for state in step.states}
+    ends = dict.fromkeys((row.key, path.executions) for row, path in asked)
+    return [state for state in dict.fromkeys(chain.from_iterable(map(states_to, ends))) if state not in run]
+
+
+def _upload(steps: list[Step], device: torch.device) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """All steps' (sources, targets, rows) as device tensors, in one transfer."""
+    if not steps:
+        return []
+    flat = np.concatenate([np.array([s.sources, s.targets, s.rows], dtype=np.int64).ravel() for s in steps])
+    sizes = [3 * len(step.sources) for step in steps]
+    parts = torch.from_numpy(flat).to(device, non_blocking=True).split(sizes)
+    return [tuple(part.view(3, -1)) for part in parts]

@@ -1,0 +1,101 @@
+"""Boundary states kept between calls, bounded in bytes: a search's next paths share most of what its last ran."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .shared_prefill import KeyValues
+from .sharing import StateKey, states_to
+
+
+@dataclass(slots=True, eq=False)
+class _Block:
+    """States [n, T, H] as a layer returned them, the keys and values it made on the way, and who is held in it."""
+
+    states: Tensor
+    key_values: KeyValues | None
+    held: set[StateKey]
+
+    @property
+    def nbytes(self) -> int:
+        """What stays allocated for it: a model may hand out its keys and values as views of something larger."""
+        storages = [tensor.untyped_storage() for tensor in (self.states, *(self.key_values or ()))]
+        return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+class KeptStates:
+    """States by key, in the blocks in which layers returned them; the least recently used block goes first.
+
+    A block is held without a copy and dropped as a whole, so `nbytes` is what really stays allocated.
+
+    Args:
+        max_bytes: most bytes held; 0 keeps nothing.
+    """
+
+    def __init__(self, max_bytes: int):
+        self.max_bytes = max_bytes
+        self.nbytes = 0
+        self._blocks: OrderedDict[int, _Block] = OrderedDict()
+        self._where: dict[StateKey, tuple[int, int]] = {}
+        self._next_block = 0
+
+    def __contains__(self, key: StateKey) -> bool:
+        return key in self._where
+
+    def __getitem__(self, key: StateKey) -> Tensor:
+        """[T, H] the state; using it makes its block the most recent."""
+        block, index = self._used(key)
+        return block.states[index]
+
+    def key_values(self, key: StateKey) -> KeyValues:
+        """[heads, T, head_dim] keys and values that the state's last layer made; using them counts as above."""
+        block, index = self._used(key)
+        assert block.key_values is not None
+        return block.key_values[0][index], block.key_values[1][index]
+
+    def holds_way_to(self, key: StateKey) -> bool:
+        """Whether every state on the way to this one, itself included, is held with its keys and values."""
+        places = (self._where.get(state) for state in states_to(key))
+        return all(place is not None and self._blocks[place[0]].key_values is not None for place in places)
+
+    def put(self, keys: Sequence[StateKey], states: Tensor, key_values: KeyValues | None = None) -> None:
+        """Hold a block [n, T, H], one key a row; a state that was held before is held in the new block only."""
+        block = _Block(states, key_values, set(keys))
+        if block.nbytes > self.max_bytes:
+            return
+        self._remove([key for key in keys if key in self._where])
+        number, self._next_block = self._next_block, self._next_block + 1
+        self._blocks[number] = block
+        self._where.update((key, (number, index)) for index, key in enumerate(keys))
+        self.nbytes += block.nbytes
+        while self.nbytes > self.max_bytes:
+            self._remove(list(next(iter(self._blocks.values())).held))
+
+    def forget(self, rows: set[Hashable]) -> None:
+        """Drop the states of rows that no search asks for any more."""
+        self._remove([key for key in self._where if key[0] in rows])
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._blocks.clear()
+        self._where.clear()
+        self.nbytes = 0
+
+    def _used(self, key: StateKey) -> tuple[_Block, int]:
+        number, index = self._where[key]
+        self._blocks.move_to_end(number)
+        return self._blocks[number], index
+
+    def _remove(self, keys: Iterable[StateKey]) -> None:
+        """Drop states, and each block in which none is held any more."""
+        for key in keys:
+            number, _ = self._where.pop(key)
+            block = self._blocks[number]
+            block.held.remove(key)
+            if not block.held:
+                del self._blocks[number]
+                self.nbytes -= block.nbytes

@@ -1,0 +1,276 @@
+"""A frozen Hugging Face causal language model whose decoder layers consult a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..models.checkpoints import load_model
+from ..paths.layer_path import LayerPath
+from .cache import RoutedCache, RowPlan
+from .supported import check_wrapped, find_layers, take_rows
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+LayerFunction = Callable[..., Any]
+"""(layer index, hidden [B, T, H], *the layer's other arguments) -> what the layer would return."""
+
+
+class LayerPolicy(Protocol):
+    """Decides, layer by layer, which action each row of a batch takes. Everything that can run a model is one."""
+
+    def actions(self, layer: int, hidden: Tensor, prompt_mask: Tensor) -> Tensor:
+        """Called once per layer at prefill; the answer holds for the whole sequence.
+
+        Args:
+            layer: index of the layer about to run.
+            hidden: [B, T, H] the states that reach it.
+            prompt_mask: [B, T] 1 for prompt tokens, 0 for padding.
+
+        Returns:
+            [B] integers, one LayerAction a row, on any device.
+        """
+        ...
+
+
+class FixedPaths:
+    """The policy of search, replay and static paths: row r of the batch takes `paths[r]`."""
+
+    def __init__(self, paths: Iterable[LayerPath]):
+        rows = [LayerPath(path) for path in paths]
+        if len({len(path) for path in rows}) != 1:
+            raise ValueError("all paths of a batch must have one action per layer of the same model")
+        self.table = torch.tensor(rows, dtype=torch.int64)  # [B, L], on the CPU: no device is ever read back
+
+    def actions(self, layer: int, hidden: Tensor, prompt_mask: Tensor) -> Tensor:
+        """[B] the paths' actions at this layer.
+
+        Raises:
+            ValueError: when the batch has another number of rows than there are paths.
+        """
+        if len(self.table) != hidden.shape[0]:
+            raise ValueError(f"{len(self.table)} paths for a batch of {hidden.shape[0]} rows")
+        return self.table[:, layer]
+
+
+class PathModel:
+    """Runs an unmodified Hugging Face model along layer paths.
+
+    The model's own forward drives embeddings, masks, rotary tables, final norm and head. Each decoder layer's
+    `forward` is replaced on the instance by one that consults the current mode; no module is swapped, names
+    in the state dict stay, and with no policy set the model gives its published outputs.
+
+    Args:
+        hf_model: any supported causal language model, already on its device.
+        tokenizer: kept for those who need one.
+
+    Raises:
+        UnsupportedModelError: for a family that cannot be run along paths, by name and with the reason.
+    """
+
+    def __init__(self, hf_model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None):
+        self.hf_model = hf_model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.layers: list[nn.Module] = find_layers(hf_model)
+        self.num_layers = len(self.layers)
+        self._stock = [layer.forward for layer in self.layers]
+        self._own = [vars(layer).get("forward") for layer in self.layers]  # a hook set before us, or None
+        self._mode: LayerFunction | None = None
+        self._returns_tuple = [False] * self.num_layers
+        for index, layer in enumerate(self.layers):
+            layer.forward = self._wrapper(index)
+        try:
+            check_wrapped(self)
+        except BaseException:
+            self.unwrap()
+            raise
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str, *, dtype: str = "float32", device: str = "cpu", device_map: Any = None
+    ) -> PathModel:
+        """Load an alias, a folder or a hub id; see `checkpoints.load_model` for arguments and errors."""
+        return cls(*load_model(name, dtype=dtype, device=device, device_map=device_map))
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs go."""
+        return self.hf_model.device
+
+    @property
+    def config(self) -> Any:
+        """The text model's config."""
+        return self.hf_model.config.get_text_config()
+
+    @torch.inference_mode()
+    def logits(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, *, policy: LayerPolicy, **kwargs: Any
+    ) -> Tensor:
+        """One forward along the policy's paths.
+
+        Args:
+            input_ids: [B, T] token ids, padded left or right.
+            attention_mask: [B, T] 1 for tokens, 0 for padding; all ones if absent.
+            policy: who decides.
+            kwargs: passed on to the model's forward (for example `logits_to_keep`).
+
+        Returns:
+            [B, T, V] logits; those at padding are meaningless.
+        """
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        with self.routed(policy, mask):
+            return self.hf_model(
+                input_ids=input_ids, attention_mask=mask, position_ids=positions, use_cache=False, **kwargs
+            ).logits
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        policy: LayerPolicy,
+        cache: RoutedCache | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Generate along the policy's paths, decided at prefill and replayed at each decode step.
+
+        Args:
+            input_ids: [B, T] prompts, padded left.
+            attention_mask: [B, T]; all ones if absent.
+            policy: who decides.
+            cache: a cache already filled with the first tokens of these prompts; a fresh one if absent.
+            kwargs: as transformers' `generate`; greedy unless `do_sample` or beams are asked for.
+
+        Returns:
+            [B, T + new] token ids.
+
+        Raises:
+            ValueError: `use_cache=False`: the path is decided once, and the cache holds it.
+        """
+        if not kwargs.pop("use_cache", True):
+            raise ValueError("generation along paths needs the cache: the paths are decided at prefill and kept in it")
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        kwargs.setdefault("do_sample", False)
+        config = kwargs.get("generation_config")
+        if kwargs.get("pad_token_id") is None and getattr(config, "pad_token_id", None) is None:
+            kwargs["pad_token_id"] = self.pad_token_id
+        cache = RoutedCache(self.num_layers) if cache is None else cache
+        with self.routed(policy, mask):
+            return self.hf_model.generate(
+                input_ids=input_ids, attention_mask=mask, past_key_values=cache, use_cache=True, **kwargs
+            )
+
+    @property
+    def pad_token_id(self) -> int:
+        """What follows a generated row where others go on: published with the model, else its end of text, else 0."""
+        config = self.hf_model.generation_config
+        eos = config.eos_token_id
+        candidates = (config.pad_token_id, eos[0] if isinstance(eos, list) else eos)
+        return next((token for token in candidates if token is not None), 0)
+
+    def unwrap(self) -> None:
+        """Give the model its own layer forwards back."""
+        for layer, own in zip(self.layers, self._own, strict=True):
+            if own is None:
+                del layer.forward
+            else:
+                layer.forward = own
+
+    # Modes: what a layer's forward does at this moment.
+
+    def _wrapper(self, index: int) -> LayerFunction:
+        def forward(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+            if self._mode is None:
+                return self._stock[index](hidden, *args, **kwargs)
+            return self._mode(index, hidden, *args, **kwargs)
+
+        return forward
+
+    @contextmanager
+    def mode(self, function: LayerFunction) -> Iterator[None]:
+        """Within the block, every decoder layer calls `function` in place of its own forward."""
+        before, self._mode = self._mode, function
+        try:
+            yield
+        finally:
+            self._mode = before
+
+    @contextmanager
+    def routed(self, policy: LayerPolicy, prompt_mask: Tensor) -> Iterator[None]:
+        """Within the block the model's forward runs along the policy's paths.
+
+        Args:
+            policy: who decides.
+            prompt_mask: [B, T] as the policy sees it; a forward over k·B rows (beams) repeats each row's
+                decision k times.
+
+        Raises:
+            ValueError: fixed paths of another number of layers, or a policy that does not answer once per row.
+        """
+        if isinstance(policy, FixedPaths) and policy.table.shape[1] != self.num_layers:
+            raise ValueError(f"paths of {policy.table.shape[1]} layers for a model of {self.num_layers}")
+
+        def run(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+            cache = next((a for a in (*args, *kwargs.values()) if isinstance(a, RoutedCache)), None)
+            plan = cache.plans.get(index) if cache is not None else None
+            if plan is None:
+                copies = hidden.shape[0] // len(prompt_mask)
+                decided = policy.actions(index, hidden[::copies], prompt_mask)
+                if decided.shape != (len(prompt_mask),):
+                    raise ValueError(
+                        f"a policy answers one action a row: shape ({len(prompt_mask)},); got {tuple(decided.shape)}"
+                    )
+                plan = RowPlan.of(decided.repeat_interleave(copies), hidden.device)
+                if cache is not None:
+                    cache.plans[index] = plan
+            for turn, rows in enumerate(plan.passes):
+                if cache is not None:
+                    cache.turn = turn
+                hidden = self._run_rows(index, rows, hidden, args, kwargs)
+            if cache is not None and index == self.num_layers - 1:
+                cache.length += hidden.shape[1]
+            return self.as_returned(index, hidden)
+
+        with self.mode(run):
+            yield
+
+    def _run_rows(self, index: int, rows: Tensor | None, hidden: Tensor, args: tuple, kwargs: dict) -> Tensor:
+        if rows is None:
+            return self.run_layer(index, hidden, args, kwargs)
+        rows = rows.to(hidden.device)
+        some_args, some_kwargs = take_rows((args, kwargs), rows, hidden.shape[0])
+        ran = self.run_layer(index, hidden[rows], some_args, some_kwargs)
+        # A layer of a model spread over devices answers on its own; the states go on from there.
+        return hidden.to(ran.device).index_copy(0, rows.to(ran.device), ran)
+
+    def run_layer(self, index: int, hidden: Tensor, args: tuple, kwargs: dict) -> Tensor:
+        """The layer's own forward: [R, T, H] in, [R, T, H] out."""
+        out = self._stock[index](hidden, *args, **kwargs)
+        self._returns_tuple[index] = isinstance(out, tuple)
+        return out[0] if isinstance(out, tuple) else out
+
+    def head(self, states: Tensor) -> Tensor:
+        """[N, H] states as the last layer leaves them to [N, V] logits.
+
+        They go back in through the last layer of a one-token stock forward, so that final norm, head and
+        soft-capping stay the model's own.
+        """
+
+        def inject(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+            last = index == self.num_layers - 1
+            return self.as_returned(index, states[:, None] if last else hidden)
+
+        one = torch.zeros(1, 1, dtype=torch.long, device=self.device)
+        with self.mode(inject):
+            return self.hf_model(input_ids=one, position_ids=one, use_cache=False).logits[:, 0]
+
+    def as_returned(self, index: int, hidden: Tensor) -> Any:
+        """Wrap the states as this layer's own forward would return them."""
+        return (hidden, None) if self._returns_tuple[index] else hidden

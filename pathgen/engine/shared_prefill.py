@@ -1,0 +1,76 @@
+"""Prefill that many paths share: keys and values recorded state by state, and a cache put together from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..paths.layer_path import LayerPath
+from .cache import RoutedCache, RowPlan, Slot
+from .sharing import StateKey
+from .token_rows import Row
+
+KeyValues = tuple[Tensor, Tensor]
+"""Keys and values that one execution of a layer makes: [n, heads, T, head_dim], or without n for one state."""
+
+
+class RecordingCache(RoutedCache):
+    """Handed to layers that run one whole row after another: it stays empty, and notes what it is given.
+
+    Attributes:
+        last: what the layer that ran last gave, [n, heads, T, head_dim] each.
+        states: keys and values by state, [heads, T, head_dim] each: what the state's last layer made of the
+            state before it.
+    """
+
+    def __init__(self, num_layers: int):
+        super().__init__(num_layers)
+        self.last: KeyValues | None = None
+        self.states: dict[StateKey, KeyValues] = {}
+
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs) -> KeyValues:
+        """Note one execution of one layer; called by the model's own attention."""
+        self.last = (key_states, value_states)
+        return self.last
+
+    def name_last(self, states: Sequence[StateKey]) -> KeyValues:
+        """Say which states the layer that ran last has made; what it gave for them."""
+        assert self.last is not None
+        last, self.last = self.last, None
+        self.states.update(zip(states, zip(*last, strict=True), strict=True))
+        return last
+
+    def filled(self, asked: Sequence[tuple[Row, LayerPath]], device: torch.device) -> RoutedCache:
+        """A cache as prefill would leave it: each row's prompt along its path, but for the prompt's last token.
+
+        That token is what generation feeds first. Prompts are padded on the left to the longest.
+        """
+        tokens = [row.prompt_tokens - 1 for row, _ in asked]
+        cache = RoutedCache(self.num_layers)
+        cache.length = max(tokens)
+        actions = torch.tensor([path for _, path in asked])
+        for layer in range(self.num_layers):
+            plan = cache.plans[layer] = RowPlan.of(actions[:, layer], device)
+            for turn in range(len(plan.passes)):
+                running = (plan.actions > turn).nonzero()[:, 0].tolist()
+                made = [self.states[asked[row][0].key, _executed(asked[row][1], layer, turn)] for row in running]
+                kept = [tokens[row] for row in running]
+                slot = cache.slots[layer, turn] = Slot()
+                slot.append(*(_aligned([both[part] for both in made], kept, cache.length) for part in (0, 1)))
+        return cache
+
+
+def _executed(path: LayerPath, layer: int, turn: int) -> tuple[int, ...]:
+    """The layers executed up to and with this pass of this layer."""
+    return path.executions[: sum(path[:layer]) + turn + 1]
+
+
+def _aligned(rows: list[Tensor], tokens: list[int], width: int) -> Tensor:
+    """[n, heads, width, head_dim]: the first tokens of each row, padded on the left."""
+    heads, _, head_dim = rows[0].shape
+    together = rows[0].new_zeros(len(rows), heads, width, head_dim)
+    for place, (row, count) in enumerate(zip(rows, tokens, strict=True)):
+        together[place, :, width - count :] = row[:, :count]
+    return together

@@ -1,0 +1,153 @@
+"""Which layer runs are shared by many paths: a plan over unique states, made on the host before anything runs.
+
+A state is named by its row and the layers executed so far, in order. Skipping changes no state, and a repeat
+starts from the state that executing once gives, so paths that ran the same layers share everything so far.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+
+from ..paths.layer_path import LayerPath
+
+StateKey = tuple[Hashable, tuple[int, ...]]
+"""(row key, indices of the layers executed so far)."""
+
+
+@dataclass(slots=True)
+class Step:
+    """One call of one layer on a batch of states, held in numbered slots of a pool.
+
+    Attributes:
+        layer: index of the layer.
+        loads: (slot, state) put into the pool before this step: embeddings and kept states. The slots have
+            never been written before: each freed slot goes to a target of the step that freed it.
+        sources: slots read; targets: slots written, one for each (they may overlap: all is read first).
+        rows: index of each state's row in the batch.
+        states: what the targets then hold.
+    """
+
+    layer: int
+    loads: list[tuple[int, StateKey]] = field(default_factory=list)
+    sources: list[int] = field(default_factory=list)
+    targets: list[int] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+    states: list[StateKey] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Plan:
+    """Steps in order, the loads needed after them, and the slot of each asked (row, path)'s final state."""
+
+    steps: list[Step]
+    last_loads: list[tuple[int, StateKey]]
+    finals: list[int]
+    num_slots: int
+
+    @property
+    def layers_run(self) -> int:
+        """States computed: layer executions after sharing."""
+        return sum(len(step.states) for step in self.steps)
+
+
+def states_to(end: StateKey) -> Iterator[StateKey]:
+    """The states on the way to one, from itself back to the first layer's; the embeddings are not among them."""
+    row, executions = end
+    for length in range(len(executions), 0, -1):
+        yield row, executions[:length]
+
+
+def plan_sharing(
+    asked: Sequence[tuple[Hashable, LayerPath]],
+    row_index: dict[Hashable, int],
+    is_kept: Callable[[StateKey], bool],
+    max_rows: int,
+) -> Plan:
+    """Plan the execution of many paths on many rows, each shared state once.
+
+    Args:
+        asked: (row key, path) pairs; equal pairs are run once.
+        row_index: row key -> its index in the batch.
+        is_kept: whether a state of an earlier call is still held.
+        max_rows: most states in one step.
+    """
+    ends = [(key, path.executions) for key, path in asked]
+    computed: dict[StateKey, None] = {}
+    uses: dict[StateKey, int] = defaultdict(int)
+    for end in dict.fromkeys(ends):
+        uses[end] += 1  # a final state stays until the end
+        for state in _missing_states(end, is_kept):
+            if state not in computed:
+                computed[state] = None
+                uses[_parent(state)] += 1
+
+    pool = _Slots()
+    steps = [_fill(step, states, row_index, uses, pool) for step, states in _batches(computed, max_rows)]
+    last_loads = [(pool.load(end), end) for end in dict.fromkeys(ends) if end not in pool.where]
+    return Plan(steps, last_loads, [pool.where[end] for end in ends], pool.size)
+
+
+def _parent(state: StateKey) -> StateKey:
+    return state[0], state[1][:-1]
+
+
+def _missing_states(end: StateKey, is_kept: Callable[[StateKey], bool]) -> Iterator[StateKey]:
+    """The states between the path's longest kept beginning (at worst the embeddings) and its end."""
+    return takewhile(lambda state: not is_kept(state), states_to(end))
+
+
+def _batches(computed: dict[StateKey, None], max_rows: int) -> Iterator[tuple[Step, list[StateKey]]]:
+    """Layer-synchronous batches in the order they run: layer by layer, first executions before repeats."""
+    groups: dict[tuple[int, bool], list[StateKey]] = defaultdict(list)
+    for state in computed:
+        executions = state[1]
+        groups[(executions[-1], executions[-2:-1] == executions[-1:])].append(state)
+    for (layer, _), states in sorted(groups.items()):
+        for start in range(0, len(states), max_rows):
+            yield Step(layer), states[start : start + max_rows]
+
+
+class _Slots:
+    """Numbered places for states; a freed one is given out again."""
+
+    def __init__(self) -> None:
+        self.where: dict[StateKey, int] = {}
+        self.free: list[int] = []
+        self.size = 0
+
+    def load(self, state: StateKey) -> int:
+        if self.free:
+            slot = self.free.pop()
+        else:
+            slot, self.size = self.size, self.size + 1
+        self.where[state] = slot
+        return slot
+
+    def release(self, state: StateKey) -> None:
+        self.free.append(self.where.pop(state))
+
+
+def _fill(
+    step: Step,
+    states: list[StateKey],
+    row_index: dict[Hashable, int],
+    uses: dict[StateKey, int],
+    pool: _Slots,
+) -> Step:
+    for state in states:
+        parent = _parent(state)
+        if parent not in pool.where:
+            step.loads.append((pool.load(parent), parent))
+        step.sources.append(pool.where[parent])
+        step.rows.append(row_index[state[0]])
+    for state in states:
+        parent = _parent(state)
+        uses[parent] -= 1
+        if not uses[parent]:
+            pool.release(parent)
+    step.states = states
+    step.targets = [pool.load(state) for state in states]
+    return step

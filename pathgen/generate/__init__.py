@@ -1,0 +1,1 @@
+"""One call of `pathgen generate`: searches on a fleet of actors."""

@@ -1,0 +1,81 @@
+"""Cost models that are read off the model: FLOPs from its weights, latency from a stopwatch."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cluster import ClusterError
+from cluster.fleet.member import cause_of
+
+from ..errors import InputError
+from ..models.checkpoints import layer_parameters
+from ..paths.cost import CostModel
+
+if TYPE_CHECKING:
+    from .jobs import RunSettings
+
+LATENCY_TOKENS = 64
+LATENCY_REPEATS = 9
+
+
+def flops_cost(folder: Path, num_layers: int) -> CostModel:
+    """Weights in proportion to the parameters that each layer uses per token (two FLOPs each).
+
+    Raises:
+        InputError: when the checkpoint's tensor names do not tell the layers apart.
+    """
+    parameters = layer_parameters(folder, num_layers)
+    if not all(parameters):
+        raise InputError(f"{folder}: tensor names do not tell each layer's weights; use --cost layers or latency")
+    return CostModel.from_measures("flops", parameters)
+
+
+def latency_cost(run: RunSettings, resources: Mapping[str, float], timeout_s: float) -> CostModel:
+    """Measure each layer where an actor would run, in one Ray task.
+
+    Args:
+        run: what actors are told.
+        resources: what each asks of Ray.
+        timeout_s: bound on finding a place and measuring.
+
+    Raises:
+        ClusterError: the measurement failed, or found no place in time.
+    """
+    import ray
+
+    remote = ray.remote(num_cpus=resources["CPU"], num_gpus=resources.get("GPU", 0), max_retries=0)
+    try:
+        milliseconds = ray.get(remote(layer_milliseconds).remote(run), timeout=timeout_s)
+    except ray.exceptions.RayError as error:
+        raise ClusterError(f"layers cannot be timed for --cost latency: {cause_of(error)}") from error
+    return CostModel.from_measures("latency", milliseconds)
+
+
+def layer_milliseconds(run: RunSettings) -> list[float]:
+    """Median milliseconds of each layer on one row of LATENCY_TOKENS tokens; the first run only warms up."""
+    import torch
+
+    from ..actors.placed_model import load_placed
+
+    model = load_placed(run)
+    times: list[list[float]] = [[] for _ in range(model.num_layers)]
+
+    def timed(index: int, hidden: Any, *args: Any, **kwargs: Any) -> Any:
+        if hidden.is_cuda:
+            torch.cuda.synchronize(hidden.device)
+        started = time.perf_counter()
+        out = model.run_layer(index, hidden, args, kwargs)
+        if out.is_cuda:
+            torch.cuda.synchronize(out.device)
+        times[index].append(time.perf_counter() - started)
+        return model.as_returned(index, out)
+
+    ids = torch.arange(LATENCY_TOKENS, device=model.device)[None] % model.config.vocab_size
+    with torch.inference_mode(), model.mode(timed):
+        for _ in range(LATENCY_REPEATS):
+            model.hf_model(input_ids=ids, use_cache=False, logits_to_keep=1)
+    return [1000 * statistics.median(found[1:]) for found in times]

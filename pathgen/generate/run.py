@@ -1,0 +1,297 @@
+"""The generation run: from questions to committed path records, resumed wherever it was left."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any
+
+import polars as pl
+
+from cluster.connection.probe import Probe
+from cluster.connection.session import connect
+from cluster.program.errors import Interrupted
+
+from ..actors.placement import check_device, check_disks, default_device, default_dtype, place_actors
+from ..models.checkpoints import absolute_name, fingerprint, num_layers, resolve_model
+from ..paths.cost import CostModel
+from ..questions.loading import load_questions
+from ..questions.tasks import find_task
+from ..report.stats import LIGHT_COLUMNS
+from ..search.prior import Prior, load_prior
+from ..store.compaction import compact
+from ..store.dataset_card import write_card
+from ..store.files import full_name, put
+from ..store.folder_lock import RunLease
+from ..store.index import Budgets
+from ..store.run_folder import Plan, RunDirectory
+from ..store.run_json import GROWABLE, RunInfo
+from ..store.shards import ShardMetadata
+from .fleet import FleetRun
+from .jobs import Job, RunSettings
+from .layer_costs import flops_cost, latency_cost
+from .options import GenerateOptions, flags_named
+from .outcome import Outcome, card_rows, run_summary, verdict
+from .stopping import INTERRUPTED, Stopping
+
+PRIOR_NAME = "prior.json"
+
+
+class GenerationRun:
+    """One call of `pathgen generate`. What can be refused without reading shards is refused before any model loads.
+
+    Args:
+        options: what was asked for.
+        tell: shows one line to the person.
+
+    Raises:
+        InputError: bad questions, model, task, folder or budgets.
+        ArtefactError: the folder holds a run of other settings, or the prior is of another model.
+    """
+
+    def __init__(self, options: GenerateOptions, tell: Callable[[str], None]):
+        self.options = options
+        self.tell = tell
+        self.directory = RunDirectory(options.out)
+        self.directory.check_usable()
+        self.cluster = Probe(options.address) if options.address else None
+        self.task = find_task(options.task)
+        self.questions = load_questions(
+            options.questions, columns=options.columns, limit=options.limit, needs=self.task.needs
+        )
+        self.folder = resolve_model(options.model)
+        self.fingerprint = fingerprint(self.folder)
+        self.num_layers = num_layers(self.folder)
+        self.prior = self._given_prior()
+        self._device: str | None = options.device
+        check_device(options.device, self.cluster)
+        self._check_chat()
+        self.info = self.directory.check_settings(self._info())
+        self._keep_larger_budgets()
+        self.budgets = Budgets.of(self.info.settings, self.num_layers)
+        self.stopping = Stopping(tell)
+        self.lease = RunLease(self.directory.fs, self.directory.root, on_wait=tell, on_lost=self.stopping.wind_up)
+
+    def run(self) -> Outcome:
+        """Do what is left to do, under the folder's lease.
+
+        Raises:
+            PathgenError, ClusterError: with the exit code in the class.
+        """
+        if self.options.dry_run:
+            return self._dry()
+        started = time.perf_counter()
+        self.directory.create()
+        fs, root = self.directory.fs, self.directory.root
+        with self.lease, self.stopping.handling():
+            expects_work = self.directory.expects_work(self.info)
+            self.info = self.directory.begin(self.info, self.lease.check)
+            write_card(fs, root, self.info, {}, self.lease.check)
+            plan, work = self._work(expects_work)
+            if self.stopping.number == signal.SIGTERM:
+                raise Interrupted(INTERRUPTED, signal.SIGTERM)  # to read and tell what there is now may take minutes
+            if self.stopping.number is None:
+                if work or expects_work or plan.superseded:  # else the last call has tidied up
+                    compact(fs, root, self.lease.check)
+                self.info = self.directory.begin(replace(self.info, finished=True), self.lease.check)
+            rows = pl.DataFrame(pl.from_arrow(self.directory.committed.table(LIGHT_COLUMNS)))
+            summary = {"out": self.options.out, **run_summary(rows, work, len(plan.done), self.num_layers)}
+            summary["wall_seconds"] = time.perf_counter() - started
+            write_card(fs, root, self.info, card_rows(summary), self.lease.check)
+        if self.stopping.number is not None:
+            return Outcome(summary, 128 + self.stopping.number, [INTERRUPTED])
+        asked = [question.id for question in self.questions]
+        remarks, exit_code = verdict(rows, asked, self.options.allow_failures, self.options.out)
+        return Outcome(summary, exit_code, remarks)
+
+    def _info(self) -> RunInfo:
+        """What makes this run what it is."""
+        options = self.options
+        with flags_named():
+            options.search.check_budget(self.num_layers)
+            settings = options.settings(self.task, self.num_layers, self._dtype(), self.prior)
+        notes: dict[str, Any] = {}
+        if options.seconds_budget is not None or options.cost == "latency":
+            notes["determinism"] = "not reproducible: seconds or measured costs decide what is searched"
+        source = options.questions if options.limit is None else f"{options.questions} (first {options.limit})"
+        return RunInfo(
+            settings,
+            options.model,
+            self.fingerprint,
+            self.task.name,
+            source,
+            notes,
+            len(self.questions),
+            options=options.others(),
+        )
+
+    def _keep_larger_budgets(self) -> None:
+        """A folder's budgets are those of all its questions: the new ones get what it has, if that is more."""
+        settings = self.info.settings
+        asked, self.options = self.options, self.options.with_budgets(settings)
+        if self.options != asked:
+            values = ", ".join(f"{name} {settings[name] or 'unlimited'}" for name in GROWABLE)
+            self.tell(f"{self.options.out} has larger budgets, which stay: {values}")
+
+    def _dtype(self) -> str:
+        """The one asked for, else that of the run to go on with, else float32 on CPU and bfloat16 on CUDA."""
+        if self.options.dtype:
+            return self.options.dtype
+        if self.directory.holds_run:
+            return self.directory.info().settings["dtype"]
+        return default_dtype(self._find_device())
+
+    def _find_device(self) -> str:
+        self._device = self._device or default_device(self.cluster)
+        return self._device
+
+    def _check_chat(self) -> None:
+        if self.options.chat:
+            from ..models.reading import load_tokenizer
+
+            self.task.encode(self.questions[0], load_tokenizer(self.folder), chat=True)
+
+    def _given_prior(self) -> Prior | None:
+        if self.options.prior is None:
+            return None
+        prior = load_prior(self.options.prior)
+        prior.check_matches(self.fingerprint, self.task.name, self.num_layers, self.options.prior)
+        return prior
+
+    def _dry(self) -> Outcome:
+        plan = self._scan(None) if self.directory.holds_run else Plan(frozenset(), {}, {}, [], 0)
+        jobs = self._jobs(plan)
+        if self.cluster is not None:
+            self._check_disks(len(self.cluster.nodes()))
+        going, asked = sum(bool(job.resume) for job in jobs), len(self.questions)
+        failed = asked - len(plan.done) - len(jobs)
+        self.tell(
+            f"{asked} questions: {len(plan.done)} done, {going} to continue, {len(jobs) - going} to begin, "
+            f"{f'{failed} failed and left alone, ' if failed else ''}"
+            f"{self.options.search.simulations} simulations each; nothing was started"
+        )
+        summary = {
+            "out": self.options.out,
+            "questions": asked,
+            "done_before": len(plan.done),
+            "to_search": len(jobs),
+        }
+        return Outcome(summary, 0, [])
+
+    def _scan(self, guard: Callable[[], object] | None) -> Plan:
+        shas = {question.id: question.sha for question in self.questions}
+        plan = self.directory.scan(shas, self.budgets, guard=guard)
+        for line in plan.quarantined:
+            self.tell(f"warning: {line}")
+        return plan
+
+    def _jobs(self, plan: Plan) -> list[Job]:
+        """The questions not done, in file order; failed ones again unless told otherwise."""
+        left_alone = frozenset() if self.options.retry_failed else plan.failed.keys()
+        return [
+            Job(question, resume=tuple(plan.resume.get(question.id, ())), attempts=plan.failed.get(question.id, 0))
+            for question in self.questions
+            if question.id not in plan.done and question.id not in left_alone
+        ]
+
+    def _work(self, expects_work: bool) -> tuple[Plan, Mapping[str, float]]:
+        """Find what is left to do and do it; what there was before, and totals of the work (empty if there was none).
+
+        Where work is to be expected, Ray and actors start first: models load while the folder is read.
+        """
+        with ExitStack() as stack:
+            fleet = stack.enter_context(self._fleet(len(self.questions))) if expects_work else None
+            plan = self._scan(self.lease.check)
+            jobs = self._jobs(plan)
+            if not jobs:
+                return plan, {}
+            fleet = fleet or stack.enter_context(self._fleet(len(jobs)))
+            self.stopping.can_wind_up = True
+            if not fleet.started and self.options.calibrate > len(self.questions):
+                self.tell(f"calibrating on all {len(self.questions)} questions: there are no more")
+            if not fleet.started and (prior := fleet.calibrate(self.questions[: self.options.calibrate])):
+                self._freeze(prior)
+                fleet.start(prior, len(jobs))
+                jobs = fleet.with_stored(jobs)
+            if not self.stopping.event.is_set():
+                fleet.search(jobs, len(plan.done))
+            self.stopping.can_wind_up = False
+            return plan, fleet.totals()
+
+    @contextmanager
+    def _fleet(self, most: int) -> Iterator[FleetRun]:
+        """A fleet on Ray for so many questions at most.
+
+        Its actors start at once, unless the prior that they are told of must be measured first.
+        """
+        device = self._find_device()
+        with connect(self.cluster) as session:
+            self._check_disks(len(session.nodes()))
+            placement = place_actors(self.options, device, session, self.folder, most)
+            run = RunSettings(
+                # Actors may have been started in another folder.
+                out=full_name(self.directory.fs, self.directory.root),
+                token=self.lease.token,
+                metadata=ShardMetadata.here(self.options.model, self.fingerprint, self.task.name),
+                model=absolute_name(self.options.model),
+                dtype=self.info.settings["dtype"],
+                device=placement.device,
+                devices_per_actor=placement.devices_per_actor,
+                task=self.task.name,
+                chat=self.options.chat,
+                search=self.options.search,
+                seconds_budget=self.options.seconds_budget,
+                cost=CostModel.layers(self.num_layers),
+                seed=self.options.seed,
+                threads=placement.threads,
+                in_flight=placement.in_flight,
+            )
+            run = replace(run, cost=self._cost(run, placement.resources))
+            fleet = FleetRun(
+                self.directory,
+                run,
+                session,
+                placement,
+                self.options,
+                self.budgets,
+                self.num_layers,
+                self.stopping,
+            )
+            prior = self._known_prior()
+            if prior is not None or not self.options.calibrate:
+                # No more than there is room for now: until the folder is read, nobody knows how many are needed.
+                fleet.start(prior, min(most, placement.fitting(session.nodes())))
+            yield fleet
+
+    def _check_disks(self, nodes: int) -> None:
+        check_disks(f"--out {self.options.out}", self.directory.fs, nodes, shared_fs=self.options.shared_fs)
+
+    def _cost(self, run: RunSettings, resources: Mapping[str, float]) -> CostModel:
+        """The chosen cost model; a measured one is measured once and kept in run.json."""
+        if self.options.cost == "layers":
+            return run.cost
+        if stored := self.info.notes.get("cost"):
+            return CostModel.from_json(stored)
+        by_flops = self.options.cost == "flops"
+        timeout_s = self.options.start_timeout_s
+        cost = flops_cost(self.folder, self.num_layers) if by_flops else latency_cost(run, resources, timeout_s)
+        self.info = self.directory.begin(
+            replace(self.info, notes=self.info.notes | {"cost": cost.to_json()}), self.lease.check
+        )
+        return cost
+
+    def _known_prior(self) -> Prior | None:
+        """The prior as far as it is known: frozen by an earlier call of this run, or given and frozen now."""
+        stored = self.directory.read_file(PRIOR_NAME)
+        if stored is not None:
+            return Prior.from_json(stored, f"{self.directory.root}/{PRIOR_NAME}")
+        if self.prior is not None:
+            self._freeze(self.prior)
+        return self.prior
+
+    def _freeze(self, prior: Prior) -> None:
+        """Keep it for all later calls of this run."""
+        put(self.directory.fs, f"{self.directory.root}/{PRIOR_NAME}", prior.to_json().encode(), guard=self.lease.check)

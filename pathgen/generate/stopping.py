@@ -1,0 +1,68 @@
+"""Ctrl-C and SIGTERM during a run: the first one winds it up, a second one ends it at once."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from cluster.program.errors import Interrupted
+
+SHORT_GRACE_S = 2.0
+"""For actors to commit after a SIGTERM: a Ray job may be killed 3 s after it."""
+INTERRUPTED = "interrupted: finished work is kept; the same command goes on from here"
+
+
+class Stopping:
+    """Whether a run is to stop, and by which signal.
+
+    Args:
+        tell: shows one line to the person.
+
+    Attributes:
+        event: set once the run is to wind up.
+        number: of the first signal, None as long as there was none.
+        stop_by: by when actors must have committed, in `time.monotonic()` seconds.
+        can_wind_up: whether there are actors that could commit anything; as long as not, a first signal ends the
+            run at once too.
+    """
+
+    def __init__(self, tell: Callable[[str], None]):
+        self.event = threading.Event()
+        self.number: int | None = None
+        self.stop_by = math.inf
+        self.can_wind_up = False
+        self._tell = tell
+
+    def wind_up(self, why: str) -> None:
+        """Let the run end in good order, the reason shown; soon, unless a person asked for it and may wait."""
+        if self.number != signal.SIGINT:
+            self.stop_by = time.monotonic() + SHORT_GRACE_S
+        self.event.set()
+        self._tell(f"stopping: {why}")
+
+    @contextmanager
+    def handling(self) -> Iterator[None]:
+        """Takes the signals for the body of a `with`.
+
+        Raises:
+            Interrupted: the run was ended at once.
+        """
+        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise Interrupted(INTERRUPTED, self.number or signal.SIGINT) from None
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        second = self.number is not None
+        self.number = self.number or number
+        if second or not self.can_wind_up:
+            raise KeyboardInterrupt
+        self.wind_up("committing what is finished (again to stop at once)")

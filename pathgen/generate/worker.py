@@ -1,0 +1,76 @@
+"""The search actor. Its module is light, as its driver imports it too: torch is imported where the model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from cluster.fleet.work_thread import WorkThread
+
+from ..faults import fault_point
+from ..questions.tasks import find_task
+from ..store.run_folder import RunDirectory
+from ..store.writer import RecordWriter
+from .jobs import Job, RunSettings
+
+BACKLOG = 2
+"""Questions held for each one in flight: enough to pick neighbours in length from, few to prove innocent later."""
+
+
+class SearchWorker(WorkThread):
+    """Searches questions. The model is loaded once, by the constructor.
+
+    Args:
+        run: the run's settings.
+        writer: the id under which this actor writes.
+    """
+
+    def __init__(self, run: RunSettings, writer: str):
+        from ..actors.placed_model import is_sticky, load_placed
+        from ..engine.evaluator import Evaluator
+        from .searcher import Searcher
+
+        evaluator = Evaluator(load_placed(run), find_task(run.task), chat=run.chat)
+        self._searcher = Searcher(run, writer, evaluator, RunDirectory(run.out).load_record)
+        self._writer = RecordWriter(run.out, writer, run.metadata, run.token)
+        super().__init__(run.in_flight * (1 + BACKLOG), is_sticky)
+
+    @property
+    def held(self) -> int:
+        """Questions taken up and not ended."""
+        return self._searcher.held
+
+    @property
+    def moved_at(self) -> Mapping[str, float]:
+        """As `Searcher.moved_at`."""
+        return self._searcher.moved_at
+
+    @property
+    def counters(self) -> Mapping[str, float]:
+        """As `Searcher.counters`."""
+        return self._searcher.counters
+
+    def take_up(self, job: Job) -> None:
+        """Take a question into the searcher's backlog."""
+        fault_point(f"take-up-{job.question.id}")
+        self._searcher.take_up(job)
+
+    def step(self) -> None:
+        """One round of all searches; records that ended go to the writer, which commits what is due."""
+        if self._searcher.held:
+            records = self._searcher.step()
+            fault_point("after-step")
+            for record in records:
+                self._writer.add(record)
+            self.publish(
+                finished=[record.question_id for record in records],
+                failed=[record.question_id for record in records if record.status == "failed"],
+            )
+        self.publish(durable=self._writer.tick(self._searcher.under_way))
+
+    def commit(self) -> Iterable[str]:
+        """Commit the records that are finished."""
+        return self._writer.commit()
+
+    def close(self) -> Iterable[str]:
+        """Commit what is finished, and keep the searches under way as progress."""
+        return self._writer.close(self._searcher.under_way())

@@ -1,0 +1,1 @@
+"""Checkpoint folders: where they lie, what they hold, how they load. No forward pass."""

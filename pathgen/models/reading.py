@@ -1,0 +1,78 @@
+"""What transformers makes of a model's folder: config, tokenizer and weights, or one line that says why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError, one_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer in a model's folder.
+
+    Raises:
+        InputError: there is none that transformers can make.
+    """
+    from transformers import AutoTokenizer
+
+    with _failure_told(f"the tokenizer in {folder} does not load"):
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+def load_config(folder: Path) -> PreTrainedConfig:
+    """The config in a model's folder.
+
+    Raises:
+        InputError: it is none that transformers knows.
+    """
+    from transformers import AutoConfig
+
+    with _failure_told(f"{folder}/config.json does not load"):
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+
+
+def load_weights(source: Path, **how: Any) -> PreTrainedModel:
+    """The model with every weight from its files: transformers would draw those that are missing at random.
+
+    Args:
+        source: folder.
+        how: as `from_pretrained`.
+
+    Raises:
+        InputError: it does not load, or lacks weights, or they do not fit the config.
+    """
+    from transformers import AutoModelForCausalLM
+
+    with _failure_told(f"the model in {source} does not load"):
+        # Of sizes that do not fit it raises without a name, unless they are to be ignored.
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True, **how
+        )
+        model, info = loaded
+    if missing := sorted(info["missing_keys"]):
+        raise InputError(f"the weights in {source} lack {len(missing)} tensors, first {', '.join(missing[:3])}")
+    if unfit := sorted(info["mismatched_keys"]):
+        name, found, wanted = unfit[0]
+        raise InputError(
+            f"the weights in {source} do not fit its config.json: {name} is {list(found)}, not {list(wanted)}"
+        )
+    return model
+
+
+@contextmanager
+def _failure_told(what: str) -> Iterator[None]:
+    """Within the block transformers reads what somebody else wrote, and raises whatever its many parts raise."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        raise InputError(f"{what} ({type(error).__name__}: {one_line(error)})") from error

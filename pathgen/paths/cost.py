@@ -1,0 +1,86 @@
+"""What a path costs: one weight per layer, scaled so that the full path costs its number of layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from .layer_path import LayerPath
+
+CostName = Literal["layers", "flops", "latency"]
+
+
+@dataclass(frozen=True, slots=True)
+class CostModel:
+    """The cost of running a path, in units of an average layer of this model.
+
+    Attributes:
+        name: what was counted: layer executions, FLOPs, or measured time.
+        weights: [num_layers] cost of one execution of each layer; non-negative, mean 1.
+
+    Raises:
+        ValueError: on an unknown name, or weights that are empty, negative, not finite or not of mean 1.
+    """
+
+    name: CostName
+    weights: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Check the weights; `from_measures` scales, this does not."""
+        if self.name not in get_args(CostName):
+            raise ValueError(f"a cost is one of {', '.join(get_args(CostName))}; got {self.name!r}")
+        if not self.weights:
+            raise ValueError("a cost model needs at least one layer")
+        _check_costs(self.weights)
+        mean = math.fsum(self.weights) / len(self.weights)
+        if not math.isclose(mean, 1.0, rel_tol=1e-6):
+            raise ValueError(f"the cost weights of {len(self.weights)} layers must have mean 1; got {mean:g}")
+
+    @classmethod
+    def layers(cls, num_layers: int) -> CostModel:
+        """Every execution costs 1, so a path's cost is its depth."""
+        return cls("layers", (1.0,) * num_layers)
+
+    @classmethod
+    def from_measures(cls, name: CostName, per_layer: Iterable[float]) -> CostModel:
+        """Scale one measure per layer, in any unit, to mean 1.
+
+        Raises:
+            ValueError: if there is no layer, a measure is negative or not finite, or all are zero.
+        """
+        measures = tuple(float(measure) for measure in per_layer)
+        _check_costs(measures)
+        total = math.fsum(measures)
+        if measures and total == 0:
+            raise ValueError(f"all {len(measures)} {name} measures are zero; at least one layer must cost something")
+        return cls(name, tuple(measure * len(measures) / total for measure in measures))
+
+    def cost(self, path: LayerPath) -> float:
+        """Σ action · weight over the layers.
+
+        `fsum` rounds once, so two paths that run equally dear layers cost exactly the same whatever
+        their order, and ties between paths are real ties.
+        """
+        return math.fsum(action * weight for action, weight in zip(path, self.weights, strict=True))
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object that `from_json` reads back exactly."""
+        return {"name": self.name, "weights": list(self.weights)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> CostModel:
+        """Read `to_json` back.
+
+        Raises:
+            ValueError: on weights or a name that no cost model has.
+            KeyError: if `name` or `weights` is missing.
+        """
+        return cls(data["name"], tuple(float(weight) for weight in data["weights"]))
+
+
+def _check_costs(costs: tuple[float, ...]) -> None:
+    """Refuse what no layer can cost."""
+    if bad := [cost for cost in costs if not (math.isfinite(cost) and cost >= 0)]:
+        raise ValueError(f"a layer's cost is a finite number >= 0; got {bad[0]}")

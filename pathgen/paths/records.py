@@ -1,0 +1,76 @@
+"""What a search learns: evaluations of paths, and the record of one question. Plain data, no model, no files."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .layer_path import LayerPath
+
+Status = Literal["improved", "kept", "unsolved", "failed", "searching"]
+StopReason = Literal["budget", "early", "exhausted", "interrupted"]
+
+HASH_BITS = 63
+SOLVED: tuple[Status, ...] = ("improved", "kept")
+NOT_ASKED = -1
+"""`Evaluation.simulation` of a path that calibration ran and no search has asked for yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One path run on one question.
+
+    Attributes:
+        path: the path that was run.
+        correct: choices: margin > 0; generation: the answer graded equal to the reference.
+        margin: nats. Choices: gold's summed log-likelihood minus the best other's. Generation: mean
+            log-likelihood per token of the reference answer. None if the model gave NaN or Inf.
+        choice_scores: summed log-likelihood of each choice, in nats; None for generation.
+        answer: the generated text, None for choices.
+        simulation: 0 for the full path, then 1, 2, … in the order the search asked.
+    """
+
+    path: LayerPath
+    correct: bool
+    margin: float | None
+    choice_scores: tuple[float, ...] | None = None
+    answer: str | None = None
+    simulation: int = NOT_ASKED
+
+
+@dataclass(slots=True)
+class PathRecord:
+    """All that a search learned about one question; one row of a shard (see `rows.SCHEMA` for the columns)."""
+
+    question_id: str
+    question_sha: str
+    task: str
+    prompt: str
+    choices: tuple[str, ...] | None
+    gold: int | None
+    reference: str | None
+    status: Status
+    num_layers: int
+    seed: int
+    writer: str
+    attempts: int
+    created_ms: int
+    stop_reason: StopReason | None = None
+    base_correct: bool | None = None
+    base_margin: float | None = None
+    best_path: LayerPath | None = None
+    best_depth: int | None = None
+    best_margin: float | None = None
+    evaluations: list[Evaluation] = field(default_factory=list)
+    simulations: int | None = None
+    layer_executions: int | None = None
+    layers_run: int | None = None
+    seconds: float | None = None
+    error: str | None = None
+
+
+def seeded_hash(seed: int, key: str) -> int:
+    """A number of `HASH_BITS` that hangs on a seed and a question's id or hash alone: its own seed, fold, or lot."""
+    digest = hashlib.blake2b(f"{seed}\x1f{key}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> (64 - HASH_BITS)

@@ -1,0 +1,1 @@
+"""From a question source to prompts, tokens and grades."""

@@ -1,0 +1,202 @@
+"""Questions, and how the rows of a source become them; all is checked here, before a model loads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import reprlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, Literal
+
+from ..errors import InputError
+from .parsing import parse_choices, parse_gold, parse_id, parse_reference, parse_text
+from .sources import Row, read_rows
+
+logger = logging.getLogger(__name__)
+
+Needs = Literal["choices", "reference"]
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "id": ("id",),
+    "prompt": ("question", "question_stem", "prompt"),
+    "choices": ("choices", "options"),
+    "gold": ("answerKey", "answer", "gold"),
+    "reference": ("reference", "answer", "solution"),
+}
+"""The fields of a Question, each with the column names it is looked for under, the first present one wins."""
+
+FIELDS: dict[Needs, tuple[str, ...]] = {
+    "choices": ("prompt", "choices", "gold"),
+    "reference": ("prompt", "reference"),
+}
+"""The fields that a source must have; an id column is welcome, not needed."""
+
+PROBLEMS_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question: either choices with a gold index, or a reference answer.
+
+    Attributes:
+        id: unique within its source.
+        prompt: the question's text, as the source has it (a Task renders it).
+        choices: two to 26 texts, or None.
+        gold: index of the right choice, or None.
+        reference: the reference answer as text, or None.
+    """
+
+    id: str
+    prompt: str
+    choices: tuple[str, ...] | None = None
+    gold: int | None = None
+    reference: str | None = None
+
+    @property
+    def sha(self) -> str:
+        """16 hex digits over everything but the id: an edited question changes it."""
+        content = json.dumps([self.prompt, self.choices, self.gold, self.reference], ensure_ascii=True)
+        return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+
+
+def load_questions(
+    source: str, *, needs: Needs, columns: Mapping[str, str] = {}, limit: int | None = None
+) -> list[Question]:
+    """Load and check the questions of a source, in its order.
+
+    Args:
+        source: `builtin[-math][:train|:test]`, a local `.jsonl`, `.json` or `.parquet` file, or a hub dataset
+            `owner/name[:config][:split]`.
+        needs: what the task asks for: `choices` with a gold one, or a `reference` answer.
+        columns: Question field -> the source's column, where the names of `COLUMNS` do not fit.
+        limit: use the first so many rows only; the rows after them are neither read nor checked.
+
+    Returns:
+        At least one question, ids unique. Ids that are whole numbers become text; without an id column an id
+        is made from the question's content, so that it outlives a reordering of the file.
+
+    Raises:
+        InputError: the source cannot be read, a column is not there, or rows cannot be used; all rows are
+            checked first, and the text names the first five bad ones.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"the limit must be at least 1 question; got {limit}")
+    if source.partition(":")[0] in ("builtin", "builtin-math"):
+        return _load_builtin(source, needs, columns)[:limit]
+    rows = list(islice(read_rows(source), limit))
+    if not rows:
+        raise InputError(f"{source}: no questions in it")
+    readable = [row for row in rows if not row.fault]
+    names = _resolve_columns(source, readable, columns, needs) if readable else {}
+    return _parse_rows(source, rows, names, needs)
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """Read a column mapping as the command line has it: `id=qid,prompt=stem` (field=column).
+
+    Raises:
+        InputError: a part without `=`, or a field that is given twice.
+    """
+    columns: dict[str, str] = {}
+    for part in text.split(","):
+        field, equals, column = (piece.strip() for piece in part.partition("="))
+        if not (equals and field and column):
+            raise InputError(f"columns: {part.strip()!r} is not FIELD=COLUMN, for example prompt=stem")
+        if field in columns:
+            raise InputError(f"columns: {field} is given twice")
+        columns[field] = column
+    return columns
+
+
+def _load_builtin(source: str, needs: Needs, columns: Mapping[str, str]) -> list[Question]:
+    from .builtin import builtin_questions
+
+    if columns:
+        raise InputError(f"{source}: has no columns to map")
+    name, _, split = source.partition(":")
+    if split not in ("", "train", "test"):
+        raise InputError(f"{source}: no such split; there are {name}:train and {name}:test")
+    kind: Needs = "choices" if name == "builtin" else "reference"
+    if kind != needs:
+        other = "builtin" if needs == "choices" else "builtin-math"
+        raise InputError(f"{source}: has {kind} only and the task needs {needs}; {other} has them")
+    return builtin_questions(kind, "test" if split == "test" else "train")
+
+
+def _resolve_columns(source: str, rows: Sequence[Row], columns: Mapping[str, str], needs: Needs) -> dict[str, str]:
+    """Field -> column, for every field that `needs` asks for and the id if there is one."""
+    present = list(dict.fromkeys(name for row in rows for name in row.values))
+    listed = ", ".join(present) or "none"
+    for field, column in columns.items():
+        if field not in COLUMNS:
+            raise InputError(f"columns: no field {field!r}; the fields are {', '.join(COLUMNS)}")
+        if column not in present:
+            raise InputError(f"{source}: no column {column!r} for {field}; the columns are {listed}")
+    names: dict[str, str] = {}
+    for field in ("id", *FIELDS[needs]):
+        candidates = (columns[field],) if field in columns else COLUMNS[field]
+        if found := next((name for name in candidates if name in present), None):
+            names[field] = found
+        elif field != "id":
+            raise InputError(
+                f"{source}: no column for {field} ({' or '.join(candidates)}); the columns are {listed}; "
+                f"name one with --columns {field}=COLUMN"
+            )
+    return names
+
+
+def _parse_rows(source: str, rows: Sequence[Row], names: Mapping[str, str], needs: Needs) -> list[Question]:
+    questions: list[Question] = []
+    problems: list[str] = []
+    first_seen: dict[str, str] = {}
+    equal: list[str] = []
+    for row in rows:
+        values = {field: row.values.get(column) for field, column in names.items()}
+        try:
+            if row.fault:
+                raise ValueError(row.fault)
+            question = _parse_row(values, needs)
+            if earlier := first_seen.get(question.id):
+                raise ValueError(f"has the id of {earlier}" if "id" in names else f"is {earlier} again")
+        except ValueError as error:
+            shown_id = f" (id {reprlib.repr(values['id'])})" if values.get("id") is not None else ""
+            problems.append(f"{row.where}{shown_id}: {error}")
+            continue
+        first_seen[question.id] = row.where
+        questions.append(question)
+        if question.choices and len(set(question.choices)) < len(question.choices):
+            equal.append(row.where)
+    if problems:
+        raise InputError(f"{source}: {_summary(problems, len(rows))}")
+    if equal:
+        logger.warning(
+            "%s: %d of %d questions have equal choices (first: %s); the first of the equal ones counts",
+            *(source, len(equal), len(rows), equal[0]),
+        )
+    return questions
+
+
+def _parse_row(values: Mapping[str, Any], needs: Needs) -> Question:
+    """One question from its fields; ValueError says what is wrong."""
+    question_id = parse_id(values["id"]) if "id" in values else ""
+    prompt = parse_text(values["prompt"], "question")
+    if needs == "choices":
+        choices, labels = parse_choices(values["choices"])
+        gold = parse_gold(values["gold"], choices, labels)
+        if len(set(choices)) == 1:
+            raise ValueError("its choices are all the same")
+        # Equal texts get one and the same score, so the first of them stands for all.
+        question = Question(question_id, prompt, choices, choices.index(choices[gold]))
+    else:
+        question = Question(question_id, prompt, reference=parse_reference(values["reference"]))
+    return question if "id" in values else replace(question, id=question.sha)
+
+
+def _summary(problems: Sequence[str], num_rows: int) -> str:
+    shown = list(problems[:PROBLEMS_SHOWN])
+    if hidden := len(problems) - len(shown):
+        shown.append(f"and {hidden} more")
+    return f"{len(problems)} of {num_rows} questions cannot be used: {'; '.join(shown)}"

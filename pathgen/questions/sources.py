@@ -1,0 +1,145 @@
+"""Rows of a question source: a local JSON, JSONL or Parquet file, or a dataset of the hub. No schema here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, one_line
+
+SUFFIXES = (".jsonl", ".json", ".parquet")
+HUB_NAME = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[\w.-]+)(:(?P<config>[^:]*))?(:(?P<split>[^:]+))?")
+SPLITS = ("train", "validation", "test")
+MEDIA = ("Image", "Audio", "Video", "Pdf", "Nifti")
+"""Columns of the hub that take libraries of their own to decode: they are left out, as no question is made of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row as the source has it.
+
+    Attributes:
+        where: how a person finds it: `line 12` of a JSONL file, `row 12` elsewhere (both count from 1).
+        values: the columns by name.
+        fault: why the row cannot be read at all; empty if it can.
+    """
+
+    where: str
+    values: dict[str, Any]
+    fault: str = ""
+
+
+def read_rows(source: str) -> Iterator[Row]:
+    """Read a local file or a hub dataset row by row, in order.
+
+    Args:
+        source: a path that ends in one of `SUFFIXES`, or `owner/name[:config][:split]`. The split is `train`
+            unless given; a single part that is one of `SPLITS` is the split, any other is the config.
+
+    Raises:
+        InputError: no such source, a format that is not read, a broken file, or the hub is out of reach.
+    """
+    path = Path(source)
+    # Unlike Path's own, the tests of os.path are False for a name too long for any file.
+    if path.suffix in SUFFIXES and (os.path.isfile(path) or not HUB_NAME.fullmatch(source)):
+        return _read_file(path)
+    if os.path.exists(path):
+        raise InputError(f"{source}: questions are read from a file that ends in {', '.join(SUFFIXES)}")
+    if match := HUB_NAME.fullmatch(source):
+        return _read_hub(source, match["name"], match["config"] or "", match["split"] or "")
+    known = f"builtin, a file ({', '.join(SUFFIXES)}) or owner/name[:config][:split]"
+    raise InputError(f"{one_line(source)}: no such questions; give {known}")
+
+
+def _read_file(path: Path) -> Iterator[Row]:
+    readers = {".jsonl": _read_jsonl, ".json": _read_json, ".parquet": _read_parquet}
+    try:
+        yield from readers[path.suffix](path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{one_line(path)}: cannot be read: {error.strerror or error}") from error
+
+
+def _read_jsonl(path: Path) -> Iterator[Row]:
+    """A broken line is a Row with a fault, so that it is reported beside whatever else is wrong."""
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield _json_row(f"line {number}", line)
+
+
+def _json_row(where: str, line: bytes) -> Row:
+    try:
+        values = _parse_json(line)
+    except ValueError as error:
+        return Row(where, {}, str(error))
+    if not isinstance(values, dict):
+        return Row(where, {}, f"not a JSON object but {type(values).__name__}")
+    return Row(where, values)
+
+
+def _read_json(path: Path) -> Iterator[Row]:
+    try:
+        rows = _parse_json(path.read_bytes())
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
+    if not isinstance(rows, list):
+        raise InputError(f"{path}: must hold a list of objects, not {type(rows).__name__}")
+    for number, values in enumerate(rows, start=1):
+        if isinstance(values, dict):
+            yield Row(f"row {number}", values)
+        else:
+            yield Row(f"row {number}", {}, f"not a JSON object but {type(values).__name__}")
+
+
+def _parse_json(data: bytes) -> Any:
+    """Parse UTF-8 JSON, with or without a byte order mark; ValueError says what is wrong in one line."""
+    try:
+        return json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8: byte {data[error.start]:#04x} at offset {error.start}") from error
+    except json.JSONDecodeError as error:
+        place = f"column {error.colno}" if error.lineno == 1 else f"line {error.lineno} column {error.colno}"
+        raise ValueError(f"not JSON: {error.msg} at {place}") from error
+    except RecursionError as error:
+        raise ValueError("not JSON: nested too deeply") from error
+
+
+def _read_parquet(path: Path) -> Iterator[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    number = 0
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                for values in batch.to_pylist():
+                    number += 1
+                    yield Row(f"row {number}", values)
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable as Parquet: {one_line(error)}") from error
+
+
+def _read_hub(source: str, name: str, config: str, split: str) -> Iterator[Row]:
+    import datasets
+
+    if config in SPLITS and not split:
+        config, split = "", config
+    try:
+        dataset = datasets.load_dataset(name, config or None, split=split or "train")
+        textual = [column for column, feature in dataset.features.items() if type(feature).__name__ not in MEDIA]
+        for number, values in enumerate(dataset.select_columns(textual), start=1):
+            yield Row(f"row {number}", values)
+    except ConnectionError as error:
+        raise InputError(
+            f"{one_line(source)}: the hub cannot be reached and the dataset is not in its cache; "
+            f"go online, or give builtin or a local file"
+        ) from error
+    except Exception as error:  # the library raises a dozen kinds, also while it reads; the person needs one line
+        raise InputError(f"{one_line(source)}: {one_line(error)}") from error

@@ -1,0 +1,1 @@
+"""What a run holds: statistics, one record, validation."""

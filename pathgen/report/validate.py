@@ -1,0 +1,167 @@
+"""`pathgen validate`: is all that a run holds whole, consistent, and true when run again?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..errors import InputError
+from ..paths.cost import CostModel
+from ..paths.layer_path import LayerPath
+from ..paths.records import Evaluation, PathRecord
+from ..questions.loading import Question
+from ..store.files import TEMPORARY_PREFIX, list_files
+from ..store.index import progress_files, read_all, shard_files
+from ..store.provenance import ShardMetadata
+from ..store.run_folder import RunDirectory
+from ..store.run_json import RunInfo
+from ..store.shards import PROGRESS_FOLDER, QUARANTINE_FOLDER, SCHEMA, UnreadableShard, from_table
+
+REPLAY_TOLERANCE_NATS = 1e-3
+
+
+def validate_run(out: str, replay: int) -> dict[str, Any]:
+    """Check a run's folder; run `replay` evaluations again on the model.
+
+    Returns:
+        A JSON object; `valid` is whether there are no problems. What an interrupted run leaves behind is noted
+        and no problem: leftover and quarantined files, questions in several rows.
+
+    Raises:
+        InputError: the folder holds no run, or an imported one is to be replayed.
+        ArtefactError: a shard of a newer schema version.
+    """
+    directory = RunDirectory(out)
+    info = directory.info()
+    tables, problems = _read(directory)
+    records: list[PathRecord] = []
+    for file, table in tables.items():
+        if (made_with := ShardMetadata.of(table).fingerprint) != info.fingerprint:
+            problems.append(f"{file}: made with model {made_with}, the run's is {info.fingerprint}")
+        try:
+            records += from_table(table)
+        except UnreadableShard as error:
+            problems.append(f"{file}: {error}")
+    for record in records:
+        problems += [f"{record.question_id}: {fault}" for fault in record_faults(record, info)]
+    counts = Counter(record.question_id for record in records)
+    repeated = [f"{question_id}: in {count} rows" for question_id, count in sorted(counts.items()) if count > 1]
+    report: dict[str, Any] = {
+        "out": out,
+        "shards": len(tables),
+        "records": len(records),
+        "questions": len(counts),
+        "problems": problems,
+        "notes": repeated + _notes(directory),
+        "replayed": 0,
+        "largest_gap_nats": None,
+        "verdicts_changed": 0,
+    }
+    if replay:
+        _replay(records, info, out, replay, report)
+    report["valid"] = not problems
+    return report
+
+
+def record_faults(record: PathRecord, info: RunInfo) -> list[str]:
+    """What a record says that cannot be."""
+    faults = []
+    if record.status == "failed":
+        return [] if record.error else ["failed without an error"]
+    paths = [evaluation.path for evaluation in record.evaluations]
+    if not paths or paths[0] != LayerPath.full(record.num_layers):
+        return ["its first evaluation is not the full path"]
+    if any(len(path) != record.num_layers for path in paths):
+        faults.append(f"a path has not {record.num_layers} actions")
+    if len(set(paths)) < len(paths):
+        faults.append("a path was evaluated twice")
+    if record.layer_executions != sum(path.depth for path in paths):
+        faults.append("layer_executions is not the sum of its paths' depths")
+    if any(path.edits > info.settings["max_edits"] for path in paths):
+        faults.append(f"a path has more than {info.settings['max_edits']} edits")
+    right = [evaluation for evaluation in record.evaluations if evaluation.correct]
+    wanted = "kept" if record.base_correct else "improved" if right else "unsolved"
+    if record.status != wanted:
+        faults.append(f"status {record.status} where its evaluations say {wanted}")
+    return faults + _best_faults(record, right or record.evaluations[:1], _cost_of(info, record.num_layers))
+
+
+def _best_faults(record: PathRecord, candidates: Sequence[Evaluation], cost: CostModel) -> list[str]:
+    """The best is the cheapest of the candidates, then the one with the largest margin."""
+    best = next((evaluation for evaluation in candidates if evaluation.path == record.best_path), None)
+    if best is None:
+        return ["best_path is not among its right evaluations"]
+    faults = []
+    if any(
+        (cost.cost(other.path), -(other.margin or 0.0)) < (cost.cost(best.path), -(best.margin or 0.0))
+        for other in candidates
+    ):
+        faults.append("best_path is not the cheapest right path, or not the one with the largest margin")
+    if record.best_depth != best.path.depth:
+        faults.append("best_depth is not the depth of best_path")
+    if record.best_margin != best.margin:
+        faults.append("best_margin is not the margin of best_path")
+    return faults
+
+
+def _cost_of(info: RunInfo, num_layers: int) -> CostModel:
+    stored = info.notes.get("cost")
+    return CostModel.from_json(stored) if stored else CostModel.layers(num_layers)
+
+
+def _read(directory: RunDirectory) -> tuple[dict[str, pa.Table], list[str]]:
+    """The readable shards by name, and what is wrong with the others."""
+    fs, root = directory.fs, directory.root
+    tables, unreadable = read_all(fs, root, partial(shard_files, fs, root), SCHEMA.names)
+    return tables, list(unreadable.values())
+
+
+def _notes(directory: RunDirectory) -> list[str]:
+    fs, root = directory.fs, directory.root
+    notes = [f"quarantined: {name}" for name in list_files(fs, f"{root}/{QUARANTINE_FOLDER}")]
+    notes += [f"under way: {name}" for name in progress_files(fs, root)]
+    for folder in (root, directory.paths, f"{root}/{PROGRESS_FOLDER}", f"{root}/{QUARANTINE_FOLDER}"):
+        notes += [f"leftover: {name}" for name in list_files(fs, folder) if name.startswith(TEMPORARY_PREFIX)]
+    return notes
+
+
+def _replay(records: list[PathRecord], info: RunInfo, out: str, count: int, report: dict[str, Any]) -> None:
+    """Run a sample of evaluations again, and compare margins and verdicts."""
+    from ..engine.evaluator import Evaluator
+    from ..engine.path_model import PathModel
+    from ..models.checkpoints import resolve_recorded
+    from ..questions.tasks import find_task
+
+    if "imported" in info.settings:
+        raise InputError("--replay needs a run that searched here; an import does not say how its paths were run")
+    resolve_recorded(info.model_id, info.fingerprint, out)
+    pairs = [(record, evaluation) for record in records for evaluation in record.evaluations]
+    chosen = np.random.default_rng(0).permutation(len(pairs))[:count]
+    evaluator = Evaluator(
+        PathModel.from_pretrained(info.model_id, dtype=info.settings["dtype"]),
+        find_task(info.task),
+        chat=info.settings["task"]["chat"],
+    )
+    sample = [pairs[index] for index in sorted(chosen)]
+    prepared = {
+        record.question_id: evaluator.prepare(
+            Question(record.question_id, record.prompt, record.choices, record.gold, record.reference)
+        )
+        for record, _ in sample
+    }
+    again = evaluator.evaluate([(prepared[record.question_id], evaluation.path) for record, evaluation in sample])
+    gaps = [
+        abs(new.margin - old.margin)
+        for (_, old), new in zip(sample, again, strict=True)
+        if new.margin is not None and old.margin is not None
+    ]
+    report["replayed"] = len(sample)
+    report["largest_gap_nats"] = max(gaps, default=0.0)
+    report["verdicts_changed"] = sum(new.correct != old.correct for (_, old), new in zip(sample, again, strict=True))
+    if info.settings["dtype"] == "float32" and report["largest_gap_nats"] > REPLAY_TOLERANCE_NATS:
+        report["problems"].append(f"evaluations differ by up to {report['largest_gap_nats']:.2g} nats when run again")

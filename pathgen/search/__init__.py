@@ -1,0 +1,1 @@
+"""The search for one question's paths. Pure: no model, no files."""

@@ -1,0 +1,229 @@
+"""The search for one question's layer paths: UCT over a graph of paths, driven by ask and tell.
+
+It knows no model: `PathSearch.ask` names paths, the caller evaluates them in any order and on any machine,
+and `PathSearch.tell` takes each result. Same seed and same results give the same tree.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ..paths.cost import CostModel
+from ..paths.layer_path import LayerPath, Move
+from ..paths.records import Evaluation, Status, StopReason
+from ..paths.reward import path_reward
+from .settings import SearchSettings
+from .tree import PathTree, Walk
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["PathSearch", "SearchSettings"]
+
+EARLY_SAVED_LAYERS = 2
+"""Layers that a right path must save for the published rule to stop."""
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A path that is out for evaluation: its number, the walk that led to it, and its result once told."""
+
+    simulation: int
+    walk: Walk
+    evaluation: Evaluation | None = None
+
+
+class PathSearch:
+    """The search of one question. Results may be told in any order: they enter the tree in the order asked.
+
+    Attributes:
+        tree: nodes and edges.
+        evaluations: what was told, in the order asked, `simulation` filled in.
+        simulations: finished walks; those that ended at a path already evaluated count, the full path not.
+        layer_executions: Σ depth of the evaluated paths, the full path's included.
+        stop_reason: None while the search goes on.
+
+    Args:
+        num_layers: layers of the model.
+        settings: budgets, caps and constants.
+        cost: prices paths, for the reward, the depth cap and the choice of the best.
+        rng: the only source of chance; it shuffles each node's moves.
+        prior: weight >= 0 of each move, a missing one 0; larger is considered earlier and explored more.
+            None: all alike.
+        relative_margin: whether quality measures the margin from the full path's, as generation needs.
+        prior_if_wrong: takes the place of `prior` where the full path is wrong.
+
+    Raises:
+        ValueError: if the cost model is of another number of layers, a budget or cap leaves no room for the
+            full path, or the prior names a move that does not exist here or has a negative weight.
+    """
+
+    def __init__(
+        self,
+        num_layers: int,
+        settings: SearchSettings,
+        cost: CostModel,
+        rng: np.random.Generator,
+        prior: Mapping[Move, float] | None = None,
+        relative_margin: bool = False,
+        prior_if_wrong: Mapping[Move, float] | None = None,
+    ) -> None:
+        if len(cost.weights) != num_layers:
+            raise ValueError(f"the cost model is of {len(cost.weights)} layers, the search of {num_layers}")
+        settings.check_budget(num_layers)
+        self.tree = PathTree(num_layers, settings, cost, rng, prior)
+        self.evaluations: list[Evaluation] = []
+        self.simulations = self.layer_executions = 0
+        self.stop_reason: StopReason | None = None
+        self._settings, self._cost = settings, cost
+        self._relative_margin = relative_margin
+        self._prior_if_wrong = prior_if_wrong
+        self._asked: dict[LayerPath, _Asked] = {}
+        self._layers_spent = False
+
+    def ask(self) -> list[LayerPath]:
+        """The next paths to evaluate, at most `parallel_leaves`; the full path alone at first.
+
+        Returns:
+            New paths, none of which was asked before. Nothing while paths asked earlier are untold, and
+            nothing once `stop_reason` is set.
+        """
+        if self._asked or self.stop_reason:
+            return []
+        if not self.evaluations:
+            self._send_out(self.tree.full, [])
+            return [self.tree.full]
+        while len(self._asked) < self._settings.parallel_leaves and self._walk():
+            pass
+        if not self._asked:
+            # Pending paths alone can block a walk, and there are none: a budget is spent.
+            self.stop_reason = "budget"
+        return list(self._asked)
+
+    def tell(self, path: LayerPath, evaluation: Evaluation) -> bool:
+        """Hand in the result of an asked path.
+
+        A result without a finite margin counts as wrong. Once all asked paths are told, the results enter
+        the tree in the order asked, so the order of telling changes nothing.
+
+        Returns:
+            Whether it was taken; a repeated or unknown one changes nothing.
+
+        Raises:
+            ValueError: if the evaluation is of another path.
+        """
+        if evaluation.path != path:
+            raise ValueError(f"the evaluation told for path {path} is of path {evaluation.path}")
+        asked = self._asked.get(path)
+        if asked is None or asked.evaluation is not None:
+            return False
+        if evaluation.margin is None or not math.isfinite(evaluation.margin):
+            evaluation = replace(evaluation, correct=False, margin=None)
+        asked.evaluation = replace(evaluation, simulation=asked.simulation)
+        if all(waiting.evaluation is not None for waiting in self._asked.values()):
+            self._settle()
+            self._check_stop()
+        return True
+
+    def finish(self, reason: StopReason) -> None:
+        """Stop for a limit that the search cannot see, such as seconds.
+
+        What was told is kept; paths still untold are withdrawn, and their later results ignored.
+        A search that has stopped already keeps its own reason.
+        """
+        if self.stop_reason is None:
+            self._settle()
+            self.stop_reason = reason
+
+    @property
+    def base(self) -> Evaluation | None:
+        """The full path's evaluation, once told."""
+        return self.evaluations[0] if self.evaluations else None
+
+    def best(self) -> Evaluation | None:
+        """The cheapest right evaluation, then largest margin, then lexicographic; None if none is right."""
+        right = [evaluation for evaluation in self.evaluations if evaluation.correct]
+        return min(right, key=lambda e: (self._cost.cost(e.path), -(e.margin or 0.0), e.path), default=None)
+
+    def status(self) -> Status:
+        """What the evaluations so far amount to; `failed` when the full path gave no finite margin."""
+        if self.base is None:
+            return "searching"
+        if self.base.margin is None:
+            return "failed"
+        if self.base.correct:
+            return "kept"
+        return "unsolved" if self.best() is None else "improved"
+
+    def reward(self, evaluation: Evaluation) -> float:
+        """`path_reward`, with z relative to the full path's margin (where that one exists) if so set."""
+        base_margin = self.base.margin if self.base and self._relative_margin else None
+        return path_reward(evaluation, base_margin or 0.0, self._cost, self._settings.length_weight)
+
+    def _walk(self) -> bool:
+        """Walk once from the full path to a path that is new, or newly reached; False where there is none."""
+        if self.simulations + len(self._asked) >= self._settings.simulations:
+            return False
+        node, walk = self.tree.root, Walk()
+        while edge := self.tree.choose(node, self._asked):
+            walk.append((node, edge))
+            child = self.tree.nodes.get(edge.child)
+            if child is None:
+                return self._send_out(edge.child, walk)
+            if edge.visits == 0:
+                self.tree.back_up(walk, child.reward)
+                self.simulations += 1
+                return True
+            node = child
+        return False
+
+    def _send_out(self, path: LayerPath, walk: Walk) -> bool:
+        """Put a path out for evaluation, if its layers still fit the budget.
+
+        The first that does not fit ends the search even if a later one would: a search with a larger budget
+        then passes through the same tree, and reuses every evaluation of this one.
+        """
+        layers = self.layer_executions + sum(asked.depth for asked in self._asked) + path.depth
+        if self._settings.layer_budget is not None and layers > self._settings.layer_budget:
+            self._layers_spent = True
+            return False
+        for _, edge in walk:
+            edge.pending += 1
+        self._asked[path] = _Asked(len(self.evaluations) + len(self._asked), walk)
+        return True
+
+    def _settle(self) -> None:
+        """Bring the results told so far into the tree, in the order asked, and withdraw the other paths."""
+        for path, asked in self._asked.items():
+            for _, edge in asked.walk:
+                edge.pending -= 1
+            if asked.evaluation is None:
+                continue
+            self.evaluations.append(asked.evaluation)
+            self.layer_executions += path.depth
+            if path == self.tree.full and not asked.evaluation.correct and self._prior_if_wrong is not None:
+                self.tree.use_prior(self._prior_if_wrong)
+            reward = self.reward(asked.evaluation)
+            self.tree.add(path, reward)
+            self.tree.back_up(asked.walk, reward)
+            self.simulations += path != self.tree.full
+        self._asked.clear()
+
+    def _check_stop(self) -> None:
+        """Apply the stop rules to what was just told."""
+        if self._settings.stop == "published" and self._is_early():
+            self.stop_reason = "early"
+        elif self.tree.root.closed:
+            self.stop_reason = "exhausted"
+        elif self._layers_spent or self.simulations >= self._settings.simulations:
+            self.stop_reason = "budget"
+
+    def _is_early(self) -> bool:
+        """Whether a wrong question has a right path, or a right path saves enough layers."""
+        right = [evaluation for evaluation in self.evaluations if evaluation.correct]
+        shallow = len(self.tree.full) - EARLY_SAVED_LAYERS
+        base_wrong = not self.evaluations[0].correct
+        return any(base_wrong or evaluation.path.depth <= shallow for evaluation in right)

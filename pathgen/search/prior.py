@@ -1,0 +1,223 @@
+"""The calibrated prior: which moves are worth trying first, from a scan of all single moves on a few questions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArtefactError, InputError, one_line
+from ..paths.cost import CostModel
+from ..paths.layer_path import LayerAction, LayerPath, Move, all_moves
+from ..paths.records import Evaluation, StopReason
+from ..paths.reward import path_reward
+from .settings import SearchSettings
+
+TEMPERATURE = 0.15
+"""Reward by which a move must be better on average to be e times likelier; chosen by measurement (docs/LOG.md)."""
+MAX_GAIN = 100.0
+"""Reward that a move may gain in a file: far more than any does, and exp(MAX_GAIN / TEMPERATURE) is a number."""
+SCAN_CHUNK = 24
+"""Paths a scan asks at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class MoveStatistics:
+    """What one move from the full path does, over the calibration questions.
+
+    Attributes:
+        move: the move.
+        keeps: share of the right answers that stay right; None if full depth got none right.
+        mends: share of the wrong answers that become right; None if full depth got none wrong.
+        margin_shift: mean change of the margin, in nats.
+        gain_if_right: mean change of the search's reward (the length term included) where full depth is right.
+        gain_if_wrong: the same where it is wrong. Both are the mean over all questions where one group is empty.
+        layers_run: layer executions that the move costs when everything below it is shared.
+    """
+
+    move: Move
+    keeps: float | None
+    mends: float | None
+    margin_shift: float
+    gain_if_right: float
+    gain_if_wrong: float
+    layers_run: int
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the gains are differences of rewards, as a file may hold anything."""
+        return all(abs(gain) <= MAX_GAIN for gain in (self.gain_if_right, self.gain_if_wrong))
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """Statistics of every move, frozen before the first search.
+
+    Attributes:
+        model_fingerprint: the model they were measured on.
+        task: the task.
+        questions: how many questions were scanned.
+        statistics: one entry per move.
+    """
+
+    model_fingerprint: str
+    task: str
+    questions: int
+    statistics: tuple[MoveStatistics, ...]
+
+    def weights(self, base_correct: bool) -> dict[Move, float]:
+        """P of each move, up to a factor: exp(reward gain / TEMPERATURE), by whether full depth is right.
+
+        What mends a wrong answer is not what keeps a right one: the moves that change most do the former.
+        """
+        gains = {entry.move: entry.gain_if_right if base_correct else entry.gain_if_wrong for entry in self.statistics}
+        return {move: math.exp(gain / TEMPERATURE) for move, gain in gains.items()}
+
+    def to_json(self) -> str:
+        """As the content of prior.json."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits over all of it, for the run's settings."""
+        return hashlib.blake2b(self.to_json().encode(), digest_size=8).hexdigest()
+
+    @classmethod
+    def from_json(cls, content: str | bytes, where: str) -> Prior:
+        """Read prior.json.
+
+        Raises:
+            ArtefactError: if it is none.
+        """
+        try:
+            data = json.loads(content)
+            statistics = tuple(_statistics_from(entry) for entry in data["statistics"])
+            if worst := [entry for entry in statistics if not entry.is_sound]:
+                raise ValueError(f"a gain of {worst[0].move} is no number between -{MAX_GAIN:g} and {MAX_GAIN:g}")
+            return cls(str(data["model_fingerprint"]), str(data["task"]), int(data["questions"]), statistics)
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+            raise ArtefactError(f"{where} is no prior.json ({one_line(error)})") from error
+
+    def check_matches(self, fingerprint: str, task: str, num_layers: int, where: str) -> None:
+        """See that it was measured on this model and task.
+
+        Raises:
+            ArtefactError: if not.
+        """
+        if (self.model_fingerprint, self.task) != (fingerprint, task):
+            raise ArtefactError(
+                f"{where} was measured on model {self.model_fingerprint} and task {self.task}, "
+                f"this run is of {fingerprint} and {task}; calibrate anew with --calibrate N"
+            )
+        if {entry.move for entry in self.statistics} != set(all_moves(num_layers)):
+            raise ArtefactError(f"{where} does not list the moves of a model with {num_layers} layers")
+
+
+def load_prior(path: str) -> Prior:
+    """The prior in a file.
+
+    Raises:
+        InputError: the file cannot be read.
+        ArtefactError: it is no prior.json.
+    """
+    try:
+        return Prior.from_json(Path(path).read_bytes(), path)
+    except OSError as error:
+        raise InputError(f"--prior {path} cannot be read ({error.strerror})") from error
+
+
+class MoveScan:
+    """Asks for the full path and every single move of one question; what calibration runs in place of a search."""
+
+    def __init__(self, num_layers: int, settings: SearchSettings, cost: CostModel) -> None:
+        full = LayerPath.full(num_layers)
+        cap = settings.cost_cap(cost, num_layers)
+        after = [move.apply(full) for move in all_moves(num_layers) if move.width <= settings.max_edits]
+        self._waiting = [full] + [path for path in after if path.depth and cost.cost(path) <= cap]
+        self._asked: list[LayerPath] = []
+        self.evaluations: list[Evaluation] = []
+        self.simulations = 0  # a scan walks no tree
+        self.stop_reason: StopReason | None = None
+
+    def ask(self) -> list[LayerPath]:
+        """The next paths; empty while some are untold, and at the end."""
+        if self._asked or self.stop_reason:
+            return []
+        self._asked, self._waiting = self._waiting[:SCAN_CHUNK], self._waiting[SCAN_CHUNK:]
+        return list(self._asked)
+
+    def tell(self, path: LayerPath, evaluation: Evaluation) -> bool:
+        """Take a result."""
+        if path not in self._asked:
+            return False
+        self.evaluations.append(evaluation)
+        self._asked.remove(path)
+        if not self._asked and not self._waiting:
+            self.stop_reason = "budget"
+        return True
+
+    def finish(self, reason: StopReason) -> None:
+        """Stop early."""
+        self.stop_reason = self.stop_reason or reason
+
+
+def measure_moves(
+    scans: Sequence[Mapping[LayerPath, Evaluation]],
+    num_layers: int,
+    settings: SearchSettings,
+    cost: CostModel,
+    relative_margin: bool,
+) -> tuple[MoveStatistics, ...]:
+    """Statistics of every move over scans of single moves; scans whose full path has no margin are left out.
+
+    A move that no scan could run (it breaks a cap) has reward gain −1, the worst there is.
+    """
+    full = LayerPath.full(num_layers)
+
+    def reward(evaluation: Evaluation, base_margin: float) -> float:
+        return path_reward(evaluation, base_margin if relative_margin else 0.0, cost, settings.length_weight)
+
+    usable = [scan for scan in scans if full in scan and scan[full].margin is not None]
+    entries = []
+    for move in all_moves(num_layers):
+        path = move.apply(full)
+        pairs = [(scan[full], scan[path]) for scan in usable if path in scan]
+        kept = [after.correct for before, after in pairs if before.correct]
+        mended = [after.correct for before, after in pairs if not before.correct]
+        shifts = [(after.margin or 0.0) - (before.margin or 0.0) for before, after in pairs if after.margin is not None]
+        gains = [reward(after, before.margin or 0.0) - reward(before, before.margin or 0.0) for before, after in pairs]
+        by_base = {
+            right: [gain for gain, (before, _) in zip(gains, pairs, strict=True) if before.correct == right] or gains
+            for right in (True, False)
+        }
+        entries.append(
+            MoveStatistics(
+                move,
+                keeps=float(np.mean(kept)) if kept else None,
+                mends=float(np.mean(mended)) if mended else None,
+                margin_shift=float(np.mean(shifts)) if shifts else 0.0,
+                gain_if_right=float(np.mean(by_base[True])) if gains else -1.0,
+                gain_if_wrong=float(np.mean(by_base[False])) if gains else -1.0,
+                layers_run=sum(path[move.layer :]) - (move.action == LayerAction.REPEAT),
+            )
+        )
+    return tuple(entries)
+
+
+def _statistics_from(entry: Mapping[str, Any]) -> MoveStatistics:
+    move = entry["move"]
+    return MoveStatistics(
+        Move(int(move["layer"]), LayerAction(move["action"]), int(move["width"])),
+        entry["keeps"],
+        entry["mends"],
+        float(entry["margin_shift"]),
+        float(entry["gain_if_right"]),
+        float(entry["gain_if_wrong"]),
+        int(entry["layers_run"]),
+    )

@@ -1,0 +1,220 @@
+"""The tree of a search: evaluated paths as nodes, moves as edges, and the rule that picks the next move."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from ..paths.cost import CostModel
+from ..paths.layer_path import LayerAction, LayerPath, Move, all_moves
+from .settings import ROUNDING, SearchSettings
+
+if TYPE_CHECKING:
+    import numpy as np
+
+"""Slack for sums of measured costs and for powers, so that a bound does not hang on the last bit."""
+
+
+@dataclass(slots=True)
+class Edge:
+    """One move from a node: where it leads, its P, the walks that took it, and those still out."""
+
+    child: LayerPath
+    prior: float
+    visits: int = 0
+    pending: int = 0
+
+
+@dataclass(slots=True)
+class Node:
+    """An evaluated path, by whatever order of moves it was reached.
+
+    Attributes:
+        path: the path.
+        reward: its own reward.
+        moves: its legal moves and their P, in the order in which widening considers them.
+        edges: those of the first moves that widening has looked at; the rest are built when needed.
+        reward_sum: its own reward, and that of every walk that went on from here.
+        visits: how many rewards that is; N(s) = 1 + Σ visits of the edges.
+        closed: everything that can be reached from here has been evaluated.
+    """
+
+    path: LayerPath
+    reward: float
+    moves: list[tuple[Move, float]]
+    edges: list[Edge] = field(default_factory=list)
+    reward_sum: float = 0.0
+    visits: int = 0
+    closed: bool = False
+
+    def __post_init__(self) -> None:
+        """The node's own reward is the first."""
+        self.add(self.reward)
+
+    def add(self, reward: float) -> None:
+        """Count one reward."""
+        self.reward_sum += reward
+        self.visits += 1
+
+    @property
+    def value(self) -> float:
+        """Mean of the rewards."""
+        return self.reward_sum / self.visits
+
+    def all_edges(self) -> Iterator[Edge]:
+        """The edges of all legal moves, in order, built as they are looked at."""
+        for index, (move, prior) in enumerate(self.moves):
+            if index == len(self.edges):
+                self.edges.append(Edge(move.apply(self.path), prior))
+            yield self.edges[index]
+
+
+Walk = list[tuple[Node, Edge]]
+"""The nodes that a walk left, and the edge it took from each."""
+
+
+class PathTree:
+    """All that a search has evaluated. A graph, really: several orders of moves reach the same path.
+
+    Attributes:
+        nodes: every evaluated path's node.
+        full: the path of the root.
+
+    Args:
+        num_layers: layers of the model.
+        settings: caps and constants.
+        cost: prices paths, for the depth cap.
+        rng: shuffles each node's moves.
+        prior: weight >= 0 of each move, a missing one 0; None: all alike.
+
+    Raises:
+        ValueError: if the cap leaves no room for the full path, or the prior names a move that does not
+            exist here or has a negative weight.
+    """
+
+    def __init__(
+        self,
+        num_layers: int,
+        settings: SearchSettings,
+        cost: CostModel,
+        rng: np.random.Generator,
+        prior: Mapping[Move, float] | None,
+    ) -> None:
+        self.nodes: dict[LayerPath, Node] = {}
+        self.full = LayerPath.full(num_layers)
+        self._settings, self._cost, self._rng = settings, cost, rng
+        self._cost_cap = settings.cost_cap(cost, num_layers)
+        self.use_prior(prior)
+        self._closed_children: Counter[LayerPath] = Counter()
+
+    def use_prior(self, prior: Mapping[Move, float] | None) -> None:
+        """Order and weigh the moves of nodes added from now on by this prior.
+
+        Raises:
+            ValueError: see the class.
+        """
+        self._prior = _checked_prior(prior, len(self.full))
+
+    @property
+    def root(self) -> Node:
+        """The full path's node; it must have been added."""
+        return self.nodes[self.full]
+
+    def add(self, path: LayerPath, reward: float) -> None:
+        """Make a node of an evaluated path."""
+        node = self.nodes[path] = Node(path, reward, self._legal_moves(path))
+        self._close(node)
+
+    def choose(self, node: Node, pending: Container[LayerPath]) -> Edge | None:
+        """The best-scored of the moves that widening admits, among those to paths neither pending nor closed.
+
+        Returns:
+            None if there is none: in a node that is not closed, only pending paths are left then.
+        """
+
+        def is_available(path: LayerPath) -> bool:
+            known = self.nodes.get(path)
+            return path not in pending and not (known and known.closed)
+
+        width = math.ceil(self._settings.widening_k * node.visits**self._settings.widening_alpha - ROUNDING)
+        candidates = islice((edge for edge in node.all_edges() if is_available(edge.child)), max(1, width))
+        return max(candidates, key=lambda edge: self.score(node, edge), default=None)
+
+    def score(self, node: Node, edge: Edge) -> float:
+        """`Q(child) + c · P(move) · √N(s) / (1 + n(s, move) + pending)`, the larger the sooner.
+
+        Q of a child not yet told is its parent's value. P has mean 1 over the node's legal moves, so that c
+        means the same with and without a prior and for any number of layers.
+        """
+        child = self.nodes.get(edge.child, node)
+        spread = math.sqrt(node.visits) / (1 + edge.visits + edge.pending)
+        return child.value + self._settings.exploration * edge.prior * spread
+
+    def back_up(self, walk: Walk, reward: float) -> None:
+        """Count a finished walk on the nodes it left and the edges it took.
+
+        Where it ended is left out: that path's node holds its own reward from the start, and a second
+        route to it is no second measurement.
+        """
+        for node, edge in walk:
+            node.add(reward)
+            edge.visits += 1
+
+    def _legal_moves(self, path: LayerPath) -> list[tuple[Move, float]]:
+        """The moves within all caps, with P, in descending prior; ties are shuffled."""
+        cost, depth = self._cost.cost(path), path.depth
+        edits_left = self._settings.max_edits - path.edits
+
+        def is_legal(move: Move) -> bool:
+            extra, end = int(move.action) - LayerAction.EXECUTE, move.layer + move.width
+            return (
+                move.width <= edits_left
+                and depth + extra * move.width >= 1
+                and cost + extra * sum(self._cost.weights[move.layer : end]) <= self._cost_cap
+                and move.fits(path)
+            )
+
+        legal = [move for move in self._prior if is_legal(move)]
+        moves = [legal[index] for index in self._rng.permutation(len(legal))]
+        moves.sort(key=lambda move: -self._prior[move])
+        total = math.fsum(self._prior[move] for move in moves)
+        return [(move, self._prior[move] * len(moves) / total if total else 1.0) for move in moves]
+
+    def _close(self, node: Node) -> None:
+        """Close a node all of whose legal moves lead to closed nodes, then those that this completes."""
+        stack = [node]
+        while stack:
+            node = stack.pop()
+            if node.closed or self._closed_children[node.path] < len(node.moves):
+                continue
+            node.closed = True
+            for parent in _parents(node.path):
+                # Counted for parents not yet evaluated too: they may be reached later, by another order.
+                self._closed_children[parent] += 1
+                if parent in self.nodes:
+                    stack.append(self.nodes[parent])
+
+
+def _parents(path: LayerPath) -> Iterator[LayerPath]:
+    """Every path from which one move leads to `path`."""
+    for layer, action in enumerate(path):
+        if action != LayerAction.EXECUTE:
+            yield LayerPath((*path[:layer], LayerAction.EXECUTE, *path[layer + 1 :]))
+        if path[layer : layer + 2] == (LayerAction.SKIP, LayerAction.SKIP):
+            yield LayerPath((*path[:layer], LayerAction.EXECUTE, LayerAction.EXECUTE, *path[layer + 2 :]))
+
+
+def _checked_prior(prior: Mapping[Move, float] | None, num_layers: int) -> dict[Move, float]:
+    """The weight of every move there is."""
+    moves = all_moves(num_layers)
+    if prior is None:
+        return dict.fromkeys(moves, 1.0)
+    if unknown := set(prior) - set(moves):
+        raise ValueError(f"the prior names a move that {num_layers} layers do not have: {min(unknown)}")
+    if bad := [move for move, weight in prior.items() if not (math.isfinite(weight) and weight >= 0)]:
+        raise ValueError(f"a prior weight is a finite number >= 0; got {prior[bad[0]]} for {bad[0]}")
+    return {move: float(prior.get(move, 0.0)) for move in moves}

@@ -1,0 +1,1 @@
+"""One path for all questions: `pathgen static`."""

@@ -1,0 +1,201 @@
+"""From scores to what `pathgen static` tells: the frontier with its cross-validated worth, and its table."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from ..paths.layer_path import LayerPath
+from ..store.searched_run import SearchedRun
+from .path_table import Scores
+from .selection import Choice, choose_by_depth, paired_difference
+from .static_paths import FolderResult, PathEntry, StaticPaths, Worth, most_accurate, or_full, shallow_enough
+
+
+def choose_paths(
+    runs: Sequence[SearchedRun],
+    run_of: np.ndarray,
+    folds: np.ndarray,
+    paths: Sequence[LayerPath],
+    scores: Scores,
+    seed: int,
+    shas: Iterable[str],
+) -> StaticPaths:
+    """Choose among paths, and say what the choice is worth.
+
+    Args:
+        runs: of one model.
+        run_of: [Q] index of the run that each question is of.
+        folds: [Q] number of its fold.
+        paths: the P candidates that are still in the race, the full path among them.
+        scores: [Q, P] of them, every path evaluated on every question.
+        seed: that the folds were drawn with.
+        shas: of all questions that took part, those that proposed the paths too.
+    """
+    entries = _entries(paths, scores, folds)
+    full = scores.correct[:, _full(paths)]
+    best, shallow = (held_out_choice(pick, paths, scores, folds) for pick in (most_accurate, shallow_enough))
+    return StaticPaths(
+        model_id=runs[0].info.model_id,
+        fingerprint=runs[0].info.fingerprint,
+        tasks=tuple(dict.fromkeys(run.info.task for run in runs)),
+        chat=runs[0].chat,
+        num_layers=runs[0].num_layers,
+        questions=len(folds),
+        folds=len(np.unique(folds)),
+        seed=seed,
+        full=entries[-1],
+        frontier=tuple(entries[:-1]),
+        choice=_worth(best, full),
+        shallow_choice=_worth(shallow, full),
+        chosen_on=tuple(sorted(set(shas))),
+        per_folder=tuple(
+            _folder(run, mine, full, best, shallow, own_choice(mine, folds, paths, scores))
+            for run, mine in ((run, run_of == index) for index, run in enumerate(runs))
+        ),
+    )
+
+
+def static_text(found: StaticPaths, folders: Sequence[str], out: str) -> None:
+    """Print what was found, and the next command."""
+    console = Console(highlight=False)
+    console.print(
+        f"{found.model_id} on {', '.join(found.tasks)}: {found.questions:,} questions, {found.folds} folds; "
+        f"full depth {found.full.accuracy:.1%}",
+        soft_wrap=True,
+    )
+    table = Table(box=None, pad_edge=False)
+    for name in ("depth", "in sample", "held out", "vs. full"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("path (. run, - skip, 2 repeat)", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    marks = {(True, True): "both", (True, False): "best", (False, True): "shallow", (False, False): ""}
+    for entry in found.frontier:
+        table.add_row(
+            str(entry.depth),
+            f"{entry.accuracy:.1%}",
+            f"{entry.cv_accuracy:.1%}",
+            _gain(entry),
+            str(entry.path),
+            marks[entry == found.best, entry == found.shallow],
+        )
+    console.print(table)
+    console.print("held out: of each depth alone, chosen without those judged; ± standard error", soft_wrap=True)
+    for name, entry, worth, none in (
+        ("best", found.best, found.choice, "the full path, as choosing another gains no more than a standard error"),
+        ("shallow", found.shallow, found.shallow_choice, "the full path, as no shallower one is as good"),
+    ):
+        what = none if entry == found.full else f"depth {entry.depth}"
+        console.print(
+            f"{name}: {what}; choosing so, the depth too, without the questions judged: "
+            f"{worth.cv_accuracy:.1%} ({_gain(worth)})",
+            soft_wrap=True,
+        )
+    for result in found.per_folder if len(found.per_folder) > 1 else ():
+        console.print(
+            f"{result.folder} ({result.task}, {result.questions:,}): full {result.full_accuracy:.1%}, "
+            f"choosing the best {result.choice_cv_accuracy:.1%} ± {result.choice_cv_delta_se:.1%}, "
+            f"the shallow {result.shallow_cv_accuracy:.1%}; "
+            f"a path of its own {result.own_cv_accuracy:.1%} ({result.own_path})",
+            soft_wrap=True,
+        )
+    paths = " ".join(f"--paths {shlex.quote(folder)}" for folder in folders)
+    console.print(
+        f"next: router train --method static --static {shlex.quote(out)} {paths} --out ROUTER", soft_wrap=True
+    )
+
+
+def held_out_choice(
+    pick: Callable[[Sequence[PathEntry]], PathEntry], paths: Sequence[LayerPath], scores: Scores, folds: np.ndarray
+) -> np.ndarray:
+    """[Q] whether each question is right on the path that is chosen without its fold, the depth too.
+
+    The choice of a depth goes by accuracies that are cross-validated among the other folds alone (nested
+    cross-validation; Varma and Simon 2006).
+
+    Args:
+        pick: of the entries of each depth, shallowest first and the full path last, the one to take.
+        paths: the P candidates, the full path among them.
+        scores: [Q, P] of them.
+        folds: [Q] number of each question's fold; three folds at least.
+    """
+    right = np.empty(len(folds), dtype=bool)
+    for fold in np.unique(folds):
+        held_out = folds == fold
+        chosen = pick(_entries(paths, scores.of(~held_out), folds[~held_out]))
+        right[held_out] = scores.correct[held_out, paths.index(chosen.path)]
+    return right
+
+
+def own_choice(
+    mine: np.ndarray, folds: np.ndarray, paths: Sequence[LayerPath], scores: Scores
+) -> tuple[LayerPath, float]:
+    """The best path for some questions alone, and the held-out accuracy of choosing it.
+
+    Args:
+        mine: [Q] which questions.
+        folds: [Q] number of each question's fold.
+        paths: the P candidates, the full path among them.
+        scores: [Q, P] of them.
+    """
+    own = scores.of(mine)
+    worth = _worth(held_out_choice(most_accurate, paths, own, folds[mine]), own.correct[:, _full(paths)])
+    return or_full(_entries(paths, own, folds[mine]), worth).path, worth.cv_accuracy
+
+
+def _gain(worth: PathEntry | Worth) -> str:
+    return f"{100 * worth.cv_delta_vs_full:+.1f} ± {100 * worth.cv_delta_se:.1f}"
+
+
+def _full(paths: Sequence[LayerPath]) -> int:
+    return paths.index(LayerPath.full(len(paths[0])))
+
+
+def _entries(paths: Sequence[LayerPath], scores: Scores, folds: np.ndarray) -> list[PathEntry]:
+    """The best path of each depth, shallowest first, with its worth on these questions; the full path last."""
+    full = _full(paths)
+    depths = np.array([path.depth for path in paths])
+    choices = choose_by_depth(scores.quality, depths, folds)
+    choices.append(Choice(int(depths[full]), full, np.full(len(folds), full)))
+    return [_entry(choice, paths, scores, full) for choice in choices]
+
+
+def _entry(choice: Choice, paths: Sequence[LayerPath], scores: Scores, full: int) -> PathEntry:
+    held_out = scores.correct[np.arange(len(choice.held_out)), choice.held_out]
+    return PathEntry(
+        paths[choice.path],
+        accuracy=float(scores.correct[:, choice.path].mean()),
+        quality=float(scores.quality[:, choice.path].mean()),
+        **asdict(_worth(held_out, scores.correct[:, full])),
+    )
+
+
+def _worth(right: np.ndarray, full: np.ndarray) -> Worth:
+    delta, error = paired_difference(right, full)
+    return Worth(float(right.mean()), delta, error)
+
+
+def _folder(
+    run: SearchedRun,
+    mine: np.ndarray,
+    full: np.ndarray,
+    best: np.ndarray,
+    shallow: np.ndarray,
+    own: tuple[LayerPath, float],
+) -> FolderResult:
+    return FolderResult(
+        run.out,
+        run.info.task,
+        questions=int(mine.sum()),
+        full_accuracy=float(full[mine].mean()),
+        choice_cv_accuracy=float(best[mine].mean()),
+        choice_cv_delta_se=paired_difference(best[mine], full[mine])[1],
+        shallow_cv_accuracy=float(shallow[mine].mean()),
+        own_path=own[0],
+        own_cv_accuracy=own[1],
+    )

@@ -1,0 +1,1 @@
+"""A run's folder: Parquet shards, their index, and who may write."""

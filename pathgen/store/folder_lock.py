@@ -1,0 +1,232 @@
+"""The lease of a run's folder: one run at a time writes it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+from filelock import FileLock
+from fsspec import AbstractFileSystem
+
+from cluster.program.processes import same_process
+
+from ..errors import PathgenError
+from .files import TEMPORARY_PREFIX, create_exclusive, is_local, put, read_file, remove_file
+
+LEASE_NAME = ".lease.json"
+_LAST_BEAT_S = 1.0
+"""An object store may take minutes to answer a heartbeat."""
+
+
+class LeaseLost(PathgenError):
+    """Another run holds the folder, or none does: what was about to be committed must be discarded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a lease: a process on a host, as the file tells it.
+
+    Attributes:
+        token: of the run, unlike any other's.
+        host: its name.
+        boot_id: of the host's present boot.
+        pid: of the driver.
+        start_s: when that process started, in seconds since the epoch.
+    """
+
+    token: str
+    host: str
+    boot_id: str
+    pid: int
+    start_s: float
+
+    @classmethod
+    def this_process(cls) -> Holder:
+        """With a new token."""
+        return cls(uuid.uuid4().hex, socket.gethostname(), _boot_id(), os.getpid(), psutil.Process().create_time())
+
+    @classmethod
+    def parse(cls, content: bytes) -> Holder | None:
+        """The holder that a lease file names; None if the file is half-written."""
+        try:
+            stored = json.loads(content)
+            return cls(
+                str(stored["token"]),
+                str(stored["host"]),
+                str(stored["boot_id"]),
+                int(stored["pid"]),
+                float(stored["start_s"]),
+            )
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def is_dead_here(self) -> bool:
+        """Whether it was a process of this host's present boot and is gone; False where nobody can tell."""
+        if (self.host, self.boot_id) != (socket.gethostname(), _boot_id()):
+            return False
+        return same_process(self.pid, self.start_s) is None
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+class RunLease:
+    """Holds a run's folder while the context lasts, with a heartbeat from a thread of its own.
+
+    A lease whose process is dead on this host is taken over at once; any other after `expiry_s` without a
+    heartbeat, measured on this machine's clock by watching the file, so that no two clocks are compared.
+
+    Args:
+        fs: file system of the run.
+        out: the run's folder, which exists.
+        on_wait: told in one line why the start is delayed.
+        on_lost: told in one line, from the heartbeat's thread, that another run has the folder now.
+        heartbeat_s: seconds between heartbeats.
+        expiry_s: seconds without a heartbeat after which another run may take the lease over.
+
+    Attributes:
+        token: what actors pass to `check_lease` before each commit; who holds the lease itself has `check`.
+    """
+
+    def __init__(
+        self,
+        fs: AbstractFileSystem,
+        out: str,
+        *,
+        on_wait: Callable[[str], object],
+        on_lost: Callable[[str], object] = lambda line: None,
+        heartbeat_s: float = 5.0,
+        expiry_s: float = 30.0,
+    ) -> None:
+        self._fs = fs
+        self._out = out
+        self._path = f"{out}/{LEASE_NAME}"
+        self._on_wait = on_wait
+        self._on_lost = on_lost
+        self._heartbeat_s = heartbeat_s
+        self._expiry_s = expiry_s
+        self._me = Holder.this_process()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="lease-heartbeat", daemon=True)
+
+    @property
+    def token(self) -> str:
+        """The run's token."""
+        return self._me.token
+
+    def check(self) -> None:
+        """See that it is still held: one small read; errors as `check_lease`."""
+        check_lease(self._fs, self._out, self.token)
+
+    def __enter__(self) -> RunLease:
+        """Acquire it, waiting for a lease that may be dead.
+
+        Raises:
+            PathgenError: a living run holds it, or the folder cannot be written.
+        """
+        while not create_exclusive(self._fs, self._path, self._content()):
+            found = self._await_expiry()
+            if found is not None and self._take_over(found):
+                break
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the heartbeat and give the lease back, unless another run has it by now."""
+        self._ended.set()
+        self._thread.join(_LAST_BEAT_S)
+        with suppress(PathgenError):
+            self.check()
+            remove_file(self._fs, self._path)
+
+    def _await_expiry(self) -> bytes | None:
+        """Watch a foreign lease until it may be taken over; its content then, None if it was given back."""
+        watched = self._read()
+        holder = Holder.parse(watched) if watched is not None else None
+        since_s = time.monotonic()
+        announced = False
+        while watched is not None and not (holder and holder.is_dead_here()):
+            if time.monotonic() - since_s >= self._expiry_s:
+                break
+            if not announced:
+                who = holder or "a run that wrote no name"
+                self._on_wait(f"{self._out} is held by {who}; waiting {self._expiry_s:g} s for a heartbeat")
+                announced = True
+            time.sleep(self._heartbeat_s / 5)
+            content = self._read()
+            if content == watched:
+                continue
+            if content is not None and holder is not None:
+                living = Holder.parse(content) or holder
+                raise PathgenError(f"{self._out} is being written by {living}; wait for it or end it first")
+            # A lease that was being written when first seen: watch it anew.
+            watched, since_s = content, time.monotonic()
+            holder = Holder.parse(content) if content is not None else None
+        return watched
+
+    def _take_over(self, found: bytes) -> bool:
+        """Replace a dead lease; False if another contender was faster."""
+        with self._one_at_a_time():
+            if self._read() != found:
+                return False
+            put(self._fs, self._path, self._content())
+        # Of contenders that no lock kept apart the last one's content stays; the others see it now.
+        time.sleep(self._heartbeat_s / 5)
+        holder = Holder.parse(self._read() or b"")
+        return holder is not None and holder.token == self.token
+
+    def _one_at_a_time(self) -> AbstractContextManager[object]:
+        """A file lock among this machine's contenders, where the folder can have one."""
+        return FileLock(f"{self._out}/{TEMPORARY_PREFIX}lease") if is_local(self._fs) else nullcontext()
+
+    def _beat(self) -> None:
+        while not self._ended.wait(self._heartbeat_s):
+            # A full disk or a network failure may pass before the lease expires: try again at the next beat.
+            with suppress(PathgenError):
+                try:
+                    self.check()
+                except LeaseLost as error:
+                    self._on_lost(str(error))
+                    return
+                put(self._fs, self._path, self._content())
+
+    def _content(self) -> bytes:
+        return json.dumps({**asdict(self._me), "heartbeat_ms": int(time.time() * 1000)}).encode()
+
+    def _read(self) -> bytes | None:
+        return read_file(self._fs, self._path)
+
+
+def check_lease(fs: AbstractFileSystem, out: str, token: str) -> None:
+    """Make sure that a run still holds its folder: one small read, before each commit.
+
+    Raises:
+        LeaseLost: another run holds it, or none.
+        PathgenError: the lease cannot be read.
+    """
+    content = read_file(fs, f"{out}/{LEASE_NAME}")
+    if content is None:
+        raise LeaseLost(f"{out}: this run's lease was given back or removed")
+    holder = Holder.parse(content)
+    if holder is None or holder.token != token:
+        raise LeaseLost(f"{out} was taken over by {holder or 'another run'}")
+
+
+def _boot_id() -> str:
+    """Of this boot and, in a container, of its own world of pids."""
+    try:
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return str(int(psutil.boot_time()))

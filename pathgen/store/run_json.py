@@ -1,0 +1,134 @@
+"""run.json: what a run's folder is a run of, and which wishes may change when the run goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..errors import ArtefactError
+from .provenance import SCHEMA_VERSION
+
+GROWABLE = ("simulations", "layer_budget", "seconds_budget")
+"""Settings that a later call may raise; None stands for no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What makes two runs the same run, and what is good to know of one.
+
+    Attributes:
+        settings: all that changes results, plain JSON values by name. Actors, devices and logging are not in it.
+        model_id: alias, hub id or folder of the model.
+        fingerprint: of its weights; the model's name may differ between machines, this may not.
+        task: name of the task.
+        source: where the questions come from; questions may be added, so it may change.
+        notes: free, for example measured costs; kept from the first call on.
+        questions: how many the latest call asks for.
+        finished: whether the latest call came to its end.
+        options: those of the latest call that change no result: actors, devices, timeouts.
+    """
+
+    settings: dict[str, Any]
+    model_id: str
+    fingerprint: str
+    task: str
+    source: str
+    notes: dict[str, Any] = field(default_factory=dict)
+    questions: int = 0
+    finished: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> bytes:
+        """As the content of run.json."""
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            "model": {"id": self.model_id, "fingerprint": self.fingerprint},
+            "task": self.task,
+            "source": self.source,
+            "questions": self.questions,
+            "finished": self.finished,
+            "settings": self.settings,
+            "options": self.options,
+            "notes": self.notes,
+        }
+        return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, content: bytes, path: str) -> RunInfo:
+        """The inverse of `to_json`.
+
+        Raises:
+            ArtefactError: not a run.json, or one of a newer schema version.
+        """
+        try:
+            stored = json.loads(content)
+            if stored["schema_version"] > SCHEMA_VERSION:
+                raise ArtefactError(
+                    f"{path} has schema version {stored['schema_version']}, this layerpaths reads up to "
+                    f"{SCHEMA_VERSION}: upgrade layerpaths"
+                )
+            return cls(
+                settings=dict(stored["settings"]),
+                model_id=stored["model"]["id"],
+                fingerprint=stored["model"]["fingerprint"],
+                task=stored["task"],
+                source=stored["source"],
+                notes=dict(stored["notes"]),
+                questions=stored["questions"],
+                finished=stored.get("finished", False),
+                options=dict(stored.get("options", {})),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArtefactError(f"{path} is damaged ({error}); restore it or give another --out") from error
+
+    def continued_by(self, wanted: RunInfo) -> RunInfo:
+        """This run as it stands after a call that wants `wanted`: budgets risen, source and notes up to date.
+
+        Raises:
+            ArtefactError: anything differs that may not; its text ends with a table of what does.
+        """
+        new = RunInfo.from_json(wanted.to_json(), "the wanted settings")  # tuples become lists, as stored
+        mine, theirs = _flat(self.settings), _flat(new.settings)
+        pairs = [
+            ("model fingerprint", self.fingerprint, new.fingerprint),
+            ("task", self.task, new.task),
+            *(
+                (name, mine.get(name, "-"), theirs.get(name, "-"))
+                for name in dict.fromkeys([*mine, *theirs])
+                if name not in GROWABLE
+            ),
+        ]
+        if differing := [pair for pair in pairs if pair[1] != pair[2]]:
+            rows = [("field", "stored", "wanted"), *differing]
+            widths = [max(len(str(row[column])) for row in rows) for column in (0, 1)]
+            table = "\n".join(f"  {name!s:{widths[0]}}  {a!s:{widths[1]}}  {b}" for name, a, b in rows)
+            raise ArtefactError(f"a run of other settings; give these, or another --out:\n{table}")
+        budgets = {
+            name: _larger(self.settings.get(name), new.settings.get(name))
+            for name in GROWABLE
+            if name in self.settings or name in new.settings
+        }
+        return replace(
+            self,
+            settings=self.settings | budgets,
+            source=new.source,
+            notes=new.notes | self.notes,
+            questions=new.questions,
+            finished=new.finished,
+            options=new.options,
+        )
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of settings under dotted names, such as `task.chat`."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        parts = value if isinstance(value, dict) else {"": value}
+        flat.update((f"{name}.{part}" if part else name, entry) for part, entry in parts.items())
+    return flat
+
+
+def _larger(stored: float | None, wanted: float | None) -> float | None:
+    return None if stored is None or wanted is None else max(stored, wanted)

@@ -1,0 +1,161 @@
+"""The columns of a shard, and the way between records and Arrow tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..paths.layer_path import LayerPath
+from ..paths.records import Evaluation, PathRecord
+
+
+class UnreadableShard(Exception):
+    """A file of records that cannot be trusted; its text says which and why. Callers quarantine it."""
+
+
+def _must(name: str, kind: pa.DataType) -> pa.Field:
+    return pa.field(name, kind, nullable=False)
+
+
+def _list(kind: pa.DataType) -> pa.DataType:
+    return pa.list_(_must("element", kind))
+
+
+_PATH = _list(pa.uint8())
+_EVALUATION = pa.struct(
+    [
+        _must("path", _PATH),
+        _must("correct", pa.bool_()),
+        pa.field("margin", pa.float32()),
+        pa.field("choice_scores", _list(pa.float32())),
+        pa.field("answer", pa.string()),
+        _must("simulation", pa.int32()),
+    ]
+)
+
+SCHEMA = pa.schema(
+    [
+        _must("question_id", pa.string()),
+        _must("question_sha", pa.string()),
+        _must("task", pa.string()),
+        _must("prompt", pa.string()),
+        pa.field("choices", _list(pa.string())),
+        pa.field("gold", pa.int32()),
+        pa.field("reference", pa.string()),
+        _must("status", pa.string()),
+        pa.field("stop_reason", pa.string()),
+        _must("num_layers", pa.int16()),
+        pa.field("base_correct", pa.bool_()),
+        pa.field("base_margin", pa.float32()),
+        pa.field("best_path", _PATH),
+        pa.field("best_depth", pa.int16()),
+        pa.field("best_margin", pa.float32()),
+        _must("evaluations", _list(_EVALUATION)),
+        pa.field("simulations", pa.int32()),
+        pa.field("layer_executions", pa.int64()),
+        pa.field("layers_run", pa.int64()),
+        pa.field("seconds", pa.float32()),
+        _must("seed", pa.int64()),
+        _must("writer", pa.string()),
+        _must("attempts", pa.int8()),
+        _must("created_ms", pa.int64()),
+        pa.field("error", pa.string()),
+    ]
+)
+"""Columns of a shard; margins and scores in nats. Null is what a failed row lacks, or what does not apply."""
+
+
+def to_table(records: Sequence[PathRecord]) -> pa.Table:
+    """Records as rows of `SCHEMA`, in their order. Floats become float32."""
+    columns = [
+        _evaluations_to_arrow([record.evaluations for record in records])
+        if field.name == "evaluations"
+        else pa.array([getattr(record, field.name) for record in records], type=field.type)
+        for field in SCHEMA
+    ]
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
+
+
+def from_table(table: pa.Table) -> list[PathRecord]:
+    """Rows of `SCHEMA` as records: the inverse of `to_table`.
+
+    Raises:
+        UnreadableShard: a path is empty or holds an action that does not exist.
+    """
+    columns: dict[str, list[Any]] = {}
+    for name in SCHEMA.names:
+        column = table[name].combine_chunks()
+        if name == "evaluations":
+            columns[name] = _evaluations_from_arrow(column)
+        elif name == "best_path":
+            columns[name] = _paths_from_arrow(column)
+        elif name == "choices":
+            columns[name] = _tuples(column)
+        else:
+            columns[name] = column.to_pylist()
+    return [PathRecord(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+
+
+def _evaluations_to_arrow(lists: Sequence[Sequence[Evaluation]]) -> pa.ListArray:
+    flat = [evaluation for evaluations in lists for evaluation in evaluations]
+    paths = b"".join(bytes(evaluation.path) for evaluation in flat)
+    arrays = [
+        pa.ListArray.from_arrays(
+            _offsets(len(evaluation.path) for evaluation in flat), np.frombuffer(paths, np.uint8), type=_PATH
+        )
+    ]
+    arrays += [
+        pa.array([getattr(evaluation, field.name) for evaluation in flat], type=field.type)
+        for field in list(_EVALUATION)[1:]
+    ]
+    return pa.ListArray.from_arrays(
+        _offsets(len(evaluations) for evaluations in lists),
+        pa.StructArray.from_arrays(arrays, fields=list(_EVALUATION)),
+        type=SCHEMA.field("evaluations").type,
+    )
+
+
+def _evaluations_from_arrow(column: pa.ListArray) -> list[list[Evaluation]]:
+    offsets = column.offsets.to_pylist()
+    structs = column.values[offsets[0] : offsets[-1]] if offsets else column.values
+    flat = [
+        Evaluation(path, correct, margin, scores, answer, simulation)
+        for path, correct, margin, scores, answer, simulation in zip(
+            _paths_from_arrow(structs.field("path")),
+            structs.field("correct").to_pylist(),
+            structs.field("margin").to_pylist(),
+            _tuples(structs.field("choice_scores")),
+            structs.field("answer").to_pylist(),
+            structs.field("simulation").to_pylist(),
+            strict=True,
+        )
+    ]
+    return [flat[start - offsets[0] : end - offsets[0]] for start, end in pairwise(offsets)]
+
+
+def _paths_from_arrow(column: pa.ListArray) -> list[Any]:
+    """LayerPath or None a row. Actions are checked as a whole column, so that each path is made at once."""
+    actions = column.values.to_numpy()
+    if actions.size and actions.max() > 2:
+        raise UnreadableShard(f"a path holds action {actions.max()}; 0, 1 and 2 exist")
+    data = actions.tobytes()
+    offsets = column.offsets.to_pylist()
+    valid = column.is_valid().to_pylist()
+    paths = []
+    for is_valid, start, end in zip(valid, offsets[:-1], offsets[1:], strict=True):
+        if is_valid and start == end:
+            raise UnreadableShard("a path has no layers")
+        paths.append(tuple.__new__(LayerPath, data[start:end]) if is_valid else None)
+    return paths
+
+
+def _tuples(column: pa.Array) -> list[tuple[Any, ...] | None]:
+    return [None if values is None else tuple(values) for values in column.to_pylist()]
+
+
+def _offsets(lengths: Iterable[int]) -> pa.Array:
+    return pa.array(accumulate(lengths, initial=0), type=pa.int32())

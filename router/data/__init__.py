@@ -1,0 +1,1 @@
+"""Path datasets as training reads them: records, splits, examples."""

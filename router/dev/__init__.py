@@ -1,0 +1,1 @@
+"""Development questions: routed accuracy and depth, and what is tuned on them."""

@@ -1,0 +1,103 @@
+"""The figure that counts: how right, and how deep, the routed model is on questions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pathgen.engine.decided_paths import decide_paths
+from pathgen.engine.evaluator import Evaluator, QuestionError
+from pathgen.engine.path_model import LayerPolicy
+from pathgen.paths.layer_path import LayerPath
+from pathgen.questions.loading import Question
+
+CHUNK_QUESTIONS = 16
+DRAWS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedScores:
+    """What became of questions, each run along a path.
+
+    Attributes:
+        paths: the path each took.
+        correct: [N] whether each was answered right.
+    """
+
+    paths: tuple[LayerPath, ...]
+    correct: NDArray[np.bool_]
+
+    @property
+    def accuracy(self) -> float:
+        """Share right."""
+        return float(self.correct.mean())
+
+    @property
+    def common_path(self) -> LayerPath:
+        """The path that most questions take; of several the first met."""
+        return Counter(self.paths).most_common(1)[0][0]
+
+
+def route(evaluator: Evaluator, policy: LayerPolicy, questions: Sequence[Question]) -> list[LayerPath]:
+    """The path that the policy takes on each question's prompt.
+
+    Raises:
+        QuestionError: one does not fit the model's context.
+    """
+    prompts = [evaluator.prepare(question).prompt_ids for question in questions]
+    return decide_paths(evaluator.model, policy, prompts)
+
+
+def run_paths(
+    evaluator: Evaluator,
+    questions: Sequence[Question],
+    paths: Sequence[LayerPath],
+    on_done: Callable[[int], None] = lambda done: None,
+) -> RoutedScores:
+    """Each question along its path.
+
+    Args:
+        evaluator: the model on the questions' task.
+        questions: that fit its context.
+        paths: one each.
+        on_done: told how many are done.
+    """
+    correct: list[bool] = []
+    for start in range(0, len(questions), CHUNK_QUESTIONS):
+        part = [evaluator.prepare(question) for question in questions[start : start + CHUNK_QUESTIONS]]
+        for evaluation in evaluator.evaluate(list(zip(part, paths[start : start + CHUNK_QUESTIONS], strict=True))):
+            correct.append(evaluation.correct)
+        for prepared in part:
+            evaluator.forget(prepared)
+        on_done(len(correct))
+    return RoutedScores(tuple(paths), np.array(correct, dtype=bool))
+
+
+def askable(evaluator: Evaluator, questions: Sequence[Question]) -> list[Question]:
+    """The questions that fit the model's context."""
+    fitting = []
+    for question in questions:
+        try:
+            evaluator.prepare(question)
+        except QuestionError:
+            continue
+        fitting.append(question)
+    return fitting
+
+
+def paired_difference(new: NDArray[np.bool_], old: NDArray[np.bool_], seed: int) -> dict[str, Any]:
+    """Accuracy gained by `new` over `old` on the same questions, with its 95 % bootstrap interval over questions.
+
+    A question is won, lost or neither, and those of one kind are exchangeable: their counts are drawn.
+    """
+    count = len(new)
+    won, lost = int((new & ~old).sum()), int((~new & old).sum())
+    shares = np.array([won, lost, count - won - lost]) / count
+    drawn = np.random.default_rng(seed).multinomial(count, shares, size=DRAWS)  # [draws, 3]
+    low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / count, [0.025, 0.975])
+    return {"delta": (won - lost) / count, "ci95": [float(low), float(high)], "discordant": [won, lost]}

@@ -1,0 +1,68 @@
+"""What is chosen after training, on development questions: how much the heads count, and how deep the router goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from pathgen.paths.layer_path import LayerPath
+
+from ..net.policy import RouterPolicy
+from ..net.router import Router
+from .dev_set import DevSet
+
+SCALES = (0.0, 0.5, 1.0)
+"""α tried for the part that reads the question; of equally good ones the smallest."""
+BISECTIONS = 10
+LARGEST_BIAS = 2.0**10
+
+
+def choose_scale(router: Router, dev: DevSet, tell: Callable[[str], None]) -> Router:
+    """The router at the scale of its heads that is most often right on development questions; 0 is static only.
+
+    So on these questions it is never worse than its static part; that says nothing of others.
+    """
+    accuracies = {}
+    for scale in SCALES:
+        router.config = replace(router.config, scale=scale)
+        accuracies[scale] = dev.run(dev.route(RouterPolicy(router))).accuracy
+    best = max(SCALES, key=lambda scale: (accuracies[scale], -scale))
+    shown = ", ".join(f"{scale:g}: {accuracy:.1%}" for scale, accuracy in accuracies.items())
+    tell(f"development accuracy by scale of the part that reads the question: {shown}")
+    router.config = replace(router.config, scale=best)
+    return router
+
+
+def find_bias(router: Router, dev: DevSet, target_depth: float, tell: Callable[[str], None]) -> float:
+    """The smallest bias from 0 up at which mean depth on development questions is within the target, by bisection.
+
+    The router has no bias of its own yet. Where depth is within it without one, 0: nothing is made deeper for a
+    target's sake. Where not even LARGEST_BIAS reaches it, that. Either is told.
+    """
+
+    def depth(bias: float) -> float:
+        return float(np.mean([path.depth for path in dev.route(RouterPolicy(router, bias))]))
+
+    if (reached := depth(0.0)) <= target_depth:
+        tell(f"mean depth on development questions is {reached:g} without a bias, within {target_depth:g}")
+        return 0.0
+    low, high = 0.0, 1.0
+    while (reached := depth(high)) > target_depth:
+        if high >= LARGEST_BIAS:
+            tell(f"no bias brings mean depth to {target_depth:g}; the router comes down to {reached:g}")
+            return high
+        low, high = high, 2 * high
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if depth(middle) <= target_depth else (middle, high)
+    tell(f"bias for a mean depth of {target_depth:g} on development questions: {high:g}")
+    return high
+
+
+def choose_path(paths: Sequence[LayerPath], dev: DevSet, limit: int) -> LayerPath:
+    """The path of best mean quality on development questions: all on the first `limit`, the better quarter on all."""
+    first = dev.quality(paths, limit).mean(0)
+    kept = [paths[index] for index in np.argsort(-first, kind="stable")[: max(1, len(paths) // 4)]]
+    return kept[int(dev.quality(kept, None).mean(0).argmax())]

@@ -1,0 +1,102 @@
+"""The feature actor: runs the frozen model over prompts and writes what a router would see of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from cluster.fleet.work_thread import WorkThread
+from pathgen.actors.placed_model import is_sticky, load_placed
+
+from ..net.pooling import Pooling
+from .features import Computed, FeatureKey, feature_batches
+from .store import FeatureStore
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSettings:
+    """All that an actor needs to compute features.
+
+    Attributes:
+        out: the run's folder.
+        model: alias, folder or hub id.
+        fingerprint: of its weights.
+        dtype: of its weights.
+        device: torch device.
+        devices_per_actor: above 1, the model is spread over so many devices.
+        threads: torch threads.
+        pooling: what is kept of the states.
+        file_keys: most keys of one file; they are in the actor's memory until it is written.
+    """
+
+    out: str
+    model: str
+    fingerprint: str
+    dtype: str
+    device: str
+    devices_per_actor: int
+    threads: int
+    pooling: Pooling
+    file_keys: int
+
+
+class FeatureWorker(WorkThread):
+    """Computes a file's worth of features at a time. The model is loaded once, by the constructor.
+
+    Args:
+        settings: of the pass.
+        writer: the id under which this actor writes.
+    """
+
+    def __init__(self, settings: FeatureSettings, writer: str):
+        self._settings = settings
+        self._writer = writer
+        self._model = load_placed(settings)
+        self._store = FeatureStore(settings.out, settings.fingerprint, settings.dtype, settings.pooling)
+        self._waiting: list[FeatureKey] = []
+        self._moved_at: dict[str, float] = {}
+        self._computed = 0
+        super().__init__(settings.file_keys, is_sticky)
+
+    @property
+    def held(self) -> int:
+        """Keys taken up whose file is not written."""
+        return len(self._waiting)
+
+    @property
+    def moved_at(self) -> Mapping[str, float]:
+        """When the last forward ended, for each key of the file under way."""
+        return self._moved_at
+
+    @property
+    def counters(self) -> Mapping[str, float]:
+        """`computed`: features computed so far."""
+        return {"computed": self._computed}
+
+    def take_up(self, key: FeatureKey) -> None:
+        """Keep a key for the next file."""
+        self._waiting.append(key)
+
+    def step(self) -> None:
+        """Compute and commit one file."""
+        keys = self._waiting[: self._settings.file_keys]
+        if not keys:
+            return
+        names = [key.digest for key in keys]
+        self._moved_at = dict.fromkeys(names, time.monotonic())
+        file = Computed()
+        for batch in feature_batches(self._model, keys, self._settings.pooling):
+            file.features.update(batch.features)
+            file.errors.update(batch.errors)
+            self._computed += len(batch.features)
+            self._moved_at = dict.fromkeys(names, time.monotonic())
+        self._moved_at = {}
+        self.publish(finished=names, failed=file.errors)
+        self._store.write(self._writer, file.features, file.errors)
+        self._waiting = self._waiting[len(keys) :]
+        self.publish(durable=names)
+
+    def close(self) -> Iterable[str]:
+        """Files are committed as soon as they are full, so nothing is left to commit."""
+        return ()

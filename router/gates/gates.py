@@ -1,0 +1,227 @@
+"""Gates on a frozen model's layers, learnt from the task's own loss rather than from searched paths."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pathgen.engine.evaluator import Prepared
+from pathgen.engine.path_model import PathModel
+from pathgen.errors import PathgenError
+
+from ..net.pooling import Pooling
+from ..net.router import LowRankGate
+from .forward import GatedModel
+
+MAX_GATE = 2.0
+"""A gate of 2 stands for a layer that runs twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateSettings:
+    """How gates are trained.
+
+    Attributes:
+        epochs: passes over the questions.
+        batch_questions: questions per step.
+        learning_rate: of the static gates g₀ at the first step; falls to 0 along a half cosine, as the map's does.
+        map_learning_rate: of the conditional part.
+        map_decay: decoupled weight decay of the conditional part.
+        pull: weight of Σ(g₀ − 1)², which holds the gates at the model as published.
+        compute_penalty: weight of the mean of min(g, 1) over layers, which saves depth.
+        rank: of the map from a prompt's states to a gate's shift; 0 trains static gates alone.
+        allow_repeat: gates reach up to 2 rather than 1.
+        pooling: what the conditional part sees of a prompt.
+        seed: of the questions' order and the map's start.
+
+    Raises:
+        ValueError: naming the field that is out of range.
+    """
+
+    epochs: int = 3
+    batch_questions: int = 8
+    learning_rate: float = 0.02
+    map_learning_rate: float = 1e-3
+    map_decay: float = 1.0
+    pull: float = 0.01
+    compute_penalty: float = 0.0
+    rank: int = 0
+    allow_repeat: bool = True
+    pooling: Pooling = field(default_factory=Pooling)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        for name in ("epochs", "batch_questions"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
+        for name in ("learning_rate", "map_learning_rate"):
+            if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
+                raise ValueError(f"{name} must be above 0; got {getattr(self, name)}")
+        for name in ("map_decay", "pull", "compute_penalty", "rank", "seed"):
+            if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
+                raise ValueError(f"{name} must be 0 or more; got {getattr(self, name)}")
+
+    @property
+    def max_gate(self) -> float:
+        """The largest gate there is."""
+        return MAX_GATE if self.allow_repeat else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class GateEpoch:
+    """One pass over the questions, each measured at its step, under gates that move.
+
+    Attributes:
+        epoch: from 1.
+        loss: mean over questions of cross-entropy over choices, or of the reference's mean token NLL; in nats.
+        mean_gate: mean of g₀ at the end.
+    """
+
+    epoch: int
+    loss: float
+    mean_gate: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainedGates:
+    """What training found.
+
+    Attributes:
+        gates: [L] float32, g₀.
+        heads: state of L `LowRankGate`s in a module list, on the CPU; None where rank is 0.
+        settings: by which they were trained.
+        history: one entry per epoch.
+    """
+
+    gates: NDArray[np.float32]
+    heads: dict[str, Tensor] | None
+    settings: GateSettings
+    history: tuple[GateEpoch, ...]
+
+
+class SoftGates(nn.Module):
+    """g = g₀ + u·Vφ(x) per layer, clamped to what is allowed.
+
+    Args:
+        num_layers: L, of the base model.
+        hidden_size: H, of the base model.
+        settings: rank, pooling, the range, and the seed of the map's start.
+    """
+
+    def __init__(self, num_layers: int, hidden_size: int, settings: GateSettings):
+        super().__init__()
+        self.settings = settings
+        self.static = nn.Parameter(torch.ones(num_layers))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            count = num_layers if settings.rank else 0
+            self.heads = nn.ModuleList(LowRankGate(hidden_size, settings.rank) for _ in range(count))
+
+    def forward(self, layer: int, hidden: Tensor, prompt_mask: Tensor) -> Tensor:
+        """[R] the gates of this layer, from the states [R, T, H] that reach it."""
+        gate = self.static[layer].expand(len(hidden))
+        if self.heads:
+            head = self.heads[layer]
+            assert isinstance(head, LowRankGate)
+            gate = gate + head.shift(self.settings.pooling.pool(hidden, prompt_mask).to(gate))
+        return gate.clamp(0.0, self.settings.max_gate)
+
+
+def train_gates(
+    model: PathModel,
+    questions: Sequence[Prepared],
+    settings: GateSettings,
+    *,
+    on_epoch: Callable[[GateEpoch], None] | None = None,
+) -> TrainedGates:
+    """Train gates through the frozen model, from g = 1, on the loss of the questions themselves.
+
+    Args:
+        model: whose weights stay as they are.
+        questions: as `Evaluator.prepare` gives them, of one or more tasks.
+        settings: how.
+        on_epoch: told after each pass.
+
+    Raises:
+        ValueError: no questions.
+        PathgenError: a question's loss is NaN or infinite.
+    """
+    if not questions:
+        raise ValueError("gates need at least one question to train on")
+    gated = GatedModel(model)
+    gates = SoftGates(model.num_layers, model.config.hidden_size, settings).to(model.device)
+    groups = [{"params": [gates.static], "lr": settings.learning_rate, "weight_decay": 0.0}]
+    if settings.rank:
+        map_rates = {"lr": settings.map_learning_rate, "weight_decay": settings.map_decay}
+        groups.append({"params": list(gates.heads.parameters()), **map_rates})
+    optimizer = torch.optim.AdamW(groups)
+    steps = settings.epochs * -(-len(questions) // settings.batch_questions)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    rng = np.random.default_rng(settings.seed)
+    history: list[GateEpoch] = []
+    for epoch in range(1, settings.epochs + 1):
+        order = rng.permutation(len(questions))
+        losses: list[float] = []
+        for start in range(0, len(order), settings.batch_questions):
+            batch = [questions[index] for index in order[start : start + settings.batch_questions]]
+            optimizer.zero_grad()
+            losses += _accumulate(gated, gates, batch)
+            optimizer.step()
+            schedule.step()
+            with torch.no_grad():
+                gates.static.clamp_(0.0, settings.max_gate)
+        loss = math.fsum(losses) / len(losses)
+        history.append(GateEpoch(epoch, loss, float(gates.static.detach().mean())))
+        if on_epoch is not None:
+            on_epoch(history[-1])
+    heads = {name: value.detach().cpu() for name, value in gates.heads.state_dict().items()}
+    return TrainedGates(gates.static.detach().cpu().numpy().copy(), heads or None, settings, tuple(history))
+
+
+def _accumulate(gated: GatedModel, gates: SoftGates, questions: list[Prepared]) -> list[float]:
+    """Add one step's gradients to the gates; each question's loss."""
+    settings = gates.settings
+    (settings.pull * (gates.static - 1).square().sum()).backward()
+    found: list[float] = []
+    for indices in gated.batches(questions):
+        batch = [questions[index] for index in indices]
+        used: list[Tensor] = []
+
+        def gate(layer: int, hidden: Tensor, prompt_mask: Tensor, used: list[Tensor] = used) -> Tensor:
+            used.append(gates(layer, hidden, prompt_mask))
+            return used[-1]
+
+        scores = gated.scores(batch, gate)
+        losses = [_loss(prepared, own) for prepared, own in zip(batch, scores, strict=True)]
+        depth = torch.stack(used).clamp(max=1.0).mean().to(losses[0].device)
+        total = torch.stack(losses).sum() + settings.compute_penalty * len(batch) * depth
+        (total / len(questions)).backward()
+        for prepared, loss in zip(batch, losses, strict=True):
+            if not math.isfinite(value := loss.item()):
+                raise PathgenError(
+                    f"question {prepared.question.id}: its loss under the gates is {value}; "
+                    "leave the question out, or train in float32 with a lower learning rate"
+                )
+            found.append(value)
+    return found
+
+
+def _rivals(prepared: Prepared) -> list[int]:
+    """The choices that gold is measured against; one with gold's own text is none."""
+    choices, gold = prepared.question.choices or (), prepared.question.gold or 0
+    return [index for index, text in enumerate(choices) if text != choices[gold]]
+
+
+def _loss(prepared: Prepared, scores: Tensor) -> Tensor:
+    """[C] scores to a loss in nats: cross-entropy over the choices, or the reference's mean token NLL."""
+    gold = prepared.question.gold
+    if gold is None:
+        return -scores[0] / len(prepared.rows[0].targets)
+    return scores[[gold, *_rivals(prepared)]].logsumexp(0) - scores[gold]

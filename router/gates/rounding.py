@@ -1,0 +1,106 @@
+"""From soft gates to paths that a model can run, and to a router."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pathgen.paths.layer_path import LayerAction, LayerPath
+
+from ..net.config import RouterConfig, allowed_actions
+from ..net.router import Router, gate_logits
+from .gates import TrainedGates
+
+SKIPPED_AT_MOST = 3
+"""A rounded path skips at most one layer in so many."""
+MAX_REPEATS = 3
+REPEAT_ABOVE = 1.05
+"""A layer may be repeated if its gate is above this."""
+TIE = 0.01
+"""Gates that agree to this are equally good to skip: the one beside a skipped layer goes first."""
+ROUNDING = {LayerAction.SKIP: (0.0, 0.45), LayerAction.EXECUTE: (0.55, 1.45), LayerAction.REPEAT: (1.55, 2.0)}
+"""The gates that are moved to an action: those that round to it, by a little more than nothing."""
+
+
+def round_gates(gates: NDArray[np.floating]) -> list[LayerPath]:
+    """Paths between which to choose on questions that trained no gates.
+
+    For each number of skips from 0 to L/3 the smallest gates are skipped, and of the gates above `REPEAT_ABOVE` the
+    0 to 3 largest are repeated. Contiguous skips go together better than scattered ones, so ties go to neighbours.
+
+    Args:
+        gates: [L], static.
+
+    Returns:
+        Unequal paths, the full one first, by number of skips, then of repeats.
+    """
+    values = np.asarray(gates, dtype=float)
+    skip_order = _skip_order(values)
+    repeat_order = [int(layer) for layer in np.argsort(-values, kind="stable") if values[layer] > REPEAT_ABOVE]
+    paths: list[LayerPath] = []
+    for skips in range(len(values) // SKIPPED_AT_MOST + 1):
+        skipped = skip_order[:skips]
+        free = [layer for layer in repeat_order if layer not in skipped]
+        for repeats in range(min(MAX_REPEATS, len(free)) + 1):
+            actions = np.full(len(values), int(LayerAction.EXECUTE))
+            actions[skipped] = LayerAction.SKIP
+            actions[free[:repeats]] = LayerAction.REPEAT
+            paths.append(LayerPath(actions.tolist()))
+    return paths
+
+
+def gates_router(config: RouterConfig, trained: TrainedGates, path: LayerPath | None = None) -> Router:
+    """A router whose argmax rounds the gates.
+
+    Args:
+        config: with head `low_rank` of the trained rank and pooling, or `none` where the gates are static.
+        trained: its gates.
+        path: what the router takes where its conditional part is silent: each gate is moved just as far as it takes
+            to round to this path. The rounded gates themselves if absent.
+
+    Raises:
+        ValueError: a config that does not fit the gates, or a path that does not fit the config.
+    """
+    _check_fit(config, trained, path)
+    gates = trained.gates
+    if path is not None:
+        low, high = np.array([ROUNDING[LayerAction(action)] for action in path], dtype=np.float32).T
+        gates = np.clip(gates, low, high)
+    router = Router(config)
+    with torch.no_grad():
+        router.static_logits.copy_(gate_logits(torch.from_numpy(gates)))
+    if trained.heads is not None:
+        router.heads.load_state_dict(trained.heads)
+    return router.requires_grad_(False).eval()
+
+
+def _skip_order(values: NDArray[np.floating]) -> list[int]:
+    """All layers, the one to skip first before the others."""
+    order: list[int] = []
+    left = set(range(len(values)))
+    while left:
+        smallest = min(values[layer] for layer in left)
+        tied = [layer for layer in left if values[layer] <= smallest + TIE]
+        beside = {layer + step for layer in order for step in (-1, 1)}
+        order.append(min(tied, key=lambda layer: (layer not in beside, values[layer], layer)))
+        left.remove(order[-1])
+    return order
+
+
+def _check_fit(config: RouterConfig, trained: TrainedGates, path: LayerPath | None) -> None:
+    settings = trained.settings
+    head = "none" if trained.heads is None else "low_rank"
+    if config.head != head:
+        raise ValueError(f"gates of rank {settings.rank} need the head {head}; got {config.head}")
+    if trained.heads is not None and (config.width, config.pooling) != (settings.rank, settings.pooling):
+        raise ValueError(
+            f"the config's width and pooling must be the gates' {settings.rank} and {settings.pooling}; "
+            f"got {config.width} and {config.pooling}"
+        )
+    if trained.heads is not None and not settings.allow_repeat and "repeat" in config.actions:
+        raise ValueError("the gates were trained without repeats; the config's actions must leave repeat out")
+    if config.num_layers != len(trained.gates) or (path is not None and len(path) != config.num_layers):
+        raise ValueError(f"the gates are of {len(trained.gates)} layers; the config's and the path's must be too")
+    if path is not None and not set(path) <= set(allowed_actions(config.actions)):
+        raise ValueError(f"the path {path} has actions that the config leaves out; it has {', '.join(config.actions)}")

@@ -1,0 +1,1 @@
+"""What a router should do on each question."""

@@ -1,0 +1,219 @@
+"""Labels: what a router should do on each question, drawn from all that the search learned about it.
+
+Policies that imitate right paths: `shortest` (Dr.LLM's), `margin`, `consensus`; one that needs none: `value`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pathgen.errors import InputError
+from pathgen.paths.cost import CostModel
+from pathgen.paths.layer_path import LayerAction, LayerPath
+from pathgen.paths.records import Evaluation, PathRecord
+from pathgen.paths.reward import path_reward
+from pathgen.questions.loading import Question
+from pathgen.store.searched_run import question_of
+
+from ..data.path_datasets import PathDatasets
+from ..net.config import allowed_actions
+from .action_values import Floats, MeanEffects, action_values, question_effects
+
+LENGTH_WEIGHT = 0.25
+"""λ of `consensus`: what a path as deep as the full one costs, in units of quality. The search's own."""
+CONSENSUS_TEMPERATURE = 0.1
+"""Of the weights of `consensus`, in units of reward."""
+VALUE_TEMPERATURE_NATS = 0.5
+"""Of the targets of `value`: an edit worth so much margin is e times as likely as EXECUTE."""
+
+Choice = tuple[LayerPath, Floats]
+"""The path that features are taken along, and targets [L, 3]."""
+Imitation = Callable[[PathRecord, Sequence[Evaluation]], Choice]
+"""From a record and those of its right evaluations that may be imitated, at least one."""
+Records = Iterator[tuple[str, PathRecord]]
+"""Each with its folder."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Label:
+    """What a router should do on one question.
+
+    Attributes:
+        question: the question.
+        task: how it is rendered.
+        out: the folder of paths it is from.
+        path: what the model runs along when its features are taken (teacher forcing).
+        targets: [L, 3] float32 probabilities of SKIP, EXECUTE and REPEAT; rows sum to 1.
+        weight: how much it counts in the loss.
+    """
+
+    question: Question
+    task: str
+    out: str
+    path: LayerPath
+    targets: NDArray[np.float32]
+    weight: float = 1.0
+
+
+def shortest(record: PathRecord, right: Sequence[Evaluation]) -> Choice:
+    """The right path of fewest layer executions, Dr.LLM's label (arXiv 2510.12773).
+
+    Ties: the fewest different layers, then the largest margin, then lexicographic order.
+    """
+    path = min(right, key=_by_length).path
+    return path, one_hot(path)
+
+
+def margin(record: PathRecord, right: Sequence[Evaluation]) -> Choice:
+    """The right path of the largest margin; ties as in `shortest`."""
+    path = min(right, key=lambda evaluation: (-_margin(evaluation), _by_length(evaluation))).path
+    return path, one_hot(path)
+
+
+def consensus(record: PathRecord, right: Sequence[Evaluation]) -> Choice:
+    """All right paths at once, good and shallow ones the more.
+
+    A path weighs exp(r/τ), normalised over the right ones, with the search's reward r = quality − λ·depth/L
+    (`pathgen.paths.reward`). A layer's targets are the weighted frequencies of its actions; the features' path is the
+    right one that agrees with them most, Σ over layers of its actions' targets; ties as in `shortest`.
+    """
+    # Margins of choices are relative already; those of generated answers count from the full path's.
+    base = record.base_margin if record.choices is None else 0.0
+    assert base is not None
+    cost = CostModel.layers(record.num_layers)
+    rewards = np.array([path_reward(evaluation, base, cost, LENGTH_WEIGHT) for evaluation in right])
+    weights = _softmax(rewards / CONSENSUS_TEMPERATURE)
+    choices = np.stack([one_hot(evaluation.path) for evaluation in right])  # [N, L, 3]
+    targets = np.einsum("n,nla->la", weights, choices)
+    agreements = np.einsum("nla,la->n", choices, targets).round(9)  # equal sums in another order are a tie
+    best = min(range(len(right)), key=lambda i: (-agreements[i], _by_length(right[i])))
+    return right[best].path, targets
+
+
+IMITATION: dict[str, Imitation] = {
+    "shortest": shortest,
+    "margin": margin,
+    "consensus": consensus,
+}
+"""The policies that imitate right paths."""
+
+LABEL_POLICIES = (*IMITATION, "value")
+WITHOUT_MARGINS = "shortest"
+"""The policy that asks of a path only whether it was right; other programs' files tell no more."""
+
+
+def make_labels(
+    datasets: PathDatasets,
+    policy: str,
+    *,
+    unsolved: Literal["full", "drop"] = "drop",
+    actions: Sequence[str] = ("skip", "execute", "repeat"),
+    wanted: Callable[[str], bool] = lambda question_id: True,
+) -> Iterator[Label]:
+    """The labels of questions, as a stream in the datasets' order.
+
+    Args:
+        datasets: where the records are.
+        policy: one of LABEL_POLICIES.
+        unsolved: what becomes of a question without a right path among those allowed, under a policy that imitates:
+            no label, or the full path. `value` needs no right path and labels every question.
+        actions: names of what the router may choose; a path with any other action is not imitated.
+        wanted: by its id, whether a question is labelled; others add nothing to `value`'s mean over questions either,
+            so that held-out ones stay unseen.
+
+    Raises:
+        InputError: the policy is unknown; a record has no margins and the policy needs them; or, at the end of the
+            stream, one that imitates has found no label.
+        ValueError: an action is unknown, or execute is not among them.
+        ArtefactError: from the datasets.
+    """
+    if policy not in LABEL_POLICIES:
+        raise InputError(f"unknown label policy {policy!r}; policies are {', '.join(LABEL_POLICIES)}")
+    allowed = allowed_actions(tuple(actions))
+
+    def records() -> Records:
+        for out, record in datasets.records():
+            if wanted(record.question_id):
+                if record.base_margin is None and policy != WITHOUT_MARGINS:
+                    raise InputError(
+                        f"{out}: question {record.question_id} has no margin of the full path (imported records have "
+                        f"none), and --labels {policy} needs margins; use --labels {WITHOUT_MARGINS}"
+                    )
+                yield out, record
+
+    if policy == "value":
+        return _value_labels(records, datasets.num_layers, allowed)
+    found = _imitation_labels(records(), IMITATION[policy], unsolved, allowed)
+    return _at_least_one(found, datasets, allowed)
+
+
+def one_hot(path: LayerPath) -> Floats:
+    """[L, 3] targets that ask for the path."""
+    return np.eye(len(LayerAction))[list(path)]
+
+
+def _imitation_labels(
+    records: Records, choose: Imitation, unsolved: Literal["full", "drop"], allowed: Sequence[LayerAction]
+) -> Iterator[Label]:
+    for out, record in records:
+        right = [e for e in record.evaluations if e.correct and set(e.path) <= set(allowed)]
+        if right:
+            yield _label(out, record, *choose(record, right))
+        elif unsolved == "full":
+            full = LayerPath.full(record.num_layers)
+            yield _label(out, record, full, one_hot(full))
+
+
+def _value_labels(records: Callable[[], Records], num_layers: int, allowed: Sequence[LayerAction]) -> Iterator[Label]:
+    """Targets exp(value/τ), normalised over the allowed actions of a layer; two passes over the records.
+
+    The features' path is the full one: values tell what an edit does to a pass without any.
+    """
+    pooled: defaultdict[str, MeanEffects] = defaultdict(lambda: MeanEffects(num_layers))
+    for _, record in records():
+        pooled[record.task].add(record)
+    means = {task: effects.solve() for task, effects in pooled.items()}
+    forbidden = np.array([0.0 if action in allowed else -np.inf for action in LayerAction])
+    full = LayerPath.full(num_layers)
+    for out, record in records():
+        values = action_values(question_effects(record, means[record.task]))
+        yield _label(out, record, full, _softmax(values / VALUE_TEMPERATURE_NATS + forbidden))
+
+
+def _at_least_one(labels: Iterator[Label], datasets: PathDatasets, allowed: Sequence[LayerAction]) -> Iterator[Label]:
+    found = False
+    for label in labels:
+        found = True
+        yield label
+    if not found:
+        names = ", ".join(action.name.lower() for action in allowed)
+        raise InputError(
+            f"no labels in {', '.join(datasets.settings)}: of the questions asked for none has a right path of {names} "
+            "alone; search more questions, allow more actions, or use --labels value"
+        )
+
+
+def _label(out: str, record: PathRecord, path: LayerPath, targets: Floats) -> Label:
+    return Label(question_of(record), record.task, out, path, targets.astype(np.float32))
+
+
+def _margin(evaluation: Evaluation) -> float:
+    return -math.inf if evaluation.margin is None else evaluation.margin
+
+
+def _by_length(evaluation: Evaluation) -> tuple[int, int, float, LayerPath]:
+    path = evaluation.path
+    return path.depth, len(path) - path.count(LayerAction.SKIP), -_margin(evaluation), path
+
+
+def _softmax(scores: Floats) -> Floats:
+    """Over the last axis."""
+    odds = np.exp(scores - scores.max(-1, keepdims=True))
+    return odds / odds.sum(-1, keepdims=True)

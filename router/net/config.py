@@ -1,0 +1,134 @@
+"""What a router is: everything about it that is no weight."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from pathgen.errors import ArtefactError, one_line
+from pathgen.paths.layer_path import LayerAction
+
+from .pooling import Pooling
+
+FORMAT_VERSION = 1
+MAX_SIZE = 100_000
+"""Of layers, hidden states and bottlenecks: a config that asks for more is no router's, and would fill the memory."""
+HeadKind = Literal["none", "bottleneck", "low_rank"]
+
+
+@dataclass(frozen=True, slots=True)
+class RouterConfig:
+    """A router's settings and origin, as in its config.json.
+
+    Attributes:
+        base_model: alias or id of the frozen model, for people.
+        base_fingerprint: of its weights, for machines (`pathgen.models.checkpoints.fingerprint`).
+        num_layers: L, of the base model.
+        hidden_size: H, of the base model.
+        tasks: names of the tasks its prompts were of.
+        chat: whether prompts went through the chat template.
+        method: how it was trained.
+        labels: the label policy, None where there are no labels.
+        actions: what it may choose.
+        pooling: what it sees of a prompt.
+        head: the part that reads the question: `none` (static only), `bottleneck` or `low_rank`.
+        width: of the bottleneck, or the rank.
+        scale: α, by which the head's logits count beside the static part's; 0 is static only.
+        bias: added to every SKIP logit and taken from every REPEAT logit, beside what the user gives.
+        notes: figures of its training, for people.
+
+    Raises:
+        ValueError: on sizes below 1, an unknown head or action.
+    """
+
+    base_model: str
+    base_fingerprint: str
+    num_layers: int
+    hidden_size: int
+    tasks: tuple[str, ...]
+    method: str
+    chat: bool = False
+    labels: str | None = None
+    actions: tuple[str, ...] = ("skip", "execute", "repeat")
+    pooling: Pooling = field(default_factory=Pooling)
+    head: HeadKind = "bottleneck"
+    width: int = 128
+    scale: float = 1.0
+    bias: float = 0.0
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the fields."""
+        for name in ("num_layers", "hidden_size", "width"):
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= MAX_SIZE:
+                raise ValueError(f"{name} must be a whole number from 1 to {MAX_SIZE}; got {value!r}")
+        for name in ("scale", "bias"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise ValueError(f"{name} must be a finite number; got {value!r}")
+        if self.head not in get_args(HeadKind):
+            raise ValueError(f"head must be one of {', '.join(get_args(HeadKind))}; got {self.head!r}")
+        allowed_actions(self.actions)
+
+    @property
+    def static_only(self) -> bool:
+        """Whether every question takes the same path."""
+        return self.head == "none" or self.scale == 0
+
+    def to_json(self) -> str:
+        """As the content of config.json."""
+        return json.dumps({"format_version": FORMAT_VERSION, **asdict(self)}, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, content: str | bytes, where: str) -> RouterConfig:
+        """Read config.json.
+
+        Raises:
+            ArtefactError: it is none, or of another format version.
+        """
+        try:
+            data = json.loads(content)
+            version = data.pop("format_version")
+            if version != FORMAT_VERSION:
+                raise ArtefactError(f"{where} is of router format {version}, this layerpaths reads {FORMAT_VERSION}")
+            known = {entry.name for entry in fields(cls)}
+            if unknown := sorted(set(data) - known):
+                raise ArtefactError(f"{where} holds unknown settings: {', '.join(unknown)}")
+            _check_kinds(data)
+            for name in ("tasks", "actions"):
+                data[name] = tuple(data[name])
+            return cls(**{**data, "pooling": Pooling(**data["pooling"])})
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise ArtefactError(f"{where} is no router's config.json ({one_line(error)})") from error
+
+
+def _check_kinds(data: dict[str, Any]) -> None:
+    """See that settings are of their kind: a text is a sequence as well, and would be taken for one of letters."""
+    kinds = {
+        **dict.fromkeys(("base_model", "base_fingerprint", "method"), str),
+        **dict.fromkeys(("tasks", "actions"), list),
+        **dict.fromkeys(("pooling", "notes"), dict),
+        "chat": bool,
+    }
+    for name, kind in kinds.items():
+        if not isinstance(data[name], kind):
+            raise ValueError(f"{name} is no {kind.__name__}: {data[name]!r}")
+    if not all(isinstance(task, str) for task in data["tasks"]) or not isinstance(data["labels"], str | None):
+        raise ValueError(f"tasks and labels are names; got {data['tasks']!r} and {data['labels']!r}")
+
+
+def allowed_actions(names: tuple[str, ...]) -> tuple[LayerAction, ...]:
+    """The actions of these names.
+
+    Raises:
+        ValueError: an unknown name, or none to execute.
+    """
+    known = {action.name.lower(): action for action in LayerAction}
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"unknown action {unknown[0]!r}; actions are {', '.join(known)}")
+    if "execute" not in names:
+        raise ValueError("the actions must hold execute")
+    return tuple(sorted(known[name] for name in names))

@@ -1,0 +1,154 @@
+"""The router's modules: per layer, logits of the three actions, from a static part and a part that reads the prompt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pathgen.paths.layer_path import LayerPath
+
+from .config import RouterConfig, allowed_actions
+
+NUM_ACTIONS = 3
+STATIC_LOGIT = 1.0
+"""How far a static path's action is ahead of the others where only the path is known."""
+
+
+class LayerRouter(nn.Module):
+    """Linear – GELU – Linear on each window's mean, logits averaged over windows (Dr.LLM, section 3.3).
+
+    Args:
+        hidden_size: H, of the base model.
+        width: of the bottleneck.
+    """
+
+    def __init__(self, hidden_size: int, width: int):
+        super().__init__()
+        self.down = nn.Linear(hidden_size, width)
+        self.up = nn.Linear(width, NUM_ACTIONS)
+        for linear in (self.down, self.up):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """[B, W, H] window means to [B, 3] logits; the mean over windows is taken before `up`, which is linear."""
+        return self.up(nn.functional.gelu(self.down(pooled)).mean(dim=1))
+
+
+class LowRankGate(nn.Module):
+    """A gate's shift as a low-rank function of the prompt: g = g₀ + u·Vφ(x), as logits (0, 2g−1, 4g−4).
+
+    Those logits are −(g − a)² for a = 0, 1, 2 up to a common term, so their argmax is g rounded to an action; the
+    static part holds those of g₀, this module adds (0, 2δ, 4δ).
+
+    Args:
+        hidden_size: H, of the base model.
+        rank: of the map.
+    """
+
+    def __init__(self, hidden_size: int, rank: int):
+        super().__init__()
+        self.down = nn.Linear(hidden_size, rank, bias=False)
+        self.up = nn.Linear(rank, 1, bias=False)
+        nn.init.xavier_uniform_(self.down.weight)
+        nn.init.zeros_(self.up.weight)
+
+    def shift(self, pooled: Tensor) -> Tensor:
+        """[B, W, H] window means, each scaled to unit root mean square, to [B] shifts of the gate."""
+        scaled = nn.functional.rms_norm(pooled.mean(dim=1), pooled.shape[-1:])
+        return self.up(self.down(scaled)).squeeze(-1)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """[B, W, H] to [B, 3] logits beside those of g₀."""
+        return self.shift(pooled)[:, None] * torch.arange(0, 2 * NUM_ACTIONS, 2, device=pooled.device)
+
+
+def gate_logits(gates: Tensor) -> Tensor:
+    """[L] gates to the static logits [L, 3] that round them: −(g − a)² for a = 0, 1, 2."""
+    return -((gates[:, None] - torch.arange(NUM_ACTIONS, device=gates.device)) ** 2)
+
+
+def path_logits(path: LayerPath) -> Tensor:
+    """[L, 3] static logits whose argmax is the path."""
+    return STATIC_LOGIT * nn.functional.one_hot(torch.tensor(path), NUM_ACTIONS).float()
+
+
+class Router(nn.Module):
+    """One head per layer over a static part.
+
+    Args:
+        config: what it is.
+
+    Attributes:
+        static_logits: [L, 3], zero where only heads decide.
+        heads: one per layer; none where the router is static only.
+        allowed: [3] 0 for actions it may choose, −inf for others.
+    """
+
+    static_logits: Tensor
+    allowed: Tensor
+
+    def __init__(self, config: RouterConfig):
+        super().__init__()
+        self.config = config
+        self.static_logits = nn.Parameter(torch.zeros(config.num_layers, NUM_ACTIONS), requires_grad=False)
+        kinds = {"bottleneck": LayerRouter, "low_rank": LowRankGate}
+        heads = (
+            [kinds[config.head](config.hidden_size, config.width) for _ in range(config.num_layers)]
+            if config.head != "none"
+            else []
+        )
+        self.heads = nn.ModuleList(heads)
+        allowed = torch.full((NUM_ACTIONS,), float("-inf"))
+        allowed[list(allowed_actions(config.actions))] = 0.0
+        self.register_buffer("allowed", allowed, persistent=False)
+
+    def static_part(self, bias: float = 0.0) -> Tensor:
+        """[L, 3] logits that do not depend on the prompt: −inf where an action is not allowed.
+
+        Args:
+            bias: added to every SKIP logit and taken from every REPEAT logit.
+        """
+        shift = torch.tensor([bias, 0.0, -bias], device=self.static_logits.device)
+        return self.static_logits + self.allowed + shift
+
+    def logits(self, layer: int, pooled: Tensor, static_part: Tensor | None = None) -> Tensor:
+        """[B, W, H] pooled states that reach a layer to [B, 3] float32 logits of its actions.
+
+        Args:
+            layer: index.
+            pooled: what the head reads.
+            static_part: [L, 3] of `static_part` where it was made before; anew if absent.
+        """
+        fixed = (self.static_part() if static_part is None else static_part)[layer]
+        if self.config.static_only:
+            return fixed.expand(len(pooled), NUM_ACTIONS)
+        return torch.add(fixed, self.heads[layer](pooled.to(self.static_logits.dtype)), alpha=self.config.scale)
+
+    @property
+    def num_parameters(self) -> int:
+        """Weights that inference holds."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write model.safetensors, config.json and a model card; see `folder.save_router`."""
+        from ..saved.folder import save_router
+
+        save_router(self, folder)
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, *, fingerprint: str | None = None, num_layers: int | None = None
+    ) -> Router:
+        """Load a folder, or a repository of the hub; see `pretrained.load_router` for arguments and errors."""
+        from ..saved.loading import load_router, resolve_router
+
+        return load_router(resolve_router(str(name)), fingerprint=fingerprint, num_layers=num_layers)
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False) -> str:
+        """Upload to a repository of the hub, made if need be; its address. See `pretrained.upload_router`."""
+        from ..saved.loading import upload_router
+
+        return upload_router(self, repo_id, private=private)

@@ -1,0 +1,1 @@
+"""One call of `router train` or `router evaluate`."""

@@ -1,0 +1,1 @@
+"""A router on disk and on the hub."""

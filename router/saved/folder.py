@@ -1,0 +1,153 @@
+"""A router's folder as it is written: at a place that is fit for one, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors.torch import save as tensor_bytes
+
+from pathgen.errors import ArtefactError, InputError, PathgenError
+from pathgen.store.files import TEMPORARY_PREFIX, flush_folder, is_local, open_folder
+
+from ..net.config import RouterConfig
+from ..net.router import Router
+from ..training.resume import TRAINING_FOLDER
+from ..training.tracking import LOGS_FOLDER
+from .model_card import card_text
+
+WEIGHTS_NAME, CONFIG_NAME, CARD_NAME = "model.safetensors", "config.json", "README.md"
+STATIC_NAME = "static.json"
+"""In the router's folder: the static paths that a training has looked for itself."""
+
+
+def local_folder(out: str) -> Path:
+    """Where the router is written, links followed.
+
+    Raises:
+        InputError: it is a URL, or a mount point, which no other folder can take the place of.
+    """
+    fs, root = open_folder(out)
+    if not is_local(fs):
+        raise InputError(f"--out {out}: a router is written to a local folder; copy it to a store afterwards")
+    folder = Path(root).resolve()
+    if os.path.ismount(folder):
+        raise InputError(f"--out {out} is a mount point; give a folder below it")
+    return folder
+
+
+def check_folder(folder: Path) -> None:
+    """See that a router may be written there: a new or empty folder, a router, or a training that was interrupted.
+
+    Raises:
+        InputError: it is anything else.
+    """
+    for place in (folder, *folder.absolute().parents):
+        if place.exists() and not place.is_dir():
+            raise InputError(f"--out {folder}: {place} is a file; give a folder")
+    if not folder.is_dir():
+        return
+    names = {entry.name for entry in folder.iterdir() if not entry.name.startswith(TEMPORARY_PREFIX)}
+    others = sorted(names - {TRAINING_FOLDER, LOGS_FOLDER, STATIC_NAME})
+    if others and not _holds_router(folder):
+        raise InputError(f"--out {folder} holds {others[0]} and no router; give a new folder")
+
+
+def _holds_router(folder: Path) -> bool:
+    """Whether config.json is a router's; a model's own folder has a file of that name too."""
+    try:
+        RouterConfig.from_json((folder / CONFIG_NAME).read_bytes(), str(folder))
+    except (OSError, ArtefactError):
+        return False
+    return True
+
+
+def save_router(router: Router, folder: str | Path, *, beside: Mapping[str, bytes] | None = None) -> None:
+    """Make `folder` hold this router: weights, config.json and a model card.
+
+    All is written and flushed in a hidden folder beside it, which then takes its place, so that a full disk leaves
+    an older router whole. Whatever else lay in the folder stays, but for the state of a training: it has ended.
+
+    Args:
+        router: on any device.
+        folder: made if need be.
+        beside: name -> content of files that come and go with the router.
+
+    Raises:
+        PathgenError: the file system refuses (disk full, no permission).
+    """
+    folder = Path(folder).resolve()
+    finish_swap(folder)
+    staged = _beside(folder)
+    try:
+        shutil.rmtree(staged, ignore_errors=True)
+        try:
+            _write_files(router, staged, beside or {})
+            _swap(staged, folder)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+    except OSError as error:
+        raise PathgenError(f"cannot write the router {folder}: {error.strerror or error}") from error
+
+
+def finish_swap(folder: Path) -> None:
+    """Put back what a process that was killed while a new router took its place has left beside the folder.
+
+    Raises:
+        PathgenError: the file system refuses.
+    """
+    replaced = _beside(folder, "-replaced")
+    if not replaced.exists():
+        return
+    try:
+        if not folder.exists():
+            os.replace(replaced, folder)
+            return
+        ended = (folder / CONFIG_NAME).exists()  # the new router is there, and its training over
+        for entry in replaced.iterdir():
+            if not (folder / entry.name).exists() and not (ended and entry.name == TRAINING_FOLDER):
+                os.replace(entry, folder / entry.name)
+        flush_folder(folder)
+        shutil.rmtree(replaced)
+    except OSError as error:
+        raise PathgenError(f"cannot restore {folder} from {replaced}: {error.strerror or error}") from error
+
+
+def _write_files(router: Router, folder: Path, beside: Mapping[str, bytes]) -> None:
+    folder.mkdir(parents=True)
+    weights = {name: value.detach().cpu().contiguous() for name, value in router.state_dict().items()}
+    contents = {
+        WEIGHTS_NAME: tensor_bytes(weights, {"format": "pt"}),
+        CONFIG_NAME: router.config.to_json().encode(),
+        CARD_NAME: card_text(router).encode(),
+        **beside,
+    }
+    for name, content in contents.items():
+        with (folder / name).open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    flush_folder(folder)
+
+
+def _beside(folder: Path, end: str = "") -> Path:
+    return folder.with_name(f"{TEMPORARY_PREFIX}{folder.name}{end}")
+
+
+def _swap(staged: Path, folder: Path) -> None:
+    """Put `staged` in the place of `folder`; what else lay in that moves over."""
+    replaced = _beside(folder, "-replaced")
+    if not folder.exists():
+        os.replace(staged, folder)
+        flush_folder(folder.parent)
+        return
+    os.replace(folder, replaced)
+    try:
+        os.replace(staged, folder)
+    except BaseException:
+        os.replace(replaced, folder)
+        raise
+    finish_swap(folder)
+    flush_folder(folder.parent)

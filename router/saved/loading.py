@@ -1,0 +1,172 @@
+"""A router that is there: read strictly, from a folder or the hub, and sent to the hub."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as read_tensors
+from torch import Tensor
+
+from pathgen.errors import ArtefactError, InputError, PathgenError, one_line
+
+from ..net.config import RouterConfig
+from ..net.router import Router
+from .folder import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME, save_router
+
+ROUTER_FILES = (WEIGHTS_NAME, CONFIG_NAME, CARD_NAME)
+QUESTIONS_NAME = "training_questions.json"
+"""In a router's folder: the shas of the questions it was trained on and chosen on, so that others can warn."""
+
+
+def parameter_share(router: Router, base_parameters: int) -> float:
+    """The router's weights relative to the base model's."""
+    return router.num_parameters / base_parameters
+
+
+def seen_by(folder: Path) -> frozenset[str]:
+    """Shas of the questions that a router was trained or chosen on; none where its folder does not tell.
+
+    It does not as a router from the hub; of an older training it tells those trained on alone.
+
+    Raises:
+        ArtefactError: the list is damaged.
+    """
+    file = folder / QUESTIONS_NAME
+    try:
+        stored = json.loads(file.read_bytes())
+        return frozenset(stored if isinstance(stored, list) else stored["trained_on"] + stored["chosen_on"])
+    except FileNotFoundError:
+        return frozenset()
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ArtefactError(f"{file} is damaged ({error}); train the router again") from error
+
+
+def load_router(folder: str | Path, *, fingerprint: str | None = None, num_layers: int | None = None) -> Router:
+    """Read a router, in eval mode on the CPU.
+
+    Args:
+        folder: as `save_router` writes it.
+        fingerprint: of the base model it must be for; any if None.
+        num_layers: of the base model it must be for; any if None.
+
+    Raises:
+        InputError: there is no such folder.
+        ArtefactError: a router of another model, or files that are missing, damaged or do not fit each other.
+    """
+    folder = Path(folder)
+    if not os.path.isdir(folder):  # unlike Path.is_dir, False for a name too long for any folder
+        raise InputError(f"there is no router folder {folder}; `router train --out {folder}` makes one")
+    config = _read_config(folder)
+    for name, its, wanted in (
+        ("number of layers", config.num_layers, num_layers),
+        ("fingerprint", config.base_fingerprint, fingerprint),
+    ):
+        if wanted is not None and its != wanted:
+            raise ArtefactError(
+                f"{folder} is a router for {config.base_model} with {name} {its}; the model at hand has {wanted}"
+            )
+    weights = _read_weights(folder)
+    _check_weights(weights, config, folder / WEIGHTS_NAME)
+    router = Router(config)  # only now: it is as large as the file, whatever the config says
+    router.load_state_dict(weights)
+    return router.eval()
+
+
+def resolve_router(name: str) -> Path:
+    """The local folder of a router: a folder as it is, a hub id (owner/name) downloaded.
+
+    Raises:
+        InputError: neither is there.
+    """
+    if os.path.isdir(name):
+        return Path(name)
+    shown = one_line(name)
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise InputError(f"there is no router folder {shown}; `router train --out {shown}` makes one")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(ROUTER_FILES)))
+    except Exception as error:  # the hub's client raises a dozen kinds; the person needs one line
+        raise InputError(
+            f"router {shown!r} is no local folder, and the hub does not give it ({type(error).__name__})"
+        ) from error
+
+
+def upload_router(router: Router, repo_id: str, *, private: bool = False) -> str:
+    """Upload to a repository of the hub, which is made if need be, as one commit; its address.
+
+    Raises:
+        PathgenError: the hub refuses, or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    with tempfile.TemporaryDirectory() as folder:
+        save_router(router, folder)
+        try:
+            api = HfApi()
+            address = api.create_repo(repo_id, private=private, exist_ok=True)
+            api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Router by layerpaths")
+        except Exception as error:  # as above
+            raise PathgenError(f"the hub does not take router {repo_id}: {error}") from error
+    return str(address)
+
+
+def _read_config(folder: Path) -> RouterConfig:
+    path = folder / CONFIG_NAME
+    if not path.is_file():
+        raise ArtefactError(f"{folder} is no router: it has no {CONFIG_NAME}")
+    try:
+        return RouterConfig.from_json(path.read_bytes(), str(path))
+    except OSError as error:
+        raise ArtefactError(f"{path} cannot be read ({error.strerror})") from error
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    path = folder / WEIGHTS_NAME
+    if not path.is_file():
+        others = sorted(file.name for file in folder.glob("*.bin"))
+        reason = f"; {others[0]} is not read: only safetensors are" if others else ""
+        raise ArtefactError(f"{folder} is no router: it has no {WEIGHTS_NAME}{reason}")
+    try:
+        return read_tensors(path.read_bytes())
+    except (SafetensorError, OSError) as error:
+        raise ArtefactError(f"{path} is damaged ({error}); train again or copy it again") from error
+
+
+def _check_weights(weights: dict[str, Tensor], config: RouterConfig, path: Path) -> None:
+    expected = _tensors(config)
+    if missing := sorted(set(expected) - set(weights)):
+        raise ArtefactError(
+            f"{path} does not fit its {CONFIG_NAME}: {len(missing)} tensors missing, first {missing[0]}"
+        )
+    if extra := sorted(set(weights) - set(expected)):
+        raise ArtefactError(f"{path} does not fit its {CONFIG_NAME}: {len(extra)} tensors too many, first {extra[0]}")
+    for name, value in expected.items():
+        found = weights[name]
+        if found.shape != value.shape or found.dtype != value.dtype:
+            raise ArtefactError(
+                f"{path} does not fit its {CONFIG_NAME}: {name} is {_described(found)}, not {_described(value)}"
+            )
+        if not torch.isfinite(found).all():
+            raise ArtefactError(f"{path}: {name} holds NaN or Inf")
+
+
+def _tensors(config: RouterConfig) -> dict[str, Tensor]:
+    """A router's tensors without their content, which takes no memory; all heads have those of one."""
+    with torch.device("meta"):
+        one = Router(replace(config, num_layers=1)).state_dict()
+    found = {"static_logits": one.pop("static_logits").expand(config.num_layers, -1)}
+    for layer in range(config.num_layers):
+        found |= {name.replace("heads.0.", f"heads.{layer}."): value for name, value in one.items()}
+    return found
+
+
+def _described(value: Tensor) -> str:
+    return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"

@@ -1,0 +1,50 @@
+"""The model card of a router: what it is, and how well it did, as plain facts."""
+
+from __future__ import annotations
+
+import yaml
+
+from ..net.router import Router
+
+_TEXT = """\
+# Layer router for {base_model}
+
+Chooses, for each prompt, which of the {num_layers} layers of {base_model} are skipped, run once or run twice.
+The model itself is not changed.
+
+```python
+from infer import RoutedModel
+
+RoutedModel.from_pretrained("{base_model}", router="FOLDER").complete(["…"])
+```
+
+| | |
+|---|---|
+{rows}
+"""
+
+
+def card_text(router: Router) -> str:
+    """The content of README.md, with the front matter by which the hub finds it."""
+    config = router.config
+    front = yaml.safe_dump({"library_name": "layerpaths", "tags": ["layerpaths", "adaptive-depth"]}, sort_keys=False)
+    head = config.head if config.head == "none" else f"{config.head}, width {config.width}, scale {config.scale:g}"
+    facts = {
+        "base model's fingerprint": config.base_fingerprint,
+        "tasks": ", ".join(config.tasks),
+        "chat template": "yes" if config.chat else "no",
+        "method": config.method,
+        "labels": config.labels or "none",
+        "actions": ", ".join(config.actions),
+        "head": head,
+        "reads": f"{config.pooling.kind}, {config.pooling.windows} per prompt",
+        "weights": f"{router.num_parameters:,}",
+        "bias": f"{config.bias:g}",
+        **{name: value for name, value in config.notes.items() if isinstance(value, str | int | float)},
+    }
+    rows = "\n".join(f"| {name} | {_shown(value)} |" for name, value in facts.items())
+    return f"---\n{front}---\n\n" + _TEXT.format(base_model=config.base_model, num_layers=config.num_layers, rows=rows)
+
+
+def _shown(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "\\|")

@@ -1,0 +1,1 @@
+"""Training all heads of a router at once, resumable."""

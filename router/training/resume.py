@@ -1,0 +1,121 @@
+"""An interrupted training goes on: its whole state after each epoch, in one safetensors file."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import safetensors.torch
+from fsspec.implementations.local import LocalFileSystem
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from pathgen.faults import fault_point
+from pathgen.store.files import put, remove_leftovers
+
+logger = logging.getLogger(__name__)
+
+TRAINING_FOLDER = ".training"
+"""In the router's folder, while it is being trained."""
+STATE_FILE = "state.safetensors"
+GROUPS = ("weights", "best", "exp_avg", "exp_avg_sq")
+
+Tensors = dict[str, Tensor]
+"""Parameter name -> tensor."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpochReport:
+    """What one epoch came to.
+
+    Attributes:
+        epoch: 1 for the first.
+        loss: mean over the epoch's training questions, each when it was visited.
+        dev_loss: mean over development questions after the epoch.
+        macro_f1: of actions on development questions.
+        seconds: it took, evaluation included.
+    """
+
+    epoch: int
+    loss: float
+    dev_loss: float
+    macro_f1: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingState:
+    """All that the next epoch depends on; its shuffle is a function of the seed and its number.
+
+    Attributes:
+        history: of all finished epochs.
+        step: optimiser steps taken; it gives the learning rate.
+        weights: of the heads.
+        best: weights after the best epoch.
+        exp_avg: AdamW's first moments.
+        exp_avg_sq: AdamW's second moments.
+    """
+
+    history: tuple[EpochReport, ...]
+    step: int
+    weights: Tensors
+    best: Tensors
+    exp_avg: Tensors
+    exp_avg_sq: Tensors
+
+
+class TrainingCheckpoint:
+    """The state file of one training.
+
+    Args:
+        folder: of the router; the state lies in `.training` in it.
+        digest: of everything that the training depends on; a state of another digest is not used.
+    """
+
+    def __init__(self, folder: str | Path, digest: str):
+        self._file = Path(folder) / TRAINING_FOLDER / STATE_FILE
+        self._digest = digest
+        self._fs = LocalFileSystem()
+
+    def save(self, state: TrainingState) -> None:
+        """Replace the file, whole or not at all.
+
+        Raises:
+            PathgenError: it cannot be written (disk full, no permission).
+        """
+        tensors = {
+            f"{group}/{name}": tensor.detach().cpu().contiguous()
+            for group in GROUPS
+            for name, tensor in getattr(state, group).items()
+        }
+        about = {"digest": self._digest, "step": state.step, "history": [asdict(report) for report in state.history]}
+        put(
+            self._fs,
+            str(self._file),
+            safetensors.torch.save(tensors, {"training": json.dumps(about)}),
+            passing=fault_point,
+        )
+
+    def load(self) -> TrainingState | None:
+        """The state to go on from; None, with a warning that says why, where it cannot be used."""
+        if not self._file.exists():
+            return None
+        remove_leftovers(self._fs, str(self._file.parent))
+        try:
+            with safe_open(self._file, framework="pt") as file:
+                about = json.loads(file.metadata()["training"])
+                found: dict[str, Tensors] = {group: {} for group in GROUPS}
+                for key in file.keys():  # noqa: SIM118 - no mapping
+                    group, _, name = key.partition("/")
+                    found[group][name] = file.get_tensor(key).clone()
+            history = tuple(EpochReport(**report) for report in about["history"])
+            digest, step = about["digest"], about["step"]
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            logger.warning("%s cannot be read (%s): training starts anew", self._file, error)
+            return None
+        if digest != self._digest:
+            logger.warning("%s is of other settings or data: training starts anew", self._file)
+            return None
+        return TrainingState(history, step, **found)

@@ -1,0 +1,78 @@
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pathgen.engine.path_model import PathModel
+from pathgen.errors import InputError
+from pathgen.generate.jobs import RunSettings
+from pathgen.generate.layer_costs import flops_cost, layer_milliseconds
+from pathgen.models.checkpoints import fingerprint
+from pathgen.paths.cost import CostModel
+from pathgen.search.settings import SearchSettings
+from pathgen.store.shards import ShardMetadata
+
+
+def save(folder, tensors, **config):
+    save_file({name: torch.zeros(shape) for name, shape in tensors.items()}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def test_flops_follow_the_weights_that_a_token_meets(tmp_path):
+    tensors = {
+        "model.embed_tokens.weight": (100, 8),  # no layer's
+        "model.layers.0.self_attn.q_proj.weight": (8, 8),
+        "model.layers.0.mlp.up_proj.weight": (4, 8),
+        "model.layers.1.self_attn.q_proj.weight": (8, 8),
+        "model.layers.1.mlp.gate.weight": (4, 8),
+        "model.layers.1.mlp.experts.gate_up_proj": (4, 8, 16),  # four experts, one a token
+        "model.layers.2.self_attn.q_proj.weight": (8, 8),  # a layer of a head that predicts further: none of ours
+    }
+    save(tmp_path, tensors, num_local_experts=4, num_experts_per_tok=1)
+    first, second = 64 + 32, 64 + 32 + 128
+    cost = flops_cost(tmp_path, 2)
+    assert cost.name == "flops"
+    assert cost.weights == pytest.approx((2 * first / (first + second), 2 * second / (first + second)))
+
+
+def test_flops_of_equal_layers_are_layers(tiny_model):
+    assert flops_cost(tiny_model, 6).weights == CostModel.layers(6).weights
+
+
+def test_names_that_do_not_tell_the_layers_apart_are_refused(tmp_path):
+    save(tmp_path, {"model.layers.0.w": (2, 2), "somewhere.else.w": (2, 2)})
+    with pytest.raises(InputError, match="use --cost layers or latency"):
+        flops_cost(tmp_path, 2)
+
+
+def test_the_stopwatch_stands_around_each_layer(tiny_model, monkeypatch):
+    """With a clock that only layers move, each layer's time is what it was made to take."""
+    clock = [0.0]
+    monkeypatch.setattr("pathgen.generate.layer_costs.time.perf_counter", lambda: clock[0])
+    stock = PathModel.run_layer
+
+    def slow(self, index, hidden, args, kwargs):
+        clock[0] += (index + 1) / 1000
+        return stock(self, index, hidden, args, kwargs)
+
+    monkeypatch.setattr(PathModel, "run_layer", slow)
+    threads = torch.get_num_threads()
+    run = RunSettings(
+        out="",
+        token="",
+        metadata=ShardMetadata("tiny", fingerprint(tiny_model), "arc", "", ""),
+        model=str(tiny_model),
+        dtype="float32",
+        device="cpu",
+        devices_per_actor=1,
+        task="arc",
+        chat=False,
+        search=SearchSettings(),
+        seconds_budget=None,
+        cost=CostModel.layers(6),
+        seed=0,
+        threads=threads,
+        in_flight=1,
+    )
+    assert layer_milliseconds(run) == pytest.approx([1, 2, 3, 4, 5, 6])

@@ -1,0 +1,158 @@
+import pytest
+from commands import pathgen
+from path_records import METADATA, make_record, no_guard
+
+from pathgen.paths.layer_path import LayerPath
+from pathgen.paths.records import Evaluation
+from pathgen.report.terminal import summary_text
+from pathgen.store.run_folder import RunDirectory
+from pathgen.store.run_json import RunInfo
+from pathgen.store.shards import write_shard
+
+SUMMARY = {
+    "out": "runs/my run",
+    "questions": 40,
+    "failed": 2,
+    "searched": 10,
+    "base_accuracy": 0.5,
+    "solved_rate": 0.75,
+    "mean_best_depth": 25.5,
+    "num_layers": 30,
+    "search_seconds": 20.0,
+    "questions_per_second": 0.5,
+    "actors": 1,
+}
+SETTINGS = dict.fromkeys(("layer_budget", "seconds_budget")) | {"simulations": 3, "max_depth": 8, "max_edits": 8}
+
+
+@pytest.fixture
+def show(tmp_path):
+    """Commits a record, and gives the lines of `pathgen COMMAND` on it."""
+    run = RunDirectory(str(tmp_path / "run"))
+    run.create()
+    run.begin(RunInfo(SETTINGS | {"cost": "layers"}, "tiny", "f" * 16, "arc", "builtin"), no_guard)
+
+    def lines(record, command="show"):
+        write_shard(run.fs, run.paths, "w-0", 0, [record], METADATA, no_guard)
+        answer = pathgen(command, run.out, *([record.question_id] if command == "show" else []))
+        assert (answer.code, answer.stderr) == (0, "")
+        return [line.rstrip() for line in answer.stdout.splitlines()]
+
+    return lines
+
+
+def test_the_end_of_a_run_ends_with_the_next_command():
+    lines = summary_text(SUMMARY).splitlines()
+    assert lines[0] == "40 questions in runs/my run, 2 failed"
+    assert lines[1] == (
+        "full depth is right on 50.0%, some path on 75.0% (chosen with gold; `pathgen stats` sets a placebo beside it)"
+    )
+    assert lines[2] == "best paths run 25.5 of 30 layers (4.5 saved)"
+    assert lines[3] == "searched 10 in 20.0 s (0.50 questions a second, 1 actor)"
+    assert lines[-1] == "next: pathgen stats 'runs/my run'"
+
+
+def test_the_end_of_a_run_that_searched_nothing():
+    nothing = dict.fromkeys(("base_accuracy", "solved_rate", "mean_best_depth", "questions_per_second"))
+    lines = summary_text(SUMMARY | nothing | {"questions": 1, "failed": 0}).splitlines()
+    assert lines == ["1 question in runs/my run", "next: pathgen stats 'runs/my run'"]
+
+
+def test_a_record_is_drawn_cheapest_right_path_first(show):
+    evaluations = [
+        Evaluation(LayerPath((1, 1, 1, 1)), False, -1.0, (1.0, 0.0), None, 0),
+        Evaluation(LayerPath((1, 0, 1, 1)), True, 0.5, (0.0, 0.5), None, 1),
+        Evaluation(LayerPath((0, 0, 1, 1)), False, -2.0, (2.0, 0.0), None, 2),
+        Evaluation(LayerPath((1, 2, 0, 1)), False, None, None, None, 3),
+        Evaluation(LayerPath((1, 0, 0, 1)), True, 0.25, (0.0, 0.25), None, 4),
+    ]
+    record = make_record("q[1]", prompt="Is [bold] text kept?", status="improved", evaluations=evaluations)
+    lines = show(record)
+    assert lines[:4] == ["q[1]: improved", "Is [bold] text kept?", "    yes", "  * no"]
+    drawn = [line.split() for line in lines[5:10]]
+    assert drawn == [
+        ["0", "4", "-1.00", "....", "yes"],
+        ["4", "2", "+0.25", "✓", ".--.", "no"],
+        ["1", "3", "+0.50", "✓", ".-..", "no"],
+        ["2", "2", "-2.00", "--..", "yes"],
+        ["3", "4", "-", ".2-."],
+    ]
+    assert lines[10].endswith("ended: budget")
+
+
+def test_a_long_record_says_what_it_leaves_out(show):
+    paths = [LayerPath.full(4), *(LayerPath((1, a, b, c)) for a in range(3) for b in range(3) for c in range(2))]
+    evaluations = [Evaluation(path, True, 0.5, (0.0, 0.5), None, i) for i, path in enumerate(paths)]
+    lines = show(make_record("long", evaluations=evaluations))
+    drawn = [line for line in lines if "✓" in line]
+    assert f"… and {len(paths) - len(drawn)} more paths, dearer or further from right" in lines
+
+
+def test_a_failed_record_tells_why(show):
+    lines = show(make_record("q", status="failed", attempts=2, error="600 tokens, the model's context is 512"))
+    assert lines[-1] == "failed after 2 attempts: 600 tokens, the model's context is 512"
+
+
+def test_a_generated_answer_is_one_line(show):
+    record = make_record("q", choices=None, gold=None, reference="2")
+    record.evaluations = [Evaluation(LayerPath.full(4), True, 0.5, None, "so\n\n it is 2", 0)]
+    lines = show(record)
+    assert "  reference: 2" in lines
+    assert lines[4].endswith("so it is 2")
+
+
+def test_stats_are_drawn(show):
+    lines = show(make_record("q"), "stats")
+    text = "\n".join(lines)
+    assert "done 1 of 1: improved 0, kept 1, unsolved 0, failed 0" in lines
+    assert "accuracy, full depth  100.0%" in text
+    assert "layers saved          1.00" in text
+    assert lines[-2].startswith("skipped    █ ")  # the best path skips layer 2 alone
+    assert lines[-1].startswith("repeated      ")
+
+
+def test_what_some_path_solves_is_never_told_without_the_placebo(show):
+    """Two of three wrong answers are mended, as luck has it: a wrong choice of like rank is reached as often."""
+    base = (3.0, 2.0, 1.0)
+    paths = [LayerPath.full(4), LayerPath((1, 0, 1, 1))]
+
+    def wrong(question_id, gold, scores):
+        evaluations = [
+            Evaluation(path, simulation == gold == 1, 0.0, values, None, simulation)
+            for simulation, (path, values) in enumerate(zip(paths, (base, scores), strict=True))
+        ]
+        return make_record(
+            question_id,
+            status="unsolved",
+            choices=("a", "b", "c"),
+            gold=gold,
+            base_correct=False,
+            evaluations=evaluations,
+        )
+
+    show(wrong("1", 1, (1.0, 3.0, 2.0)), "stats")
+    show(wrong("2", 2, (1.0, 2.0, 3.0)), "stats")
+    lines = show(wrong("3", 2, (1.0, 3.0, 2.0)), "stats")
+    text = "\n".join(lines)
+    assert "upper bound, chosen with gold; placebo below" in text
+    (verdict,) = [line for line in lines if line.startswith("some path mends")]
+    # Placebos: at the second rank b of "2" (no) and of "3" (yes), at the third c of "1" (no): (1/2 + 0 + 0) / 3.
+    assert verdict.startswith(
+        "some path mends 66.7% of the wrong answers, and 16.7% reach an equally likely wrong answer: "
+        "excess +50.0 points ["
+    )
+    # Drawn without "2" or without "1" and "3", there is no excess: its interval goes down to 0 or below.
+    assert verdict.endswith("]: not above chance, though the search looked for gold")
+
+
+def test_generated_answers_have_no_placebo_and_stats_say_so(show):
+    record = make_record("q", choices=None, gold=None, reference="2")
+    record.evaluations = [Evaluation(LayerPath.full(4), True, 0.5, None, "2", 0)]
+    lines = show(record, "stats")
+    assert "no placebo without scored choices: nothing tells how much of what is solved is chance" in lines
+    assert "some path right       100.0%     upper bound, chosen with gold; no placebo" in lines
+
+
+def test_a_record_of_unknown_effort_is_drawn(show):
+    lines = show(make_record("q", layers_run=None, seconds=None, stop_reason=None))
+    assert lines[-1] == "13 layers asked"

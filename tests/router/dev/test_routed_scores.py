@@ -1,0 +1,61 @@
+"""Routed scores are those of the paths that the policy takes, whatever the batching."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pathgen.engine.evaluator import Evaluator
+from pathgen.engine.path_model import PathModel
+from pathgen.paths.layer_path import LayerPath
+from pathgen.questions.loading import Question
+from pathgen.questions.tasks import find_task
+from router.dev.routed_scores import RoutedScores, askable, paired_difference, route, run_paths
+from router.net.config import RouterConfig
+from router.net.policy import RouterPolicy
+from router.net.router import Router, path_logits
+
+
+@pytest.fixture(scope="module")
+def evaluator(tiny_model):
+    return Evaluator(PathModel.from_pretrained(str(tiny_model)), find_task("arc"))
+
+
+QUESTIONS = [
+    Question(f"q{number}", "Which one floats" + "?" * number, ("cork", "lead", "iron bar"), number % 3)
+    for number in range(20)
+]
+
+
+def test_a_static_router_runs_its_path_on_all(evaluator):
+    path = LayerPath([1, 0, 1, 2, 1, 1])
+    config = RouterConfig("tiny", "0" * 16, 6, 32, ("arc",), "static", head="none")
+    router = Router(config)
+    router.static_logits.data = path_logits(path)
+    paths = route(evaluator, RouterPolicy(router), QUESTIONS)
+    assert set(paths) == {path}
+    told = []
+    scores = run_paths(evaluator, QUESTIONS, paths, told.append)
+    assert told[-1] == len(QUESTIONS)
+    alone = [evaluator.evaluate([(evaluator.prepare(question), path)])[0] for question in QUESTIONS]
+    assert scores.correct.tolist() == [evaluation.correct for evaluation in alone]
+
+
+def test_what_does_not_fit_the_context_is_left_out(evaluator):
+    long = Question("long", "x" * 600, ("a", "b"), 0)
+    assert askable(evaluator, [QUESTIONS[0], long, QUESTIONS[1]]) == QUESTIONS[:2]
+
+
+def test_the_common_path_is_the_one_most_questions_take():
+    full, short = LayerPath([1, 1]), LayerPath([1, 0])
+    scores = RoutedScores((short, full, LayerPath([2, 1]), full), np.zeros(4, dtype=bool))
+    assert scores.common_path == full
+
+
+def test_a_paired_difference_counts_who_won_and_lost():
+    new, old = np.array([1, 1, 0, 1, 0] * 40, dtype=bool), np.array([1, 0, 1, 0, 0] * 40, dtype=bool)
+    found = paired_difference(new, old, seed=0)
+    assert found["delta"] == pytest.approx(0.2)
+    assert found["discordant"] == [80, 40]
+    low, high = found["ci95"]
+    assert 0 < low < 0.2 < high < 0.4
