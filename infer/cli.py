@@ -11,9 +11,10 @@ import typer
 
 from cluster.program.console import AsJson, Config, make_app, option, print_json, tell
 from pathgen.errors import memory_told
-from pathgen.generate.options import DTYPES, check_device_and_dtype
+from pathgen.models.checkpoints import DTYPES
+from pathgen.models.devices import check_device_and_dtype
 
-from .bench.command import bench
+from .bench_command import bench
 from .harness.command import harness
 from .routed.prompts import BATCH_SIZE, MAX_NEW_TOKENS, check_prompts, read_prompts
 
@@ -69,9 +70,9 @@ def generate(
     check_device_and_dtype(device, dtype)
     texts = read_prompts(prompts or [], file)
 
-    from pathgen.actors.placement import default_device, default_dtype
     from pathgen.engine.path_model import PathModel
     from pathgen.models.checkpoints import resolve_model
+    from pathgen.models.devices import default_device, default_dtype
     from pathgen.progress import ProgressBar
 
     from .routed.routed_model import RoutedModel, router_for

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from .paths.layer_path import LayerAction, LayerPath
 
 if TYPE_CHECKING:
-    from .engine.path_model import FixedPaths, LayerPolicy, PathModel
+    from .engine.path_model import PathModel
+    from .engine.policies import FixedPaths, LayerPolicy
 
 __all__ = ["FixedPaths", "LayerAction", "LayerPath", "LayerPolicy", "PathModel"]
 

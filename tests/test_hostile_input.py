@@ -15,9 +15,9 @@ import cluster.cli
 import infer.cli
 import pathgen.cli
 import router.cli
-from pathgen.engine.evaluator import Evaluator, QuestionError
 from pathgen.engine.path_model import PathModel
-from pathgen.questions.loading import Question
+from pathgen.evaluation.evaluator import Evaluator, QuestionError
+from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
 from pathgen.store.files import open_folder
 from pathgen.store.provenance import VERSION_KEY

@@ -1,10 +1,12 @@
-"""The shape of the house: who may import whom, and where heavy libraries may stand."""
+"""The shape of the house: which room may import which, and where heavy libraries may stand."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,19 +14,62 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("cluster", "pathgen", "router", "infer")
 """Each may import those before it, and itself."""
+FLOORS = {
+    "cluster": ("program", "fleet local", "connection", "jobs", "kuberay overview", "cli", "__main__"),
+    "pathgen": (
+        "errors faults progress",
+        "questions",
+        "paths models",
+        "engine search store",
+        "evaluation",
+        "actors",
+        "static report",
+        "generate exchange",
+        "cli",
+        "__main__",
+    ),
+    "router": (
+        "net",
+        "data saved",
+        "labels features dev",
+        "training gates",
+        "run",
+        "cli",
+        "__main__",
+    ),
+    "infer": ("routed systems", "harness bench", "report", "bench_command", "cli", "__main__"),
+}
+"""Rooms of each package, and files beside them: one may import those of the floors below, and itself."""
+MOST_FILES = 15
+"""In one folder."""
 RAY_FILES = {"pathgen/actors/placement.py", "pathgen/generate/layer_costs.py"}
 """Outside cluster/: where actors are made, and the one remote task that times layers."""
 
 
-def imported(file: Path) -> set[str]:
-    """Top-level names of all absolute imports in a file, those inside functions included."""
-    found = set()
+def imports(file: Path) -> Iterator[tuple[str, str | None]]:
+    """(module, name) of all imports in a file, relative ones resolved, those inside functions included."""
+    package = file.relative_to(ROOT).parent.parts
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            found.add(node.module.split(".")[0])
-    return found
+            yield from ((alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*base, *([node.module] if node.module else [])))
+            yield from ((module, alias.name) for alias in node.names)
+
+
+def imported(file: Path) -> set[str]:
+    """Top-level names of all imports in a file."""
+    return {module.split(".")[0] for module, _ in imports(file)}
+
+
+def room(module: str) -> str:
+    """The room of a module of ours, or the file beside the rooms; empty for a package itself."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def module_of(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
 def files(package: str) -> list[Path]:
@@ -37,6 +82,45 @@ def test_imports_point_one_way(package):
     assert files(package)
     for file in files(package):
         assert not imported(file) & later, f"{file} imports {imported(file) & later}"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_rooms_import_from_floors_below(package):
+    floor = {name: number for number, names in enumerate(FLOORS[package]) for name in names.split()}
+    for file in files(package):
+        here = room(module_of(file))
+        assert not here or here in floor, f"{file} stands on no floor"
+        for module, _ in imports(file):
+            there = room(module) if module.split(".")[0] == package else ""
+            if here and there and here != there:
+                assert floor[there] < floor[here], f"{file} imports {module}"
+
+
+def test_no_file_takes_part_in_a_circle_of_imports():
+    modules = {module_of(file): file for package in PACKAGES for file in files(package)}
+    graph = {
+        name: {f"{module}.{what}" if f"{module}.{what}" in modules else module for module, what in imports(file)}
+        - {name}
+        for name, file in modules.items()
+    }
+    try:
+        TopologicalSorter({name: found & set(modules) for name, found in graph.items()}).prepare()
+    except CycleError as error:
+        raise AssertionError(f"circle of imports: {' -> '.join(error.args[1])}") from error
+
+
+def test_no_file_imports_private_names():
+    for package in PACKAGES:
+        for file in files(package):
+            private = [name for _, name in imports(file) if name and name.startswith("_")]
+            assert not private, f"{file} imports {private}"
+
+
+def test_folders_are_small_and_say_what_they_are_for():
+    for package in PACKAGES:
+        for folder in {file.parent for file in files(package)}:
+            assert len(list(folder.glob("*.py"))) <= MOST_FILES, folder
+            assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text())), folder
 
 
 def test_cluster_knows_no_paths_and_no_tensors():

@@ -76,8 +76,8 @@ def main(
 
     from benchmarks.lab.in_process import InProcess, run_settings
     from benchmarks.speed.scoring_ways import plain_evaluator
-    from pathgen.engine.evaluator import Evaluator
     from pathgen.engine.path_model import PathModel
+    from pathgen.evaluation.evaluator import Evaluator
     from pathgen.questions.tasks import find_task
 
     torch.set_num_threads(threads)

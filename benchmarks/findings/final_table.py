@@ -26,7 +26,8 @@ from benchmarks.lab.path_scores import PathScores
 from cluster.program.console import print_json
 from infer.bench.statistics import mcnemar_p, wilson_interval
 from pathgen.paths.layer_path import LayerPath
-from pathgen.questions.loading import Question, load_questions
+from pathgen.questions.loading import load_questions
+from pathgen.questions.question import Question
 
 Outcomes = NDArray[np.bool_]
 
@@ -48,15 +49,15 @@ def routed_paths(model: str, folder: str, questions: list[Question]) -> list[Lay
     """The path that a router takes on each question's prompt."""
     import torch
 
-    from pathgen.engine.evaluator import Evaluator
     from pathgen.engine.path_model import PathModel
+    from pathgen.evaluation.evaluator import Evaluator
     from pathgen.questions.tasks import find_task
     from router.dev.routed_scores import route
     from router.net.policy import RouterPolicy
-    from router.net.router import Router
+    from router.saved.loading import load_router, resolve_router
 
     torch.set_num_threads(2)
-    router = Router.from_pretrained(folder)
+    router = load_router(resolve_router(folder))
     evaluator = Evaluator(PathModel.from_pretrained(model), find_task("arc"))
     return route(evaluator, RouterPolicy(router), questions)
 

@@ -24,7 +24,8 @@ from infer.bench.statistics import Comparison
 from infer.systems.fixed_paths import repeat_paths
 from pathgen.models.checkpoints import load_model
 from pathgen.paths.layer_path import LayerAction, LayerPath
-from pathgen.questions.loading import Question, load_questions
+from pathgen.questions.loading import load_questions
+from pathgen.questions.question import Question
 
 
 def looped(path: LayerPath) -> list[int]:

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.lab.measurement import apportion
-from pathgen.engine.evaluator import Evaluator
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import PathgenError
+from pathgen.evaluation.evaluator import Evaluator
 from pathgen.generate.jobs import Job, RunSettings
 from pathgen.generate.searcher import Searcher
 from pathgen.generate.worker import BACKLOG
 from pathgen.models.checkpoints import fingerprint, resolve_model
 from pathgen.paths.cost import CostModel
 from pathgen.paths.records import PathRecord
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from pathgen.questions.tasks import Task
 from pathgen.search.prior import Prior, measure_moves
 from pathgen.search.settings import SearchSettings

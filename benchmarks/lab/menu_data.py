@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.lab.digits import from_digits
-from pathgen.engine.decided_paths import prompt_batches
-from pathgen.engine.evaluator import Evaluator
 from pathgen.engine.path_model import PathModel
+from pathgen.evaluation.decided_paths import prompt_batches
+from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.layer_path import LayerPath
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
 from pathgen.static.path_table import PathTable
 from pathgen.store.searched_run import SearchedRun

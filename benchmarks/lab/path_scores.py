@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.lab.digits import from_digits, to_digits
 from pathgen.paths.layer_path import LayerPath
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from pathgen.questions.tasks import Task, choice_margin
 
 CHUNK_QUESTIONS = 4
@@ -108,8 +108,8 @@ class PathScores:
 def _load(model: str) -> None:
     import torch
 
-    from pathgen.engine.evaluator import Evaluator
     from pathgen.engine.path_model import PathModel
+    from pathgen.evaluation.evaluator import Evaluator
 
     torch.set_num_threads(1)
     path_model = PathModel.from_pretrained(model)

@@ -22,7 +22,8 @@ from benchmarks.published.found import Found, calibrated_figures, compare, figur
 from cluster.program.console import print_json
 from pathgen.actors.placement import IN_FLIGHT
 from pathgen.paths.records import seeded_hash
-from pathgen.questions.loading import Question, load_questions
+from pathgen.questions.loading import load_questions
+from pathgen.questions.question import Question
 from pathgen.search.settings import SearchSettings
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def calibrate_search(
 ) -> tuple[InProcess, list[float]]:
     """Our search with a prior measured on these questions, and what each question's scan took, in seconds."""
     from benchmarks.lab.in_process import InProcess, prior_from
-    from pathgen.engine.evaluator import Evaluator
+    from pathgen.evaluation.evaluator import Evaluator
 
     scans = InProcess(run, Evaluator(model, task)).scan(questions)
     records = [scan.record for scan in scans]
@@ -100,8 +101,8 @@ def main(
     import torch
 
     from benchmarks.lab.in_process import InProcess, run_settings
-    from pathgen.engine.evaluator import Evaluator
     from pathgen.engine.path_model import PathModel
+    from pathgen.evaluation.evaluator import Evaluator
     from pathgen.questions.tasks import find_task
 
     torch.set_num_threads(threads)

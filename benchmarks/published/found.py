@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.lab.measurement import mean, ratio, share, target
 from pathgen.paths.records import SOLVED
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 
 if TYPE_CHECKING:
     from benchmarks.lab.in_process import Searched
     from benchmarks.published.search import Result
-    from pathgen.engine.evaluator import Evaluator
+    from pathgen.evaluation.evaluator import Evaluator
 
 LEAST_SPEED = 5.0
 MOST_EXTRA_DEPTH = 1.5

@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks.published.chain import Layers, chain_search
 from pathgen.errors import InputError
 from pathgen.paths.layer_path import LayerPath
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from pathgen.questions.tasks import choice_margin, find_task
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pathgen.engine.path_model import FixedPaths, PathModel
+from pathgen.engine.path_model import PathModel
+from pathgen.engine.policies import FixedPaths
 from pathgen.paths.layer_path import LayerPath
 from router.net.router import Router
 from router.training.losses import class_weights, focal_loss

@@ -24,7 +24,8 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from benchmarks.lab.measurement import machine, median_ratio, rotated, run_script
 from cluster.program.console import print_json
-from pathgen.engine.path_model import FixedPaths, PathModel
+from pathgen.engine.path_model import PathModel
+from pathgen.engine.policies import FixedPaths
 from pathgen.models.checkpoints import load_model
 from pathgen.paths.layer_path import LayerPath
 

@@ -96,7 +96,7 @@ def compare_sweep(results: dict[str, list[list[Outcome]]], default: str, seed: i
 def rival_ways(model: PathModel, setting: tuple[int, int]) -> dict[str, Way]:
     """The ways that are compared; `setting` is (parallel leaves, in flight) of the interleaved one."""
     from benchmarks.speed.scoring_ways import engine_calls, interleaved, plain_evaluator, stock
-    from pathgen.engine.evaluator import Evaluator
+    from pathgen.evaluation.evaluator import Evaluator
     from pathgen.questions.tasks import find_task
 
     task = find_task("arc")
@@ -113,7 +113,7 @@ def rival_ways(model: PathModel, setting: tuple[int, int]) -> dict[str, Way]:
 def sweep_ways(model: PathModel, default: tuple[int, int]) -> dict[str, Way]:
     """The interleaved way under every setting of the sweep, and under the default one."""
     from benchmarks.speed.scoring_ways import interleaved
-    from pathgen.engine.evaluator import Evaluator
+    from pathgen.evaluation.evaluator import Evaluator
     from pathgen.questions.tasks import find_task
 
     evaluator = Evaluator(model, find_task("arc"))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from pathgen.engine.cache import RoutedCache
-    from pathgen.engine.evaluator import Evaluator, Prepared
+    from pathgen.evaluation.evaluator import Evaluator, Prepared
 
 Pairs = list[tuple["Prepared", LayerPath]]
 
@@ -47,7 +47,7 @@ def prefill_each(evaluator: Evaluator, pairs: Pairs) -> tuple[list[np.ndarray], 
     import torch
 
     from pathgen.engine.cache import RoutedCache
-    from pathgen.engine.path_model import FixedPaths
+    from pathgen.engine.policies import FixedPaths
 
     model = evaluator.model
     logprobs = evaluator.executor.token_logprobs([(prepared.rows[0], path) for prepared, path in pairs])
@@ -131,8 +131,8 @@ def main(
     device: Annotated[str, typer.Option()] = "cpu",
 ) -> None:
     """Time both and print one JSON object."""
-    from pathgen.engine.evaluator import Evaluator
     from pathgen.engine.path_model import PathModel
+    from pathgen.evaluation.evaluator import Evaluator
 
     task = find_task("math")
     evaluator = Evaluator(PathModel.from_pretrained(model, device=device), task)

@@ -10,15 +10,15 @@ import numpy as np
 
 from benchmarks.lab.measurement import apportion
 from benchmarks.published.search import choice_batch, choice_scores
-from pathgen.engine.evaluator import Evaluator
 from pathgen.engine.executor import KEEP_BYTES, Executor
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import PathgenError
+from pathgen.evaluation.evaluator import Evaluator
 from pathgen.generate.interleave import Interleaver, Running
 from pathgen.generate.worker import BACKLOG
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation, StopReason
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from pathgen.questions.tasks import Task
 
 MAX_EDITS = 4

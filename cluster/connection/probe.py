@@ -11,8 +11,8 @@ import sys
 import time
 import weakref
 
-from ..fleet.member import cause_of
 from ..local.local_cluster import OWN_ADDRESS, LocalCluster
+from ..program.causes import cause_of
 from ..program.errors import ClusterError, UsageError
 
 _LEAST_S = 1.0

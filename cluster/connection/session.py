@@ -12,8 +12,8 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..fleet.member import cause_of
 from ..local.local_cluster import LOOPBACK_SWITCH
+from ..program.causes import cause_of
 from ..program.errors import ClusterError
 from .head_watch import watching
 from .probe import Probe, alive_nodes

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..program.causes import cause_of, is_lost
 from ..program.errors import ClusterError
 from .leases import MAX_STRIKES, Leases
-from .member import Member, cause_of, is_lost
+from .member import Member
 from .protocol import Item, Progress, Recovered, Report
 from .roster import Roster
 

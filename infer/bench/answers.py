@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 
 
 @dataclass(frozen=True, slots=True)

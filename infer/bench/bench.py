@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 
-from pathgen.engine.evaluator import Evaluator
-from pathgen.engine.path_model import FixedPaths, PathModel
+from pathgen.engine.path_model import PathModel
+from pathgen.engine.policies import FixedPaths
 from pathgen.errors import InputError
+from pathgen.evaluation.evaluator import Evaluator
 from pathgen.progress import counted
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from pathgen.store.files import check_writable, open_folder, parent
 from pathgen.store.provenance import ShardMetadata
 from router.dev.routed_scores import askable

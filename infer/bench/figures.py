@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from pathgen.paths.records import PathRecord
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from pathgen.report.headroom import headroom
 from pathgen.store.schema import to_table
 from router.dev.metrics import PathShares

@@ -8,20 +8,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pathgen.actors.placement import default_device, default_dtype
-from pathgen.engine.evaluator import context_tokens
 from pathgen.errors import ArtefactError, InputError
+from pathgen.evaluation.evaluator import context_tokens
 from pathgen.models.checkpoints import fingerprint, num_layers, resolve_model
+from pathgen.models.devices import default_device, default_dtype
 from pathgen.models.reading import load_config, load_tokenizer
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import PathRecord
-from pathgen.questions.loading import Question, load_questions
+from pathgen.questions.loading import load_questions
+from pathgen.questions.question import Question
 from pathgen.questions.tasks import Task, find_task
 from pathgen.static.static_paths import StaticPaths, load_static
 from router.data.path_datasets import PathDatasets
 from router.data.split import folded
 from router.net.router import Router
-from router.saved.folder import CONFIG_NAME, WEIGHTS_NAME
+from router.saved.layout import CONFIG_NAME, WEIGHTS_NAME
 from router.saved.loading import load_router, resolve_router, seen_by
 
 from .options import GATES, BenchOptions

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pathgen.engine.evaluator import Prepared
 from pathgen.engine.path_model import PathModel
+from pathgen.evaluation.evaluator import Prepared
 
 from .answers import Effort
 

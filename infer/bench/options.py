@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pathgen.errors import InputError
-from pathgen.generate.options import check_device_and_dtype
+from pathgen.models.devices import check_device_and_dtype
 
 SYSTEMS = (
     "full",

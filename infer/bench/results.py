@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 from pathgen.errors import InputError
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from pathgen.store.files import check_writable, list_files, open_folder, put, read_file
 
 from .answers import Answer, Point, SystemResult

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from pathgen.engine.evaluator import Evaluator
 from pathgen.errors import ArtefactError
+from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation
 from pathgen.paths.reward import path_quality
 from pathgen.progress import counted
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from pathgen.static.candidates import propose
 from pathgen.static.effects import Effects, scanned_paths
 from pathgen.store.searched_run import question_of

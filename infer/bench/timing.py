@@ -12,10 +12,10 @@ import torch
 
 from pathgen.engine.cache import RoutedCache
 from pathgen.engine.decoding import left_padded
-from pathgen.engine.evaluator import Evaluator, Prepared
 from pathgen.engine.executor import row_inputs
-from pathgen.engine.path_model import LayerPolicy
+from pathgen.engine.policies import LayerPolicy
 from pathgen.engine.token_rows import PROMPT
+from pathgen.evaluation.evaluator import Evaluator, Prepared
 
 TIMED_QUESTIONS = 4
 TURNS = 3

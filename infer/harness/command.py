@@ -43,7 +43,7 @@ def harness(
     from lm_eval.__main__ import cli_evaluate
 
     import infer.harness.model  # noqa: F401  the harness looks for no plugins: the model's name must be there before it runs
-    from pathgen.actors.placement import default_device
+    from pathgen.models.devices import default_device
 
     routed = {"pretrained": model, "router": router, "bias": bias}
     sys.argv = ["lm-eval", "run", "--model", "routed", "--model_args", json.dumps(routed)]

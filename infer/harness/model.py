@@ -17,9 +17,9 @@ from lm_eval.models.huggingface import HFLM
 from torch import Tensor
 from tqdm import tqdm
 
-from pathgen.actors.placement import default_device, default_dtype
 from pathgen.engine.cache import RoutedCache
 from pathgen.errors import InputError
+from pathgen.models.devices import default_device, default_dtype
 from pathgen.paths.layer_path import LayerPath
 from router.net.policy import check_bias
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from pathgen.engine.decided_paths import RecordedPolicy
+from pathgen.engine.policies import RecordedPolicy
 
 
 def longest_first(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:

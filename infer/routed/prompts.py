@@ -104,7 +104,7 @@ def check_prompts(folder: Path, prompts: Sequence[str], new_tokens: int, *, chat
     Raises:
         InputError: they do not load; beside that see `encode_prompts` and `check_context`.
     """
-    from pathgen.engine.evaluator import context_tokens
+    from pathgen.evaluation.evaluator import context_tokens
     from pathgen.models.reading import load_config, load_tokenizer
 
     limit = context_tokens(load_config(folder).get_text_config())

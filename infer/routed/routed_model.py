@@ -13,11 +13,11 @@ from torch import Tensor
 from transformers.modeling_outputs import CausalLMOutput
 
 from pathgen.engine.cache import RoutedCache
-from pathgen.engine.decided_paths import decide_paths
 from pathgen.engine.decoding import before_stop, left_padded
-from pathgen.engine.evaluator import context_tokens
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import ArtefactError
+from pathgen.evaluation.decided_paths import decide_paths
+from pathgen.evaluation.evaluator import context_tokens
 from pathgen.models.checkpoints import fingerprint, num_layers, resolve_model
 from pathgen.paths.layer_path import LayerPath
 from router.net.policy import RouterPolicy

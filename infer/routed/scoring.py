@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from pathgen.engine.decoding import left_padded
-from pathgen.engine.path_model import LayerPolicy, PathModel
+from pathgen.engine.path_model import PathModel
+from pathgen.engine.policies import LayerPolicy
 from pathgen.paths.layer_path import LayerPath
 
 from .batches import WholePromptPolicy

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pathgen.engine.evaluator import Evaluator
+from pathgen.evaluation.evaluator import Evaluator
 from pathgen.generate.interleave import Interleaver, Running
 from pathgen.paths.cost import CostModel
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation, seeded_hash
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from pathgen.search.path_search import PathSearch
 from pathgen.search.settings import SearchSettings
 

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pathgen.engine.decided_paths import prompt_batches
 from pathgen.engine.path_model import PathModel
+from pathgen.evaluation.decided_paths import prompt_batches
 from pathgen.paths.layer_path import LayerAction, LayerPath
 
 

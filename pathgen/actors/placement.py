@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import psutil
 from fsspec import AbstractFileSystem
 
-from cluster.connection.probe import Probe
 from cluster.connection.session import Session
 
 from ..errors import InputError
@@ -128,30 +127,6 @@ def only_node(fs: AbstractFileSystem, session: Session, *, shared_fs: bool) -> s
     """Ray's id of the node that actors are bound to: a folder of this machine is not for a node that may join."""
     shared = shared_fs or not is_local(fs)
     return None if shared or session.address is None else session.this_node()
-
-
-def default_device(cluster: Probe | None = None) -> str:
-    """CUDA where this machine, or the cluster in its place, has a GPU; else the CPU."""
-    if cluster is not None:
-        return "cuda" if any(node["GPU"] for node in cluster.nodes()) else "cpu"
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def check_device(wanted: str | None, cluster: Probe | None) -> None:
-    """See that a GPU that is asked for is here, unless the actors run on a cluster: one may join.
-
-    Raises:
-        InputError: there is none.
-    """
-    if wanted is not None and wanted.startswith("cuda") and cluster is None and default_device() == "cpu":
-        raise InputError(f"--device {wanted}: torch sees no CUDA device here; leave it out, or give --address")
-
-
-def default_dtype(device: str) -> str:
-    """Of a model's weights, where nobody says otherwise."""
-    return "bfloat16" if device.startswith("cuda") else "float32"
 
 
 def place_actors(options: ActorOptions, device: str, session: Session, folder: Path, num_jobs: int) -> Placement:

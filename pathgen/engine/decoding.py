@@ -11,7 +11,8 @@ from torch.nn.functional import pad
 
 from ..paths.layer_path import LayerPath
 from .cache import RoutedCache
-from .path_model import FixedPaths, PathModel
+from .path_model import PathModel
+from .policies import FixedPaths
 
 SEGMENT_TOKENS = 8
 """Ended rows are dropped after every so many tokens: most answers are short, and a few run to the limit."""

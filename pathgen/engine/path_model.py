@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,50 +12,14 @@ from torch import Tensor, nn
 from ..models.checkpoints import load_model
 from ..paths.layer_path import LayerPath
 from .cache import RoutedCache, RowPlan
-from .supported import check_wrapped, find_layers, take_rows
+from .policies import FixedPaths, LayerPolicy
+from .supported import UnsupportedModelError, find_layers, take_rows, tensors_in
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 LayerFunction = Callable[..., Any]
 """(layer index, hidden [B, T, H], *the layer's other arguments) -> what the layer would return."""
-
-
-class LayerPolicy(Protocol):
-    """Decides, layer by layer, which action each row of a batch takes. Everything that can run a model is one."""
-
-    def actions(self, layer: int, hidden: Tensor, prompt_mask: Tensor) -> Tensor:
-        """Called once per layer at prefill; the answer holds for the whole sequence.
-
-        Args:
-            layer: index of the layer about to run.
-            hidden: [B, T, H] the states that reach it.
-            prompt_mask: [B, T] 1 for prompt tokens, 0 for padding.
-
-        Returns:
-            [B] integers, one LayerAction a row, on any device.
-        """
-        ...
-
-
-class FixedPaths:
-    """The policy of search, replay and static paths: row r of the batch takes `paths[r]`."""
-
-    def __init__(self, paths: Iterable[LayerPath]):
-        rows = [LayerPath(path) for path in paths]
-        if len({len(path) for path in rows}) != 1:
-            raise ValueError("all paths of a batch must have one action per layer of the same model")
-        self.table = torch.tensor(rows, dtype=torch.int64)  # [B, L], on the CPU: no device is ever read back
-
-    def actions(self, layer: int, hidden: Tensor, prompt_mask: Tensor) -> Tensor:
-        """[B] the paths' actions at this layer.
-
-        Raises:
-            ValueError: when the batch has another number of rows than there are paths.
-        """
-        if len(self.table) != hidden.shape[0]:
-            raise ValueError(f"{len(self.table)} paths for a batch of {hidden.shape[0]} rows")
-        return self.table[:, layer]
 
 
 class PathModel:
@@ -85,7 +49,7 @@ class PathModel:
         for index, layer in enumerate(self.layers):
             layer.forward = self._wrapper(index)
         try:
-            check_wrapped(self)
+            _check_wrapped(self)
         except BaseException:
             self.unwrap()
             raise
@@ -274,3 +238,41 @@ class PathModel:
     def as_returned(self, index: int, hidden: Tensor) -> Any:
         """Wrap the states as this layer's own forward would return them."""
         return (hidden, None) if self._returns_tuple[index] else hidden
+
+
+@torch.inference_mode()
+def _check_wrapped(model: PathModel) -> None:
+    """A few three-token forwards that show the wrapped model to be causal, row-wise and cached as assumed.
+
+    Raises:
+        UnsupportedModelError: naming the model's class and the first assumption that does not hold.
+    """
+    name, hf_model = type(model.hf_model).__name__, model.hf_model
+    vocab = model.config.vocab_size
+    ids = torch.tensor([[1, 2, 3], [1, 2, 4]], device=model.device) % vocab
+    positions = torch.arange(3, device=model.device).expand(2, 3)
+    cache = RoutedCache(model.num_layers)
+
+    def check_arguments(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if hidden.shape[:-1] != ids.shape:
+            raise UnsupportedModelError(
+                f"{name}: a layer takes states of shape {tuple(hidden.shape)}, not one row per question"
+            )
+        for tensor in tensors_in((args, kwargs)):
+            if tensor.dim() > 1 and tensor.shape[0] not in (1, 2):
+                raise UnsupportedModelError(
+                    f"{name}: a layer argument of shape {tuple(tensor.shape)} has no row per question (alibi?)"
+                )
+        return model.as_returned(index, model.run_layer(index, hidden, args, kwargs))
+
+    with model.mode(check_arguments):
+        published = hf_model(input_ids=ids, position_ids=positions, use_cache=False).logits
+    if not torch.allclose(published[0, :2], published[1, :2], atol=1e-3, rtol=1e-3):
+        raise UnsupportedModelError(f"{name}: not causal: a later token changes earlier outputs")
+
+    everything = FixedPaths([LayerPath.full(model.num_layers)] * 2)
+    with model.routed(everything, torch.ones_like(ids[:, :2])):
+        hf_model(input_ids=ids[:, :2], position_ids=positions[:, :2], past_key_values=cache, use_cache=True)
+        hf_model(input_ids=ids[:, 2:], position_ids=positions[:, 2:], past_key_values=cache, use_cache=True)
+    if len(cache.slots) != model.num_layers or any(slot.used != 3 for slot in cache.slots.values()):
+        raise UnsupportedModelError(f"{name}: its layers keep state outside the key-value cache")

@@ -13,8 +13,8 @@ from typing import Any
 from ..errors import InputError
 from ..paths.layer_path import LayerPath
 from ..paths.records import SOLVED, Evaluation, PathRecord
-from ..questions.loading import Question
 from ..questions.parsing import parse_choices, parse_text
+from ..questions.question import Question
 from ..questions.tasks import Task, find_task
 
 IMPORTER = "import"

@@ -16,7 +16,7 @@ from cluster.fleet.status import publishing
 from ..actors.placement import Placement, only_node
 from ..errors import PathgenError
 from ..progress import ProgressView
-from ..questions.loading import Question
+from ..questions.question import Question
 from ..questions.tasks import find_task
 from ..search.prior import Prior, measure_moves
 from ..store.folder_lock import check_lease

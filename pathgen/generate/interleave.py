@@ -9,7 +9,7 @@ from typing import Protocol
 
 import torch
 
-from ..engine.evaluator import Evaluator, Prepared
+from ..evaluation.evaluator import Evaluator, Prepared
 from ..paths.layer_path import LayerPath
 from ..paths.records import Evaluation, StopReason
 

@@ -10,7 +10,7 @@ from typing import Literal
 from ..paths.cost import CostModel
 from ..paths.layer_path import LayerPath
 from ..paths.records import Evaluation, PathRecord, seeded_hash
-from ..questions.loading import Question
+from ..questions.question import Question
 from ..search.path_search import PathSearch
 from ..search.prior import Prior
 from ..search.settings import SearchSettings

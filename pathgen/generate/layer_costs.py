@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster import ClusterError
-from cluster.fleet.member import cause_of
+from cluster.program.causes import cause_of
 
 from ..errors import InputError
 from ..models.checkpoints import layer_parameters

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..models.checkpoints import DTYPES
+from ..models.devices import check_device_and_dtype
 from ..paths.cost import CostName
 from ..search.settings import SearchSettings
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from ..questions.tasks import Task
     from ..search.prior import Prior
 
-DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 ABOVE_ZERO = ("seconds_budget", "question_timeout_s", "start_timeout_s")
 _PLACES = ("actors", "threads_per_actor", "gpus_per_actor", "in_flight", "device", "address", "shared_fs")
 NO_SETTINGS = (*_PLACES, *ABOVE_ZERO[1:], "limit", "columns", "retry_failed", "allow_failures")
@@ -149,18 +147,6 @@ def check_gpus_per_actor(count: float) -> None:
     """
     if not 0 < count < math.inf or (count > 1 and count % 1):
         raise InputError(f"--gpus-per-actor must be a whole number, or a share between 0 and 1; got {count:g}")
-
-
-def check_device_and_dtype(device: str | None, dtype: str | None) -> None:
-    """Of a model in this process; None is left to the rules.
-
-    Raises:
-        InputError: either is none.
-    """
-    if dtype is not None and dtype not in DTYPES:
-        raise InputError(f"--dtype must be one of {', '.join(DTYPES)}; got {dtype!r}")
-    if device is not None and not DEVICE.fullmatch(device):
-        raise InputError(f"--device must be cpu, cuda or cuda:N; got {device!r}")
 
 
 def parse_actors(text: str) -> int | None:

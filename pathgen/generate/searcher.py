@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..engine.evaluator import Evaluator, QuestionError
+from ..evaluation.evaluator import Evaluator, QuestionError
 from ..paths.records import SOLVED, PathRecord, seeded_hash
 from ..search.path_search import PathSearch
 from ..search.prior import MoveScan

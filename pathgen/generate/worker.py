@@ -26,7 +26,7 @@ class SearchWorker(WorkThread):
 
     def __init__(self, run: RunSettings, writer: str):
         from ..actors.placed_model import is_sticky, load_placed
-        from ..engine.evaluator import Evaluator
+        from ..evaluation.evaluator import Evaluator
         from .searcher import Searcher
 
         evaluator = Evaluator(load_placed(run), find_task(run.task), chat=run.chat)

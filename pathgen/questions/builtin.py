@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from . import builtin_facts as facts
-from .loading import Question
+from .question import Question
 
 T = TypeVar("T")
 Split = Literal["train", "test"]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import reprlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Literal
 
 from ..errors import InputError
 from .parsing import parse_choices, parse_gold, parse_id, parse_reference, parse_text
+from .question import Question
 from .sources import Row, read_rows
 
 logger = logging.getLogger(__name__)
@@ -35,31 +34,6 @@ FIELDS: dict[Needs, tuple[str, ...]] = {
 """The fields that a source must have; an id column is welcome, not needed."""
 
 PROBLEMS_SHOWN = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One question: either choices with a gold index, or a reference answer.
-
-    Attributes:
-        id: unique within its source.
-        prompt: the question's text, as the source has it (a Task renders it).
-        choices: two to 26 texts, or None.
-        gold: index of the right choice, or None.
-        reference: the reference answer as text, or None.
-    """
-
-    id: str
-    prompt: str
-    choices: tuple[str, ...] | None = None
-    gold: int | None = None
-    reference: str | None = None
-
-    @property
-    def sha(self) -> str:
-        """16 hex digits over everything but the id: an edited question changes it."""
-        content = json.dumps([self.prompt, self.choices, self.gold, self.reference], ensure_ascii=True)
-        return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 
 
 def load_questions(

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import InputError
-from .loading import Question
+from .question import Question
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..paths.cost import CostModel
 from ..paths.layer_path import LayerPath
 from ..paths.records import Evaluation, PathRecord
-from ..questions.loading import Question
+from ..questions.question import Question
 from ..store.files import TEMPORARY_PREFIX, list_files
 from ..store.index import progress_files, read_all, shard_files
 from ..store.provenance import ShardMetadata
@@ -132,8 +132,8 @@ def _notes(directory: RunDirectory) -> list[str]:
 
 def _replay(records: list[PathRecord], info: RunInfo, out: str, count: int, report: dict[str, Any]) -> None:
     """Run a sample of evaluations again, and compare margins and verdicts."""
-    from ..engine.evaluator import Evaluator
     from ..engine.path_model import PathModel
+    from ..evaluation.evaluator import Evaluator
     from ..models.checkpoints import resolve_recorded
     from ..questions.tasks import find_task
 

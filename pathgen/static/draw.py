@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..paths.records import seeded_hash
-from ..questions.loading import Question
+from ..questions.question import Question
 from ..store.searched_run import SearchedRun
 
 SCAN_QUESTIONS = 100

@@ -18,13 +18,13 @@ import pyarrow.parquet as pq
 from ..paths.layer_path import LayerPath
 from ..paths.records import Evaluation
 from ..paths.reward import path_quality
-from ..questions.loading import Question
+from ..questions.question import Question
 from ..questions.tasks import find_task
 from ..store.files import open_folder, put
 from ..store.searched_run import SearchedRun
 
 if TYPE_CHECKING:
-    from ..engine.evaluator import Evaluator
+    from ..evaluation.evaluator import Evaluator
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ArtefactError, InputError
-from ..generate.options import check_device_and_dtype
 from ..models.checkpoints import resolve_recorded
+from ..models.devices import check_device_and_dtype
 from ..paths.layer_path import LayerPath
 from ..progress import ProgressView
 from ..questions.tasks import find_task
@@ -27,8 +27,8 @@ from .selection import survivors
 from .static_paths import StaticPaths
 
 if TYPE_CHECKING:
-    from ..engine.evaluator import Evaluator
     from ..engine.path_model import PathModel
+    from ..evaluation.evaluator import Evaluator
 
 RACE_EVERY_QUESTIONS = 75
 """Candidates are dropped after each so many questions."""
@@ -151,8 +151,8 @@ class Models:
         """
         import torch
 
-        from ..actors.placement import default_device
         from ..engine.path_model import PathModel
+        from ..models.devices import default_device
 
         if self._options.threads is not None:
             torch.set_num_threads(self._options.threads)
@@ -168,7 +168,7 @@ class Models:
 
         def give() -> Evaluator:
             if not made:
-                from ..engine.evaluator import Evaluator
+                from ..evaluation.evaluator import Evaluator
 
                 made.append(Evaluator(self.model, find_task(run.info.task), chat=run.chat))
             return made[0]

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from ..errors import ArtefactError, InputError
 from ..paths.records import Evaluation, PathRecord
-from ..questions.loading import Question
+from ..questions.question import Question
 from ..questions.tasks import Task, find_task
 from .run_folder import RUN_NAME, RunDirectory
 from .run_json import RunInfo

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from pathgen.errors import ArtefactError, InputError
 from pathgen.paths.records import PathRecord
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
 from pathgen.store.run_folder import RunDirectory
 from pathgen.store.run_json import RunInfo

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from pathgen.errors import InputError, some
 from pathgen.paths.records import HASH_BITS, seeded_hash
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 
 
 def held_out(question_id: str, share: float, seed: int = 0) -> bool:

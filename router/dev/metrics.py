@@ -8,9 +8,10 @@ import numpy as np
 
 from pathgen.paths.layer_path import LayerAction
 
+from ..net.config import TIE_ORDER
+
 NUM_ACTIONS = len(LayerAction)
 CALIBRATION_BINS = 10
-TIE_ORDER = (LayerAction.EXECUTE, LayerAction.SKIP, LayerAction.REPEAT)
 
 
 def chosen_actions(scores: np.ndarray) -> np.ndarray:

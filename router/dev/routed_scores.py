@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pathgen.engine.decided_paths import decide_paths
-from pathgen.engine.evaluator import Evaluator, QuestionError
-from pathgen.engine.path_model import LayerPolicy
+from pathgen.engine.policies import LayerPolicy
+from pathgen.evaluation.decided_paths import decide_paths
+from pathgen.evaluation.evaluator import Evaluator, QuestionError
 from pathgen.paths.layer_path import LayerPath
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 
 CHUNK_QUESTIONS = 16
 DRAWS = 10_000

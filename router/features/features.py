@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from pathgen.engine.decided_paths import prompt_batches
-from pathgen.engine.evaluator import context_tokens
-from pathgen.engine.path_model import FixedPaths, PathModel
+from pathgen.engine.path_model import PathModel
+from pathgen.engine.policies import FixedPaths
 from pathgen.errors import PathgenError
+from pathgen.evaluation.decided_paths import prompt_batches
+from pathgen.evaluation.evaluator import context_tokens
 from pathgen.paths.layer_path import LayerPath
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
 
 from ..net.pooling import Pooling

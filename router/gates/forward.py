@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pathgen.engine.batching import Extent, like_lengths
-from pathgen.engine.evaluator import Prepared
 from pathgen.engine.executor import row_inputs
+from pathgen.engine.mask_probe import find_mask_form
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.token_rows import Row
-from pathgen.engine.tree_masks import find_mask_form
+from pathgen.evaluation.batching import Extent, like_lengths
+from pathgen.evaluation.evaluator import Prepared
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
 """Most tokens, padding included, whose activations are held for one backward, by device type."""

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pathgen.engine.evaluator import Prepared
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import PathgenError
+from pathgen.evaluation.evaluator import Prepared
 
 from ..net.pooling import Pooling
 from ..net.router import LowRankGate

@@ -19,7 +19,7 @@ from pathgen.paths.cost import CostModel
 from pathgen.paths.layer_path import LayerAction, LayerPath
 from pathgen.paths.records import Evaluation, PathRecord
 from pathgen.paths.reward import path_reward
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from pathgen.store.searched_run import question_of
 
 from ..data.path_datasets import PathDatasets

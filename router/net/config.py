@@ -15,6 +15,8 @@ from .pooling import Pooling
 FORMAT_VERSION = 1
 MAX_SIZE = 100_000
 """Of layers, hidden states and bottlenecks: a config that asks for more is no router's, and would fill the memory."""
+TIE_ORDER = (LayerAction.EXECUTE, LayerAction.SKIP, LayerAction.REPEAT)
+"""Of actions with equal logits the first here is taken."""
 HeadKind = Literal["none", "bottleneck", "low_rank"]
 
 

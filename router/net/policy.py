@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pathgen.errors import InputError
 
-from ..dev.metrics import TIE_ORDER
+from .config import TIE_ORDER
 from .router import Router
 
 

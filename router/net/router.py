@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 
@@ -131,24 +129,3 @@ class Router(nn.Module):
     def num_parameters(self) -> int:
         """Weights that inference holds."""
         return sum(parameter.numel() for parameter in self.parameters())
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write model.safetensors, config.json and a model card; see `folder.save_router`."""
-        from ..saved.folder import save_router
-
-        save_router(self, folder)
-
-    @classmethod
-    def from_pretrained(
-        cls, name: str | Path, *, fingerprint: str | None = None, num_layers: int | None = None
-    ) -> Router:
-        """Load a folder, or a repository of the hub; see `pretrained.load_router` for arguments and errors."""
-        from ..saved.loading import load_router, resolve_router
-
-        return load_router(resolve_router(str(name)), fingerprint=fingerprint, num_layers=num_layers)
-
-    def push_to_hub(self, repo_id: str, *, private: bool = False) -> str:
-        """Upload to a repository of the hub, made if need be; its address. See `pretrained.upload_router`."""
-        from ..saved.loading import upload_router
-
-        return upload_router(self, repo_id, private=private)

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from pathgen.actors.placement import default_device
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import ArtefactError, InputError
-from pathgen.generate.options import check_device_and_dtype
 from pathgen.models.checkpoints import resolve_recorded
+from pathgen.models.devices import check_device_and_dtype, default_device
 from pathgen.paths.layer_path import LayerPath
 
 from ..data.path_datasets import PathDatasets

@@ -7,27 +7,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from pathgen.engine.evaluator import Evaluator, Prepared
-from pathgen.errors import InputError
+from pathgen.evaluation.evaluator import Evaluator, Prepared
 from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.tasks import find_task
-from pathgen.static.candidates import shallowest_depth
 from pathgen.store.searched_run import question_of
 
 from ..dev.tuning import choose_path
 from ..gates.gates import train_gates
-from ..gates.rounding import SKIPPED_AT_MOST, gates_router, round_gates
+from ..gates.rounding import gates_router, round_gates
 from ..labels.labels import Label, make_labels
 from ..net.config import allowed_actions
 from ..net.router import Router, path_logits
 from ..training.label_examples import LABEL_FIGURES, LabelFeatures, label_figures
 from ..training.tracking import Tracker
 from ..training.trainer import Trainer, new_router, predicted_logits
+from .inputs import TrainingInputs
 
 if TYPE_CHECKING:
     from ..data.path_datasets import PathDatasets
-    from .options import TrainOptions
-    from .training_run import TrainingRun
 
 FIRST_DEV_QUESTIONS = 64
 """Of each task, on which all rounded gates are tried before the better ones go on."""
@@ -54,27 +51,27 @@ class Fitted:
     label_figures: Mapping[str, Any] = field(default_factory=lambda: dict.fromkeys(LABEL_FIGURES))
 
 
-def fit_static(run: TrainingRun) -> Fitted:
+def fit_static(inputs: TrainingInputs) -> Fitted:
     """A router that takes one path: the best for all questions, or the full one where none was looked for."""
-    router = Router(run.config(head="none", scale=0.0))
-    router.static_logits.data = path_logits(run.static_path or LayerPath.full(router.config.num_layers))
-    return Fitted(router, run.chosen_on)
+    router = Router(inputs.config(head="none", scale=0.0))
+    router.static_logits.data = path_logits(inputs.static_path or LayerPath.full(router.config.num_layers))
+    return Fitted(router, inputs.chosen_on)
 
 
-def fit_imitation(run: TrainingRun, tracker: Tracker) -> Fitted:
+def fit_imitation(inputs: TrainingInputs, tracker: Tracker) -> Fitted:
     """Heads that learn the labels' actions, each layer on the states along the label's path (Dr.LLM, section 3.3)."""
-    options = run.options
-    train_labels = _labels(run, run.training, run.is_trained)
-    dev_labels = _labels(run, run.development or run.training, run.is_dev)
+    options = inputs.options
+    train_labels = _labels(inputs, inputs.training, inputs.is_trained)
+    dev_labels = _labels(inputs, inputs.development or inputs.training, inputs.is_dev)
     wishes = replace(options.features, quiet=options.quiet)
-    features = LabelFeatures([*train_labels, *dev_labels], run.training, run.model_name, options.pooling, wishes)
+    features = LabelFeatures([*train_labels, *dev_labels], inputs.training, inputs.model_name, options.pooling, wishes)
     train, dev = features.examples(train_labels), features.examples(dev_labels)
-    router = new_router(run.config(labels=options.labels), options.training.seed)
-    if run.static_path is not None:
-        router.static_logits.data = path_logits(run.static_path)
-    router = router.to(run.device)
+    router = new_router(inputs.config(labels=options.labels), options.training.seed)
+    if inputs.static_path is not None:
+        router.static_logits.data = path_logits(inputs.static_path)
+    router = router.to(inputs.device)
     trainer = Trainer(
-        router, options.training, train, dev, folder=str(run.folder), tracker=tracker, quiet=options.quiet
+        router, options.training, train, dev, folder=str(inputs.folder), tracker=tracker, quiet=options.quiet
     )
     reports = trainer.run()
     return Fitted(
@@ -87,55 +84,38 @@ def fit_imitation(run: TrainingRun, tracker: Tracker) -> Fitted:
     )
 
 
-def fit_gates(run: TrainingRun) -> Fitted:
+def fit_gates(inputs: TrainingInputs) -> Fitted:
     """Gates on the task's own loss; of their roundings the one that is best on development questions."""
-    options = run.options
-    evaluators = {task: Evaluator(run.model, find_task(task), chat=run.training.chat) for task in run.training.tasks}
+    options = inputs.options
+    evaluators = {
+        task: Evaluator(inputs.model, find_task(task), chat=inputs.training.chat) for task in inputs.training.tasks
+    }
     prepared: list[Prepared] = []
-    for _, record in run.training.records():
-        if run.is_trained(record.question_id):
+    for _, record in inputs.training.records():
+        if inputs.is_trained(record.question_id):
             prepared.append(evaluators[record.task].prepare(question_of(record)))
     settings = replace(options.gates, allow_repeat="repeat" in options.actions, pooling=options.pooling)
 
     def on_epoch(epoch: Any) -> None:
         if not options.quiet:
-            run.tell(f"gates, epoch {epoch.epoch}/{settings.epochs}: loss {epoch.loss:.4f}, mean {epoch.mean_gate:.3f}")
+            inputs.tell(
+                f"gates, epoch {epoch.epoch}/{settings.epochs}: loss {epoch.loss:.4f}, mean {epoch.mean_gate:.3f}"
+            )
 
-    trained = train_gates(run.model, prepared, settings, on_epoch=on_epoch)
+    trained = train_gates(inputs.model, prepared, settings, on_epoch=on_epoch)
     depth = math.inf if options.target_depth is None else options.target_depth
     allowed = set(allowed_actions(options.actions))
     rounded = [path for path in round_gates(trained.gates) if set(path) <= allowed and path.depth <= depth]
-    path = choose_path(rounded, run.dev, FIRST_DEV_QUESTIONS)
+    path = choose_path(rounded, inputs.dev, FIRST_DEV_QUESTIONS)
     head = {"head": "low_rank", "width": settings.rank} if settings.rank else {"head": "none", "scale": 0.0}
-    router = gates_router(run.config(**head), trained, path)
+    router = gates_router(inputs.config(**head), trained, path)
     shas = frozenset(entry.question.sha for entry in prepared)
     return Fitted(router, shas, epochs=settings.epochs, chosen=("path",) if len(rounded) > 1 else ())
 
 
-def _labels(run: TrainingRun, datasets: PathDatasets, wanted: Callable[[str], bool]) -> list[Label]:
+def _labels(inputs: TrainingInputs, datasets: PathDatasets, wanted: Callable[[str], bool]) -> list[Label]:
     """The labels of the wanted questions; what is drawn over questions is drawn over those alone."""
-    options = run.options
+    options = inputs.options
     return list(
         make_labels(datasets, options.labels, unsolved=options.unsolved, actions=options.actions, wanted=wanted)
     )
-
-
-def check_reach(options: TrainOptions, num_layers: int) -> None:
-    """See that the gates, or the search for a static path, can come to a path within the target depth.
-
-    Raises:
-        InputError: they cannot.
-    """
-    if options.target_depth is None:
-        return
-    if options.method == "gates":
-        shallowest, what = num_layers - num_layers // SKIPPED_AT_MOST, "gates are rounded to"
-    else:
-        shallowest, what = shallowest_depth(num_layers), "is searched for method static"
-    if "skip" not in options.actions:
-        shallowest = num_layers
-    if options.target_depth < shallowest:
-        raise InputError(
-            f"--target-depth {options.target_depth:g} is below {shallowest}, the shallowest path that {what} with "
-            f"--actions {','.join(options.actions)}"
-        )

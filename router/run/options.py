@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pathgen.errors import InputError
-from pathgen.generate.options import check_device_and_dtype
+from pathgen.models.devices import check_device_and_dtype
 
 from ..features.run import FeatureOptions
 from ..gates.gates import GateSettings

@@ -12,7 +12,7 @@ from pathgen.static.static_paths import StaticPaths, load_static
 
 from ..data.path_datasets import PathDatasets
 from ..net.config import allowed_actions
-from ..saved.folder import STATIC_NAME
+from ..saved.layout import STATIC_NAME
 from .options import TrainOptions
 
 

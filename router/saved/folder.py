@@ -14,13 +14,8 @@ from pathgen.store.files import TEMPORARY_PREFIX, flush_folder, is_local, open_f
 
 from ..net.config import RouterConfig
 from ..net.router import Router
-from ..training.resume import TRAINING_FOLDER
-from ..training.tracking import LOGS_FOLDER
+from .layout import CARD_NAME, CONFIG_NAME, LOGS_FOLDER, STATIC_NAME, TRAINING_FOLDER, WEIGHTS_NAME
 from .model_card import card_text
-
-WEIGHTS_NAME, CONFIG_NAME, CARD_NAME = "model.safetensors", "config.json", "README.md"
-STATIC_NAME = "static.json"
-"""In the router's folder: the static paths that a training has looked for itself."""
 
 
 def local_folder(out: str) -> Path:

@@ -17,11 +17,10 @@ from pathgen.errors import ArtefactError, InputError, PathgenError, one_line
 
 from ..net.config import RouterConfig
 from ..net.router import Router
-from .folder import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME, save_router
+from .folder import save_router
+from .layout import CARD_NAME, CONFIG_NAME, QUESTIONS_NAME, WEIGHTS_NAME
 
 ROUTER_FILES = (WEIGHTS_NAME, CONFIG_NAME, CARD_NAME)
-QUESTIONS_NAME = "training_questions.json"
-"""In a router's folder: the shas of the questions it was trained on and chosen on, so that others can warn."""
 
 
 def parameter_share(router: Router, base_parameters: int) -> float:

@@ -15,10 +15,10 @@ from torch import Tensor
 from pathgen.faults import fault_point
 from pathgen.store.files import put, remove_leftovers
 
+from ..saved.layout import TRAINING_FOLDER
+
 logger = logging.getLogger(__name__)
 
-TRAINING_FOLDER = ".training"
-"""In the router's folder, while it is being trained."""
 STATE_FILE = "state.safetensors"
 GROUPS = ("weights", "best", "exp_avg", "exp_avg_sq")
 

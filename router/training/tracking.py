@@ -11,12 +11,12 @@ from typing import Any
 
 from pathgen.errors import InputError
 
+from ..saved.layout import LOGS_FOLDER
+
 logger = logging.getLogger(__name__)
 
 TRACKERS = ("none", "tensorboard", "wandb", "mlflow", "trackio")
 DEFAULT_TRACKER = "tensorboard"
-LOGS_FOLDER = "logs"
-"""In the router's folder; TensorBoard's files."""
 
 
 class Tracker:

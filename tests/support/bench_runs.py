@@ -9,15 +9,16 @@ import numpy as np
 import torch
 from path_runs import write_run
 
-from pathgen.engine.evaluator import Evaluator
 from pathgen.engine.path_model import PathModel
+from pathgen.evaluation.evaluator import Evaluator
 from pathgen.models.checkpoints import fingerprint
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import PathRecord
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
 from router.net.config import RouterConfig
 from router.net.router import Router, path_logits
+from router.saved.folder import save_router
 
 NUM_LAYERS, HIDDEN = 6, 32
 SHORT = LayerPath([1, 0, 1, 1, 0, 1])
@@ -78,7 +79,7 @@ def save_static_router(folder: Path, model_folder: Path, path: LayerPath, **chan
     )
     router = Router(config)
     router.static_logits.data = path_logits(path)
-    router.save_pretrained(folder)
+    save_router(router, folder)
     return str(folder)
 
 
@@ -93,7 +94,7 @@ def save_reading_router(folder: Path, model_folder: Path, seed: int = 0) -> str:
         torch.nn.init.normal_(head.down.weight, std=3.0)
         torch.nn.init.normal_(head.up.weight, std=3.0)
     router.static_logits.data[:, 1] = 0.5
-    router.save_pretrained(folder)
+    save_router(router, folder)
     return str(folder)
 
 

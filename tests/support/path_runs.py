@@ -8,7 +8,7 @@ from typing import Any
 
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation, PathRecord
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
 from pathgen.store.provenance import ShardMetadata
 from pathgen.store.run_folder import RunDirectory

@@ -9,11 +9,11 @@ from pathlib import Path
 from path_records import make_record, no_guard
 from tiny_checkpoint import NUM_LAYERS
 
-from pathgen.engine.evaluator import Evaluator
+from pathgen.evaluation.evaluator import Evaluator
 from pathgen.models.checkpoints import fingerprint
 from pathgen.paths.layer_path import LayerPath, all_moves
 from pathgen.paths.records import Evaluation
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
 from pathgen.store.provenance import ShardMetadata
 from pathgen.store.run_folder import RunDirectory

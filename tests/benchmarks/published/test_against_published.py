@@ -9,12 +9,12 @@ from benchmarks.lab.in_process import InProcess, prior_from, run_settings
 from benchmarks.published import against_published
 from benchmarks.published.against_published import take_turns
 from benchmarks.published.found import Found, calibrated_figures, compare, figures
-from pathgen.engine.evaluator import Evaluator
 from pathgen.errors import PathgenError
+from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.cost import CostModel
 from pathgen.paths.layer_path import LayerPath, all_moves
 from pathgen.paths.records import seeded_hash
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
 from pathgen.search.path_search import PathSearch
 from pathgen.search.settings import SearchSettings

@@ -15,7 +15,7 @@ from transformers import (
 
 from benchmarks.published.search import choice_batch, choice_scores, is_right, rebuilt, search_question
 from pathgen.errors import InputError
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 
 LAYERS = 6
 FULL = tuple(range(LAYERS))

@@ -16,11 +16,11 @@ from benchmarks.speed.scoring_ways import (
     random_paths,
     stock,
 )
-from pathgen.engine.evaluator import Evaluator
 from pathgen.errors import PathgenError
+from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
 
 

@@ -22,8 +22,9 @@ import cluster.fleet.roster
 from cluster import ClusterError
 from cluster.fleet.fleet import Fleet, FleetSettings
 from cluster.fleet.leases import Leases
-from cluster.fleet.member import Member, cause_of
+from cluster.fleet.member import Member
 from cluster.fleet.protocol import Item, Progress, Recovered, Report
+from cluster.program.causes import cause_of
 
 pytestmark = pytest.mark.ray
 

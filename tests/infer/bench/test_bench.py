@@ -26,14 +26,14 @@ from infer.bench.inputs import BenchInputs
 from infer.bench.options import SYSTEMS, BenchOptions
 from infer.bench.results import result_key
 from infer.bench.statistics import mcnemar_p, wilson_interval
-from pathgen.actors.placement import default_device
-from pathgen.engine.evaluator import Evaluator
 from pathgen.errors import ArtefactError, InputError
+from pathgen.evaluation.evaluator import Evaluator
 from pathgen.models.checkpoints import fingerprint
+from pathgen.models.devices import default_device
 from pathgen.paths.layer_path import LayerPath
 from pathgen.report.headroom import headroom
 from pathgen.static.static_paths import PathEntry, StaticPaths, Worth
-from router.saved.loading import QUESTIONS_NAME
+from router.saved.layout import QUESTIONS_NAME
 
 OWN, OTHERS = make_questions("own", 8), make_questions("other", 6)
 TIMES = (

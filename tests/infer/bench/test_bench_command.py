@@ -130,7 +130,7 @@ def test_a_device_that_is_too_small_names_the_batch(arguments, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr("pathgen.engine.evaluator.Evaluator.evaluate", full)
+    monkeypatch.setattr("pathgen.evaluation.evaluator.Evaluator.evaluate", full)
     found = infer(*arguments, "--systems", "full")
     assert found.exit_code == 1
     assert "error: out of memory: CUDA out of memory; give a smaller --batch-size\n" in found.stderr

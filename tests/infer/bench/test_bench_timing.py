@@ -9,11 +9,11 @@ from bench_runs import SHORT, make_questions, save_reading_router
 
 from infer.bench import timing as bench_timing
 from infer.bench.timing import Forwarded, Forwards, Timing, time_systems
-from pathgen.engine.decided_paths import RecordedPolicy
-from pathgen.engine.evaluator import Evaluator
-from pathgen.engine.path_model import FixedPaths, PathModel
+from pathgen.engine.path_model import PathModel
+from pathgen.engine.policies import FixedPaths, RecordedPolicy
+from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.layer_path import LayerPath
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
 from router.dev.routed_scores import route
 from router.net.policy import RouterPolicy

@@ -8,8 +8,8 @@ from bench_runs import make_questions
 
 from infer.bench.answers import Effort
 from infer.bench.model_cost import ModelCost
-from pathgen.engine.evaluator import Evaluator
 from pathgen.engine.path_model import PathModel
+from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.tasks import find_task
 

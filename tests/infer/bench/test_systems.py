@@ -21,9 +21,9 @@ from infer.bench.options import BenchOptions
 from infer.bench.path_runner import PathRunner
 from infer.bench.systems import EXIT_THRESHOLDS, Systems, Unavailable
 from infer.systems.early_exit import EarlyExit
-from pathgen.engine.decided_paths import decide_paths
-from pathgen.engine.evaluator import Evaluator
 from pathgen.engine.path_model import PathModel
+from pathgen.evaluation.decided_paths import decide_paths
+from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.tasks import find_task
 from router.dev.routed_scores import route, run_paths

@@ -8,9 +8,9 @@ from lm_eval.models.huggingface import HFLM
 from tiny_checkpoint import NUM_LAYERS, save_tiny_model
 
 from infer.harness.model import RoutedLM
-from pathgen.engine.decided_paths import decide_paths
-from pathgen.engine.path_model import FixedPaths
+from pathgen.engine.policies import FixedPaths
 from pathgen.errors import ArtefactError, InputError
+from pathgen.evaluation.decided_paths import decide_paths
 from pathgen.models.checkpoints import resolve_model
 
 SCORED = [

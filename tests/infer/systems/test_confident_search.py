@@ -9,8 +9,8 @@ import pytest
 from bench_runs import make_questions
 
 from infer.systems.confident_search import SETTINGS, ConfidentSearch, confidence, search_questions
-from pathgen.engine.evaluator import Evaluator
 from pathgen.engine.path_model import PathModel
+from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation
 from pathgen.questions.tasks import find_task

@@ -8,8 +8,9 @@ import torch
 from families import random_tokens, tiny
 
 from infer.systems.early_exit import NEVER, EarlyExit, exit_confidences, exit_paths
-from pathgen.engine.decided_paths import decide_paths
-from pathgen.engine.path_model import FixedPaths, PathModel
+from pathgen.engine.path_model import PathModel
+from pathgen.engine.policies import FixedPaths
+from pathgen.evaluation.decided_paths import decide_paths
 from pathgen.paths.layer_path import LayerPath
 
 

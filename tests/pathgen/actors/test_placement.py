@@ -8,12 +8,12 @@ from pathgen.actors.placement import (
     CORES_PER_ACTOR,
     IN_FLIGHT,
     check_disks,
-    default_device,
     only_node,
     place_actors,
 )
 from pathgen.errors import InputError
 from pathgen.generate.options import GenerateOptions
+from pathgen.models.devices import default_device
 from pathgen.store.files import open_folder
 
 

@@ -13,7 +13,8 @@ from oracle import Oracle
 from torch import Tensor
 
 from pathgen.engine.cache import RoutedCache
-from pathgen.engine.path_model import FixedPaths, PathModel
+from pathgen.engine.path_model import PathModel
+from pathgen.engine.policies import FixedPaths
 from pathgen.paths.layer_path import LayerPath
 
 ATOL = 1e-4

@@ -15,9 +15,10 @@ from families import FAMILIES, LAYERS, SLIDING, VOCAB, WINDOW, random_tokens, ti
 from oracle import Oracle
 
 from pathgen.engine.executor import Executor
+from pathgen.engine.mask_probe import find_mask_form
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.token_rows import PROMPT, Row, packed_row, plain_rows
-from pathgen.engine.tree_masks import MaskForm, find_mask_form
+from pathgen.engine.tree_masks import MaskForm
 from pathgen.paths.layer_path import LayerPath
 
 ATOL = 1e-4

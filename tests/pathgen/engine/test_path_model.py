@@ -23,7 +23,8 @@ from families import (
 from oracle import Oracle
 from torch import Tensor
 
-from pathgen.engine.path_model import FixedPaths, PathModel
+from pathgen.engine.path_model import PathModel
+from pathgen.engine.policies import FixedPaths
 from pathgen.engine.supported import UnsupportedModelError
 from pathgen.paths.layer_path import LayerPath
 

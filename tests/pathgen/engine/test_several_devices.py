@@ -19,13 +19,14 @@ from tiny_checkpoint import NUM_LAYERS
 
 from pathgen.actors.placed_model import load_placed
 from pathgen.actors.placement import place_actors
-from pathgen.engine.evaluator import Evaluator
-from pathgen.engine.path_model import FixedPaths, PathModel
+from pathgen.engine.path_model import PathModel
+from pathgen.engine.policies import FixedPaths
 from pathgen.errors import ArtefactError, InputError
+from pathgen.evaluation.evaluator import Evaluator
 from pathgen.generate.options import GenerateOptions
 from pathgen.models.checkpoints import fingerprint, load_model
 from pathgen.paths.layer_path import LayerPath
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
 from router.features.run import FeatureOptions
 

@@ -14,7 +14,8 @@ from oracle import Oracle
 
 from pathgen.engine.cache import RoutedCache
 from pathgen.engine.executor import Executor
-from pathgen.engine.path_model import FixedPaths, PathModel
+from pathgen.engine.path_model import PathModel
+from pathgen.engine.policies import FixedPaths
 from pathgen.engine.token_rows import Row, plain_rows
 from pathgen.paths.layer_path import LayerPath
 

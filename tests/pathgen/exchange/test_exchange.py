@@ -7,7 +7,7 @@ from record_strategies import texts
 from pathgen.exchange.commands import FORMATS, export_run, import_file
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation, PathRecord
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from pathgen.report.validate import validate_run
 from pathgen.store.run_folder import RunDirectory
 from pathgen.store.run_json import RunInfo

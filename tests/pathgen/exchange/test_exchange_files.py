@@ -13,7 +13,7 @@ from pathgen.exchange.commands import FORMATS
 from pathgen.exchange.polar import from_program, to_program
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from pathgen.store.run_folder import RunDirectory
 from pathgen.store.run_json import RunInfo
 from pathgen.store.shards import from_table, write_shard

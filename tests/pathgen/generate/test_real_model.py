@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pathgen import FixedPaths, LayerPath, PathModel
-from pathgen.engine.evaluator import Evaluator
+from pathgen.evaluation.evaluator import Evaluator
 from pathgen.models.checkpoints import fingerprint, resolve_model
 from pathgen.questions.loading import load_questions
 from pathgen.questions.tasks import find_task

@@ -7,14 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pathgen.engine.evaluator import Evaluator
 from pathgen.engine.path_model import PathModel
+from pathgen.evaluation.evaluator import Evaluator
 from pathgen.generate.jobs import Job, RunSettings
 from pathgen.generate.searcher import Searcher
 from pathgen.paths.cost import CostModel
 from pathgen.paths.layer_path import LayerPath, all_moves
 from pathgen.paths.records import PathRecord, seeded_hash
-from pathgen.questions.loading import Question, load_questions
+from pathgen.questions.loading import load_questions
+from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
 from pathgen.search.settings import SearchSettings
 from pathgen.store.shards import ShardMetadata

@@ -7,7 +7,8 @@ import pyarrow.parquet
 import pytest
 
 from pathgen.errors import InputError
-from pathgen.questions.loading import Question, load_questions, parse_columns
+from pathgen.questions.loading import load_questions, parse_columns
+from pathgen.questions.question import Question
 
 ARC = {
     "id": "q1",

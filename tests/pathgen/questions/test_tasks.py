@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from pathgen.errors import InputError
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from pathgen.questions.tasks import LETTERS, TASKS, Task, choice_margin, find_task
 
 CHOICE = Question("q", "Which one?", choices=("ab", "b", "abc"), gold=1)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from searched_runs import FULL, SINGLE_EDITS, choice_questions, write_run
 
-from pathgen.engine.evaluator import Evaluator
 from pathgen.engine.path_model import PathModel
+from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.layer_path import LayerPath
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
 from pathgen.static import path_table
 from pathgen.static.path_table import PathTable

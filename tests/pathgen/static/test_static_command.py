@@ -11,10 +11,10 @@ import pytest
 from commands import pathgen
 from searched_runs import FULL, choice_questions, write_run
 
-from pathgen.engine.evaluator import Evaluator
 from pathgen.engine.path_model import PathModel
+from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.layer_path import LayerPath
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from pathgen.questions.tasks import Task, find_task
 from pathgen.static import draw as static_draw
 from pathgen.static import run as static_run

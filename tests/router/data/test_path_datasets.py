@@ -5,7 +5,7 @@ import pytest
 from path_runs import FINGERPRINT, failed, path, searched, write_run
 
 from pathgen.errors import ArtefactError, InputError
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from pathgen.store.run_folder import RunDirectory
 from pathgen.store.searched_run import SearchedRun, question_of
 from router.data.path_datasets import PathDatasets

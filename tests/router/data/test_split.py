@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pathgen.errors import InputError
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from router.data.split import check_disjoint, held_out, twins_of_dev
 
 

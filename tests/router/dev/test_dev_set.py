@@ -7,9 +7,9 @@ import pytest
 from path_runs import path
 from router_commands import DEEP, FULL, SHALLOW
 
-from pathgen.engine.evaluator import Evaluator
 from pathgen.engine.path_model import PathModel
-from pathgen.questions.loading import Question
+from pathgen.evaluation.evaluator import Evaluator
+from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
 from router.dev import dev_set as dev_module
 from router.dev.dev_set import DevQuestion, DevSet

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pathgen.engine.evaluator import Evaluator
 from pathgen.engine.path_model import PathModel
+from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.layer_path import LayerPath
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
 from router.dev.routed_scores import RoutedScores, askable, paired_difference, route, run_paths
 from router.net.config import RouterConfig

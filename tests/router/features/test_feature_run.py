@@ -11,7 +11,7 @@ from pathgen.engine.path_model import PathModel
 from pathgen.errors import PathgenError
 from pathgen.models.checkpoints import fingerprint
 from pathgen.paths.layer_path import LayerPath
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from router.features import run as feature_pass
 from router.features.features import FeatureKey, compute_here
 from router.features.run import FeatureOptions, compute_features

@@ -10,7 +10,7 @@ import torch
 from pathgen import faults
 from pathgen.errors import ArtefactError, PathgenError
 from pathgen.paths.layer_path import LayerPath
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from router.features import store as feature_store
 from router.features.features import FeatureKey
 from router.features.store import FeatureSet, FeatureStore

@@ -13,7 +13,7 @@ from pathgen.engine.path_model import PathModel
 from pathgen.errors import PathgenError
 from pathgen.models.checkpoints import fingerprint
 from pathgen.paths.layer_path import LayerPath
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from router.features.features import FeatureKey, compute_here
 from router.features.store import FeatureSet, FeatureStore
 from router.features.worker import FeatureSettings, FeatureWorker

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pathgen.engine.decided_paths import decide_paths
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import PathgenError
+from pathgen.evaluation.decided_paths import decide_paths
 from pathgen.paths.layer_path import LayerPath
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
 from router.features.features import FeatureKey, compute_here, feature_batches
 from router.net.config import RouterConfig

@@ -9,8 +9,8 @@ import pytest
 import torch
 from families import LAYERS, PROMPTS, tiny
 
-from pathgen.engine.decided_paths import decide_paths
 from pathgen.engine.path_model import PathModel
+from pathgen.evaluation.decided_paths import decide_paths
 from pathgen.paths.layer_path import LayerPath
 from router.gates.gates import GateSettings, SoftGates, TrainedGates
 from router.gates.rounding import gates_router, round_gates

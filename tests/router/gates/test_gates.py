@@ -12,13 +12,13 @@ import pytest
 import torch
 from families import LAYERS, random_tokens, tiny
 
-from pathgen.engine.evaluator import Evaluator, Prepared
 from pathgen.engine.executor import Executor
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.token_rows import packed_row, plain_rows
 from pathgen.errors import PathgenError
+from pathgen.evaluation.evaluator import Evaluator, Prepared
 from pathgen.paths.layer_path import LayerPath
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
 from router.gates import forward as gated_forward
 from router.gates.forward import Gate, GatedModel

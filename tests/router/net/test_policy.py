@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training_toys import HIDDEN, LAYERS, WINDOWS, toy_config
 
-from pathgen.engine.decided_paths import RecordedPolicy, decide_paths
 from pathgen.engine.path_model import PathModel
+from pathgen.engine.policies import RecordedPolicy
 from pathgen.errors import InputError
+from pathgen.evaluation.decided_paths import decide_paths
 from pathgen.paths.layer_path import LayerPath
 from router.dev.metrics import chosen_actions
 from router.net.config import RouterConfig

@@ -30,7 +30,7 @@ from router_commands import (
 from pathgen import faults
 from pathgen.engine.path_model import PathModel
 from pathgen.paths.records import seeded_hash
-from pathgen.questions.loading import Question
+from pathgen.questions.question import Question
 from pathgen.store.files import TEMPORARY_PREFIX
 from router.data.path_datasets import PathDatasets
 from router.data.split import held_out
@@ -225,7 +225,7 @@ def test_evaluate_tells_how_well_labels_are_predicted(paths, tmp_path):
 
 
 def test_of_many_development_questions_every_folder_keeps_its_share(paths, tiny_model, tmp_path, monkeypatch):
-    monkeypatch.setattr("router.run.training_run.MAX_DEV_QUESTIONS", 10)
+    monkeypatch.setattr("router.run.inputs.MAX_DEV_QUESTIONS", 10)
     folders = [path_folder(tmp_path / name, tiny_model, records(20, prefix=name)) for name in ("one", "two")]
     dev = [word for folder in folders for word in ("--dev", folder)]
     static = static_file(tmp_path / "F.json", tiny_model, SHALLOW)

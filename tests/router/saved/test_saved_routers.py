@@ -18,7 +18,7 @@ from pathgen.errors import ArtefactError, InputError, PathgenError
 from router.net.config import RouterConfig
 from router.net.router import Router
 from router.saved.folder import finish_swap, save_router
-from router.saved.loading import load_router, parameter_share
+from router.saved.loading import load_router, parameter_share, resolve_router, upload_router
 from router.training.trainer import new_router
 
 
@@ -26,7 +26,7 @@ from router.training.trainer import new_router
 def saved(tmp_path):
     """A router and the folder that it was saved in."""
     router = new_router(toy_config(notes={"macro_f1": 0.51234, "by_class": {}}), seed=0)
-    router.save_pretrained(tmp_path / "router")
+    save_router(router, tmp_path / "router")
     return router, tmp_path / "router"
 
 
@@ -42,8 +42,8 @@ def rewrite(folder, change):
 def test_what_is_saved_is_loaded(tmp_path, head):
     router = new_router(toy_config(head=head, bias=0.5), seed=1)
     router.static_logits.data.normal_(generator=torch.Generator().manual_seed(0))
-    router.save_pretrained(tmp_path / "r")
-    found = Router.from_pretrained(tmp_path / "r", fingerprint="0123456789abcdef", num_layers=3)
+    save_router(router, tmp_path / "r")
+    found = load_router(resolve_router(str(tmp_path / "r")), fingerprint="0123456789abcdef", num_layers=3)
     assert found.config == router.config
     assert same_weights(found, router)
     assert not found.training
@@ -152,13 +152,13 @@ def test_no_folder_is_wrong_input(tmp_path):
     with pytest.raises(InputError, match="there is no router folder"):
         load_router(tmp_path / "missing")
     with pytest.raises(InputError, match="there is no router folder"):
-        Router.from_pretrained(tmp_path / "missing")
+        load_router(resolve_router(str(tmp_path / "missing")))
 
 
 @pytest.mark.parametrize("name", ["a\n" * 100_000, "/" + "b" * 5000])
 def test_a_name_too_long_for_a_folder_is_no_router(name):
     with pytest.raises(InputError, match="there is no router folder") as caught:
-        Router.from_pretrained(name)
+        load_router(resolve_router(name))
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 1000
 
@@ -256,14 +256,14 @@ def test_unknown_settings_in_a_config_are_refused(saved):
 def test_a_hub_id_is_downloaded(saved, monkeypatch):
     router, folder = saved
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **_: str(folder))
-    assert same_weights(Router.from_pretrained("someone/router"), router)
+    assert same_weights(load_router(resolve_router("someone/router")), router)
 
     def offline(name, **_):
         raise ConnectionError
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
     with pytest.raises(InputError, match="'someone/router' is no local folder, and the hub does not give it"):
-        Router.from_pretrained("someone/router")
+        load_router(resolve_router("someone/router"))
 
 
 class FakeHub:
@@ -285,7 +285,7 @@ def test_pushing_uploads_a_router_that_loads(tmp_path, monkeypatch):
     hub = FakeHub(tmp_path)
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda: hub)
     router = new_router(toy_config(), seed=0)
-    assert router.push_to_hub("someone/router", private=True) == "https://huggingface.co/someone/router"
+    assert upload_router(router, "someone/router", private=True) == "https://huggingface.co/someone/router"
     assert hub.repos == [("someone/router", True, True)]
     assert same_weights(load_router(tmp_path / "someone" / "router"), router)
 
@@ -296,7 +296,7 @@ def test_a_hub_that_refuses_is_told_in_one_line(monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "HfApi", refuse)
     with pytest.raises(PathgenError, match="the hub does not take router someone/router: no network"):
-        new_router(toy_config(), seed=0).push_to_hub("someone/router")
+        upload_router(new_router(toy_config(), seed=0), "someone/router")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import typer
 
 from cluster.program.console import AsJson, Config, option, print_json, tell
 from pathgen.errors import memory_told
-from pathgen.generate.options import DTYPES
+from pathgen.models.checkpoints import DTYPES
 
 LEFT_OUT = 3
 """Exit code of a benchmark that had to leave questions out."""
@@ -41,8 +41,8 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """The routed model beside its baselines on the same questions: accuracy, depth, speed."""
-    from .bench import Bench
-    from .options import BenchOptions, parse_routers
+    from .bench.bench import Bench
+    from .bench.options import BenchOptions, parse_routers
 
     options = BenchOptions(
         model=model,
@@ -64,11 +64,11 @@ def bench(
     with memory_told("a smaller --batch-size"):
         outcome = Bench(options, tell).run()
     if not as_json:
-        from .terminal import bench_text
+        from .bench.terminal import bench_text
 
         bench_text(outcome.summary)
     if report is not None:
-        from ..report.page import write_report
+        from .report.page import write_report
 
         command = shlex.join(["infer", *sys.argv[1:]])
         write_report({**outcome.summary, "command": command}, outcome.rows, report)

@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.decoding import greedy_answers
+from ..engine.executor import KEEP_BYTES, Executor
+from ..engine.mask_probe import find_mask_form
+from ..engine.path_model import PathModel
+from ..engine.token_rows import Row, packed_row, plain_rows
 from ..errors import PathgenError
 from ..paths.layer_path import LayerPath
 from ..paths.records import Evaluation
 from ..questions.grading import answers_agree
-from ..questions.loading import Question
+from ..questions.question import Question
 from ..questions.tasks import Task, choice_margin
 from .batching import Extent, like_lengths
-from .decoding import greedy_answers
-from .executor import KEEP_BYTES, Executor
-from .path_model import PathModel
-from .token_rows import Row, packed_row, plain_rows
-from .tree_masks import find_mask_form
 
 BATCH_STATE_BYTES = 2 << 30
 """Bound on the pool of states of one batch."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from pathgen.engine.decided_paths import decide_paths
 from pathgen.engine.path_model import PathModel
+from pathgen.evaluation.decided_paths import decide_paths
 from pathgen.paths.layer_path import LayerPath
 
 

@@ -7,35 +7,13 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from ..engine.path_model import PathModel
+from ..engine.policies import LayerPolicy, RecordedPolicy
 from ..paths.layer_path import LayerPath
 from .batching import Extent, like_lengths
-from .path_model import LayerPolicy, PathModel
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
 """Most prompt tokens, padding included, in one forward, by device type."""
-
-
-class RecordedPolicy:
-    """A policy whose decisions are kept.
-
-    Args:
-        policy: who decides.
-    """
-
-    def __init__(self, policy: LayerPolicy):
-        self._policy = policy
-        self._taken: list[Tensor] = []
-
-    def actions(self, layer: int, hidden: Tensor, prompt_mask: Tensor) -> Tensor:
-        """[B] what the policy answers."""
-        taken = self._policy.actions(layer, hidden, prompt_mask)
-        self._taken.append(taken)
-        return taken
-
-    def paths(self) -> list[LayerPath]:
-        """One path a row, once the forward is over; the one read-back from the device."""
-        table = torch.stack([taken.to(self._taken[-1].device) for taken in self._taken], dim=1)
-        return [LayerPath(row) for row in table.tolist()]
 
 
 def decide_paths(model: PathModel, policy: LayerPolicy, prompts: Sequence[Sequence[int]]) -> list[LayerPath]:

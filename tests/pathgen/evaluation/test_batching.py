@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pathgen.engine.batching import MAX_PADDING, Extent, like_lengths
+from pathgen.evaluation.batching import MAX_PADDING, Extent, like_lengths
 
 
 @st.composite

@@ -1,0 +1,34 @@
+"""Why a call to Ray failed, in one line."""
+
+from __future__ import annotations
+
+import re
+
+_ERROR_LINE = re.compile(r"^[A-Za-z_][\w.]*: ")
+_MAX_CAUSE_CHARS = 300
+_ADDRESS = re.compile(r"\bip=([\w.:]+)")
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether the actor's node is gone, or the way to it, rather than its process alone."""
+    from ray.exceptions import ActorUnavailableError
+
+    return isinstance(error, ActorUnavailableError) or "its node has died" in str(error)
+
+
+def cause_of(error: BaseException) -> str:
+    """One line that says what happened, and on which node: the innermost exception, or how its process ended."""
+    from ray.exceptions import RayError
+
+    address = _ADDRESS.search(str(error))
+    where = f" (on {address[1]})" if address and not address[1].startswith("127.") else ""
+    while isinstance(inner := getattr(error, "cause", None) or error.__cause__, BaseException):
+        error = inner
+    text = str(error)
+    lines = [line for line in text.splitlines() if line.strip()]
+    if isinstance(error, RayError) or "Traceback (most recent call last)" in text:
+        # A traceback is quoted: the last line may be the second line of a message, so look for the name.
+        line = ([line for line in lines if _ERROR_LINE.match(line)] or lines or [""])[-1]
+    else:
+        line = f"{type(error).__name__}: {lines[0] if lines else ''}"
+    return line.split(" Some common causes")[0].strip()[:_MAX_CAUSE_CHARS] + where

@@ -1,0 +1,13 @@
+"""The files of a router's folder, by name."""
+
+WEIGHTS_NAME, CONFIG_NAME, CARD_NAME = "model.safetensors", "config.json", "README.md"
+QUESTIONS_NAME = "training_questions.json"
+"""Which questions it was trained and chosen on, by sha."""
+TRAINING_NAME = "training.json"
+"""All settings of its training, and the figures it ended with."""
+STATIC_NAME = "static.json"
+"""The static paths that a training has looked for itself."""
+TRAINING_FOLDER = ".training"
+"""The state of a training that can go on."""
+LOGS_FOLDER = "logs"
+"""Training curves."""
