@@ -10,7 +10,7 @@ import typer
 
 from cluster.program.console import AsJson, Config, option, print_json, tell
 from pathgen.errors import memory_told
-from pathgen.models.checkpoints import DTYPES
+from pathgen.models.devices import DTYPES
 
 LEFT_OUT = 3
 """Exit code of a benchmark that had to leave questions out."""

@@ -11,8 +11,7 @@ import typer
 
 from cluster.program.console import AsJson, Config, make_app, option, print_json, tell
 from pathgen.errors import memory_told
-from pathgen.models.checkpoints import DTYPES
-from pathgen.models.devices import check_device_and_dtype
+from pathgen.models.devices import DTYPES, check_device_and_dtype
 
 from .bench_command import bench
 from .harness.command import harness
@@ -71,8 +70,8 @@ def generate(
     texts = read_prompts(prompts or [], file)
 
     from pathgen.engine.path_model import PathModel
-    from pathgen.models.checkpoints import resolve_model
     from pathgen.models.devices import default_device, default_dtype
+    from pathgen.models.resolving import resolve_model
     from pathgen.progress import ProgressBar
 
     from .routed.routed_model import RoutedModel, router_for

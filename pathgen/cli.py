@@ -11,7 +11,7 @@ import typer
 from cluster.program.console import AsJson, Config, make_app, option, print_json, tell
 
 from .generate.options import GenerateOptions, make_search_settings, parse_actors
-from .models.checkpoints import DTYPES
+from .models.devices import DTYPES
 from .paths.cost import CostName
 from .search.settings import EXTRA_DEPTH, StopRule
 

@@ -8,7 +8,7 @@ import typer
 
 from cluster.program.console import AsJson, Config, make_app, option, print_json, tell
 from pathgen.generate.options import flags_named, parse_actors
-from pathgen.models.checkpoints import DTYPES
+from pathgen.models.devices import DTYPES
 
 from .training.settings import TrainSettings
 from .training.tracking import DEFAULT_TRACKER

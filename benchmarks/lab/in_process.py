@@ -14,7 +14,8 @@ from pathgen.evaluation.evaluator import Evaluator
 from pathgen.generate.jobs import Job, RunSettings
 from pathgen.generate.searcher import Searcher
 from pathgen.generate.worker import BACKLOG
-from pathgen.models.checkpoints import fingerprint, resolve_model
+from pathgen.models.facts import fingerprint
+from pathgen.models.resolving import resolve_model
 from pathgen.paths.cost import CostModel
 from pathgen.paths.records import PathRecord
 from pathgen.questions.question import Question

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..models.checkpoints import load_model
+from ..models.loading import load_model
 from ..paths.layer_path import LayerPath
 from .cache import RoutedCache, RowPlan
 from .policies import FixedPaths, LayerPolicy
@@ -58,7 +58,7 @@ class PathModel:
     def from_pretrained(
         cls, name: str, *, dtype: str = "float32", device: str = "cpu", device_map: Any = None
     ) -> PathModel:
-        """Load an alias, a folder or a hub id; see `checkpoints.load_model` for arguments and errors."""
+        """Load an alias, a folder or a hub id; see `load_model` for arguments and errors."""
         return cls(*load_model(name, dtype=dtype, device=device, device_map=device_map))
 
     @property

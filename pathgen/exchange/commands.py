@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ..errors import InputError, PathgenError
-from ..models.checkpoints import fingerprint, num_layers, resolve_model
+from ..models.facts import fingerprint, num_layers
+from ..models.resolving import resolve_model
 from ..paths.records import PathRecord
 from ..questions.tasks import find_task
 from ..report.validate import record_faults

@@ -7,8 +7,9 @@ import re
 from cluster.connection.probe import Probe
 
 from ..errors import InputError
-from .checkpoints import DTYPES
 
+DTYPES = ("float32", "bfloat16", "float16")
+"""In which a model is run."""
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 

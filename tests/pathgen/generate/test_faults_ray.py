@@ -28,7 +28,7 @@ from fault_lab import (
 
 from cluster import ClusterError
 from cluster.program.errors import Interrupted
-from pathgen.models.checkpoints import fingerprint
+from pathgen.models.facts import fingerprint
 from pathgen.paths.layer_path import LayerPath, all_moves
 from pathgen.questions.loading import load_questions
 from pathgen.store.committed import CommittedRows

@@ -19,7 +19,7 @@ from transformers import BertConfig, BertModel, T5Config, T5ForConditionalGenera
 from cluster.connection.session import connect
 from pathgen.generate.options import GenerateOptions
 from pathgen.generate.run import GenerationRun
-from pathgen.models.checkpoints import fingerprint
+from pathgen.models.facts import fingerprint
 from pathgen.paths.layer_path import all_moves
 from pathgen.questions.loading import load_questions
 from pathgen.search.prior import MoveStatistics, Prior
