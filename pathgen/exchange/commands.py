@@ -185,10 +185,10 @@ def _checked(records: Iterable[PathRecord], info: RunInfo, source: str) -> Itera
     """The records, each seen to be one that `pathgen validate` passes."""
     seen: set[str] = set()
     for number, record in enumerate(records, start=1):
-        where = f"{source}: record {number} ({record.question_id!r:.60})"
-        if record.question_id in seen:
+        where = f"{source}: record {number} ({record.question.id!r:.60})"
+        if record.question.id in seen:
             raise InputError(f"{where}: its question came before")
-        seen.add(record.question_id)
+        seen.add(record.question.id)
         if faults := record_faults(record, info):
             raise InputError(f"{where}: {faults[0]}")
         yield record

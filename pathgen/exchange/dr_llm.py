@@ -79,7 +79,7 @@ def _entry(record: PathRecord) -> dict[str, Any]:
     assert record.best_path is not None
     executions = record.best_path.executions
     return {
-        "questions": record.prompt,
+        "questions": record.question.prompt,
         "original_correct": int(bool(record.base_correct)),
         "mcts_correct": int(is_solved(record)),
         "improved_cases": record.status == "improved",
@@ -88,9 +88,9 @@ def _entry(record: PathRecord) -> dict[str, Any]:
         "best_path": executions,
         "good_paths": [path.executions for path in good_paths(record)],
         "best_response": right_answer(record),
-        "question_ids": record.question_id,
-        "choices": record.choices,
-        "gold": record.gold,
+        "question_ids": record.question.id,
+        "choices": record.question.choices,
+        "gold": record.question.gold,
     }
 
 

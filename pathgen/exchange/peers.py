@@ -62,15 +62,10 @@ class PeerQuestion:
         ]
         right = [path for path, correct in verdicts.items() if correct]
         best = min(right, key=lambda path: (path.depth, path != self.preferred, path), default=full)
-        question = self.question
         return PathRecord(
-            question_id=question.id,
-            question_sha=question.sha,
+            question=self.question,
+            question_sha=self.question.sha,
             task=target.task.name,
-            prompt=question.prompt,
-            choices=question.choices,
-            gold=question.gold,
-            reference=question.reference,
             status="kept" if self.base_correct else "improved" if right else "unsolved",
             num_layers=target.num_layers,
             seed=0,
@@ -98,10 +93,10 @@ def is_solved(record: PathRecord) -> bool:
 
 def right_answer(record: PathRecord) -> str:
     """The text that counts as right: what the task asks for of the gold choice, or the reference."""
-    if record.choices is None or record.gold is None:
-        return record.reference or ""
-    question = Question(record.question_id, record.prompt, record.choices, record.gold)
-    return find_task(record.task).continuations(question)[record.gold]
+    question = record.question
+    if question.choices is None or question.gold is None:
+        return question.reference or ""
+    return find_task(record.task).continuations(question)[question.gold]
 
 
 def read_json(path: Path) -> Any:

@@ -97,16 +97,16 @@ def _entry(record: PathRecord) -> dict[str, Any]:
     for evaluation in record.evaluations:
         by_verdict[evaluation.correct].append(evaluation.path.executions)
     return {
-        "sample_id": record.question_id,
-        "question": record.prompt,
+        "sample_id": record.question.id,
+        "question": record.question.prompt,
         "gt_ans": right_answer(record),
         "initial_score": float(bool(record.base_correct)),
         VALID: by_verdict[True],
         INVALID: by_verdict[False],
         "program": to_program(record.best_path),
         "num_layers": record.num_layers,
-        "choices": record.choices,
-        "gold": record.gold,
+        "choices": record.question.choices,
+        "gold": record.question.gold,
     }
 
 

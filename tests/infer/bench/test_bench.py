@@ -323,7 +323,7 @@ def test_a_record_that_asks_what_the_bench_asks_fits_nothing(options, tmp_path, 
     twin = dataclasses.replace(OWN[0], id="twin", prompt=f" {OWN[0].prompt.upper()}", choices=("cork", "iron"), gold=1)
     paths = write_searched_run(tmp_path / "paths", tiny_model, [*OWN[:2], twin, *OTHERS])
     inputs = BenchInputs.load(dataclasses.replace(options, paths=(paths,)))
-    assert {record.question_id for record in inputs.fit} == {question.id for question in OTHERS}
+    assert {record.question.id for record in inputs.fit} == {question.id for question in OTHERS}
     assert set(inputs.records) == {question.sha for question in OWN[:2]}
 
 

@@ -197,7 +197,7 @@ def test_calibration_is_kept_when_interrupted_and_answers_the_searches(lab, tmp_
         e.path.depth
         for record in found.values()
         for e in record.evaluations
-        if record.question_id not in scanned or e.path not in scan
+        if record.question.id not in scanned or e.path not in scan
     )
     once = 2 * sum(path.depth for path in scan) + beyond
     assert first.summary["layer_executions"] + second.summary["layer_executions"] == once
