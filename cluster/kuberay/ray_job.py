@@ -24,7 +24,7 @@ from typing import Any
 import yaml
 
 from ..jobs.environment import STOP_WAIT_S, flag_value
-from ..jobs.secrets_check import refuse_secrets
+from ..jobs.secrets import refuse_secrets
 from ..program.errors import UsageError
 
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?")
