@@ -134,9 +134,7 @@ def export_command(
 def import_command(
     file: Annotated[str, typer.Argument(metavar="F", help="A file as `pathgen export` or the other program writes.")],
     format_name: Annotated[str, option("dr-llm, polar or jsonl.", "--format")],
-    model: Annotated[
-        str, option("Alias, hub id or local folder of the model the paths run through.")
-    ] = DEFAULTS.model,
+    model: Annotated[str, option("Alias, hub id or local folder of the model the paths run through.")] = DEFAULTS.model,
     task: Annotated[str, option("The task they were found on: arc, arc-letter or math.")] = DEFAULTS.task,
     out: Annotated[str | None, option("New folder or URL of the run [default: F without its ending].")] = None,
     as_json: AsJson = False,

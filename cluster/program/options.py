@@ -52,6 +52,11 @@ def option(
     return Option(help_text, names, reads, parse, more)
 
 
+def parse_names(text: str) -> tuple[str, ...]:
+    """Names with commas between."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 Quiet = Annotated[bool, option("No progress.")]
 
 
@@ -105,7 +110,7 @@ def flags_named() -> Iterator[None]:
 def _add_flags(group: Any, parameters: dict[str, inspect.Parameter]) -> None:
     """Add the parameters of a dataclass, in the order of its constructor's."""
     hints = get_type_hints(group, include_extras=True)
-    for each in sorted(fields(group), key=lambda each: each.kw_only):
+    for each in sorted(fields(group), key=lambda each: bool(each.kw_only)):
         hint = hints[each.name]
         if is_dataclass(hint):
             _add_flags(hint, parameters)
@@ -134,9 +139,7 @@ def _add(name: str, hint: Any, default: Any, parameters: dict[str, inspect.Param
     if default is None:
         kind |= None
     annotation = Annotated[kind, info] if info else kind
-    parameters[name] = inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
-    )
+    parameters[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def _build(group: Any, given: Mapping[str, Any]) -> Any:
@@ -151,19 +154,17 @@ def _build(group: Any, given: Mapping[str, Any]) -> Any:
         hint = hints[each.name]
         if is_dataclass(hint):
             values[each.name] = _build(hint, given)
-        elif get_origin(hint) is Annotated:
+        elif get_origin(hint) is Annotated and given[each.name] is not None:  # else the dataclass's default stands
             values[each.name] = _read(hint, given[each.name])
     with flags_named():
         build = getattr(group, "from_flags", group)
-        return build(**{name: value for name, value in values.items() if value is not None})
+        return build(**values)
 
 
 def _read(hint: Any, value: Any) -> Any:
-    """A field's value of the command line's; None where the dataclass's default stands."""
+    """A field's value of the command line's."""
     kind, *extras = get_args(hint)
     parse = next((extra.parse for extra in extras if isinstance(extra, Option)), None)
-    if value is None:
-        return None
     if parse is not None:
         return parse(value)
     return tuple(value) if get_origin(kind) is tuple else value

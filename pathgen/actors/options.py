@@ -41,18 +41,12 @@ class ActorOptions:
         int | None, option("torch threads of each actor [default: cores / actors; 1 on CUDA].", min=1)
     ] = None
     gpus_per_actor: Annotated[float, option("GPUs of each actor.")] = 1.0
-    in_flight: Annotated[
-        int | None, option("Searches interleaved in one actor [default: by device].", min=1)
-    ] = None
-    dtype: Annotated[
-        str | None, option(f"{', '.join(DTYPES)} [default: float32 on CPU, bfloat16 on CUDA].")
-    ] = None
+    in_flight: Annotated[int | None, option("Searches interleaved in one actor [default: by device].", min=1)] = None
+    dtype: Annotated[str | None, option(f"{', '.join(DTYPES)} [default: float32 on CPU, bfloat16 on CUDA].")] = None
     device: Annotated[str | None, option("cpu or cuda [default: what there is].")] = None
     address: Annotated[str | None, option("A Ray cluster, auto or HOST:PORT; else Ray here.")] = None
     shared_fs: Annotated[bool, option("All nodes see --out as the same folder.")] = False
-    start_timeout_s: Annotated[
-        float, option("Seconds for an actor to be ready; after that it is made anew.")
-    ] = 300.0
+    start_timeout_s: Annotated[float, option("Seconds for an actor to be ready; after that it is made anew.")] = 300.0
 
     def __post_init__(self) -> None:
         """Check what can be checked without Ray."""

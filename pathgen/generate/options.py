@@ -49,14 +49,10 @@ class GenerateOptions(ActorOptions):
     search: SearchSettings = field(default_factory=SearchSettings)
     seconds_budget: Annotated[float | None, option("Seconds per question.")] = None
     cost: Annotated[CostName, option("What a path's cost counts.")] = "layers"
-    calibrate: Annotated[
-        int, option("Scan all moves on the first N questions for a prior; 0: none.", min=0)
-    ] = 0
+    calibrate: Annotated[int, option("Scan all moves on the first N questions for a prior; 0: none.", min=0)] = 0
     prior: Annotated[str | None, option("Another run's prior.json.")] = None
     seed: Annotated[int, option("Seed of all searches.")] = 0
-    question_timeout_s: Annotated[
-        float, option("Seconds without movement after which an actor is replaced.")
-    ] = 600.0
+    question_timeout_s: Annotated[float, option("Seconds without movement after which an actor is replaced.")] = 600.0
     retry_failed: Annotated[
         bool, option("Leave failed questions as they are.", "--no-retry-failed", reads=bool, parse=not_)
     ] = True
