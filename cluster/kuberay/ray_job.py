@@ -18,14 +18,17 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Annotated, Any
 
+import typer
 import yaml
 
 from ..jobs.environment import STOP_WAIT_S, flag_value
 from ..jobs.secrets import refuse_secrets
 from ..program.errors import UsageError
+from ..program.options import option
 
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?")
 """KubeRay takes 47 characters: it appends to the name, and to that a service's suffix."""
@@ -59,20 +62,29 @@ class RayJobOptions:
         UsageError: names the option, what it may be, and what was given.
     """
 
-    command: tuple[str, ...]
-    image: str
-    ray_version: str
-    out: str | None
-    name: str
-    gpus_per_worker: int
-    cpus_per_worker: str | None
-    memory_per_worker: str
-    min_workers: int
-    max_workers: int
-    secrets: tuple[str, ...]
-    claim: str | None
-    backoff_limit: int
-    deadline_s: int
+    command: Annotated[tuple[str, ...], typer.Argument(metavar="-- COMMAND…", help="What to run; its retry resumes.")]
+    image: Annotated[str, option("Container image that holds layerpaths and its models' libraries.")]
+    out: Annotated[str | None, option("The command's --out: an object store's URL, or a folder of --claim.")] = None
+    name: Annotated[str, option("Of the RayJob.")] = "layerpaths"
+    ray_version: Annotated[str, option("The image's Ray [default: the one here].")] = field(
+        default_factory=lambda: version("ray")
+    )
+    gpus_per_worker: Annotated[int, option("GPUs of a worker pod; 0: CPUs only.", min=0)] = 1
+    cpus_per_worker: Annotated[
+        str | None, option("CPUs of a worker pod [default: 4, or one per actor if that is more].")
+    ] = None
+    memory_per_worker: Annotated[str, option("Memory of a worker pod.")] = "32Gi"
+    min_workers: Annotated[int, option("Worker pods always there.", min=0)] = 0
+    max_workers: Annotated[int, option("Worker pods at most.", min=1)] = 1
+    secrets: Annotated[
+        tuple[str, ...],
+        option("A Kubernetes secret by reference: NAME (all keys), or NAME:KEY=VARIABLE; may repeat.", "--secret"),
+    ] = ()
+    claim: Annotated[
+        str | None, option("A volume claim that all pods mount: NAME=/FOLDER; it must be ReadWriteMany.")
+    ] = None
+    backoff_limit: Annotated[int, option("Retries, each on a new Ray cluster.", min=0)] = 3
+    deadline_s: Annotated[int, option("Seconds after which the job is ended for good.", min=1)] = 7 * 24 * 3600
 
     def __post_init__(self) -> None:
         """Refuse what Kubernetes would refuse late, or run wrongly."""
@@ -81,7 +93,7 @@ class RayJobOptions:
         numbers = re.match(r"(\d+)\.(\d+)\.", self.ray_version)
         if not numbers or (int(numbers[1]), int(numbers[2])) < MIN_RAY:
             raise UsageError(f"--ray-version is the image's Ray, 2.52.0 or later; got {self.ray_version!r}")
-        if not 0 <= self.min_workers <= self.max_workers or self.max_workers < 1:
+        if self.min_workers > self.max_workers:
             raise UsageError(
                 f"workers go from --min-workers to --max-workers; got {self.min_workers} to {self.max_workers}"
             )

@@ -14,6 +14,7 @@ import polars as pl
 from cluster.connection.probe import Probe
 from cluster.connection.session import connect
 from cluster.program.errors import Interrupted
+from cluster.program.options import flags_named
 
 from ..actors.placement import check_disks, place_actors
 from ..models.devices import check_device, default_device, default_dtype
@@ -35,7 +36,7 @@ from ..store.shards import ShardMetadata
 from .fleet import FleetRun
 from .jobs import Job, RunSettings
 from .layer_costs import flops_cost, latency_cost
-from .options import GenerateOptions, flags_named
+from .options import GenerateOptions
 from .outcome import Outcome, card_rows, run_summary, verdict
 from .stopping import INTERRUPTED, Stopping
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from cluster.program.options import option
 
 from ..paths.cost import CostModel
 from ..paths.layer_path import LayerPath
@@ -38,12 +40,14 @@ class SearchSettings:
         ValueError: names the field, its bound and the value.
     """
 
-    simulations: int = 50
-    layer_budget: int | None = None
-    max_depth: int | None = None
-    max_edits: int = 8
-    parallel_leaves: int = 4
-    stop: StopRule = "budget"
+    simulations: Annotated[int, option("Simulations per question.", min=1)] = 50
+    layer_budget: Annotated[int | None, option("Layer executions per question.", min=1)] = None
+    max_depth: Annotated[
+        int | None, option(f"Layer executions of one path [default: layers + {EXTRA_DEPTH}].", min=1)
+    ] = None
+    max_edits: Annotated[int, option("Skips and repeats of one path.", min=1)] = 8
+    parallel_leaves: Annotated[int, option("Paths a search asks at a time.", min=1)] = 4
+    stop: Annotated[StopRule, option("When a search stops.")] = "budget"
     exploration: float = 0.02
     widening_k: float = 2.0
     widening_alpha: float = 0.5
