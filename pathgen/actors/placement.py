@@ -14,8 +14,9 @@ from fsspec import AbstractFileSystem
 from cluster.connection.session import Session
 
 from ..errors import InputError
-from ..models.checkpoints import weight_bytes
+from ..models.checkpoints import absolute_name, weight_bytes
 from ..store.files import is_local
+from .model_spec import ModelSpec
 
 CORES_PER_ACTOR = 4
 ACTOR_OVERHEAD_BYTES = 3 << 30
@@ -81,6 +82,10 @@ class Placement:
         if options.actors is not None or session.address is None or node is not None:
             return self.num_actors
         return lambda: self.fitting(session.nodes())
+
+    def model_spec(self, model: str, fingerprint: str, dtype: str) -> ModelSpec:
+        """The model as each actor loads it; its name holds also where actors start in another folder."""
+        return ModelSpec(absolute_name(model), fingerprint, dtype, self.device, self.devices_per_actor, self.threads)
 
     def actor_factory(self, worker: type, settings: Any, *, node: str | None = None) -> Callable[[str], Any]:
         """Makes Ray actors of a class, each from the settings and the id under which it writes.
