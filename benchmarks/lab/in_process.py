@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.lab.measurement import apportion
+from pathgen.actors.model_spec import ModelSpec
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import PathgenError
 from pathgen.evaluation.evaluator import Evaluator
@@ -58,21 +59,18 @@ def run_settings(
         threads: torch threads, which the caller has set.
         prior: calibrated, or None.
     """
+    weights = fingerprint(resolve_model(model))
     return RunSettings(
         out="",
         token="",
-        metadata=ShardMetadata.here(model, fingerprint(resolve_model(model)), task.name),
-        model=model,
-        dtype="float32",
-        device="cpu",
-        devices_per_actor=1,
+        metadata=ShardMetadata.here(model, weights, task.name),
+        model=ModelSpec(model, weights, dtype="float32", device="cpu", threads=threads),
         task=task.name,
         chat=False,
         search=search,
         seconds_budget=None,
         cost=CostModel.layers(path_model.num_layers),
         seed=seed,
-        threads=threads,
         in_flight=in_flight,
         prior=prior,
     )

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pathgen.evaluation.evaluator import Evaluator
-from pathgen.generate.interleave import Interleaver, Running
+from pathgen.generate.interleave import Interleaver
+from pathgen.generate.question_search import QuestionSearch
 from pathgen.paths.cost import CostModel
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation, seeded_hash
@@ -80,7 +81,8 @@ def search_questions(evaluator: Evaluator, questions: Sequence[Question], seed: 
     ]
     together = Interleaver(evaluator)
     together.running = [
-        Running(evaluator.prepare(question), search) for question, search in zip(questions, searches, strict=True)
+        QuestionSearch(evaluator.prepare(question), search)
+        for question, search in zip(questions, searches, strict=True)
     ]
     while together.running:
         together.step()

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Annotated
 
-from cluster.program.options import option
+from cluster.program.options import Quiet, option
 
 from ..errors import InputError
 from ..models.devices import DTYPES
@@ -47,6 +47,7 @@ class ActorOptions:
     address: Annotated[str | None, option("A Ray cluster, auto or HOST:PORT; else Ray here.")] = None
     shared_fs: Annotated[bool, option("All nodes see --out as the same folder.")] = False
     start_timeout_s: Annotated[float, option("Seconds for an actor to be ready; after that it is made anew.")] = 300.0
+    quiet: Quiet = False
 
     def __post_init__(self) -> None:
         """Check what can be checked without Ray."""

@@ -15,7 +15,9 @@ from cluster.connection.session import Session
 
 from ..errors import InputError
 from ..models.facts import weight_bytes
+from ..models.resolving import absolute_name
 from ..store.files import is_local
+from .model_spec import ModelSpec
 from .options import ActorOptions
 
 CORES_PER_ACTOR = 4
@@ -62,6 +64,10 @@ class Placement:
         if options.actors is not None or session.address is None or node is not None:
             return self.num_actors
         return lambda: self.fitting(session.nodes())
+
+    def model_spec(self, model: str, fingerprint: str, dtype: str) -> ModelSpec:
+        """The model as each actor loads it; its name holds also where actors start in another folder."""
+        return ModelSpec(absolute_name(model), fingerprint, dtype, self.device, self.devices_per_actor, self.threads)
 
     def actor_factory(self, worker: type, settings: Any, *, node: str | None = None) -> Callable[[str], Any]:
         """Makes Ray actors of a class, each from the settings and the id under which it writes.

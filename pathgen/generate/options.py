@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from operator import not_
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cluster.program.options import Quiet, option
+from cluster.program.options import option
 
 from ..actors.options import ActorOptions
 from ..errors import InputError
@@ -60,7 +60,6 @@ class GenerateOptions(ActorOptions):
         float, option("Share of failed questions that still counts as success.", min=0, max=1)
     ] = 0.0
     dry_run: Annotated[bool, option("Check everything, start nothing.")] = False
-    quiet: Quiet = False
 
     def __post_init__(self) -> None:
         """Check what no other part of a run would refuse before it starts actors."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from cluster.program.options import Quiet, option
+from cluster.program.options import option
 from pathgen.actors.options import ActorOptions, parse_actors
 from pathgen.models.devices import DTYPES, Device, check_device_and_dtype
 
@@ -29,7 +29,6 @@ class FeatureOptions(ActorOptions):
     shared_fs: Annotated[bool, option("All nodes see the folders of paths.")] = False
     start_timeout_s: float = 300.0
     forward_timeout_s: float = 600.0
-    quiet: Quiet = False
 
     def __post_init__(self) -> None:
         """Check what can be checked without Ray."""
