@@ -11,7 +11,6 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 from torch import Tensor
@@ -25,7 +24,7 @@ from router.net.bias import check_bias
 
 from ..routed.batches import WholePromptPolicy
 from ..routed.routed_model import RoutedModel
-from ..routed.scoring import continuation_logits
+from ..routed.scoring import continuation_logits, continuation_logprobs
 
 logger = logging.getLogger(__name__)
 
@@ -141,10 +140,11 @@ class RoutedLM(HFLM):
         with tqdm(total=len(requests), disable=disable_tqdm, desc="routed log-likelihoods") as bar:
             for start in range(0, len(rows), size):
                 batch = rows[start : start + size]
-                for row, scores in zip(batch, self._score(batch), strict=True):
+                for row, logits in zip(batch, self._logits(batch), strict=True):
                     for index in by_row[row]:
                         key, _, continuation = requests[index]
-                        answers[index] = _answer(scores, continuation)
+                        logprobs, greedy = continuation_logprobs(logits, continuation)
+                        answers[index] = sum(logprobs), greedy
                         if key is not None:  # None: a window of a rolling request, which the harness keeps as a whole
                             self.cache_hook.add_partial("loglikelihood", key, answers[index])
                         bar.update()
@@ -160,8 +160,8 @@ class RoutedLM(HFLM):
                 "%d of %d contexts lose their start: the model takes %d tokens", cut, len(rows), self.max_length
             )
 
-    def _score(self, rows: Sequence[tuple[Tokens, Tokens]]) -> list[Tensor]:
-        """For each (context, continuation but its last token) the log-probabilities [n, V] of its n next tokens.
+    def _logits(self, rows: Sequence[tuple[Tokens, Tokens]]) -> list[Tensor]:
+        """For each (context, continuation but its last token) the logits [n, V] of its n next tokens.
 
         What is too long loses the start of its context.
         """
@@ -169,17 +169,10 @@ class RoutedLM(HFLM):
         cut = [(context[-(self.max_length - len(forced)) :], forced) for context, forced in rows]
         logits = continuation_logits(self.path_model, recorded, cut)
         self.paths_taken.update(recorded.paths())
-        return [row.float().log_softmax(-1) for row in logits]
+        return logits
 
 
 def _check_batch_size(batch_size: int | str) -> None:
     """As the harness takes them: from its command line it may be text."""
     if not re.fullmatch(r"auto|0*[1-9]\d*", str(batch_size)):
         raise InputError(f"--batch_size must be a number from 1 on, or auto; got {batch_size}")
-
-
-def _answer(scores: Tensor, continuation: Tokens) -> tuple[float, bool]:
-    """Of [n, V] log-probabilities and the n tokens."""
-    tokens = torch.tensor(continuation, device=scores.device)
-    total = scores.gather(1, tokens[:, None]).sum()
-    return float(total), bool((scores.argmax(-1) == tokens).all())
