@@ -118,7 +118,7 @@ def read_env_file(path: str) -> dict[str, str]:
         variables[name.strip()] = value.strip()
     if secrets := sorted(name for name, value in variables.items() if names_secret(name) or is_secret(value)):
         raise UsageError(
-            f"--env-file {path} sets {', '.join(secrets)}: Ray shows a job's environment to whoever may list jobs; "
+            f"--env-file {path} sets {', '.join(secrets)}: Ray shows a job's environment to all who may list jobs; "
             f"{RIGHT_PLACE}"
         )
     return variables

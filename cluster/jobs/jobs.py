@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobDetails
 
 _ANSWER_TIMEOUT_S = 10.0
-_STOP_WAIT_S = STOP_WAIT_S + 5.0
+_STOP_TIMEOUT_S = STOP_WAIT_S + 5.0
 _LAST_TAILS = 5
 """Attempts to read the log of an ended job: the log may be lost with its node."""
 _POLL_S = 0.5
@@ -158,7 +158,7 @@ class Jobs:
             return job
         with self.one_line_errors():
             self._client.stop_job(submission_id)
-        deadline = time.monotonic() + _STOP_WAIT_S
+        deadline = time.monotonic() + _STOP_TIMEOUT_S
         while not (job := self.find(submission_id)).is_over and time.monotonic() < deadline:
             time.sleep(_POLL_S)
         return job

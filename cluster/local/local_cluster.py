@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -167,27 +167,16 @@ def _await_record(holder: subprocess.Popen, log: Path) -> LocalCluster:
 
 def _end(owned: list[psutil.Process]) -> None:
     """Send SIGTERM to processes and their children, and after a while SIGKILL to those that are left."""
-    family = {*owned, *(child for process in owned for child in _children(process))}
-    for process in family:
-        _signal(process, signal.SIGTERM)
-    _, left = psutil.wait_procs(family, timeout=_STOP_TIMEOUT_S)
-    for process in left:
-        _signal(process, signal.SIGKILL)
-    psutil.wait_procs(left, timeout=_STOP_TIMEOUT_S)
-
-
-def _signal(process: psutil.Process, number: int) -> None:
-    try:
-        process.send_signal(number)  # psutil checks that the pid is still this process
-    except psutil.NoSuchProcess:
-        return
-
-
-def _children(process: psutil.Process) -> list[psutil.Process]:
-    try:
-        return process.children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
+    family = {*owned}
+    for process in owned:
+        with suppress(psutil.NoSuchProcess):
+            family.update(process.children(recursive=True))
+    left = list(family)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)  # psutil checks that the pid is still this process
+        _, left = psutil.wait_procs(left, timeout=_STOP_TIMEOUT_S)
 
 
 def _record_path() -> Path:

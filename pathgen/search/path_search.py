@@ -29,7 +29,7 @@ EARLY_SAVED_LAYERS = 2
 
 @dataclass(slots=True)
 class _Asked:
-    """A path asked for: its number, the walk that led to it, and its result once told."""
+    """A path asked for: its number, the walk that led to it, and its result, if told."""
 
     simulation: int
     walk: Walk
@@ -140,7 +140,7 @@ class PathSearch:
 
     @property
     def base(self) -> Evaluation | None:
-        """The full path's evaluation, once told."""
+        """The full path's evaluation; None before it is told."""
         return self.evaluations[0] if self.evaluations else None
 
     def best(self) -> Evaluation | None:

@@ -1,4 +1,4 @@
-"""What a router sees of a prompt: its hidden states, averaged over windows."""
+"""The input of a router: a prompt's hidden states, averaged over windows."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_WINDOWS = 1024
-"""Of a prompt: more than a prompt has tokens tell a router nothing, and would fill the memory."""
+"""Per prompt: more windows than tokens add nothing, and would fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pooling:
-    """How the states of a prompt become the vectors a router reads.
+    """How the states of a prompt become the vectors that a router reads.
 
     Attributes:
-        kind: `windows`: the mean over each of `windows` equal stretches of the prompt; `last`: its last token.
-        windows: how many vectors come of a prompt; 1 for `last`.
+        kind: `windows` is the mean over each of `windows` equal parts of the prompt; `last` is its last token.
+        windows: number of vectors per prompt; 1 for `last`.
 
     Raises:
-        ValueError: on an unknown kind or a number of windows that does not fit it.
+        ValueError: the kind is unknown, or the number of windows does not fit it.
     """
 
     kind: Annotated[
@@ -47,11 +47,11 @@ class Pooling:
         return cls(kind, windows if kind == "windows" else 1)
 
     def weights(self, prompt_mask: Tensor) -> Tensor:
-        """[B, W, T] the share of each token in each window; rows of padding are 0, each window sums to 1.
+        """[B, W, T] the share of each token in each window; padding has 0, each window sums to 1.
 
-        Window w of n tokens spans floor(w·n/W) to ceil((w+1)·n/W): equal stretches where W divides n, else
-        neighbours share a token, and prompts shorter than W repeat theirs, so that no window is ever empty
-        (Dr.LLM, section 3.3, leaves the remainder open).
+        Window w of n tokens spans floor(w·n/W) to ceil((w+1)·n/W). The windows are equal parts if W divides n. Else
+        neighbours share a token, and prompts shorter than W repeat theirs, so no window is empty (Dr.LLM, section
+        3.3, does not define the remainder).
 
         Args:
             prompt_mask: [B, T] 1 for prompt tokens, 0 for padding on either side.

@@ -1,4 +1,4 @@
-"""How a router's heads are trained."""
+"""Settings for training a router's heads."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Annotated
 from cluster.program.options import option
 
 BATCH_SIZE = 32
-"""Questions of one step, in training and in evaluation."""
+"""Questions per step, in training and in evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """How heads are trained; the loss and its γ and β are those of Dr.LLM.
+    """Settings for training heads; the loss and its γ and β are those of Dr.LLM.
 
     Attributes:
-        epochs: at most.
-        batch_size: questions of one step.
-        learning_rate: AdamW's, at its highest.
+        epochs: maximum number of epochs.
+        batch_size: questions per step.
+        learning_rate: AdamW's peak rate.
         weight_decay: AdamW's.
-        warmup_share: of all steps, rising linearly from 0; a cosine to 0 follows.
+        warmup_share: share of all steps in which the rate rises linearly from 0; then it follows a cosine to 0.
         focal_gamma: γ of the focal loss.
         class_beta: β of the class weights.
-        clip_norm: bound on the gradient's norm over all heads.
-        patience: epochs without a lower development loss after which training ends; None: never.
-        seed: of the order in which questions are visited.
+        clip_norm: limit of the gradient's norm over all heads.
+        patience: training ends after this many epochs without a lower development loss; None: never early.
+        seed: of the order of questions.
 
     Raises:
-        ValueError: a value out of bounds, naming field and bound.
+        ValueError: a value is out of bounds; the message names field and bound.
     """
 
     epochs: Annotated[int, option("At most [default: 25; gates: 3].", min=1)] = 25
