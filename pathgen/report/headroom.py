@@ -150,7 +150,7 @@ def _interval(ranked: np.ndarray, counts: np.ndarray) -> list[float] | None:
         ranked: as `_ranked` returns it.
         counts: [Q] questions of each kind.
     """
-    patterns, kinds = np.unique(np.hstack(ranked), axis=0, return_inverse=True)
+    patterns, kinds = np.unique(np.hstack(list(ranked)), axis=0, return_inverse=True)
     weights = np.bincount(kinds, weights=counts)
     total = counts.sum()
     drawn = np.random.default_rng(SEED).multinomial(total, weights / total, size=DRAWS)  # [draws, patterns]
