@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pathgen.errors import InputError, one_line
-from pathgen.questions.parsing import parse_text
+from pathgen.questions.parsing import parse_text, refuse_unusable
 from pathgen.questions.sources import Row, read_rows
+from pathgen.questions.tasks import chat_turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 STDIN = "-"
-PROBLEMS_SHOWN = 5
 
 MAX_NEW_TOKENS = 32
 """Default length of an answer."""
@@ -57,7 +57,7 @@ def read_prompts(given: Sequence[str], file: str | None) -> list[str]:
             prompts.append(parse_text(row.values.get("prompt"), "prompt"))
         except ValueError as error:
             problems.append(f"{row.where}: {error}")
-    _refuse(problems, len(rows), file)
+    refuse_unusable("prompts", problems, len(rows), file)
     return prompts
 
 
@@ -67,15 +67,13 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], *
     Raises:
         InputError: a prompt is not usable text or has no tokens, or `chat` is set and the tokenizer has no template.
     """
-    if chat and not tokenizer.chat_template:
-        raise InputError("--chat needs a model whose tokenizer has a chat template; use --no-chat")
     found, problems = [], []
     for number, prompt in enumerate(prompts, start=1):
         try:
             found.append(_encode(tokenizer, parse_text(prompt, "text"), chat))
         except ValueError as error:
             problems.append(f"prompt {number}: {error}")
-    _refuse(problems, len(prompts))
+    refuse_unusable("prompts", problems, len(prompts))
     return found
 
 
@@ -95,7 +93,7 @@ def check_context(prompts: Sequence[Sequence[int]], new_tokens: int, context_tok
         for number, prompt in enumerate(prompts, start=1)
         if len(prompt) + new_tokens > context_tokens
     ]
-    _refuse(problems, len(prompts))
+    refuse_unusable("prompts", problems, len(prompts))
 
 
 def check_prompts(folder: Path, prompts: Sequence[str], new_tokens: int, *, chat: bool) -> None:
@@ -113,9 +111,7 @@ def check_prompts(folder: Path, prompts: Sequence[str], new_tokens: int, *, chat
 
 def _encode(tokenizer: PreTrainedTokenizerBase, prompt: str, chat: bool) -> list[int]:
     if chat:
-        turns = [{"role": "user", "content": prompt}]
-        text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-        return tokenizer(text, add_special_tokens=False)["input_ids"]
+        return tokenizer(chat_turn(tokenizer, prompt), add_special_tokens=False)["input_ids"]
     ids: Any = tokenizer(prompt)["input_ids"]
     if not ids:
         raise ValueError(f"{reprlib.repr(prompt)} has no tokens for this tokenizer")
@@ -141,12 +137,3 @@ def _line(where: str, line: bytes) -> Row:
         return Row(where, {"prompt": line.decode()})
     except UnicodeDecodeError as error:
         return Row(where, {}, f"not UTF-8: byte {line[error.start]:#04x} at offset {error.start}")
-
-
-def _refuse(problems: Sequence[str], total: int, file: str | None = None) -> None:
-    """Raise an InputError that names the first few problems, if there are any."""
-    if problems:
-        hidden = len(problems) - PROBLEMS_SHOWN
-        shown = "; ".join([*problems[:PROBLEMS_SHOWN], *([f"and {hidden} more"] if hidden > 0 else [])])
-        where = f"{file}: " if file else ""
-        raise InputError(f"{where}{len(problems)} of {total} prompts cannot be used: {shown}")

@@ -6,9 +6,13 @@ import json
 import math
 import re
 import reprlib
+from collections.abc import Sequence
 from string import ascii_uppercase
 from typing import Any, TypeGuard
 
+from ..errors import InputError
+
+PROBLEMS_SHOWN = 5
 MAX_CHOICES = len(ascii_uppercase)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -97,6 +101,22 @@ def parse_reference(value: Any) -> str:
     if _is_whole(value):
         return str(value)
     return parse_text(parse_text(value, what).rpartition("####")[2].strip(), what)
+
+
+def refuse_unusable(what: str, problems: Sequence[str], total: int, source: str | None = None) -> None:
+    """Raise InputError that names the first five problems, if there are any.
+
+    Args:
+        what: `questions` or `prompts`.
+        problems: one line each.
+        total: how many questions or prompts there are.
+        source: where they come from, if it is one place.
+    """
+    if problems:
+        hidden = len(problems) - PROBLEMS_SHOWN
+        shown = "; ".join([*problems[:PROBLEMS_SHOWN], *([f"and {hidden} more"] if hidden > 0 else [])])
+        where = f"{source}: " if source else ""
+        raise InputError(f"{where}{len(problems)} of {total} {what} cannot be used: {shown}")
 
 
 def _is_whole(value: Any) -> TypeGuard[int]:

@@ -76,12 +76,14 @@ def _read_jsonl(path: Path) -> Iterator[Row]:
 
 def _json_row(where: str, line: bytes) -> Row:
     try:
-        values = parse_json(line)
+        return _object_row(where, parse_json(line))
     except ValueError as error:
         return Row(where, {}, str(error))
-    if not isinstance(values, dict):
-        return Row(where, {}, f"not a JSON object but {type(values).__name__}")
-    return Row(where, values)
+
+
+def _object_row(where: str, values: Any) -> Row:
+    fault = "" if isinstance(values, dict) else f"not a JSON object but {type(values).__name__}"
+    return Row(where, {} if fault else values, fault)
 
 
 def _read_json(path: Path) -> Iterator[Row]:
@@ -92,10 +94,7 @@ def _read_json(path: Path) -> Iterator[Row]:
     if not isinstance(rows, list):
         raise InputError(f"{path}: must hold a list of objects, not {type(rows).__name__}")
     for number, values in enumerate(rows, start=1):
-        if isinstance(values, dict):
-            yield Row(f"row {number}", values)
-        else:
-            yield Row(f"row {number}", {}, f"not a JSON object but {type(values).__name__}")
+        yield _object_row(f"row {number}", values)
 
 
 def _read_parquet(path: Path) -> Iterator[Row]:
