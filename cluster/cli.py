@@ -65,10 +65,10 @@ def down(as_json: AsJson = False) -> None:
 def status(address: Address = None, as_json: AsJson = False) -> None:
     """Nodes, resources, actors and jobs, and how far each fleet is."""
     from .connection.endpoint import find_endpoint
-    from .overview import overview, overview_text
+    from .status import cluster_status, status_text
 
-    found = overview(find_endpoint(address))
-    print_json(found) if as_json else print(overview_text(found))
+    found = cluster_status(find_endpoint(address))
+    print_json(found) if as_json else print(status_text(found))
 
 
 @command(app)
@@ -90,7 +90,7 @@ def submit(
     from .connection.endpoint import find_endpoint
     from .jobs.environment import entrypoint, runtime_env
     from .jobs.jobs import Jobs
-    from .jobs.secrets_check import refuse_secrets
+    from .jobs.secrets import refuse_secrets
 
     facts = _pairs(metadata or [])
     refuse_secrets(metadata or [], "metadata are shown to whoever may list jobs")

@@ -43,8 +43,8 @@ def generate(options: AnswerOptions, config: Config = None, as_json: AsJson = Fa
     texts = read_prompts(options.prompts, options.file)
 
     from pathgen.engine.path_model import PathModel
-    from pathgen.models.checkpoints import resolve_model
     from pathgen.models.devices import default_device, default_dtype
+    from pathgen.models.resolving import resolve_model
     from pathgen.progress import ProgressBar
 
     from .routed.routed_model import RoutedModel, router_for

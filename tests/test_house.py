@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("cluster", "pathgen", "router", "infer")
 """Each may import those before it, and itself."""
 FLOORS = {
-    "cluster": ("program", "fleet local", "connection", "jobs", "kuberay overview", "cli", "__main__"),
+    "cluster": ("program", "fleet local", "connection", "jobs", "kuberay status", "cli", "__main__"),
     "pathgen": (
         "errors faults progress",
         "questions",

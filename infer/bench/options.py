@@ -10,8 +10,7 @@ from typing import Annotated
 
 from cluster.program.options import Quiet, option, parse_names
 from pathgen.errors import InputError
-from pathgen.models.checkpoints import DTYPES
-from pathgen.models.devices import Device, check_device_and_dtype
+from pathgen.models.devices import DTYPES, Device, check_device_and_dtype
 
 SYSTEMS = (
     "full",

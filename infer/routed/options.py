@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from cluster.program.options import option
-from pathgen.models.checkpoints import DTYPES
-from pathgen.models.devices import Device, check_device_and_dtype
+from pathgen.models.devices import DTYPES, Device, check_device_and_dtype
 from router.net.bias import Bias, check_bias
 
 from .prompts import BATCH_SIZE, MAX_NEW_TOKENS

@@ -9,7 +9,7 @@ from typing import Annotated
 from cluster.program.options import option
 
 from ..errors import InputError
-from ..models.checkpoints import DTYPES
+from ..models.devices import DTYPES
 
 
 def parse_actors(text: str) -> int | None:

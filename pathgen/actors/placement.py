@@ -14,7 +14,7 @@ from fsspec import AbstractFileSystem
 from cluster.connection.session import Session
 
 from ..errors import InputError
-from ..models.checkpoints import weight_bytes
+from ..models.facts import weight_bytes
 from ..store.files import is_local
 from .options import ActorOptions
 

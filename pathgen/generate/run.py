@@ -17,8 +17,9 @@ from cluster.program.errors import Interrupted
 from cluster.program.options import flags_named
 
 from ..actors.placement import check_disks, place_actors
-from ..models.checkpoints import absolute_name, fingerprint, num_layers, resolve_model
 from ..models.devices import check_device, default_device, default_dtype
+from ..models.facts import fingerprint, num_layers
+from ..models.resolving import absolute_name, resolve_model
 from ..paths.cost import CostModel
 from ..questions.loading import load_questions
 from ..questions.tasks import find_task

@@ -9,8 +9,9 @@ from cluster.connection.probe import Probe
 from cluster.program.options import option
 
 from ..errors import InputError
-from .checkpoints import DTYPES
 
+DTYPES = ("float32", "bfloat16", "float16")
+"""In which a model is run."""
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 Device = Annotated[str | None, option("cpu, cuda or cuda:N [default: what there is].")]
 

@@ -7,8 +7,7 @@ from typing import Annotated
 
 from cluster.program.options import Quiet, option
 
-from ..models.checkpoints import DTYPES
-from ..models.devices import Device, check_device_and_dtype
+from ..models.devices import DTYPES, Device, check_device_and_dtype
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ArtefactError, InputError
-from ..models.checkpoints import resolve_recorded
+from ..models.resolving import resolve_recorded
 from ..paths.layer_path import LayerPath
 from ..progress import ProgressView
 from ..questions.tasks import find_task

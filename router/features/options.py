@@ -7,8 +7,7 @@ from typing import Annotated
 
 from cluster.program.options import Quiet, option
 from pathgen.actors.options import ActorOptions, parse_actors
-from pathgen.models.checkpoints import DTYPES
-from pathgen.models.devices import Device, check_device_and_dtype
+from pathgen.models.devices import DTYPES, Device, check_device_and_dtype
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,8 @@ from cluster.fleet.protocol import Item, Progress, Recovered
 from cluster.fleet.status import publishing
 from pathgen.actors.placement import Placement, check_disks, only_node, place_actors
 from pathgen.errors import PathgenError
-from pathgen.models.checkpoints import absolute_name, resolve_model
 from pathgen.models.devices import default_device, default_dtype
+from pathgen.models.resolving import absolute_name, resolve_model
 from pathgen.progress import ProgressView
 from pathgen.store.files import remove_leftovers
 

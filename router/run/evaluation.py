@@ -8,8 +8,8 @@ import numpy as np
 
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import ArtefactError, InputError
-from pathgen.models.checkpoints import resolve_recorded
 from pathgen.models.devices import default_device
+from pathgen.models.resolving import resolve_recorded
 from pathgen.paths.layer_path import LayerPath
 
 from ..data.path_datasets import PathDatasets

@@ -24,7 +24,8 @@ from pathgen.engine.policies import FixedPaths
 from pathgen.errors import ArtefactError, InputError
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.generate.options import GenerateOptions
-from pathgen.models.checkpoints import fingerprint, load_model
+from pathgen.models.facts import fingerprint
+from pathgen.models.loading import load_model
 from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task

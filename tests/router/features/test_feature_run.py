@@ -9,7 +9,7 @@ from safetensors import safe_open
 from pathgen import faults
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import PathgenError
-from pathgen.models.checkpoints import fingerprint
+from pathgen.models.facts import fingerprint
 from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.question import Question
 from router.features import run as feature_pass
