@@ -17,9 +17,6 @@ class TrainSettings:
     """How heads are trained; the loss and its γ and β are those of Dr.LLM.
 
     Attributes:
-        epochs: at most.
-        batch_size: questions of one step.
-        learning_rate: AdamW's, at its highest.
         weight_decay: AdamW's.
         warmup_share: of all steps, rising linearly from 0; a cosine to 0 follows.
         focal_gamma: γ of the focal loss.
