@@ -18,38 +18,41 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import MISSING, dataclass, fields, is_dataclass
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from dataclasses import is_dataclass
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
-from typer.models import ParameterInfo
 
 from .errors import UsageError
 
+Body = TypeVar("Body", bound=Callable[..., None])
 
-@dataclass(frozen=True)
-class Option:
+
+class option:
     """A flag of the command line.
 
-    Attributes:
-        help: one line.
-        names: as typer has them; empty: the field's name, with dashes.
-        parse: makes the field's value of the command line's, which is then of the type `reads`.
+    Args:
+        help_text: one line.
+        names: as typer has them; none: the field's name, with dashes.
+        reads: the type on the command line, where `parse` makes the field's value of it; its default is then not shown.
+        parse: makes that value.
         more: arguments of `typer.Option`.
     """
 
-    help: str
-    names: tuple[str, ...]
-    reads: Any
-    parse: Callable[[Any], Any] | None
-    more: Mapping[str, Any]
+    def __init__(
+        self, help_text: str, *names: str, reads: Any = str, parse: Callable[[Any], Any] | None = None, **more: Any
+    ):
+        self.names, self.reads, self.parse = names, reads, parse
+        self._more = {"help": help_text, "show_envvar": False, **more}
+
+    def info(self, field: str) -> Any:
+        """What typer is given for the option of a field, with its environment variable LAYERPATHS_<FLAG>."""
+        names = self.names or ("--" + field.replace("_", "-"),)
+        variable = "LAYERPATHS_" + names[0].lstrip("-").split("/")[0].replace("-", "_").upper()
+        return typer.Option(*names, envvar=variable, **self._more)
 
 
-def option(
-    help_text: str, *names: str, reads: Any = str, parse: Callable[[Any], Any] | None = None, **more: Any
-) -> Option:
-    """An option; see `Option`."""
-    return Option(help_text, names, reads, parse, more)
+Quiet = Annotated[bool, option("No progress.")]
 
 
 def parse_names(text: str) -> tuple[str, ...]:
@@ -57,38 +60,27 @@ def parse_names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-Quiet = Annotated[bool, option("No progress.")]
-
-
-def command(app: typer.Typer, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a function as a command: parameters that are dataclasses are built of their flags.
+def command(app: typer.Typer, name: str | None = None) -> Callable[[Body], Body]:
+    """Register a function as a command; its parameters that are dataclasses are built of their flags.
 
     Args:
         app: the program.
         name: of the command; None: the function's.
     """
 
-    def register(function: Callable[..., None]) -> Callable[..., None]:
-        parameters: dict[str, inspect.Parameter] = {}
-        hints = get_type_hints(function, include_extras=True)
-        for each in inspect.signature(function).parameters.values():
-            if is_dataclass(hints[each.name]):
-                _add_flags(hints[each.name], parameters)
-            else:
-                _add(each.name, hints[each.name], each.default, parameters)
-
+    def register(body: Body) -> Body:
         def run(**given: Any) -> None:
-            values = {
-                key: _build(hint, given) if is_dataclass(hint) else given[key]
-                for key, hint in hints.items()
-                if key != "return"
-            }
-            function(**values)
+            _call(body, given)
 
-        run.__doc__, run.__name__ = function.__doc__, function.__name__
+        parameters: dict[str, inspect.Parameter] = {}
+        for each in _parameters(body):
+            first = parameters.setdefault(each.name, each)
+            if first.default != each.default:
+                parameters[each.name] = first.replace(default=None)
         run.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
-        app.command(name)(run)
-        return function
+        run.__doc__ = body.__doc__
+        app.command(name or body.__name__)(run)
+        return body
 
     return register
 
@@ -107,64 +99,46 @@ def flags_named() -> Iterator[None]:
         raise UsageError(f"--{name.replace('_', '-')} {rest}") from error
 
 
-def _add_flags(group: Any, parameters: dict[str, inspect.Parameter]) -> None:
-    """Add the parameters of a dataclass, in the order of its constructor's."""
-    hints = get_type_hints(group, include_extras=True)
-    for each in sorted(fields(group), key=lambda each: bool(each.kw_only)):
-        hint = hints[each.name]
+def _parameters(owner: Callable[..., Any]) -> Iterator[inspect.Parameter]:
+    """What typer reads for a function or dataclass; a dataclass among its parameters has its own in its place."""
+    hints = get_type_hints(owner, include_extras=True)
+    for name, each in inspect.signature(owner).parameters.items():
+        hint, default = hints[name], each.default
         if is_dataclass(hint):
-            _add_flags(hint, parameters)
+            yield from _parameters(hint)  # type: ignore[arg-type]
         elif get_origin(hint) is Annotated:
-            is_required = each.default is MISSING and each.default_factory is MISSING
-            default = inspect.Parameter.empty if is_required else None if each.default is MISSING else each.default
-            _add(each.name, hint, default, parameters)
+            kind, info, *_ = get_args(hint)
+            if isinstance(info, option):
+                kind = info.reads if info.parse else kind
+                shown = info.parse is None and isinstance(default, (str, int, float))
+                default = default if shown or default is each.empty else None
+                info = info.info(name)
+            if get_origin(kind) is tuple:
+                kind = list[get_args(kind)[0]]  # type: ignore[misc]
+            yield inspect.Parameter(name, each.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info])
+        elif hint is typer.Context:
+            yield each.replace(kind=each.KEYWORD_ONLY, annotation=hint)
 
 
-def _add(name: str, hint: Any, default: Any, parameters: dict[str, inspect.Parameter]) -> None:
-    """Add one parameter. A flag that stands in several dataclasses is one, and shows no default if theirs differ."""
-    kind, *extras = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-    info = next((extra for extra in extras if isinstance(extra, (Option, ParameterInfo))), None)
-    if isinstance(info, Option):
-        if info.parse is not None:
-            kind, default = info.reads, default if default is inspect.Parameter.empty else None
-        names = info.names or ("--" + name.replace("_", "-"),)
-        variable = "LAYERPATHS_" + names[0].lstrip("-").split("/")[0].replace("-", "_").upper()
-        info = typer.Option(*names, help=info.help, envvar=variable, show_envvar=False, **info.more)
-    if get_origin(kind) is tuple:  # of any length
-        kind, default = list[get_args(kind)[0]], default or None  # type: ignore[misc]
-    if name in parameters and parameters[name].default != default:
-        default = None
-    if name in parameters:
-        info = get_args(parameters[name].annotation)[1]
-    if default is None:
-        kind |= None
-    annotation = Annotated[kind, info] if info else kind
-    parameters[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-
-def _build(group: Any, given: Mapping[str, Any]) -> Any:
-    """A dataclass of the options given; `from_flags` builds it where it has one.
+def _call(owner: Callable[..., Any], given: Mapping[str, Any]) -> Any:
+    """Call a function or dataclass (its `from_flags`, if it has one) with what was given; other defaults stand.
 
     Raises:
-        UsageError: a value that it refuses.
+        UsageError: a value that a dataclass refuses.
     """
-    hints = get_type_hints(group, include_extras=True)
     values = {}
-    for each in fields(group):
-        hint = hints[each.name]
+    for name, hint in get_type_hints(owner, include_extras=True).items():
         if is_dataclass(hint):
-            values[each.name] = _build(hint, given)
-        elif get_origin(hint) is Annotated and given[each.name] is not None:  # else the dataclass's default stands
-            values[each.name] = _read(hint, given[each.name])
-    with flags_named():
-        build = getattr(group, "from_flags", group)
-        return build(**values)
+            with flags_named():
+                values[name] = _call(hint, given)  # type: ignore[arg-type]
+        elif (hint is typer.Context or get_origin(hint) is Annotated) and given[name] is not None:
+            values[name] = _value(hint, given[name])
+    return getattr(owner, "from_flags", owner)(**values)
 
 
-def _read(hint: Any, value: Any) -> Any:
-    """A field's value of the command line's."""
-    kind, *extras = get_args(hint)
-    parse = next((extra.parse for extra in extras if isinstance(extra, Option)), None)
-    if parse is not None:
-        return parse(value)
+def _value(hint: Any, value: Any) -> Any:
+    """A parameter's value of the command line's."""
+    kind, info, *_ = get_args(hint) or (hint, None)
+    if isinstance(info, option) and info.parse is not None:
+        return info.parse(value)
     return tuple(value) if get_origin(kind) is tuple else value

@@ -9,7 +9,7 @@ from typing import Annotated
 from cluster.program.options import Quiet, option
 
 from ..errors import InputError
-from ..models.devices import DTYPES
+from ..models.devices import DTYPES, check_device_and_dtype
 
 
 def parse_actors(text: str) -> int | None:
@@ -54,5 +54,4 @@ class ActorOptions:
         count = self.gpus_per_actor
         if not 0 < count < math.inf or (count > 1 and count % 1):
             raise InputError(f"--gpus-per-actor must be a whole number, or a share between 0 and 1; got {count:g}")
-        if self.dtype is not None and self.dtype not in DTYPES:
-            raise InputError(f"--dtype must be one of {', '.join(DTYPES)}; got {self.dtype!r}")
+        check_device_and_dtype(None, self.dtype)

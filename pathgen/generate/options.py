@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from operator import not_
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -85,19 +85,10 @@ class GenerateOptions(ActorOptions):
             dtype: of the weights.
             prior: the one given by `--prior`, if any.
         """
-        search = self.search
         return {
-            "simulations": search.simulations,
-            "layer_budget": search.layer_budget,
+            **asdict(self.search),
+            "max_depth": self.search.depth_cap(num_layers),
             "seconds_budget": self.seconds_budget,
-            "max_depth": search.depth_cap(num_layers),
-            "max_edits": search.max_edits,
-            "parallel_leaves": search.parallel_leaves,
-            "stop": search.stop,
-            "exploration": search.exploration,
-            "widening_k": search.widening_k,
-            "widening_alpha": search.widening_alpha,
-            "length_weight": search.length_weight,
             "cost": self.cost,
             "calibrate": self.calibrate,
             "prior": prior.digest if prior else None,

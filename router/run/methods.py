@@ -62,8 +62,9 @@ def fit_imitation(inputs: TrainingInputs, tracker: Tracker) -> Fitted:
     options = inputs.options
     train_labels = _labels(inputs, inputs.training, inputs.is_trained)
     dev_labels = _labels(inputs, inputs.development or inputs.training, inputs.is_dev)
-    wishes = replace(options.features, quiet=options.quiet)
-    features = LabelFeatures([*train_labels, *dev_labels], inputs.training, inputs.model_name, options.pooling, wishes)
+    features = LabelFeatures(
+        [*train_labels, *dev_labels], inputs.training, inputs.model_name, options.pooling, options.features
+    )
     train, dev = features.examples(train_labels), features.examples(dev_labels)
     router = new_router(inputs.config(labels=options.labels), options.training.seed)
     if inputs.static_path is not None:

@@ -17,9 +17,6 @@ class TrainSettings:
     """Settings for training heads; the loss and its γ and β are those of Dr.LLM.
 
     Attributes:
-        epochs: maximum number of epochs.
-        batch_size: questions per step.
-        learning_rate: AdamW's peak rate.
         weight_decay: AdamW's.
         warmup_share: share of all steps in which the rate rises linearly from 0; then it follows a cosine to 0.
         focal_gamma: γ of the focal loss.
