@@ -21,6 +21,7 @@ from ..store.index import Budgets
 from ..store.run_folder import Plan, RunDirectory
 from ..store.writer import RecordWriter
 from .jobs import Job, RunSettings, new_record
+from .options import GenerateOptions
 from .stopping import Stopping
 from .worker import SearchWorker
 
@@ -35,7 +36,7 @@ class SearchFleet:
         directory: the run's folder, whose lease is held.
         run: what actors are told.
         budgets: when a question is done.
-        question_timeout_s: an actor whose work has not moved for so long is replaced.
+        options: what was asked for.
         stopping: says when to wind up, and how fast.
     """
 
@@ -45,14 +46,14 @@ class SearchFleet:
         directory: RunDirectory,
         run: RunSettings,
         budgets: Budgets,
-        question_timeout_s: float,
+        options: GenerateOptions,
         stopping: Stopping,
     ):
         self._actors = actors
         self._directory = directory
         self._run = run
         self._budgets = budgets
-        self._question_timeout_s = question_timeout_s
+        self._options = options
         self._stopping = stopping
         self._driver = RecordWriter(run.out, f"d-{run.token[:8]}", run.metadata, run.token)
         self._guard = partial(check_lease, directory.fs, directory.root, run.token)
@@ -102,7 +103,7 @@ class SearchFleet:
         return self._actors.fleet(
             SearchWorker,
             run,
-            item_timeout_s=self._question_timeout_s,
+            item_timeout_s=self._options.question_timeout_s,
             recover=self._recover,
             on_failed=self._give_up,
             stop=self._stopping.event,
@@ -110,7 +111,7 @@ class SearchFleet:
         )
 
     def _go(self, what: str, fleet: Fleet, jobs: list[Job], done_before: int) -> None:
-        progress = self._actors.run(fleet, jobs, what, self._run.out, done_before)
+        progress = self._actors.run(fleet, jobs, what, self._run.out, done_before, quiet=self._options.quiet)
         self._seconds += progress.seconds
         self._counters.update(progress.counters)
 

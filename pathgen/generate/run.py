@@ -249,7 +249,7 @@ class GenerationRun:
                 seed=options.seed,
                 in_flight=placement.in_flight,
             )
-            fleet = SearchFleet(actors, directory, run, self.budgets, options.question_timeout_s, self.stopping)
+            fleet = SearchFleet(actors, directory, run, self.budgets, options, self.stopping)
             prior = self._known_prior()
             if prior is not None or not options.calibrate:
                 # No more than there is room for now: until the folder is read, nobody knows how many are needed.
