@@ -21,15 +21,23 @@ class WorkThread(ABC):
     """What a fleet's actor is: `extend`, `poll` and `drain` are short calls, a subclass says what a round of work is.
 
     The abstract methods run in the thread. An exception of theirs is raised by the fleet's next call (by a waiting
-    `poll` at once); the fleet then replaces the actor. The abstract properties are read from other threads meanwhile,
-    so they must stand at any moment. An actor has two threads for calls, so that `drain` overtakes a `poll` that waits.
+    `poll` at once); the fleet then replaces the actor. `held` and the attributes are read from other threads
+    meanwhile, so they must be valid at any moment. An actor has two threads for calls, so that `drain` overtakes a
+    `poll` that waits.
 
     Args:
         capacity: items held at a time, those waiting included.
         is_fatal: whether an exception leaves the whole process useless; it ends then, so that a new one is made.
 
+    Attributes:
+        moved_at: when the work on each item under way last moved, in `time.monotonic()` seconds.
+        counters: totals since the actor began.
+
     The constructor starts the thread: a subclass calls it last, when all is there that its work needs.
     """
+
+    moved_at: Mapping[str, float]
+    counters: Mapping[str, float]
 
     def __init__(self, capacity: int, is_fatal: Callable[[BaseException], bool]):
         self._capacity = capacity
@@ -46,16 +54,6 @@ class WorkThread(ABC):
     @abstractmethod
     def held(self) -> int:
         """Items taken up and not finished."""
-
-    @property
-    @abstractmethod
-    def moved_at(self) -> Mapping[str, float]:
-        """When the work on each item under way last moved, in `time.monotonic()` seconds."""
-
-    @property
-    @abstractmethod
-    def counters(self) -> Mapping[str, float]:
-        """Totals since the actor began."""
 
     @abstractmethod
     def take_up(self, item: Any) -> None:
