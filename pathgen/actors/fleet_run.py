@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from fsspec import AbstractFileSystem
 
@@ -19,23 +19,8 @@ from cluster.fleet.protocol import Item, Progress, Recovered
 from cluster.fleet.status import publishing
 
 from ..progress import ProgressView
-from .placement import ActorOptions, Placement, check_disks, only_node, place_actors
-
-
-class RunOptions(ActorOptions, Protocol):
-    """What a person may ask for of a run on actors."""
-
-    @property
-    def address(self) -> str | None:
-        """Of a Ray cluster; None starts Ray on this machine."""
-
-    @property
-    def shared_fs(self) -> bool:
-        """Whether all nodes see the run's folder."""
-
-    @property
-    def start_timeout_s(self) -> float:
-        """Bound on the wait for a first actor."""
+from .options import ActorOptions
+from .placement import Placement, check_disks, only_node, place_actors
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +34,7 @@ class FleetRun:
         node: Ray's id of the node that all are bound to, if they are.
     """
 
-    options: RunOptions
+    options: ActorOptions
     session: Session
     placement: Placement
     node: str | None
@@ -107,7 +92,7 @@ class FleetRun:
 
 @contextmanager
 def fleet_run(
-    options: RunOptions, cluster: Probe | None, device: str, model: Path, fs: AbstractFileSystem, out: str, most: int
+    options: ActorOptions, cluster: Probe | None, device: str, model: Path, fs: AbstractFileSystem, out: str, most: int
 ) -> Iterator[FleetRun]:
     """Connect to Ray and place a run's actors there, for the body of a `with`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..models.checkpoints import resolve_recorded
+from ..models.resolving import resolve_recorded
 
 if TYPE_CHECKING:
     from ..engine.path_model import PathModel

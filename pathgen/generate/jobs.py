@@ -80,13 +80,9 @@ def new_record(
         error: why the question could not be searched.
     """
     return PathRecord(
-        question_id=question.id,
+        question=question,
         question_sha=question.sha,
         task=run.options.task,
-        prompt=question.prompt,
-        choices=question.choices,
-        gold=question.gold,
-        reference=question.reference,
         status="failed",
         num_layers=run.num_layers,
         seed=seeded_hash(run.options.seed, question.id),

@@ -13,7 +13,7 @@ from cluster.program.causes import cause_of
 
 from ..actors.model_spec import ModelSpec
 from ..errors import InputError
-from ..models.checkpoints import layer_parameters
+from ..models.facts import layer_parameters
 from ..paths.cost import CostModel
 
 LATENCY_TOKENS = 64

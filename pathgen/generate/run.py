@@ -13,12 +13,14 @@ import polars as pl
 
 from cluster.connection.probe import Probe
 from cluster.program.errors import Interrupted
+from cluster.program.options import flags_named
 
 from ..actors.fleet_run import fleet_run
 from ..actors.model_spec import ModelSpec
 from ..actors.placement import check_disks
-from ..models.checkpoints import fingerprint, num_layers, resolve_model
 from ..models.devices import check_device, default_device, default_dtype
+from ..models.facts import fingerprint, num_layers
+from ..models.resolving import resolve_model
 from ..paths.cost import CostModel
 from ..questions.loading import load_questions
 from ..questions.tasks import find_task
@@ -35,7 +37,7 @@ from ..store.shards import ShardMetadata
 from .fleet import SearchFleet
 from .jobs import Job, RunSettings
 from .layer_costs import flops_cost, latency_cost
-from .options import GenerateOptions, flags_named
+from .options import GenerateOptions
 from .outcome import Outcome, card_rows, run_summary, verdict
 from .stopping import INTERRUPTED, Stopping
 

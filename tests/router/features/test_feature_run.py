@@ -10,11 +10,12 @@ from pathgen import faults
 from pathgen.actors import fleet_run
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import PathgenError
-from pathgen.models.checkpoints import fingerprint
+from pathgen.models.facts import fingerprint
 from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.question import Question
 from router.features.features import FeatureKey, compute_here
-from router.features.run import FeatureOptions, compute_features
+from router.features.options import FeatureOptions
+from router.features.run import compute_features
 from router.net.pooling import Pooling
 
 pytestmark = pytest.mark.ray
