@@ -13,6 +13,7 @@ from pathgen.engine.path_model import PathModel
 from pathgen.errors import PathgenError
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.generate.jobs import Job, RunSettings
+from pathgen.generate.options import GenerateOptions
 from pathgen.generate.searcher import Searcher
 from pathgen.generate.worker import BACKLOG
 from pathgen.models.facts import fingerprint
@@ -65,12 +66,8 @@ def run_settings(
         token="",
         metadata=ShardMetadata.here(model, weights, task.name),
         model=ModelSpec(model, weights, dtype="float32", device="cpu", threads=threads),
-        task=task.name,
-        chat=False,
-        search=search,
-        seconds_budget=None,
+        options=GenerateOptions(out="", model=model, task=task.name, search=search, seed=seed),
         cost=CostModel.layers(path_model.num_layers),
-        seed=seed,
         in_flight=in_flight,
         prior=prior,
     )
@@ -134,5 +131,5 @@ class InProcess:
 def prior_from(scans: Sequence[PathRecord], run: RunSettings, *, num_layers: int) -> Prior:
     """The prior that scans of single moves give."""
     evaluations = [{evaluation.path: evaluation for evaluation in record.evaluations} for record in scans]
-    statistics = measure_moves(evaluations, num_layers, run.search, run.cost, relative_margin=False)
-    return Prior(run.metadata.fingerprint, run.task, len(scans), statistics)
+    statistics = measure_moves(evaluations, num_layers, run.options.search, run.cost, relative_margin=False)
+    return Prior(run.model.fingerprint, run.options.task, len(scans), statistics)

@@ -133,11 +133,11 @@ def measure_seats(common: dict[str, Any], latency_s: float) -> dict[str, Any]:
     import ray
 
     from benchmarks.lab.fake_search import seat_factory
-    from cluster.fleet.member import Member
+    from cluster.fleet.remote_actor import RemoteActor
 
     seats = common["actors"]
     # A seat is no Ray actor: it has drained by then, and its process ends with the run.
-    with mock.patch.object(Member, "kill", side_effect=lambda: ray.put(None)):
+    with mock.patch.object(RemoteActor, "kill", side_effect=lambda: ray.put(None)):
         return run_fleet(GenerateOptions(**common), lambda run: seat_factory(run, latency_s, seats, min(HOSTS, seats)))
 
 

@@ -1,4 +1,4 @@
-"""What a fleet and its actors say to each other: plain picklable data, and the calls an actor answers.
+"""What a fleet and its actors say to each other: plain picklable data.
 
 An item's way: *queued* with the driver, *leased* to an actor (waiting there), *active* (being worked on),
 *finished* (its result is in the actor's memory), *durable* (its result would survive the actor). Only durable
@@ -40,33 +40,6 @@ class Report:
     failed: tuple[str, ...] = ()
     durable: tuple[str, ...] = ()
     counters: Mapping[str, float] = field(default_factory=dict)
-
-
-class FleetActor(Protocol):
-    """What a worker class offers. Its work runs in a thread of its own, so that these calls stay short.
-
-    Made with `max_restarts=0, max_task_retries=0` and `max_concurrency=2`: the second thread lets `drain`
-    overtake a `poll` that waits, so the methods share one lock. The constructor loads whatever work needs;
-    the actor counts as started when it answers its first poll. An exception out of any call, or out of the
-    constructor, means that the actor is broken: it is killed and replaced. If the work thread ends by an
-    exception, raise that exception from the next call (from a waiting `poll` at once).
-    """
-
-    def extend(self, items: list[Item]) -> None:
-        """Takes items into the backlog: at most `room` of the last report. Called before the next `poll`."""
-
-    def poll(self, wait_s: float) -> Report:
-        """News: at once if something is finished or durable since the last report, else after `wait_s`.
-
-        `room` alone is no reason to return early: the fleet may have nothing to give.
-        """
-
-    def drain(self) -> Report:
-        """The last call: take up nothing more, make everything finished durable, say what became durable.
-
-        After an interruption items may still be active: store what is worth keeping of them and leave them
-        out of the report. It must return within the fleet's bound, or the actor is killed.
-        """
 
 
 @dataclass(frozen=True, slots=True)

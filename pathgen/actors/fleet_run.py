@@ -65,7 +65,9 @@ class FleetRun:
             stop=stop or threading.Event(),
         )
 
-    def run(self, fleet: Fleet, items: Sequence[Item], what: str, out: str, done_before: int) -> Progress:
+    def run(
+        self, fleet: Fleet, items: Sequence[Item], what: str, out: str, done_before: int, *, quiet: bool
+    ) -> Progress:
         """Run the items to their end, or until the fleet is stopped.
 
         Args:
@@ -74,9 +76,10 @@ class FleetRun:
             what: is done to them, for example `searching`.
             out: the run's folder, for others on the cluster.
             done_before: items that earlier calls have done.
+            quiet: show no progress.
         """
         with (
-            ProgressView(what, done_before + len(items), done_before, quiet=self.options.quiet) as view,
+            ProgressView(what, done_before + len(items), done_before, quiet=quiet) as view,
             publishing(f"{what} {out}", done_before, shared=self.options.address is not None) as publish,
         ):
 

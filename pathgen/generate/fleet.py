@@ -35,7 +35,6 @@ class SearchFleet:
         directory: the run's folder, whose lease is held.
         run: what actors are told.
         budgets: when a question is done.
-        question_timeout_s: an actor whose work has not moved for so long is replaced.
         stopping: says when to wind up, and how fast.
     """
 
@@ -45,14 +44,12 @@ class SearchFleet:
         directory: RunDirectory,
         run: RunSettings,
         budgets: Budgets,
-        question_timeout_s: float,
         stopping: Stopping,
     ):
         self._actors = actors
         self._directory = directory
         self._run = run
         self._budgets = budgets
-        self._question_timeout_s = question_timeout_s
         self._stopping = stopping
         self._driver = RecordWriter(run.out, f"d-{run.token[:8]}", run.metadata, run.token)
         self._guard = partial(check_lease, directory.fs, directory.root, run.token)
@@ -71,8 +68,9 @@ class SearchFleet:
         scans = [{evaluation.path: evaluation for evaluation in record.evaluations} for record in found if record]
         if not scans:
             raise PathgenError(f"none of the {len(jobs)} questions could be scanned; do without --calibrate")
-        statistics = measure_moves(scans, run.num_layers, run.search, run.cost, find_task(run.task).generates)
-        return Prior(run.model.fingerprint, run.task, len(scans), statistics)
+        task = find_task(run.options.task)
+        statistics = measure_moves(scans, run.num_layers, run.options.search, run.cost, task.generates)
+        return Prior(run.model.fingerprint, task.name, len(scans), statistics)
 
     def start(self, prior: Prior | None, most: int) -> None:
         """Make the actors of the search with this prior, while its jobs, so many at most, are still to be found."""
@@ -102,7 +100,7 @@ class SearchFleet:
         return self._actors.fleet(
             SearchWorker,
             run,
-            item_timeout_s=self._question_timeout_s,
+            item_timeout_s=self._run.options.question_timeout_s,
             recover=self._recover,
             on_failed=self._give_up,
             stop=self._stopping.event,
@@ -110,7 +108,7 @@ class SearchFleet:
         )
 
     def _go(self, what: str, fleet: Fleet, jobs: list[Job], done_before: int) -> None:
-        progress = self._actors.run(fleet, jobs, what, self._run.out, done_before)
+        progress = self._actors.run(fleet, jobs, what, self._run.out, done_before, quiet=self._run.options.quiet)
         self._seconds += progress.seconds
         self._counters.update(progress.counters)
 

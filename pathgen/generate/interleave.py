@@ -46,28 +46,22 @@ class Interleaver:
         A question of which not even one path fits has failed.
         """
         asked = [(search, path) for search, path in asked if search.error is None]
-        error = self._out_of_memory(asked)
-        if error is None:
-            return
-        # Only here, as the exception has held on to what the batch had allocated.
-        self.evaluator.executor.kept.clear()
-        torch.cuda.empty_cache()
-        if len(asked) == 1:
-            asked[0][0].error = f"out of memory on a single path: {error}"
-            return
-        middle = (len(asked) + 1) // 2
-        for half in (asked[:middle], asked[middle:]):
-            self._evaluate(half)
-
-    def _out_of_memory(self, asked: list[tuple[QuestionSearch, LayerPath]]) -> str | None:
+        no_memory = ""
         try:
-            self._tell(asked)
+            evaluations = self.evaluator.evaluate([(search.prepared, path) for search, path in asked])
         except torch.OutOfMemoryError as error:
-            return str(error)
-        return None
-
-    def _tell(self, asked: list[tuple[QuestionSearch, LayerPath]]) -> None:
-        evaluations = self.evaluator.evaluate([(search.prepared, path) for search, path in asked])
+            no_memory = f"out of memory on a single path: {error}"
+        if no_memory:
+            # Only here, as the exception has held on to what the batch had allocated.
+            self.evaluator.executor.kept.clear()
+            torch.cuda.empty_cache()
+            if len(asked) == 1:
+                asked[0][0].error = no_memory
+                return
+            middle = (len(asked) + 1) // 2
+            self._evaluate(asked[:middle])
+            self._evaluate(asked[middle:])
+            return
         for (search, path), evaluation in zip(asked, evaluations, strict=True):
             if path == LayerPath.full(len(path)) and evaluation.margin is None:
                 search.error = "the model gives NaN or Inf at full depth"

@@ -11,8 +11,8 @@ from ..paths.cost import CostModel
 from ..paths.records import PathRecord, seeded_hash
 from ..questions.question import Question
 from ..search.prior import Prior
-from ..search.settings import SearchSettings
 from ..store.shards import ShardMetadata
+from .options import GenerateOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +24,8 @@ class RunSettings:
         token: of the run's lease.
         metadata: origin of the records.
         model: what it loads, and on what.
-        task: its name.
-        chat: whether prompts go through the chat template.
-        search: how one question is searched.
-        seconds_budget: of search per question.
+        options: of the command.
         cost: prices paths.
-        seed: of the run.
         in_flight: searches interleaved in one actor.
         prior: calibrated move statistics, or None for a uniform prior.
     """
@@ -38,12 +34,8 @@ class RunSettings:
     token: str
     metadata: ShardMetadata
     model: ModelSpec
-    task: str
-    chat: bool
-    search: SearchSettings
-    seconds_budget: float | None
+    options: GenerateOptions
     cost: CostModel
-    seed: int
     in_flight: int
     prior: Prior | None = None
 
@@ -90,10 +82,10 @@ def new_record(
     return PathRecord(
         question=question,
         question_sha=question.sha,
-        task=run.task,
+        task=run.options.task,
         status="failed",
         num_layers=run.num_layers,
-        seed=seeded_hash(run.seed, question.id),
+        seed=seeded_hash(run.options.seed, question.id),
         writer=writer,
         attempts=attempts + 1,
         created_ms=time.time_ns() // 1_000_000,

@@ -243,15 +243,11 @@ class GenerationRun:
                 token=self.lease.token,
                 metadata=ShardMetadata.here(options.model, self.fingerprint, self.task.name),
                 model=model,
-                task=self.task.name,
-                chat=options.chat,
-                search=options.search,
-                seconds_budget=options.seconds_budget,
+                options=options,
                 cost=self._cost(model, out, placement.resources),
-                seed=options.seed,
                 in_flight=placement.in_flight,
             )
-            fleet = SearchFleet(actors, directory, run, self.budgets, options.question_timeout_s, self.stopping)
+            fleet = SearchFleet(actors, directory, run, self.budgets, self.stopping)
             prior = self._known_prior()
             if prior is not None or not options.calibrate:
                 # No more than there is room for now: until the folder is read, nobody knows how many are needed.

@@ -42,6 +42,7 @@ class Searcher:
         load_record: Callable[[tuple[str, ...], str], PathRecord | None],
     ):
         self._run = run
+        self._options = run.options
         self._writer = writer
         self._evaluator = evaluator
         self._load_record = load_record
@@ -67,8 +68,8 @@ class Searcher:
         scans = job.kind == "scan"
         search = QuestionSearch(
             prepared,
-            MoveScan(self._run.num_layers, self._run.search, self._run.cost) if scans else self._path_search(job),
-            seconds_budget=None if scans else self._run.seconds_budget,
+            MoveScan(self._run.num_layers, self._options.search, self._run.cost) if scans else self._path_search(job),
+            seconds_budget=None if scans else self._options.seconds_budget,
             attempts=job.attempts,
         )
         if job.resume and (earlier := self._load_record(job.resume, job.question.id)):
@@ -83,7 +84,9 @@ class Searcher:
         ended = self._interleaver.step()
         for name, spent in self._spent(searches).items():
             self.counters[name] += spent - before[name]
-        self.moved_at = dict.fromkeys((one.prepared.question.id for one in self._interleaver.running), time.monotonic())
+        for search in ended:
+            del self.moved_at[search.prepared.question.id]
+        self.moved_at.update(dict.fromkeys(self.moved_at, time.monotonic()))
         records, self._refused = self._refused, []
         self.counters["failed"] += len(records)
         return records + [self._end(search) for search in ended]
@@ -96,9 +99,9 @@ class Searcher:
     def _path_search(self, job: Job) -> PathSearch:
         return PathSearch(
             self._run.num_layers,
-            self._run.search,
+            self._options.search,
             self._run.cost,
-            np.random.default_rng(seeded_hash(self._run.seed, job.question.id)),
+            np.random.default_rng(seeded_hash(self._options.seed, job.question.id)),
             prior=self._prior.get(True),
             prior_if_wrong=self._prior.get(False),
             relative_margin=self._evaluator.task.generates,

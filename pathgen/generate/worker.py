@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from cluster.fleet.work_thread import WorkThread
 
@@ -29,8 +29,9 @@ class SearchWorker(WorkThread):
         from ..evaluation.evaluator import Evaluator
         from .searcher import Searcher
 
-        evaluator = Evaluator(run.model.load(run.out), find_task(run.task), chat=run.chat)
+        evaluator = Evaluator(run.model.load(run.out), find_task(run.options.task), chat=run.options.chat)
         self._searcher = Searcher(run, writer, evaluator, RunDirectory(run.out).load_record)
+        self.moved_at, self.counters = self._searcher.moved_at, self._searcher.counters
         self._writer = RecordWriter(run.out, writer, run.metadata, run.token)
         super().__init__(run.in_flight * (1 + BACKLOG), is_sticky)
 
@@ -38,16 +39,6 @@ class SearchWorker(WorkThread):
     def held(self) -> int:
         """Questions taken up and not ended."""
         return self._searcher.held
-
-    @property
-    def moved_at(self) -> Mapping[str, float]:
-        """As `Searcher.moved_at`."""
-        return self._searcher.moved_at
-
-    @property
-    def counters(self) -> Mapping[str, float]:
-        """As `Searcher.counters`."""
-        return self._searcher.counters
 
     def take_up(self, item: Job) -> None:
         """Take a question into the searcher's backlog."""

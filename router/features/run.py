@@ -67,8 +67,7 @@ def compute_features(
                 pooling=pooling,
                 file_keys=min(placement.in_flight, math.ceil(len(missing) / placement.num_actors)),
             )
-            done_before, timeout_s = len(wanted) - len(missing), options.forward_timeout_s
-            given_up, seconds = _compute(store, settings, actors, missing, done_before, timeout_s)
+            given_up, seconds = _compute(store, settings, actors, options, missing, len(wanted) - len(missing))
     return _named(FeatureSet(store, keys, given_up, seconds))
 
 
@@ -76,9 +75,9 @@ def _compute(
     store: FeatureStore,
     settings: FeatureSettings,
     actors: FleetRun,
+    options: FeatureOptions,
     missing: Sequence[FeatureKey],
     done_before: int,
-    timeout_s: float,
 ) -> tuple[dict[str, str], float]:
     """Compute features of these keys on actors; the store knows them afterwards.
 
@@ -99,9 +98,10 @@ def _compute(
     def give_up(key: FeatureKey, cause: str) -> None:
         given_up[key.digest] = f"question {key.question.id}: {cause}"
 
+    timeout_s = options.forward_timeout_s
     fleet = actors.fleet(FeatureWorker, settings, item_timeout_s=timeout_s, recover=recover, on_failed=give_up)
     try:
-        progress = actors.run(fleet, missing, "features", settings.out, done_before)
+        progress = actors.run(fleet, missing, "features", settings.out, done_before, quiet=options.quiet)
     except ClusterError as error:
         raise PathgenError(f"features of {settings.model.name} for {settings.out}: {error}") from error
     store.scan()

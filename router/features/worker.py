@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cluster.fleet.work_thread import WorkThread
@@ -45,24 +45,14 @@ class FeatureWorker(WorkThread):
         self._model = settings.model.load(settings.out)
         self._store = FeatureStore(settings.out, settings.model.fingerprint, settings.model.dtype, settings.pooling)
         self._waiting: list[FeatureKey] = []
-        self._moved_at: dict[str, float] = {}
-        self._computed = 0
+        self.moved_at = {}
+        self.counters = {"computed": 0}
         super().__init__(settings.file_keys, is_sticky)
 
     @property
     def held(self) -> int:
         """Keys taken up whose file is not written."""
         return len(self._waiting)
-
-    @property
-    def moved_at(self) -> Mapping[str, float]:
-        """When the last forward ended, for each key of the file under way."""
-        return self._moved_at
-
-    @property
-    def counters(self) -> Mapping[str, float]:
-        """`computed`: features computed so far."""
-        return {"computed": self._computed}
 
     def take_up(self, item: FeatureKey) -> None:
         """Keep a key for the next file."""
@@ -74,14 +64,14 @@ class FeatureWorker(WorkThread):
         if not keys:
             return
         names = [key.digest for key in keys]
-        self._moved_at = dict.fromkeys(names, time.monotonic())
+        self.moved_at = dict.fromkeys(names, time.monotonic())
         file = Computed()
         for batch in feature_batches(self._model, keys, self._settings.pooling):
             file.features.update(batch.features)
             file.errors.update(batch.errors)
-            self._computed += len(batch.features)
-            self._moved_at = dict.fromkeys(names, time.monotonic())
-        self._moved_at = {}
+            self.counters = {"computed": self.counters["computed"] + len(batch.features)}
+            self.moved_at = dict.fromkeys(names, time.monotonic())
+        self.moved_at = {}
         self.publish(finished=names, failed=file.errors)
         self._store.write(self._writer, file.features, file.errors)
         self._waiting = self._waiting[len(keys) :]

@@ -11,6 +11,7 @@ from pathgen.actors.model_spec import ModelSpec
 from pathgen.engine.path_model import PathModel
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.generate.jobs import Job, RunSettings
+from pathgen.generate.options import GenerateOptions
 from pathgen.generate.searcher import Searcher
 from pathgen.paths.cost import CostModel
 from pathgen.paths.layer_path import LayerPath, all_moves
@@ -28,12 +29,8 @@ RUN = RunSettings(
     token="t",
     metadata=ShardMetadata("tiny", "f", "arc", "0.1.0", ""),
     model=ModelSpec("tiny", "f", dtype="float32", device="cpu"),
-    task="arc",
-    chat=False,
-    search=SearchSettings(simulations=8, parallel_leaves=3),
-    seconds_budget=None,
+    options=GenerateOptions(out="unused", search=SearchSettings(simulations=8, parallel_leaves=3), seed=3),
     cost=CostModel.layers(LAYERS),
-    seed=3,
     in_flight=2,
 )
 
