@@ -100,6 +100,7 @@ def generate(
     as_json: AsJson = False,
 ) -> None:
     """Search layer paths for every question, and commit them as Parquet."""
+    from .generate.outcome import RunSummary, summary_text
     from .generate.run import GenerationRun
     from .questions.loading import parse_columns
 
@@ -144,9 +145,7 @@ def generate(
         tell(remark)
     if as_json:
         print_json(outcome.summary)
-    elif not dry_run:
-        from .report.terminal import summary_text
-
+    elif isinstance(outcome.summary, RunSummary):
         print(summary_text(outcome.summary))
     raise typer.Exit(outcome.exit_code)
 
@@ -189,7 +188,7 @@ def validate(
         from .report.terminal import report_text
 
         report_text(report)
-    raise typer.Exit(0 if report["valid"] else 4)
+    raise typer.Exit(0 if report.valid else 4)
 
 
 @app.command()

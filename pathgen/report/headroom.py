@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
+
+from .figures import interval, points
 
 DRAWS = 2000
 SEED = 0
@@ -58,7 +59,7 @@ class RankedHits:
                 hits[row, rank] = choice in reached
         return cls(gold, gold_hits, placebos, placebo_hits, np.array(list(kinds.values()), dtype=np.int64))
 
-    def interval(self) -> list[float] | None:
+    def interval(self) -> tuple[float, float] | None:
         """95 % of the excess: percentiles of a bootstrap over questions, the placebo drawn anew with them.
 
         Questions of one pattern are exchangeable, so their counts are drawn rather than the questions. None where
@@ -71,7 +72,10 @@ class RankedHits:
         sums = np.split(drawn @ patterns, 4, axis=1)
         _, excess = _placebo_and_excess(*sums)
         excess = excess[np.isfinite(excess)]
-        return np.percentile(excess, [2.5, 97.5]).tolist() if excess.size else None
+        if not excess.size:
+            return None
+        low, high = np.percentile(excess, [2.5, 97.5])
+        return float(low), float(high)
 
     def placebo_and_excess(self) -> tuple[float | None, float | None]:
         """Both weighted to gold's ranks, over the questions whose rank has a placebo; None where there are none."""
@@ -80,6 +84,35 @@ class RankedHits:
 
     def _parts(self) -> tuple[np.ndarray, ...]:
         return self.gold, self.gold_hits, self.placebos, self.placebo_hits
+
+
+@dataclass(frozen=True, slots=True)
+class Headroom:
+    """How much of what the search mends is at most more than luck.
+
+    All shares but `breaks` are over the questions that full depth answers wrong, and not by a tie with gold alone.
+
+    Attributes:
+        questions: that full depth answers wrong.
+        gold: share for which some evaluated path reaches the right choice.
+        placebo: share for which some path reaches a wrong choice that full depth ranked like gold, weighted to gold's
+            ranks. A rank that only gold ever had (the second of two choices, say) has no placebo: its questions count
+            for `gold` alone.
+        excess: gold less placebo; an upper bound, as the search looked for gold.
+        excess_ci95: its bootstrap interval over questions.
+        breaks: share of right answers that some path breaks.
+        stopped_early: searches that stopped at the first right path; with any, gold and placebo do not compare.
+        verdict: what these allow to be said, in words; None where nothing was wrong.
+    """
+
+    questions: int
+    gold: float | None
+    placebo: float | None
+    excess: float | None
+    excess_ci95: tuple[float, float] | None
+    breaks: float | None
+    stopped_early: int
+    verdict: str | None = None
 
 
 class HeadroomTally:
@@ -124,36 +157,28 @@ class HeadroomTally:
             elif ranking[0] != gold:  # else gold ties with another: there is nothing to mend
                 self._wrong[gold, ranking, reached] += 1
 
-    def result(self) -> dict[str, Any] | None:
-        """As `headroom`."""
+    def result(self) -> Headroom | None:
+        """The headroom of all records taken in; None for records without choice scores."""
         questions = self._wrong.total()
         if not questions and not self._right:
             return None
         mended = sum(count for (gold, _, reached), count in self._wrong.items() if gold in reached)
         hits = RankedHits.of(self._wrong)
         placebo, excess = hits.placebo_and_excess()
-        found = {
-            "questions": questions,
-            "gold": mended / questions if questions else None,
-            "placebo": placebo,
-            "excess": excess,
-            "excess_ci95": hits.interval() if excess is not None else None,
-            "breaks": self._broken / self._right if self._right else None,
-            "stopped_early": self._early,
-        }
-        return found | {"verdict": _verdict(found)}
+        found = Headroom(
+            questions,
+            gold=mended / questions if questions else None,
+            placebo=placebo,
+            excess=excess,
+            excess_ci95=hits.interval() if excess is not None else None,
+            breaks=self._broken / self._right if self._right else None,
+            stopped_early=self._early,
+        )
+        return replace(found, verdict=_verdict(found))
 
 
-def headroom(rows: pl.DataFrame) -> dict[str, Any] | None:
-    """How much of what the search mends is at most more than luck.
-
-    Over the questions that full depth answers wrong, and not by a tie with gold alone: `gold`, the share for which some
-    evaluated path reaches the right choice; `placebo`, the share for which some path reaches a wrong choice that
-    full depth ranked like gold, weighted to gold's ranks; `excess`, their difference, an upper bound as the search
-    looked for gold, and `excess_ci95`, its bootstrap interval over questions. A rank that only gold ever had (the
-    second of two choices, say) has no placebo: its questions count for `gold` alone. `verdict` says in words what
-    these allow to be said, None where nothing was wrong. `breaks` is the share of right answers that some path
-    breaks. None for records without choice scores.
+def headroom(rows: pl.DataFrame) -> Headroom | None:
+    """The headroom of a run's records; None without choice scores.
 
     Args:
         rows: as `HeadroomTally.add` takes them.
@@ -176,19 +201,18 @@ def _placebo_and_excess(
     return placebo, reached / counted - placebo
 
 
-def _verdict(found: Mapping[str, Any]) -> str | None:
-    if not found["questions"]:
+def _verdict(found: Headroom) -> str | None:
+    if not found.questions:
         return None
-    mended = f"some path mends {found['gold']:.1%} of the wrong answers"
-    if found["excess_ci95"] is None:
+    mended = f"some path mends {found.gold:.1%} of the wrong answers"
+    if found.excess is None or found.excess_ci95 is None:
         return f"{mended}, and no wrong choice ever had gold's rank: nothing tells how much of that is chance"
-    low, high = found["excess_ci95"]
     compared = (
-        f"{mended}, and {found['placebo']:.1%} reach an equally likely wrong answer: "
-        f"excess {100 * found['excess']:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]: "
+        f"{mended}, and {found.placebo:.1%} reach an equally likely wrong answer: "
+        f"excess {points(found.excess)} points {interval(found.excess_ci95, points)}: "
     )
-    if found["stopped_early"]:
-        return f"{compared}not comparable, {found['stopped_early']} searches stopped early, at the first right path"
-    if low <= 0:
+    if found.stopped_early:
+        return f"{compared}not comparable, {found.stopped_early} searches stopped early, at the first right path"
+    if found.excess_ci95[0] <= 0:
         return f"{compared}not above chance, though the search looked for gold"
     return f"{compared}an upper bound, no proof of more than chance: the search looked for gold alone"
