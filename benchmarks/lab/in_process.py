@@ -14,7 +14,8 @@ from pathgen.evaluation.evaluator import Evaluator
 from pathgen.generate.jobs import Job, RunSettings
 from pathgen.generate.searcher import Searcher
 from pathgen.generate.worker import BACKLOG
-from pathgen.models.checkpoints import fingerprint, resolve_model
+from pathgen.models.facts import fingerprint
+from pathgen.models.resolving import resolve_model
 from pathgen.paths.cost import CostModel
 from pathgen.paths.records import PathRecord
 from pathgen.questions.question import Question
@@ -87,7 +88,7 @@ class InProcess:
     """
 
     def __init__(self, run: RunSettings, evaluator: Evaluator, scanned: Sequence[PathRecord] = ()):
-        self._scanned = {record.question_id: record for record in scanned}
+        self._scanned = {record.question.id: record for record in scanned}
         self._capacity = run.in_flight * (1 + BACKLOG)
         self._searcher = Searcher(run, WRITER, evaluator, lambda _, question_id: self._scanned[question_id])
 
@@ -120,15 +121,15 @@ class InProcess:
                 self._searcher.take_up(waiting.popleft())
             for record in self._searcher.step():
                 if record.status == "failed":
-                    raise PathgenError(f"question {record.question_id} cannot be searched ({record.error})")
-                found[record.question_id] = record
+                    raise PathgenError(f"question {record.question.id} cannot be searched ({record.error})")
+                found[record.question.id] = record
         records = [found[job.question.id] for job in jobs]
         seconds = apportion(time.perf_counter() - started, [self._own_seconds(record) for record in records])
         return [Searched(record, float(s)) for record, s in zip(records, seconds, strict=True)]
 
     def _own_seconds(self, record: PathRecord) -> float:
         """Of a record's model time, what is not its scan's."""
-        scan = self._scanned.get(record.question_id)
+        scan = self._scanned.get(record.question.id)
         return (record.seconds or 0.0) - ((scan.seconds or 0.0) if scan else 0.0)
 
 

@@ -15,7 +15,6 @@ from pathgen.progress import counted
 from pathgen.questions.question import Question
 from pathgen.static.candidates import propose
 from pathgen.static.effects import Effects, scanned_paths
-from pathgen.store.searched_run import question_of
 from router.dev.routed_scores import askable, route
 from router.net.policy import RouterPolicy
 
@@ -226,7 +225,7 @@ class Systems:
     def _fit_or_none(self) -> list[Question]:
         """Questions of --paths outside the benchmark, in the order of the folders; none without such."""
         if self._fit is None:
-            self._fit = askable(self.evaluator, [question_of(record) for record in self.inputs.fit[:FIT_QUESTIONS]])
+            self._fit = askable(self.evaluator, [record.question for record in self.inputs.fit[:FIT_QUESTIONS]])
         return self._fit
 
     def _fit_questions(self) -> list[Question]:

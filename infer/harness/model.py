@@ -21,7 +21,7 @@ from pathgen.engine.cache import RoutedCache
 from pathgen.errors import InputError
 from pathgen.models.devices import default_device, default_dtype
 from pathgen.paths.layer_path import LayerPath
-from router.net.policy import check_bias
+from router.net.bias import check_bias
 
 from ..routed.batches import WholePromptPolicy
 from ..routed.routed_model import RoutedModel

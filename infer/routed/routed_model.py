@@ -18,7 +18,8 @@ from pathgen.engine.path_model import PathModel
 from pathgen.errors import ArtefactError
 from pathgen.evaluation.decided_paths import decide_paths
 from pathgen.evaluation.evaluator import context_tokens
-from pathgen.models.checkpoints import fingerprint, num_layers, resolve_model
+from pathgen.models.facts import fingerprint, num_layers
+from pathgen.models.resolving import resolve_model
 from pathgen.paths.layer_path import LayerPath
 from router.net.policy import RouterPolicy
 from router.net.router import Router

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 
 from ..engine.path_model import PathModel
-from ..models.checkpoints import resolve_recorded
+from ..models.resolving import resolve_recorded
 
 
 class PlacedModel(Protocol):

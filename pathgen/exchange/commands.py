@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ..errors import InputError, PathgenError
-from ..models.checkpoints import fingerprint, num_layers, resolve_model
+from ..models.facts import fingerprint, num_layers
+from ..models.resolving import resolve_model
 from ..paths.records import PathRecord
 from ..questions.tasks import find_task
 from ..report.validate import record_faults
@@ -184,10 +185,10 @@ def _checked(records: Iterable[PathRecord], info: RunInfo, source: str) -> Itera
     """The records, each seen to be one that `pathgen validate` passes."""
     seen: set[str] = set()
     for number, record in enumerate(records, start=1):
-        where = f"{source}: record {number} ({record.question_id!r:.60})"
-        if record.question_id in seen:
+        where = f"{source}: record {number} ({record.question.id!r:.60})"
+        if record.question.id in seen:
             raise InputError(f"{where}: its question came before")
-        seen.add(record.question_id)
+        seen.add(record.question.id)
         if faults := record_faults(record, info):
             raise InputError(f"{where}: {faults[0]}")
         yield record

@@ -84,13 +84,9 @@ def blank_record(job: Job, run: RunSettings, num_layers: int, writer: str) -> Pa
     """A record of the question with nothing found yet, status `failed`."""
     question = job.question
     return PathRecord(
-        question_id=question.id,
+        question=question,
         question_sha=question.sha,
         task=run.task,
-        prompt=question.prompt,
-        choices=question.choices,
-        gold=question.gold,
-        reference=question.reference,
         status="failed",
         num_layers=num_layers,
         seed=seeded_hash(run.seed, question.id),

@@ -12,7 +12,7 @@ from cluster import ClusterError
 from cluster.program.causes import cause_of
 
 from ..errors import InputError
-from ..models.checkpoints import layer_parameters
+from ..models.facts import layer_parameters
 from ..paths.cost import CostModel
 
 if TYPE_CHECKING:

@@ -14,10 +14,12 @@ import polars as pl
 from cluster.connection.probe import Probe
 from cluster.connection.session import connect
 from cluster.program.errors import Interrupted
+from cluster.program.options import flags_named
 
 from ..actors.placement import check_disks, place_actors
-from ..models.checkpoints import absolute_name, fingerprint, num_layers, resolve_model
 from ..models.devices import check_device, default_device, default_dtype
+from ..models.facts import fingerprint, num_layers
+from ..models.resolving import absolute_name, resolve_model
 from ..paths.cost import CostModel
 from ..questions.loading import load_questions
 from ..questions.tasks import find_task
@@ -34,7 +36,7 @@ from ..store.shards import ShardMetadata
 from .fleet import FleetRun
 from .jobs import Job, RunSettings
 from .layer_costs import flops_cost, latency_cost
-from .options import GenerateOptions, flags_named
+from .options import GenerateOptions
 from .outcome import DrySummary, Outcome, RunSummary, verdict
 from .stopping import INTERRUPTED, Stopping
 

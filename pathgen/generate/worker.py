@@ -62,8 +62,8 @@ class SearchWorker(WorkThread):
             for record in records:
                 self._writer.add(record)
             self.publish(
-                finished=[record.question_id for record in records],
-                failed=[record.question_id for record in records if record.status == "failed"],
+                finished=[record.question.id for record in records],
+                failed=[record.question.id for record in records if record.status == "failed"],
             )
         self.publish(durable=self._writer.tick(self._searcher.under_way))
 

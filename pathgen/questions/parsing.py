@@ -1,7 +1,8 @@
-"""The fields of a question, read from the values of a source. Each ValueError says what is wrong."""
+"""JSON, and the fields of a question from a source's values. Each ValueError says what is wrong, in one line."""
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import reprlib
@@ -10,6 +11,21 @@ from typing import Any, TypeGuard
 
 MAX_CHOICES = len(ascii_uppercase)
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def parse_json(data: bytes) -> Any:
+    """The value of UTF-8 JSON, with or without a byte order mark."""
+    try:
+        return json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8: byte {data[error.start]:#04x} at offset {error.start}") from error
+    except json.JSONDecodeError as error:
+        place = f"column {error.colno}" if error.lineno == 1 else f"line {error.lineno} column {error.colno}"
+        raise ValueError(f"not JSON: {error.msg} at {place}") from error
+    except RecursionError as error:
+        raise ValueError("not JSON: nested too deeply") from error
+    except ValueError as error:  # Python's own limit, beside those of JSON
+        raise ValueError("not usable JSON: a number in it has thousands of digits") from error
 
 
 def parse_text(value: Any, what: str) -> str:

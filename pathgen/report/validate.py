@@ -16,7 +16,6 @@ from ..errors import InputError
 from ..paths.cost import CostModel
 from ..paths.layer_path import LayerPath
 from ..paths.records import Evaluation, PathRecord
-from ..questions.question import Question
 from ..store.files import TEMPORARY_PREFIX, list_files
 from ..store.index import progress_files, read_all, shard_files
 from ..store.provenance import ShardMetadata
@@ -75,8 +74,8 @@ def validate_run(out: str, replay: int) -> Validation:
         except UnreadableShard as error:
             problems.append(f"{file}: {error}")
     for record in records:
-        problems += [f"{record.question_id}: {fault}" for fault in record_faults(record, info)]
-    counts = Counter(record.question_id for record in records)
+        problems += [f"{record.question.id}: {fault}" for fault in record_faults(record, info)]
+    counts = Counter(record.question.id for record in records)
     repeated = [f"{question_id}: in {count} rows" for question_id, count in sorted(counts.items()) if count > 1]
     notes = repeated + _notes(directory)
     again = _replay(records, info, out, replay) if replay else Replay()
@@ -152,7 +151,7 @@ def _replay(records: list[PathRecord], info: RunInfo, out: str, count: int) -> R
     """Run a sample of evaluations again, and compare margins and verdicts."""
     from ..engine.path_model import PathModel
     from ..evaluation.evaluator import Evaluator
-    from ..models.checkpoints import resolve_recorded
+    from ..models.resolving import resolve_recorded
     from ..questions.tasks import find_task
 
     if "imported" in info.settings:
@@ -166,13 +165,8 @@ def _replay(records: list[PathRecord], info: RunInfo, out: str, count: int) -> R
         chat=info.settings["task"]["chat"],
     )
     sample = [pairs[index] for index in sorted(chosen)]
-    prepared = {
-        record.question_id: evaluator.prepare(
-            Question(record.question_id, record.prompt, record.choices, record.gold, record.reference)
-        )
-        for record, _ in sample
-    }
-    again = evaluator.evaluate([(prepared[record.question_id], evaluation.path) for record, evaluation in sample])
+    prepared = {record.question.id: evaluator.prepare(record.question) for record, _ in sample}
+    again = evaluator.evaluate([(prepared[record.question.id], evaluation.path) for record, evaluation in sample])
     gaps = [
         abs(new.margin - old.margin)
         for (_, old), new in zip(sample, again, strict=True)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import ArtefactError, InputError
-from ..models.checkpoints import resolve_recorded
-from ..models.devices import check_device_and_dtype
+from ..models.resolving import resolve_recorded
 from ..paths.layer_path import LayerPath
 from ..progress import ProgressView
 from ..questions.tasks import find_task
@@ -22,6 +20,7 @@ from .candidates import propose
 from .choice import choose_paths
 from .draw import Asked, draw_folds, draw_questions, taking_part
 from .effects import Effects, scanned_paths
+from .options import StaticOptions
 from .path_table import PathTable, Scores
 from .selection import survivors
 from .static_paths import StaticPaths
@@ -32,31 +31,6 @@ if TYPE_CHECKING:
 
 RACE_EVERY_QUESTIONS = 75
 """Candidates are dropped after each so many questions."""
-
-
-@dataclass(frozen=True, slots=True)
-class StaticOptions:
-    """The options of `pathgen static`; its help tells each.
-
-    Raises:
-        InputError: names the option, what it may be, and what was given.
-    """
-
-    paths: tuple[str, ...]
-    out: str
-    limit: int | None = None
-    candidates: int = 48
-    folds: int = 5
-    device: str | None = None
-    dtype: str | None = None
-    threads: int | None = None
-    seed: int = 0
-    quiet: bool = False
-    model: str | None = None
-
-    def __post_init__(self) -> None:
-        """Check what can be checked without a folder."""
-        check_device_and_dtype(self.device, self.dtype)
 
 
 def find_static_paths(options: StaticOptions, wanted: Callable[[str], bool] = lambda question_id: True) -> StaticPaths:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import ArtefactError, InputError
-from ..paths.records import Evaluation, PathRecord
+from ..paths.records import Evaluation
 from ..questions.question import Question
 from ..questions.tasks import Task, find_task
 from .run_folder import RUN_NAME, RunDirectory
@@ -67,7 +67,7 @@ class SearchedRun:
         try:
             for shard in directory.committed.batches():
                 for record in from_table(shard.filter(pc.is_in(shard["question_id"], taken))):
-                    questions.append(question_of(record))
+                    questions.append(record.question)
                     evaluations.setdefault(record.question_sha, []).extend(record.evaluations)
         except UnreadableShard as error:
             raise ArtefactError(f"{out}: {error}") from error
@@ -111,8 +111,3 @@ def check_askable(questions: Iterable[Question], task: Task, out: str) -> None:
             f"{out}: {lacking} of {len(asked)} questions were imported without {needed}, which task {task.name} needs "
             f"to ask them; give {right} of each in the file, and import it again"
         )
-
-
-def question_of(record: PathRecord) -> Question:
-    """The question that a record is about."""
-    return Question(record.question_id, record.prompt, record.choices, record.gold, record.reference)

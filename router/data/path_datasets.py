@@ -17,13 +17,13 @@ from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
 from pathgen.store.run_folder import RunDirectory
 from pathgen.store.run_json import RunInfo
+from pathgen.store.schema import QUESTION_COLUMNS, questions_of
 from pathgen.store.searched_run import check_askable, how_asked
 from pathgen.store.shards import UnreadableShard, from_table
 
 SEARCHED = ("improved", "kept", "unsolved")
 """Statuses of the records that say something about a question."""
 LIGHT_COLUMNS = ["question_id", "question_sha", "task", "status", "simulations", "num_layers"]
-QUESTION_COLUMNS = ["question_id", "prompt", "choices", "gold", "reference"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,8 @@ class _Folder:
 
     def rows(self, ids: pa.Array) -> Iterator[tuple[Question, bool]]:
         """The questions of all its rows, and whether each is one of these ids."""
-        for shard in self.directory.committed.batches(QUESTION_COLUMNS):
-            yield from zip(_questions_of(shard), pc.is_in(shard["question_id"], ids).to_pylist(), strict=True)
+        for shard in self.directory.committed.batches(list(QUESTION_COLUMNS)):
+            yield from zip(questions_of(shard), pc.is_in(shard["question_id"], ids).to_pylist(), strict=True)
 
 
 class PathDatasets:
@@ -170,12 +170,6 @@ class PathDatasets:
         for folder, ids in zip(self._folders, self._ids, strict=True):
             counted = (question for question, counts in folder.rows(ids) if counts)
             check_askable(counted, find_task(folder.info.task), folder.directory.out)
-
-
-def _questions_of(shard: pa.Table) -> Iterator[Question]:
-    for row in shard.to_pylist():
-        choices = None if row["choices"] is None else tuple(row["choices"])
-        yield Question(row["question_id"], row["prompt"], choices, row["gold"], row["reference"])
 
 
 def _refuse_difference(first: _Folder, other: _Folder) -> None:

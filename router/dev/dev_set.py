@@ -17,7 +17,6 @@ from pathgen.paths.reward import path_quality
 from pathgen.progress import counted
 from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
-from pathgen.store.searched_run import question_of
 
 from ..data.path_datasets import PathDatasets
 from .figures import DevFigures, FolderFigures, RoutedFigures
@@ -48,9 +47,9 @@ def dev_questions(
 ) -> list[DevQuestion]:
     """The questions of path datasets, or those whose id is wanted, in their order."""
     return [
-        DevQuestion(question_of(record), record.task, out)
+        DevQuestion(record.question, record.task, out)
         for out, record in datasets.records()
-        if wanted(record.question_id)
+        if wanted(record.question.id)
     ]
 
 

@@ -6,7 +6,6 @@ import logging
 import math
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from cluster import ClusterError
 from cluster.connection.probe import Probe
@@ -16,55 +15,20 @@ from cluster.fleet.protocol import Item, Progress, Recovered
 from cluster.fleet.status import publishing
 from pathgen.actors.placement import Placement, check_disks, only_node, place_actors
 from pathgen.errors import PathgenError
-from pathgen.generate.options import check_gpus_per_actor
-from pathgen.models.checkpoints import absolute_name, resolve_model
 from pathgen.models.devices import default_device, default_dtype
+from pathgen.models.resolving import absolute_name, resolve_model
 from pathgen.progress import ProgressView
 from pathgen.store.files import remove_leftovers
 
 from ..net.pooling import Pooling
 from .features import FeatureKey
+from .options import FeatureOptions
 from .store import FeatureSet, FeatureStore
 from .worker import FeatureSettings, FeatureWorker
 
 logger = logging.getLogger(__name__)
 
 NAMES_SHOWN = 5
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureOptions:
-    """What a person may ask for of a feature pass; it satisfies `pathgen.actors.placement.ActorOptions`.
-
-    Attributes:
-        actors: at a time; None as `place_actors` has it.
-        threads_per_actor: torch threads of each; None as `place_actors` has it.
-        gpus_per_actor: GPUs of each, or the share of one.
-        in_flight: keys that an actor works on at a time, and writes as one file.
-        dtype: of the weights; None is float32 on the CPU and bfloat16 on CUDA.
-        device: None is CUDA where there is a GPU.
-        address: of a Ray cluster; None starts Ray on this machine.
-        shared_fs: whether all nodes of the cluster see the folder.
-        start_timeout_s: so long the pass waits for a first actor.
-        forward_timeout_s: an actor whose work has not moved for so long is replaced.
-        quiet: show no progress.
-    """
-
-    actors: int | None = None
-    threads_per_actor: int | None = None
-    gpus_per_actor: float = 1.0
-    in_flight: int = 64
-    dtype: str | None = None
-    device: str | None = None
-    address: str | None = None
-    shared_fs: bool = False
-    start_timeout_s: float = 300.0
-    forward_timeout_s: float = 600.0
-    quiet: bool = False
-
-    def __post_init__(self) -> None:
-        """InputError for GPUs that cannot be."""
-        check_gpus_per_actor(self.gpus_per_actor)
 
 
 def compute_features(

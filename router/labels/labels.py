@@ -20,7 +20,6 @@ from pathgen.paths.layer_path import LayerAction, LayerPath
 from pathgen.paths.records import Evaluation, PathRecord
 from pathgen.paths.reward import path_reward
 from pathgen.questions.question import Question
-from pathgen.store.searched_run import question_of
 
 from ..data.path_datasets import PathDatasets
 from ..net.config import allowed_actions
@@ -85,7 +84,7 @@ def consensus(record: PathRecord, right: Sequence[Evaluation]) -> Choice:
     right one that agrees with them most, Σ over layers of its actions' targets; ties as in `shortest`.
     """
     # Margins of choices are relative already; those of generated answers count from the full path's.
-    base = record.base_margin if record.choices is None else 0.0
+    base = record.base_margin if record.question.choices is None else 0.0
     assert base is not None
     cost = CostModel.layers(record.num_layers)
     rewards = np.array([path_reward(evaluation, base, cost, LENGTH_WEIGHT) for evaluation in right])
@@ -140,10 +139,10 @@ def make_labels(
 
     def records() -> Records:
         for out, record in datasets.records():
-            if wanted(record.question_id):
+            if wanted(record.question.id):
                 if record.base_margin is None and policy != WITHOUT_MARGINS:
                     raise InputError(
-                        f"{out}: question {record.question_id} has no margin of the full path (imported records have "
+                        f"{out}: question {record.question.id} has no margin of the full path (imported records have "
                         f"none), and --labels {policy} needs margins; use --labels {WITHOUT_MARGINS}"
                     )
                 yield out, record
@@ -201,7 +200,7 @@ def _at_least_one(labels: Iterator[Label], datasets: PathDatasets, allowed: Sequ
 
 
 def _label(out: str, record: PathRecord, path: LayerPath, targets: Floats) -> Label:
-    return Label(question_of(record), record.task, out, path, targets.astype(np.float32))
+    return Label(record.question, record.task, out, path, targets.astype(np.float32))
 
 
 def _margin(evaluation: Evaluation) -> float:

@@ -26,7 +26,7 @@ class RouterConfig:
 
     Attributes:
         base_model: alias or id of the frozen model, for people.
-        base_fingerprint: of its weights, for machines (`pathgen.models.checkpoints.fingerprint`).
+        base_fingerprint: of its weights, for machines (`pathgen.models.facts.fingerprint`).
         num_layers: L, of the base model.
         hidden_size: H, of the base model.
         tasks: names of the tasks its prompts were of.

@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from pathgen.errors import InputError
-
 from .config import TIE_ORDER
 from .router import Router
-
-
-def check_bias(bias: object) -> None:
-    """What --bias gives, or a Python caller in its place.
-
-    Raises:
-        InputError: it is no finite number.
-    """
-    if not isinstance(bias, (int, float)) or not math.isfinite(bias):
-        raise InputError(f"--bias must be a finite number; got {bias}")
 
 
 class RouterPolicy:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
-from torch import Tensor
+from cluster.program.options import option
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_WINDOWS = 1024
 """Of a prompt: more than a prompt has tokens tell a router nothing, and would fill the memory."""
@@ -24,8 +26,10 @@ class Pooling:
         ValueError: on an unknown kind or a number of windows that does not fit it.
     """
 
-    kind: Literal["windows", "last"] = "windows"
-    windows: int = 8
+    kind: Annotated[
+        Literal["windows", "last"], option("What a head reads: windows of the prompt, or its last token.", "--pooling")
+    ] = "windows"
+    windows: Annotated[int, option("Windows of a prompt.", min=1)] = 8
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -37,6 +41,11 @@ class Pooling:
                 f"pooling {self.kind!r} with {self.windows!r} windows; last takes 1, windows 1 to {MAX_WINDOWS}"
             )
 
+    @classmethod
+    def from_flags(cls, kind: Literal["windows", "last"], windows: int) -> Pooling:
+        """The pooling that the command line asks for: `last` leaves --windows unread."""
+        return cls(kind, windows if kind == "windows" else 1)
+
     def weights(self, prompt_mask: Tensor) -> Tensor:
         """[B, W, T] the share of each token in each window; rows of padding are 0, each window sums to 1.
 
@@ -47,6 +56,8 @@ class Pooling:
         Args:
             prompt_mask: [B, T] 1 for prompt tokens, 0 for padding on either side.
         """
+        import torch
+
         mask = prompt_mask.to(torch.bool)
         place = mask.cumsum(-1) - 1  # [B, T] index of each token among its row's
         length = mask.sum(-1)[:, None, None]  # [B, 1, 1]
@@ -61,4 +72,4 @@ class Pooling:
 
     def pool(self, hidden: Tensor, prompt_mask: Tensor) -> Tensor:
         """[B, W, H] of the states [B, T, H], in their dtype."""
-        return torch.bmm(self.weights(prompt_mask).to(hidden.dtype), hidden)
+        return self.weights(prompt_mask).to(hidden.dtype).bmm(hidden)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from pathgen.evaluation.evaluator import Evaluator, Prepared
 from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.tasks import find_task
-from pathgen.store.searched_run import question_of
 
 from ..dev.tuning import choose_path
 from ..gates.gates import train_gates
@@ -92,8 +91,8 @@ def fit_gates(inputs: TrainingInputs) -> Fitted:
     }
     prepared: list[Prepared] = []
     for _, record in inputs.training.records():
-        if inputs.is_trained(record.question_id):
-            prepared.append(evaluators[record.task].prepare(question_of(record)))
+        if inputs.is_trained(record.question.id):
+            prepared.append(evaluators[record.task].prepare(record.question))
     settings = replace(options.gates, allow_repeat="repeat" in options.actions, pooling=options.pooling)
 
     def on_epoch(epoch: Any) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
+
+from cluster.program.options import option
 
 BATCH_SIZE = 32
 """Questions of one step, in training and in evaluation."""
@@ -29,16 +32,24 @@ class TrainSettings:
         ValueError: a value out of bounds, naming field and bound.
     """
 
-    epochs: int = 25
-    batch_size: int = BATCH_SIZE
-    learning_rate: float = 1e-3
+    epochs: Annotated[int, option("At most [default: 25; gates: 3].", min=1)] = 25
+    batch_size: Annotated[int, option("For imitate: questions of one step.", min=1)] = BATCH_SIZE
+    learning_rate: Annotated[float, option("For imitate: AdamW's highest.")] = 1e-3
     weight_decay: float = 0.01
     warmup_share: float = 0.1
     focal_gamma: float = 2.0
     class_beta: float = 0.999
     clip_norm: float = 1.0
-    patience: int | None = 5
-    seed: int = 0
+    patience: Annotated[
+        int | None,
+        option(
+            "For imitate: epochs without a lower development loss before it stops; 0: never [default: 5].",
+            reads=int,
+            parse=lambda epochs: epochs or None,
+            min=0,
+        ),
+    ] = 5
+    seed: Annotated[int, option("Of first weights and order.", min=0)] = 0
 
     def __post_init__(self) -> None:
         """Check the fields."""

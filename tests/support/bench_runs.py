@@ -11,7 +11,7 @@ from path_runs import write_run
 
 from pathgen.engine.path_model import PathModel
 from pathgen.evaluation.evaluator import Evaluator
-from pathgen.models.checkpoints import fingerprint
+from pathgen.models.facts import fingerprint
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import PathRecord
 from pathgen.questions.question import Question
@@ -58,7 +58,7 @@ def searched_records(model_folder: Path, questions: list[Question]) -> list[Path
         status = "kept" if found[0].correct else "improved" if right else "unsolved"
         records.append(
             PathRecord(
-                question.id, question.sha, "arc", question.prompt, question.choices, question.gold, None, status,
+                question, question.sha, "arc", status,
                 NUM_LAYERS, 0, "w-0", 1, 1_700_000_000_000, "budget", found[0].correct, found[0].margin,
                 best.path, best.path.depth, best.margin, found, len(found) - 1, 24, 24, 1.0,
             )

@@ -10,7 +10,7 @@ from path_records import make_record, no_guard
 from tiny_checkpoint import NUM_LAYERS
 
 from pathgen.evaluation.evaluator import Evaluator
-from pathgen.models.checkpoints import fingerprint
+from pathgen.models.facts import fingerprint
 from pathgen.paths.layer_path import LayerPath, all_moves
 from pathgen.paths.records import Evaluation
 from pathgen.questions.question import Question
@@ -58,11 +58,8 @@ def write_run(
             make_record(
                 question.id,
                 task=task,
+                question=question,
                 question_sha=question.sha,
-                prompt=question.prompt,
-                choices=question.choices,
-                gold=question.gold,
-                reference=question.reference,
                 num_layers=NUM_LAYERS,
                 base_correct=evaluations[0].correct,
                 base_margin=evaluations[0].margin,

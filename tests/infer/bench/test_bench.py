@@ -28,8 +28,8 @@ from infer.bench.results import result_key
 from infer.bench.statistics import mcnemar_p, wilson_interval
 from pathgen.errors import ArtefactError, InputError
 from pathgen.evaluation.evaluator import Evaluator
-from pathgen.models.checkpoints import fingerprint
 from pathgen.models.devices import default_device
+from pathgen.models.facts import fingerprint
 from pathgen.paths.layer_path import LayerPath
 from pathgen.report.headroom import headroom
 from pathgen.static.static_paths import PathEntry, StaticPaths, Worth
@@ -336,7 +336,7 @@ def test_a_record_that_asks_what_the_bench_asks_fits_nothing(options, tmp_path, 
     twin = dataclasses.replace(OWN[0], id="twin", prompt=f" {OWN[0].prompt.upper()}", choices=("cork", "iron"), gold=1)
     paths = write_searched_run(tmp_path / "paths", tiny_model, [*OWN[:2], twin, *OTHERS])
     inputs = BenchInputs.load(dataclasses.replace(options, paths=(paths,)))
-    assert {record.question_id for record in inputs.fit} == {question.id for question in OTHERS}
+    assert {record.question.id for record in inputs.fit} == {question.id for question in OTHERS}
     assert set(inputs.records) == {question.sha for question in OWN[:2]}
 
 

@@ -105,7 +105,7 @@ def test_the_oracle_needs_every_question(make):
 
 def test_questions_of_the_bench_fit_nothing(make):
     inputs = make().inputs
-    assert {record.question_id for record in inputs.fit} == {question.id for question in OTHERS}
+    assert {record.question.id for record in inputs.fit} == {question.id for question in OTHERS}
     assert set(inputs.records) == {question.sha for question in OWN}
 
 

@@ -24,11 +24,12 @@ from pathgen.engine.policies import FixedPaths
 from pathgen.errors import ArtefactError, InputError
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.generate.options import GenerateOptions
-from pathgen.models.checkpoints import fingerprint, load_model
+from pathgen.models.facts import fingerprint
+from pathgen.models.loading import load_model
 from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
-from router.features.run import FeatureOptions
+from router.features.options import FeatureOptions
 
 SPLIT = NUM_LAYERS // 2
 PATHS = [LayerPath(path) for path in ((1, 1, 1, 1, 1, 1), (0, 1, 2, 1, 0, 1), (1, 1, 1, 0, 2, 2))]

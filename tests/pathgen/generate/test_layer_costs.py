@@ -8,7 +8,7 @@ from pathgen.engine.path_model import PathModel
 from pathgen.errors import InputError
 from pathgen.generate.jobs import RunSettings
 from pathgen.generate.layer_costs import flops_cost, layer_milliseconds
-from pathgen.models.checkpoints import fingerprint
+from pathgen.models.facts import fingerprint
 from pathgen.paths.cost import CostModel
 from pathgen.search.settings import SearchSettings
 from pathgen.store.shards import ShardMetadata

@@ -54,7 +54,7 @@ def drive(one: Searcher) -> dict[str, PathRecord]:
     """Step until all has ended."""
     found: dict[str, PathRecord] = {}
     while one.held:
-        found.update({record.question_id: record for record in one.step()})
+        found.update({record.question.id: record for record in one.step()})
     return found
 
 
@@ -67,7 +67,7 @@ def test_records_and_counters_agree(model):
     for record in found.values():
         assert record.status in ("improved", "kept", "unsolved")
         assert (record.stop_reason, record.simulations, record.attempts, record.writer) == ("budget", 8, 2, "w-1")
-        assert record.seed == seeded_hash(3, record.question_id)
+        assert record.seed == seeded_hash(3, record.question.id)
         assert record.evaluations[0].path == LayerPath.full(LAYERS)
         assert record.best_depth == record.best_path.depth
     counters = one.counters

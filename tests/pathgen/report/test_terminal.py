@@ -45,7 +45,7 @@ def show(tmp_path):
 
     def lines(record, command="show"):
         write_shard(run.fs, run.paths, "w-0", 0, [record], METADATA, no_guard)
-        answer = pathgen(command, run.out, *([record.question_id] if command == "show" else []))
+        answer = pathgen(command, run.out, *([record.question.id] if command == "show" else []))
         assert (answer.code, answer.stderr) == (0, "")
         return [line.rstrip() for line in answer.stdout.splitlines()]
 

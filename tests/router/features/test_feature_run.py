@@ -9,12 +9,13 @@ from safetensors import safe_open
 from pathgen import faults
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import PathgenError
-from pathgen.models.checkpoints import fingerprint
+from pathgen.models.facts import fingerprint
 from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.question import Question
 from router.features import run as feature_pass
 from router.features.features import FeatureKey, compute_here
-from router.features.run import FeatureOptions, compute_features
+from router.features.options import FeatureOptions
+from router.features.run import compute_features
 from router.net.pooling import Pooling
 
 pytestmark = pytest.mark.ray

@@ -11,7 +11,7 @@ from cluster.fleet.protocol import Item
 from pathgen import faults
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import PathgenError
-from pathgen.models.checkpoints import fingerprint
+from pathgen.models.facts import fingerprint
 from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.question import Question
 from router.features.features import FeatureKey, compute_here
