@@ -81,14 +81,14 @@ def bench(options: BenchOptions, config: Config = None, as_json: AsJson = False)
     if not as_json:
         from .bench.terminal import bench_text
 
-        bench_text(outcome.summary)
+        bench_text(outcome.figures)
     if options.report is not None:
         from .report.page import write_report
 
         line = shlex.join(["infer", *sys.argv[1:]])
-        write_report({**outcome.summary, "command": line}, outcome.rows, options.report)
+        write_report(outcome.figures, outcome.questions, outcome.answers, options.report, line)
     if as_json:  # last: an error before it is the one object on stdout
-        print_json(outcome.summary)
+        print_json(outcome.figures)
     if outcome.left_out:
         tell(f"questions left out, as they do not fit the model's context: {outcome.left_out}")
         raise typer.Exit(LEFT_OUT)

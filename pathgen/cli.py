@@ -29,6 +29,7 @@ def _pathgen() -> None:
 @command(app)
 def generate(options: GenerateOptions, config: Config = None, as_json: AsJson = False) -> None:
     """Search layer paths for every question, and commit them as Parquet."""
+    from .generate.outcome import RunSummary, summary_text
     from .generate.run import GenerationRun
 
     outcome = GenerationRun(options, tell).run()
@@ -36,9 +37,7 @@ def generate(options: GenerateOptions, config: Config = None, as_json: AsJson = 
         tell(remark)
     if as_json:
         print_json(outcome.summary)
-    elif not options.dry_run:
-        from .report.terminal import summary_text
-
+    elif isinstance(outcome.summary, RunSummary):
         print(summary_text(outcome.summary))
     raise typer.Exit(outcome.exit_code)
 
@@ -81,7 +80,7 @@ def validate(
         from .report.terminal import report_text
 
         report_text(report)
-    raise typer.Exit(0 if report["valid"] else 4)
+    raise typer.Exit(0 if report.valid else 4)
 
 
 @command(app)

@@ -28,13 +28,13 @@ def train(context: typer.Context, options: TrainOptions, config: Config = None, 
 
     training = TrainingRun(options, tell)
     _tell_of_unread(context, options)
-    summary = training.run()
+    result = training.run()
     if as_json:
-        print_json(summary)
+        print_json(result)
     else:
         from .run.terminal import training_text
 
-        training_text(summary)
+        training_text(result)
 
 
 def _tell_of_unread(context: typer.Context, options: TrainOptions) -> None:

@@ -6,7 +6,6 @@ import io
 import itertools
 import json
 import logging
-import math
 import os
 import shlex
 import signal
@@ -24,6 +23,7 @@ from typer.exceptions import TyperException
 
 from .errors import CommandError, Interrupted, UsageError
 from .options import option
+from .plain import plain
 
 QUIET_LIBRARIES = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # transformers heeds it too
@@ -48,9 +48,9 @@ def this_command() -> str:
     return shlex.join([program.parent.name if program.stem == "__main__" else program.name, *sys.argv[1:]])
 
 
-def print_json(value: dict[str, Any]) -> None:
-    """One JSON object on stdout; NaN and Inf, which JSON lacks, become null."""
-    print(json.dumps(_plain(value), allow_nan=False), flush=True)
+def print_json(value: object) -> None:
+    """Print one JSON object on stdout: a typed result or a dict, as `plain` makes it."""
+    print(json.dumps(plain(value), allow_nan=False), flush=True)
 
 
 class Commands(TyperGroup):
@@ -175,13 +175,3 @@ def _check_kind(parameter: Any, value: Any, where: str) -> None:
 def _one_line(error: TyperException) -> str:
     """What typer says over several lines, without its full stop."""
     return " ".join(error.format_message().split()).removesuffix(".").replace(": Value error, ", ": ")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -23,8 +23,8 @@ from router.net.policy import RouterPolicy
 
 from ..systems.confident_search import search_questions
 from ..systems.early_exit import EarlyExit
-from .answers import SystemResult
-from .figures import oracle_figures, question_rows, skipped_figures, system_figures, timing_figures
+from .answers import Answer, SystemResult
+from .figures import BenchResult, OracleFigures, SystemFigures
 from .inputs import BenchInputs
 from .model_cost import ModelCost
 from .options import BenchOptions
@@ -38,13 +38,15 @@ class BenchOutcome:
     """What a benchmark found.
 
     Attributes:
-        summary: the JSON object of `--json`.
-        rows: by system, what it did on each question.
-        left_out: questions that do not fit the model's context.
+        figures: of all systems.
+        questions: that were asked.
+        answers: by system that was run, one a question.
+        left_out: how many questions do not fit the model's context.
     """
 
-    summary: dict[str, Any]
-    rows: dict[str, list[dict[str, Any]]]
+    figures: BenchResult
+    questions: list[Question]
+    answers: dict[str, tuple[Answer, ...]]
     left_out: int
 
 
@@ -89,33 +91,34 @@ class Bench:
         timed_as = timing_key([keys[name] for name in results], options.batch_size, environment)
         timings = self._timings(evaluator, questions, results, timed_as)
         cost = ModelCost.of(model, [evaluator.prepare(question) for question in questions])
-        systems = []
+        systems: list[SystemFigures] = []
         for name in options.wanted_systems:
+            kind = OracleFigures if name == "oracle" else SystemFigures
             if name in skipped:
-                figures = skipped_figures(name, skipped[name])
-            else:
-                figures = system_figures(name, results[name], results["full"], cost, options.seed)
+                systems.append(kind(name=name, skipped=skipped[name]))
+                continue
+            figures = kind.of(name, results[name], results["full"], cost, options.seed)
             if name in timings:
-                figures |= timing_figures(timings[name], timings.get(_fixed(name)))
-            if name == "oracle" and name in results:
-                figures |= oracle_figures([inputs.records[question.sha] for question in questions])
+                figures = figures.timed(timings[name], timings.get(_fixed(name)))
+            if isinstance(figures, OracleFigures):
+                figures = figures.with_placebo([inputs.records[question.sha] for question in questions])
             systems.append(figures)
-        summary = {
-            "model": options.model,
-            "task": inputs.task.name,
-            "questions": len(questions),
-            "seed": options.seed,
-            "seen_in_training": inputs.seen_in_training,
-            "num_layers": inputs.num_layers,
-            "batch_size": options.batch_size,
-            "environment": environment,
-            "settings": self._settings(),
-            "systems": systems,
-        }
+        found = BenchResult(
+            model=options.model,
+            task=inputs.task.name,
+            questions=len(questions),
+            seed=options.seed,
+            seen_in_training=inputs.seen_in_training,
+            num_layers=inputs.num_layers,
+            batch_size=options.batch_size,
+            environment=environment,
+            settings=self._settings(),
+            systems=tuple(systems),
+        )
         if self.store:
-            self.store.save_bench(summary)
-        rows = {name: question_rows(questions, result) for name, result in results.items()}
-        return BenchOutcome(summary, rows, len(inputs.questions) - len(questions))
+            self.store.save_bench(found)
+        answers = {name: result.answers for name, result in results.items()}
+        return BenchOutcome(found, questions, answers, len(inputs.questions) - len(questions))
 
     def _results(
         self, evaluator: Evaluator, questions: Sequence[Question], keys: Mapping[str, str]

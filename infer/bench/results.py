@@ -7,11 +7,13 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
+from cluster.program.plain import plain
 from pathgen.errors import InputError
 from pathgen.questions.question import Question
 from pathgen.store.files import check_writable, list_files, open_folder, put, read_file
 
 from .answers import Answer, Point, SystemResult
+from .figures import BenchResult
 from .inputs import BenchInputs, digest_of
 from .timing import Timing
 
@@ -84,9 +86,9 @@ class ResultStore:
         found = {name: asdict(timing) for name, timing in timings.items()}
         put(self._fs, self._timings_path(key), (json.dumps(found) + "\n").encode())
 
-    def save_bench(self, bench: dict[str, object]) -> None:
+    def save_bench(self, bench: BenchResult) -> None:
         """Keep the final figures."""
-        put(self._fs, f"{self._root}/{BENCH_NAME}", (json.dumps(bench, indent=1) + "\n").encode())
+        put(self._fs, f"{self._root}/{BENCH_NAME}", (json.dumps(plain(bench), indent=1) + "\n").encode())
 
     def _path(self, name: str, key: str) -> str:
         return f"{self._root}/{SYSTEMS_FOLDER}/{name}-{key}.jsonl"

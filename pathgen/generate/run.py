@@ -38,7 +38,7 @@ from .fleet import SearchFleet
 from .jobs import Job, RunSettings
 from .layer_costs import flops_cost, latency_cost
 from .options import GenerateOptions
-from .outcome import Outcome, card_rows, run_summary, verdict
+from .outcome import DrySummary, Outcome, RunSummary, verdict
 from .stopping import INTERRUPTED, Stopping
 
 PRIOR_NAME = "prior.json"
@@ -102,9 +102,9 @@ class GenerationRun:
                     compact(fs, root, self.lease.check)
                 self.info = self.directory.begin(replace(self.info, finished=True), self.lease.check)
             rows = pl.DataFrame(pl.from_arrow(self.directory.committed.table(LIGHT_COLUMNS)))
-            summary = {"out": self.options.out, **run_summary(rows, work, len(plan.done), self.num_layers)}
-            summary["wall_seconds"] = time.perf_counter() - started
-            write_card(fs, root, self.info, card_rows(summary), self.lease.check)
+            seconds = time.perf_counter() - started
+            summary = RunSummary.of(self.options.out, rows, work, len(plan.done), self.num_layers, seconds)
+            write_card(fs, root, self.info, summary.card_rows(), self.lease.check)
         if self.stopping.number is not None:
             return Outcome(summary, 128 + self.stopping.number, [INTERRUPTED])
         asked = [question.id for question in self.questions]
@@ -178,13 +178,7 @@ class GenerationRun:
             f"{f'{failed} failed and left alone, ' if failed else ''}"
             f"{self.options.search.simulations} simulations each; nothing was started"
         )
-        summary = {
-            "out": self.options.out,
-            "questions": asked,
-            "done_before": len(plan.done),
-            "to_search": len(jobs),
-        }
-        return Outcome(summary, 0, [])
+        return Outcome(DrySummary(self.options.out, asked, len(plan.done), len(jobs)), 0, [])
 
     def _scan(self, guard: Callable[[], object] | None) -> Plan:
         shas = {question.id: question.sha for question in self.questions}

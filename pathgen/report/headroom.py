@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
+
+from .figures import interval, points
 
 DRAWS = 2000
 SEED = 0
@@ -22,6 +24,35 @@ SEED = 0
 WrongAnswer = tuple[int, tuple[int, ...], frozenset[int]]
 """A kind of question that full depth answers wrong: gold, its choices ranked at full depth, and those that some other
 path reaches."""
+
+
+@dataclass(frozen=True, slots=True)
+class Headroom:
+    """How much of what the search mends is at most more than luck.
+
+    All shares but `breaks` are over the questions that full depth answers wrong, and not by a tie with gold alone.
+
+    Attributes:
+        questions: that full depth answers wrong.
+        gold: share for which some evaluated path reaches the right choice.
+        placebo: share for which some path reaches a wrong choice that full depth ranked like gold, weighted to gold's
+            ranks. A rank that only gold ever had (the second of two choices, say) has no placebo: its questions count
+            for `gold` alone.
+        excess: gold less placebo; an upper bound, as the search looked for gold.
+        excess_ci95: its bootstrap interval over questions.
+        breaks: share of right answers that some path breaks.
+        stopped_early: searches that stopped at the first right path; with any, gold and placebo do not compare.
+        verdict: what these allow to be said, in words; None where nothing was wrong.
+    """
+
+    questions: int
+    gold: float | None
+    placebo: float | None
+    excess: float | None
+    excess_ci95: tuple[float, float] | None
+    breaks: float | None
+    stopped_early: int
+    verdict: str | None = None
 
 
 class HeadroomTally:
@@ -66,8 +97,8 @@ class HeadroomTally:
             elif ranking[0] != gold:  # else gold ties with another: there is nothing to mend
                 self._wrong[gold, ranking, reached] += 1
 
-    def result(self) -> dict[str, Any] | None:
-        """As `headroom`."""
+    def result(self) -> Headroom | None:
+        """The headroom of all records taken in; None for records without choice scores."""
         questions = self._wrong.total()
         if not questions and not self._right:
             return None
@@ -75,28 +106,20 @@ class HeadroomTally:
         ranked, counts = _ranked(self._wrong), np.array(list(self._wrong.values()), dtype=np.int64)
         (placebo,), (excess,) = _placebo_and_excess(*(counts[None] @ part for part in ranked))
         has_placebo = bool(np.isfinite(excess))
-        found = {
-            "questions": questions,
-            "gold": mended / questions if questions else None,
-            "placebo": float(placebo) if has_placebo else None,
-            "excess": float(excess) if has_placebo else None,
-            "excess_ci95": _interval(ranked, counts) if has_placebo else None,
-            "breaks": self._broken / self._right if self._right else None,
-            "stopped_early": self._early,
-        }
-        return found | {"verdict": _verdict(found)}
+        found = Headroom(
+            questions,
+            gold=mended / questions if questions else None,
+            placebo=float(placebo) if has_placebo else None,
+            excess=float(excess) if has_placebo else None,
+            excess_ci95=_interval(ranked, counts) if has_placebo else None,
+            breaks=self._broken / self._right if self._right else None,
+            stopped_early=self._early,
+        )
+        return replace(found, verdict=_verdict(found))
 
 
-def headroom(rows: pl.DataFrame) -> dict[str, Any] | None:
-    """How much of what the search mends is at most more than luck.
-
-    Over the questions that full depth answers wrong, and not by a tie with gold alone: `gold`, the share for which some
-    evaluated path reaches the right choice; `placebo`, the share for which some path reaches a wrong choice that
-    full depth ranked like gold, weighted to gold's ranks; `excess`, their difference, an upper bound as the search
-    looked for gold, and `excess_ci95`, its bootstrap interval over questions. A rank that only gold ever had (the
-    second of two choices, say) has no placebo: its questions count for `gold` alone. `verdict` says in words what
-    these allow to be said, None where nothing was wrong. `breaks` is the share of right answers that some path
-    breaks. None for records without choice scores.
+def headroom(rows: pl.DataFrame) -> Headroom | None:
+    """The headroom of a run's records; None without choice scores.
 
     Args:
         rows: as `HeadroomTally.add` takes them.
@@ -140,7 +163,7 @@ def _placebo_and_excess(
     return placebo, reached / counted - placebo
 
 
-def _interval(ranked: np.ndarray, counts: np.ndarray) -> list[float] | None:
+def _interval(ranked: np.ndarray, counts: np.ndarray) -> tuple[float, float] | None:
     """95 % of the excess: percentiles of a bootstrap over questions, the placebo drawn anew with them.
 
     Questions of one pattern are exchangeable, so their counts are drawn rather than the questions. None where no
@@ -156,22 +179,24 @@ def _interval(ranked: np.ndarray, counts: np.ndarray) -> list[float] | None:
     drawn = np.random.default_rng(SEED).multinomial(total, weights / total, size=DRAWS)  # [draws, patterns]
     _, excess = _placebo_and_excess(*np.split(drawn @ patterns, 4, axis=1))
     excess = excess[np.isfinite(excess)]
-    return np.percentile(excess, [2.5, 97.5]).tolist() if excess.size else None
-
-
-def _verdict(found: Mapping[str, Any]) -> str | None:
-    if not found["questions"]:
+    if not excess.size:
         return None
-    mended = f"some path mends {found['gold']:.1%} of the wrong answers"
-    if found["excess_ci95"] is None:
+    low, high = np.percentile(excess, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _verdict(found: Headroom) -> str | None:
+    if not found.questions:
+        return None
+    mended = f"some path mends {found.gold:.1%} of the wrong answers"
+    if found.excess is None or found.excess_ci95 is None:
         return f"{mended}, and no wrong choice ever had gold's rank: nothing tells how much of that is chance"
-    low, high = found["excess_ci95"]
     compared = (
-        f"{mended}, and {found['placebo']:.1%} reach an equally likely wrong answer: "
-        f"excess {100 * found['excess']:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]: "
+        f"{mended}, and {found.placebo:.1%} reach an equally likely wrong answer: "
+        f"excess {points(found.excess)} points {interval(found.excess_ci95, points)}: "
     )
-    if found["stopped_early"]:
-        return f"{compared}not comparable, {found['stopped_early']} searches stopped early, at the first right path"
-    if low <= 0:
+    if found.stopped_early:
+        return f"{compared}not comparable, {found.stopped_early} searches stopped early, at the first right path"
+    if found.excess_ci95[0] <= 0:
         return f"{compared}not above chance, though the search looked for gold"
     return f"{compared}an upper bound, no proof of more than chance: the search looked for gold alone"

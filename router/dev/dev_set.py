@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
 
 from ..data.path_datasets import PathDatasets
+from .figures import DevFigures, FolderFigures, RoutedFigures
 from .metrics import PathShares
 from .routed_scores import RoutedScores, paired_difference, route
 
@@ -127,7 +127,7 @@ class DevSet:
         static: NDArray[np.bool_],
         seed: int,
         own_paths: Mapping[str, LayerPath] | None = None,
-    ) -> dict[str, Any]:
+    ) -> DevFigures:
         """Accuracies, depth and shares, for all and by folder.
 
         Args:
@@ -136,18 +136,18 @@ class DevSet:
             seed: of the bootstrap.
             own_paths: by folder, the best path for it alone; its accuracy stands beside the folder's others.
         """
-        found = self._figures(np.ones(len(self.questions), dtype=bool), routed, static, seed)
-        folders = list(dict.fromkeys(entry.folder for entry in self.questions))
-        owner = np.array([folders.index(entry.folder) for entry in self.questions])
-        found["per_folder"] = [
-            {
-                "folder": folder,
-                **self._figures(owner == index, routed, static, seed),
-                "own_static_accuracy": self._own_accuracy(owner == index, (own_paths or {}).get(folder)),
-            }
-            for index, folder in enumerate(folders)
-        ]
-        return found
+        folders = np.array([entry.folder for entry in self.questions])
+        return DevFigures(
+            self._figures(np.ones(len(folders), dtype=bool), routed, static, seed),
+            tuple(
+                FolderFigures(
+                    folder,
+                    self._figures(folders == folder, routed, static, seed),
+                    self._own_accuracy(folders == folder, (own_paths or {}).get(folder)),
+                )
+                for folder in dict.fromkeys(entry.folder for entry in self.questions)
+            ),
+        )
 
     def _own_accuracy(self, among: NDArray[np.bool_], path: LayerPath | None) -> float | None:
         """Of one path on some questions; the others are left at full depth, which has been run."""
@@ -158,18 +158,18 @@ class DevSet:
 
     def _figures(
         self, among: NDArray[np.bool_], routed: RoutedScores, static: NDArray[np.bool_], seed: int
-    ) -> dict[str, Any]:
+    ) -> RoutedFigures:
         shares = PathShares.of(np.array(routed.paths)[among])
         full = self.full[among]
         difference = paired_difference(routed.correct[among], full, seed)
-        return {
-            "dev_questions": int(among.sum()),
-            "off_full_share": shares.off_full,
-            "off_common_share": shares.off_common,
-            "routed_accuracy": float(routed.correct[among].mean()),
-            "full_accuracy": float(full.mean()),
-            "static_accuracy": float(static[among].mean()),
-            "delta_vs_full": difference["delta"],
-            "delta_ci95": difference["ci95"],
-            "mean_depth": shares.mean_depth,
-        }
+        return RoutedFigures(
+            dev_questions=int(among.sum()),
+            off_full_share=shares.off_full,
+            off_common_share=shares.off_common,
+            routed_accuracy=float(routed.correct[among].mean()),
+            full_accuracy=float(full.mean()),
+            static_accuracy=float(static[among].mean()),
+            delta_vs_full=difference.delta,
+            delta_ci95=difference.ci95,
+            mean_depth=shares.mean_depth,
+        )

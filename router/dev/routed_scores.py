@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,14 +63,34 @@ def askable(evaluator: Evaluator, questions: Sequence[Question]) -> list[Questio
     return fitting
 
 
-def paired_difference(new: NDArray[np.bool_], old: NDArray[np.bool_], seed: int) -> dict[str, Any]:
-    """Accuracy gained by `new` over `old` on the same questions, with its 95 % bootstrap interval over questions.
+@dataclass(frozen=True, slots=True)
+class PairedDifference:
+    """One way to answer against another on the same questions.
+
+    Attributes:
+        delta: accuracy gained.
+        ci95: its 95 % bootstrap interval over questions.
+        discordant: questions won and questions lost.
+    """
+
+    delta: float
+    ci95: tuple[float, float]
+    discordant: tuple[int, int]
+
+
+def paired_difference(new: NDArray[np.bool_], old: NDArray[np.bool_], seed: int) -> PairedDifference:
+    """Compare two rows [N] of right and wrong answers.
 
     A question is won, lost or neither, and those of one kind are exchangeable: their counts are drawn.
+
+    Raises:
+        ValueError: they are empty or differ in length.
     """
+    if new.shape != old.shape or not new.size:
+        raise ValueError(f"two equal rows of answers are needed; got {new.shape} and {old.shape}")
     count = len(new)
     won, lost = int((new & ~old).sum()), int((~new & old).sum())
     shares = np.array([won, lost, count - won - lost]) / count
     drawn = np.random.default_rng(seed).multinomial(count, shares, size=DRAWS)  # [draws, 3]
     low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / count, [0.025, 0.975])
-    return {"delta": (won - lost) / count, "ci95": [float(low), float(high)], "discordant": [won, lost]}
+    return PairedDifference((won - lost) / count, (float(low), float(high)), (won, lost))

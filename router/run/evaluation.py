@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from cluster.program.plain import SPLICED
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import ArtefactError, InputError
 from pathgen.models.devices import default_device
@@ -14,17 +15,35 @@ from pathgen.paths.layer_path import LayerPath
 
 from ..data.path_datasets import PathDatasets
 from ..dev.dev_set import DevSet, dev_questions
+from ..dev.figures import DevFigures
 from ..dev.metrics import chosen_actions
 from ..labels.labels import make_labels
 from ..net.policy import RouterPolicy
 from ..net.router import Router
 from ..saved.loading import load_router, resolve_router, seen_by
-from ..training.label_examples import LABEL_FIGURES, label_figures, predict_here
+from ..training.label_examples import LabelFigures, predict_here
 from .options import EvaluateOptions
 
 
-def evaluate_router(options: EvaluateOptions) -> dict[str, Any]:
-    """Everything `router evaluate` shows.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationResult:
+    """A router on the questions of path shards.
+
+    Attributes:
+        labels: kind of labels that the heads learned; None without such.
+        seen_in_training: how many of the questions the router was trained or chosen on.
+    """
+
+    router: str
+    method: str
+    labels: str | None
+    seen_in_training: int
+    predicted: LabelFigures = field(metadata=SPLICED)
+    dev: DevFigures = field(metadata=SPLICED)
+
+
+def evaluate_router(options: EvaluateOptions) -> EvaluationResult:
+    """How well a router predicts labels, and how right the routed model is.
 
     Raises:
         InputError: a folder is none or its questions cannot be asked.
@@ -48,27 +67,27 @@ def evaluate_router(options: EvaluateOptions) -> dict[str, Any]:
     dev = DevSet(base, dev_questions(datasets), datasets.chat, quiet=options.quiet)
     routed = dev.run(dev.route(RouterPolicy(router, options.bias)))
     static = dev.run_static(static_path(router) if router.config.static_only else routed.common_path)
-    return {
-        "router": options.router,
-        "method": router.config.method,
-        "labels": router.config.labels,
-        "seen_in_training": sum(question.sha in seen for question in datasets.questions()),
-        **(_label_figures(router, datasets, base) or dict.fromkeys(LABEL_FIGURES)),
-        **dev.report(routed, static, options.seed),
-    }
+    return EvaluationResult(
+        router=options.router,
+        method=router.config.method,
+        labels=router.config.labels,
+        seen_in_training=sum(question.sha in seen for question in datasets.questions()),
+        predicted=_label_figures(router, datasets, base),
+        dev=dev.report(routed, static, options.seed),
+    )
 
 
-def _label_figures(router: Router, datasets: PathDatasets, model: PathModel) -> dict[str, Any] | None:
-    """How well the heads predict the labels that they would be trained on here; None where there are no such."""
+def _label_figures(router: Router, datasets: PathDatasets, model: PathModel) -> LabelFigures:
+    """How well the heads predict the labels that they would be trained on here."""
     config = router.config
     if config.labels is None or config.static_only:
-        return None
+        return LabelFigures()
     try:
         labels = list(make_labels(datasets, config.labels, actions=config.actions))
     except InputError:  # no question has a label
-        return None
+        return LabelFigures()
     logits = predict_here(router, labels, model, datasets.chat)
-    return label_figures(logits, np.stack([label.targets for label in labels]))
+    return LabelFigures.of(logits, np.stack([label.targets for label in labels]))
 
 
 def static_path(router: Router) -> LayerPath:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from ..gates.rounding import gates_router, round_gates
 from ..labels.labels import Label, make_labels
 from ..net.config import allowed_actions
 from ..net.router import Router, path_logits
-from ..training.label_examples import LABEL_FIGURES, LabelFeatures, label_figures
+from ..training.label_examples import LabelFeatures, LabelFigures
 from ..training.tracking import Tracker
 from ..training.trainer import Trainer, new_router, predicted_logits
 from .inputs import TrainingInputs
@@ -39,7 +39,7 @@ class Fitted:
         epochs: passes over them.
         feature_seconds: that the feature pass took; 0 where all was in the cache.
         chosen: what was chosen among several on development questions.
-        label_figures: LABEL_FIGURES of the heads' actions on held-out labels, teacher forced; None without labels.
+        labels: how well the heads predict held-out labels.
     """
 
     router: Router
@@ -47,7 +47,7 @@ class Fitted:
     epochs: int = 0
     feature_seconds: float = 0.0
     chosen: tuple[str, ...] = ()
-    label_figures: Mapping[str, Any] = field(default_factory=lambda: dict.fromkeys(LABEL_FIGURES))
+    labels: LabelFigures = field(default_factory=LabelFigures)
 
 
 def fit_static(inputs: TrainingInputs) -> Fitted:
@@ -80,7 +80,7 @@ def fit_imitation(inputs: TrainingInputs, tracker: Tracker) -> Fitted:
         epochs=len(reports),
         feature_seconds=features.seconds,
         chosen=("epoch",) if len(reports) > 1 else (),
-        label_figures=label_figures(predicted_logits(router, dev), dev.targets),
+        labels=LabelFigures.of(predicted_logits(router, dev), dev.targets),
     )
 
 

@@ -249,7 +249,7 @@ def own_actors(lab: Lab) -> Iterator[Lab]:
 def records(out: Path) -> dict[str, PathRecord]:
     """The committed records; the folder is whole, holds each question once and nothing else."""
     report = validate_run(str(out), 0)
-    assert (report["problems"], report["notes"]) == ([], [])
+    assert (report.problems, report.notes) == ([], [])
     assert not list(out.glob(".*"))
     return {record.question.id: record for record in from_table(RunDirectory(str(out)).committed.table())}
 

@@ -103,7 +103,7 @@ def test_a_file_comes_back_the_same(name, records, tiny_model, tmp_path_factory)
 
     import_file(str(tmp / "first"), name, model, "arc", str(tmp / "again"))
     again = validate_run(str(tmp / "again"), 0)
-    assert (again["problems"], again["records"]) == ([], kept)
+    assert (again.problems, again.records) == ([], kept)
     export_run(str(tmp / "again"), name, str(tmp / "second"))
     assert (tmp / "second").read_bytes() == (tmp / "first").read_bytes()
 

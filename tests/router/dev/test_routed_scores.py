@@ -50,7 +50,7 @@ def test_the_common_path_is_the_one_most_questions_take():
 def test_a_paired_difference_counts_who_won_and_lost():
     new, old = np.array([1, 1, 0, 1, 0] * 40, dtype=bool), np.array([1, 0, 1, 0, 0] * 40, dtype=bool)
     found = paired_difference(new, old, seed=0)
-    assert found["delta"] == pytest.approx(0.2)
-    assert found["discordant"] == [80, 40]
-    low, high = found["ci95"]
+    assert found.delta == pytest.approx(0.2)
+    assert found.discordant == (80, 40)
+    low, high = found.ci95
     assert 0 < low < 0.2 < high < 0.4
