@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..paths.layer_path import LayerPath
-from ..store.searched_run import SearchedRun
+from ..store.run_reader import SearchedRun
 from .path_table import Scores
 from .selection import Choice, choose_by_depth, paired_difference
 from .static_paths import FolderResult, PathEntry, StaticPaths, Worth, most_accurate, or_full, shallow_enough

@@ -21,7 +21,7 @@ from ..paths.reward import path_quality
 from ..questions.question import Question
 from ..questions.tasks import find_task
 from ..store.files import open_folder, put
-from ..store.searched_run import SearchedRun
+from ..store.run_reader import SearchedRun
 
 if TYPE_CHECKING:
     from ..evaluation.evaluator import Evaluator
