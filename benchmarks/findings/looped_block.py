@@ -22,7 +22,7 @@ from benchmarks.published.search import choice_batch, choice_scores, is_right
 from cluster.program.console import print_json
 from infer.bench.statistics import Comparison
 from infer.systems.fixed_paths import repeat_paths
-from pathgen.models.checkpoints import load_model
+from pathgen.models.loading import load_model
 from pathgen.paths.layer_path import LayerAction, LayerPath
 from pathgen.questions.loading import load_questions
 from pathgen.questions.question import Question

@@ -16,7 +16,8 @@ import ray
 
 from cluster.fleet.protocol import Item, Report
 from cluster.fleet.work_thread import WorkThread
-from pathgen.generate.jobs import Job, RunSettings, blank_record, fill_searched
+from pathgen.generate.jobs import Job, RunSettings, new_record
+from pathgen.generate.question_search import fill_searched
 from pathgen.paths.cost import CostModel
 from pathgen.paths.records import SOLVED, Evaluation, PathRecord
 from pathgen.search.path_search import PathSearch
@@ -63,9 +64,9 @@ class FakeSearchWorker(WorkThread):
         """As `pathgen.generate.searcher.Searcher.counters`, as far as progress is told by them."""
         return self._counters
 
-    def take_up(self, job: Job) -> None:
+    def take_up(self, item: Job) -> None:
         """Put a question into the backlog."""
-        self._backlog.append(job)
+        self._backlog.append(item)
 
     def step(self) -> None:
         """Wait for the question that is due first; its record, and others due by then, go to the writer."""
@@ -87,9 +88,10 @@ class FakeSearchWorker(WorkThread):
         return self._writer.close([])
 
     def _end(self, job: Job) -> None:
-        record = blank_record(job, self._run, len(self._run.cost.weights), self._writer.writer)
-        search, seconds = self._prototypes[int(self._counters["searched"]) % PROTOTYPES], self._latency_s
-        fill_searched(record, search, layers_run=search.layer_executions // 2, seconds=seconds)
+        record = new_record(job.question, job.attempts, self._run, self._writer.writer)
+        search = self._prototypes[int(self._counters["searched"]) % PROTOTYPES]
+        fill_searched(record, search)
+        record.layers_run, record.seconds = search.layer_executions // 2, self._latency_s
         self._writer.add(record)
         self._count(record)
 

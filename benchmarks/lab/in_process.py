@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.lab.measurement import apportion
+from pathgen.actors.model_spec import ModelSpec
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import PathgenError
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.generate.jobs import Job, RunSettings
 from pathgen.generate.searcher import Searcher
 from pathgen.generate.worker import BACKLOG
-from pathgen.models.checkpoints import fingerprint, resolve_model
+from pathgen.models.facts import fingerprint
+from pathgen.models.resolving import resolve_model
 from pathgen.paths.cost import CostModel
 from pathgen.paths.records import PathRecord
 from pathgen.questions.question import Question
@@ -57,21 +59,18 @@ def run_settings(
         threads: torch threads, which the caller has set.
         prior: calibrated, or None.
     """
+    weights = fingerprint(resolve_model(model))
     return RunSettings(
         out="",
         token="",
-        metadata=ShardMetadata.here(model, fingerprint(resolve_model(model)), task.name),
-        model=model,
-        dtype="float32",
-        device="cpu",
-        devices_per_actor=1,
+        metadata=ShardMetadata.here(model, weights, task.name),
+        model=ModelSpec(model, weights, dtype="float32", device="cpu", threads=threads),
         task=task.name,
         chat=False,
         search=search,
         seconds_budget=None,
         cost=CostModel.layers(path_model.num_layers),
         seed=seed,
-        threads=threads,
         in_flight=in_flight,
         prior=prior,
     )

@@ -41,7 +41,7 @@ WARM_UP_QUESTIONS = 1
 def published_search(model: str, simulations: int, seed: int) -> Callable[[Sequence[Question]], list[Result]]:
     """The published search over the untouched model: searches a block of questions, one after the other."""
     from benchmarks.published.search import search_question
-    from pathgen.models.checkpoints import load_model
+    from pathgen.models.loading import load_model
 
     hf_model, tokenizer = load_model(model)
 

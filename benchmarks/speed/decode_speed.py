@@ -26,7 +26,7 @@ from benchmarks.lab.measurement import machine, median_ratio, rotated, run_scrip
 from cluster.program.console import print_json
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import FixedPaths
-from pathgen.models.checkpoints import load_model
+from pathgen.models.loading import load_model
 from pathgen.paths.layer_path import LayerPath
 
 Generate = Callable[[int], object]

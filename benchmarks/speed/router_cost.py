@@ -19,7 +19,8 @@ from benchmarks.lab.measurement import machine, median_ratio, rotated, run_scrip
 from cluster.program.console import print_json
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import FixedPaths
-from pathgen.models.checkpoints import fingerprint, resolve_model
+from pathgen.models.facts import fingerprint
+from pathgen.models.resolving import resolve_model
 from pathgen.paths.layer_path import LayerAction, LayerPath
 from router.net.config import RouterConfig
 from router.net.policy import RouterPolicy

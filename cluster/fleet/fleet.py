@@ -73,8 +73,8 @@ class Fleet:
         make_actor: Callable[[str], Any],
         settings: FleetSettings,
         *,
-        recover: Callable[[str, list[Item]], Recovered],
-        on_failed: Callable[[Item, str], None],
+        recover: Callable[[str, list[Any]], Recovered],
+        on_failed: Callable[[Any, str], None],
         stop: threading.Event,
     ):
         self._settings = settings
@@ -103,15 +103,13 @@ class Fleet:
         for _ in range(min(self._size, most)):
             self._roster.hire()
 
-    def run(
-        self, items: Iterable[Item], total: int, on_progress: Callable[[Progress, Mapping[str, float]], object]
-    ) -> Progress:
+    def run(self, items: Iterable[Item], total: int, on_progress: Callable[[Progress], object]) -> Progress:
         """Works through the items; returns when all are durable or given up, or after `stop`.
 
         Args:
             items: read lazily, a little ahead of the actors; keys unique.
             total: how many there are, for progress.
-            on_progress: called about once a second and at the end, with the counters summed over all actors.
+            on_progress: called about once a second and at the end.
 
         Raises:
             ClusterError: if no actor starts in time, or actors die again and again without getting anywhere.
@@ -124,15 +122,16 @@ class Fleet:
                 pass
             if self._error:
                 raise self._error
-            on_progress(self._progress(), self._roster.counters())
-            return self._progress()
+            progress = self._progress()
+            on_progress(progress)
+            return progress
         finally:
             for member in self._roster:
                 self._roster.dismiss(member)
             if not self._stop.is_set():  # else there may be no time, and nobody tidies up after them
                 self._roster.await_dismissed()
 
-    def _turn(self, on_progress: Callable[[Progress, Mapping[str, float]], object]) -> bool:
+    def _turn(self, on_progress: Callable[[Progress], object]) -> bool:
         """One turn of the loop; False once no actor is left."""
         try:
             if self._ending:
@@ -145,7 +144,7 @@ class Fleet:
             self._watch_clocks()
             if self._error is None and time.monotonic() - self._told_at >= _PROGRESS_EVERY_S:
                 self._told_at = time.monotonic()
-                on_progress(self._progress(), self._roster.counters())
+                on_progress(self._progress())
         except Exception as error:
             if self._error is not None:
                 raise
@@ -295,4 +294,4 @@ class Fleet:
 
     def _progress(self) -> Progress:
         seconds = time.monotonic() - self._ready_at if self._ready_at else 0.0
-        return Progress(self._leases.done, self._total, self._leases.failed, seconds)
+        return Progress(self._leases.done, self._total, self._leases.failed, seconds, self._roster.counters())

@@ -9,20 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A unit of work.
+class Item(Protocol):
+    """A unit of work: small and picklable (well under 100 kB). The fleet looks at its key alone."""
 
-    Attributes:
-        key: unique within a run.
-        payload: small and picklable (well under 100 kB); for the actor alone, the fleet never looks into it.
-    """
-
-    key: str
-    payload: Any = None
+    @property
+    def key(self) -> str:
+        """Unique within a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +75,12 @@ class Recovered:
 
     Attributes:
         durable: keys with a committed result; they are done.
-        payloads: new payloads for keys to be queued again, say one that points at stored progress. A key that
+        items: by key, what is queued in the place of an item, say one that points at stored progress. A key that
             is in neither is queued as it was.
     """
 
     durable: frozenset[str] = frozenset()
-    payloads: Mapping[str, Any] = field(default_factory=dict)
+    items: Mapping[str, Item] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +92,14 @@ class Progress:
         total: all items of the run.
         failed: of the done: by the actors' reports, or given up after too many deaths.
         seconds: since the first actor was ready; 0 before.
+        counters: of the reports, summed over all actors, dead ones too.
     """
 
     done: int
     total: int
     failed: int
     seconds: float
+    counters: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def rate(self) -> float:

@@ -56,7 +56,7 @@ class WorkThread(ABC):
         """Totals since the actor began."""
 
     @abstractmethod
-    def take_up(self, payload: Any) -> None:
+    def take_up(self, item: Any) -> None:
         """Accept one item."""
 
     @abstractmethod
@@ -159,7 +159,7 @@ class WorkThread(ABC):
 
     def _round(self) -> None:
         while self._fresh and not self._draining:
-            self.take_up(self._fresh[0].payload)  # which may take a while, and until then it is among the fresh
+            self.take_up(self._fresh[0])  # which may take a while, and until then it is among the fresh
             with self._news:
                 del self._fresh[0]
         if not self._draining:

@@ -23,6 +23,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from .errors import CommandError, Interrupted, UsageError
+from .options import option
 
 QUIET_LIBRARIES = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # transformers heeds it too
@@ -34,12 +35,6 @@ QUIET_LIBRARIES = {
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
-
-
-def option(help_text: str, *names: str, **more: Any) -> Any:
-    """An option with its environment variable, LAYERPATHS_<FLAG>."""
-    variable = "LAYERPATHS_" + names[0].lstrip("-").split("/")[0].replace("-", "_").upper()
-    return typer.Option(*names, help=help_text, envvar=variable, show_envvar=False, **more)
 
 
 def tell(line: str) -> None:

@@ -28,7 +28,6 @@ from .figures import oracle_figures, question_rows, skipped_figures, system_figu
 from .inputs import BenchInputs
 from .model_cost import ModelCost
 from .options import BenchOptions
-from .path_runner import PathRunner
 from .results import ResultStore, result_key, timing_key
 from .systems import Systems, Unavailable
 from .timing import TIMED_QUESTIONS, TURNS, Forwarded, Forwards, PolicyMaker, Run, Timing, time_systems
@@ -84,9 +83,8 @@ class Bench:
         if not questions:
             why = "each is too long, or has no tokens, or such as the model does not know"
             raise InputError(f"none of the {len(inputs.questions)} questions can be asked: {why}")
-        runner = PathRunner(evaluator, options.batch_size, quiet=options.quiet)
         keys = {name: result_key(name, inputs, questions, options.seed) for name in options.wanted_systems}
-        results, skipped = self._results(runner, questions, keys)
+        results, skipped = self._results(evaluator, questions, keys)
         environment = self._environment()
         timed_as = timing_key([keys[name] for name in results], options.batch_size, environment)
         timings = self._timings(evaluator, questions, results, timed_as)
@@ -120,15 +118,12 @@ class Bench:
         return BenchOutcome(summary, rows, len(inputs.questions) - len(questions))
 
     def _results(
-        self, runner: PathRunner, questions: Sequence[Question], keys: Mapping[str, str]
+        self, evaluator: Evaluator, questions: Sequence[Question], keys: Mapping[str, str]
     ) -> tuple[dict[str, SystemResult], dict[str, str]]:
         """Every system's answers, and why some have none; each is kept as soon as it is finished."""
         stored = {name: self.store.load(name, key) if self.store else None for name, key in keys.items()}
         finished = {name: result for name, result in stored.items() if result is not None}
-        for name, result in finished.items():
-            if name != "oracle":  # another process has run its paths, perhaps in other precision
-                runner.remember(questions, result.answers)
-        systems = Systems(self.inputs, questions, runner, self.options.seed, finished)
+        systems = Systems(self.inputs, questions, evaluator, self.options, finished)
         results: dict[str, SystemResult] = {}
         skipped: dict[str, str] = {}
         for name, key in keys.items():

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from pathgen.errors import ArtefactError, InputError
 from pathgen.evaluation.evaluator import context_tokens
-from pathgen.models.checkpoints import fingerprint, num_layers, resolve_model
 from pathgen.models.devices import default_device, default_dtype
+from pathgen.models.facts import fingerprint, num_layers
 from pathgen.models.reading import load_config, load_tokenizer
+from pathgen.models.resolving import resolve_model
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import PathRecord
 from pathgen.questions.loading import load_questions

@@ -7,13 +7,14 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TextIO
 
 from ..errors import InputError, PathgenError
-from ..models.checkpoints import fingerprint, num_layers, resolve_model
+from ..models.facts import fingerprint, num_layers
+from ..models.resolving import resolve_model
 from ..paths.records import PathRecord
 from ..questions.tasks import find_task
 from ..report.validate import record_faults
@@ -207,7 +208,6 @@ def _commit(
         write_shard(fs, directory.paths, IMPORTER, seq, shard, metadata, guard)
         counts.update(record.status for record in shard)
         seq += 1
-    info = RunInfo(info.settings, info.model_id, info.fingerprint, info.task, info.source, questions=counts.total())
     write_card(fs, root, info, {"questions": counts.total(), "failed": counts["failed"]}, guard)
-    put(fs, f"{root}/{RUN_NAME}", info.to_json(), guard=guard)
+    put(fs, f"{root}/{RUN_NAME}", replace(info, questions=counts.total()).to_json(), guard=guard)
     return counts

@@ -12,12 +12,15 @@ from typing import Any
 import polars as pl
 
 from cluster.connection.probe import Probe
-from cluster.connection.session import connect
 from cluster.program.errors import Interrupted
+from cluster.program.options import flags_named
 
-from ..actors.placement import check_disks, place_actors
-from ..models.checkpoints import absolute_name, fingerprint, num_layers, resolve_model
+from ..actors.fleet_run import fleet_run
+from ..actors.model_spec import ModelSpec
+from ..actors.placement import check_disks
 from ..models.devices import check_device, default_device, default_dtype
+from ..models.facts import fingerprint, num_layers
+from ..models.resolving import resolve_model
 from ..paths.cost import CostModel
 from ..questions.loading import load_questions
 from ..questions.tasks import find_task
@@ -31,10 +34,10 @@ from ..store.index import Budgets
 from ..store.run_folder import Plan, RunDirectory
 from ..store.run_json import GROWABLE, RunInfo
 from ..store.shards import ShardMetadata
-from .fleet import FleetRun
+from .fleet import SearchFleet
 from .jobs import Job, RunSettings
 from .layer_costs import flops_cost, latency_cost
-from .options import GenerateOptions, flags_named
+from .options import GenerateOptions
 from .outcome import Outcome, card_rows, run_summary, verdict
 from .stopping import INTERRUPTED, Stopping
 
@@ -166,7 +169,8 @@ class GenerationRun:
         plan = self._scan(None) if self.directory.holds_run else Plan(frozenset(), {}, {}, [], 0)
         jobs = self._jobs(plan)
         if self.cluster is not None:
-            self._check_disks(len(self.cluster.nodes()))
+            out, shared_fs = f"--out {self.options.out}", self.options.shared_fs
+            check_disks(out, self.directory.fs, len(self.cluster.nodes()), shared_fs=shared_fs)
         going, asked = sum(bool(job.resume) for job in jobs), len(self.questions)
         failed = asked - len(plan.done) - len(jobs)
         self.tell(
@@ -223,62 +227,47 @@ class GenerationRun:
             return plan, fleet.totals()
 
     @contextmanager
-    def _fleet(self, most: int) -> Iterator[FleetRun]:
+    def _fleet(self, most: int) -> Iterator[SearchFleet]:
         """A fleet on Ray for so many questions at most.
 
         Its actors start at once, unless the prior that they are told of must be measured first.
         """
-        device = self._find_device()
-        with connect(self.cluster) as session:
-            self._check_disks(len(session.nodes()))
-            placement = place_actors(self.options, device, session, self.folder, most)
+        options, directory = self.options, self.directory
+        where = f"--out {options.out}"
+        with fleet_run(options, self.cluster, self._find_device(), self.folder, directory.fs, where, most) as actors:
+            placement = actors.placement
+            out = full_name(directory.fs, directory.root)  # actors may have been started in another folder
+            model = placement.model_spec(options.model, self.fingerprint, self.info.settings["dtype"])
             run = RunSettings(
-                # Actors may have been started in another folder.
-                out=full_name(self.directory.fs, self.directory.root),
+                out=out,
                 token=self.lease.token,
-                metadata=ShardMetadata.here(self.options.model, self.fingerprint, self.task.name),
-                model=absolute_name(self.options.model),
-                dtype=self.info.settings["dtype"],
-                device=placement.device,
-                devices_per_actor=placement.devices_per_actor,
+                metadata=ShardMetadata.here(options.model, self.fingerprint, self.task.name),
+                model=model,
                 task=self.task.name,
-                chat=self.options.chat,
-                search=self.options.search,
-                seconds_budget=self.options.seconds_budget,
-                cost=CostModel.layers(self.num_layers),
-                seed=self.options.seed,
-                threads=placement.threads,
+                chat=options.chat,
+                search=options.search,
+                seconds_budget=options.seconds_budget,
+                cost=self._cost(model, out, placement.resources),
+                seed=options.seed,
                 in_flight=placement.in_flight,
             )
-            run = replace(run, cost=self._cost(run, placement.resources))
-            fleet = FleetRun(
-                self.directory,
-                run,
-                session,
-                placement,
-                self.options,
-                self.budgets,
-                self.num_layers,
-                self.stopping,
-            )
+            fleet = SearchFleet(actors, directory, run, self.budgets, options.question_timeout_s, self.stopping)
             prior = self._known_prior()
-            if prior is not None or not self.options.calibrate:
+            if prior is not None or not options.calibrate:
                 # No more than there is room for now: until the folder is read, nobody knows how many are needed.
-                fleet.start(prior, min(most, placement.fitting(session.nodes())))
+                fleet.start(prior, min(most, placement.fitting(actors.session.nodes())))
             yield fleet
 
-    def _check_disks(self, nodes: int) -> None:
-        check_disks(f"--out {self.options.out}", self.directory.fs, nodes, shared_fs=self.options.shared_fs)
-
-    def _cost(self, run: RunSettings, resources: Mapping[str, float]) -> CostModel:
+    def _cost(self, model: ModelSpec, out: str, resources: Mapping[str, float]) -> CostModel:
         """The chosen cost model; a measured one is measured once and kept in run.json."""
         if self.options.cost == "layers":
-            return run.cost
+            return CostModel.layers(self.num_layers)
         if stored := self.info.notes.get("cost"):
             return CostModel.from_json(stored)
-        by_flops = self.options.cost == "flops"
-        timeout_s = self.options.start_timeout_s
-        cost = flops_cost(self.folder, self.num_layers) if by_flops else latency_cost(run, resources, timeout_s)
+        if self.options.cost == "flops":
+            cost = flops_cost(self.folder, self.num_layers)
+        else:
+            cost = latency_cost(model, out, resources, self.options.start_timeout_s)
         self.info = self.directory.begin(
             replace(self.info, notes=self.info.notes | {"cost": cost.to_json()}), self.lease.check
         )

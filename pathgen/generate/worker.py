@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from cluster.fleet.work_thread import WorkThread
 
+from ..actors.model_spec import is_sticky
 from ..faults import fault_point
 from ..questions.tasks import find_task
 from ..store.run_folder import RunDirectory
@@ -25,11 +26,10 @@ class SearchWorker(WorkThread):
     """
 
     def __init__(self, run: RunSettings, writer: str):
-        from ..actors.placed_model import is_sticky, load_placed
         from ..evaluation.evaluator import Evaluator
         from .searcher import Searcher
 
-        evaluator = Evaluator(load_placed(run), find_task(run.task), chat=run.chat)
+        evaluator = Evaluator(run.model.load(run.out), find_task(run.task), chat=run.chat)
         self._searcher = Searcher(run, writer, evaluator, RunDirectory(run.out).load_record)
         self._writer = RecordWriter(run.out, writer, run.metadata, run.token)
         super().__init__(run.in_flight * (1 + BACKLOG), is_sticky)
@@ -49,10 +49,10 @@ class SearchWorker(WorkThread):
         """As `Searcher.counters`."""
         return self._searcher.counters
 
-    def take_up(self, job: Job) -> None:
+    def take_up(self, item: Job) -> None:
         """Take a question into the searcher's backlog."""
-        fault_point(f"take-up-{job.question.id}")
-        self._searcher.take_up(job)
+        fault_point(f"take-up-{item.key}")
+        self._searcher.take_up(item)
 
     def step(self) -> None:
         """One round of all searches; records that ended go to the writer, which commits what is due."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,63 +22,6 @@ SEED = 0
 WrongAnswer = tuple[int, tuple[int, ...], frozenset[int]]
 """A kind of question that full depth answers wrong: gold, its choices ranked at full depth, and those that some other
 path reaches."""
-
-
-@dataclass(frozen=True, slots=True)
-class RankedHits:
-    """What the paths of the questions that full depth answers wrong reach, by the choice's rank at full depth.
-
-    Row q holds the choices of one kind of question but the one that full depth gives; R is the largest number of
-    them. Ranks count from 0 here, the first after full depth's answer.
-
-    Attributes:
-        gold: [Q, R] 1 at gold's rank.
-        gold_hits: [Q, R] 1 there if some path reaches gold.
-        placebos: [Q, R] 1 at the rank of each wrong choice.
-        placebo_hits: [Q, R] 1 there if some path reaches it.
-        counts: [Q] how many questions are of this kind.
-    """
-
-    gold: np.ndarray
-    gold_hits: np.ndarray
-    placebos: np.ndarray
-    placebo_hits: np.ndarray
-    counts: np.ndarray
-
-    @classmethod
-    def of(cls, kinds: Mapping[WrongAnswer, int]) -> RankedHits:
-        """From how many questions there are of each kind."""
-        width = max((len(ranking) - 1 for _, ranking, _ in kinds), default=0)
-        gold, gold_hits, placebos, placebo_hits = np.zeros((4, len(kinds), width), dtype=np.int64)
-        for row, (right, ranking, reached) in enumerate(kinds):
-            for rank, choice in enumerate(ranking[1:]):
-                kind, hits = (gold, gold_hits) if choice == right else (placebos, placebo_hits)
-                kind[row, rank] = 1
-                hits[row, rank] = choice in reached
-        return cls(gold, gold_hits, placebos, placebo_hits, np.array(list(kinds.values()), dtype=np.int64))
-
-    def interval(self) -> list[float] | None:
-        """95 % of the excess: percentiles of a bootstrap over questions, the placebo drawn anew with them.
-
-        Questions of one pattern are exchangeable, so their counts are drawn rather than the questions. None where
-        no draw has a placebo.
-        """
-        patterns, kinds = np.unique(np.hstack(self._parts()), axis=0, return_inverse=True)
-        counts = np.bincount(kinds, weights=self.counts)
-        total = self.counts.sum()
-        drawn = np.random.default_rng(SEED).multinomial(total, counts / total, size=DRAWS)  # [draws, patterns]
-        sums = np.split(drawn @ patterns, 4, axis=1)
-        _, excess = _placebo_and_excess(*sums)
-        excess = excess[np.isfinite(excess)]
-        return np.percentile(excess, [2.5, 97.5]).tolist() if excess.size else None
-
-    def placebo_and_excess(self) -> tuple[float | None, float | None]:
-        """Both weighted to gold's ranks, over the questions whose rank has a placebo; None where there are none."""
-        placebo, excess = _placebo_and_excess(*(self.counts[None] @ part for part in self._parts()))
-        return (float(placebo[0]), float(excess[0])) if np.isfinite(excess[0]) else (None, None)
-
-    def _parts(self) -> tuple[np.ndarray, ...]:
-        return self.gold, self.gold_hits, self.placebos, self.placebo_hits
 
 
 class HeadroomTally:
@@ -130,14 +72,15 @@ class HeadroomTally:
         if not questions and not self._right:
             return None
         mended = sum(count for (gold, _, reached), count in self._wrong.items() if gold in reached)
-        hits = RankedHits.of(self._wrong)
-        placebo, excess = hits.placebo_and_excess()
+        ranked, counts = _ranked(self._wrong), np.array(list(self._wrong.values()), dtype=np.int64)
+        (placebo,), (excess,) = _placebo_and_excess(*(counts[None] @ part for part in ranked))
+        has_placebo = bool(np.isfinite(excess))
         found = {
             "questions": questions,
             "gold": mended / questions if questions else None,
-            "placebo": placebo,
-            "excess": excess,
-            "excess_ci95": hits.interval() if excess is not None else None,
+            "placebo": float(placebo) if has_placebo else None,
+            "excess": float(excess) if has_placebo else None,
+            "excess_ci95": _interval(ranked, counts) if has_placebo else None,
             "breaks": self._broken / self._right if self._right else None,
             "stopped_early": self._early,
         }
@@ -163,10 +106,31 @@ def headroom(rows: pl.DataFrame) -> dict[str, Any] | None:
     return tally.result()
 
 
+def _ranked(kinds: Mapping[WrongAnswer, int]) -> np.ndarray:
+    """Where gold and the placebos stand, and which of them some path reaches.
+
+    Returns:
+        [4, Q, R] for Q kinds of questions and R ranks, counted from 0 after full depth's own answer: 1 at gold's
+        rank; 1 there if some path reaches gold; 1 at the rank of each wrong choice; 1 there if some path reaches it.
+    """
+    width = max((len(ranking) - 1 for _, ranking, _ in kinds), default=0)
+    ranked = np.zeros((4, len(kinds), width), dtype=np.int64)
+    for row, (right, ranking, reached) in enumerate(kinds):
+        for rank, choice in enumerate(ranking[1:]):
+            part = 0 if choice == right else 2
+            ranked[part, row, rank] = 1
+            ranked[part + 1, row, rank] = choice in reached
+    return ranked
+
+
 def _placebo_and_excess(
     gold: np.ndarray, gold_hits: np.ndarray, placebos: np.ndarray, placebo_hits: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """From sums over questions, each [draws, R]; [draws] each, NaN where no rank of gold's has a placebo."""
+    """Both weighted to gold's ranks, over the questions whose rank has a placebo.
+
+    Args are sums of `_ranked` over questions, each [draws, R]. Returns [draws] each, NaN where no rank of gold's has
+    a placebo.
+    """
     has_placebo = placebos > 0
     expected = gold * placebo_hits / np.maximum(placebos, 1)  # 0 where there is no placebo
     counted = np.where(has_placebo, gold, 0).sum(axis=1).astype(float)
@@ -174,6 +138,25 @@ def _placebo_and_excess(
     reached = np.where(has_placebo, gold_hits, 0).sum(axis=1)
     placebo = expected.sum(axis=1) / counted
     return placebo, reached / counted - placebo
+
+
+def _interval(ranked: np.ndarray, counts: np.ndarray) -> list[float] | None:
+    """95 % of the excess: percentiles of a bootstrap over questions, the placebo drawn anew with them.
+
+    Questions of one pattern are exchangeable, so their counts are drawn rather than the questions. None where no
+    draw has a placebo.
+
+    Args:
+        ranked: as `_ranked` returns it.
+        counts: [Q] questions of each kind.
+    """
+    patterns, kinds = np.unique(np.hstack(list(ranked)), axis=0, return_inverse=True)
+    weights = np.bincount(kinds, weights=counts)
+    total = counts.sum()
+    drawn = np.random.default_rng(SEED).multinomial(total, weights / total, size=DRAWS)  # [draws, patterns]
+    _, excess = _placebo_and_excess(*np.split(drawn @ patterns, 4, axis=1))
+    excess = excess[np.isfinite(excess)]
+    return np.percentile(excess, [2.5, 97.5]).tolist() if excess.size else None
 
 
 def _verdict(found: Mapping[str, Any]) -> str | None:

@@ -133,7 +133,7 @@ def _replay(records: list[PathRecord], info: RunInfo, out: str, count: int, repo
     """Run a sample of evaluations again, and compare margins and verdicts."""
     from ..engine.path_model import PathModel
     from ..evaluation.evaluator import Evaluator
-    from ..models.checkpoints import resolve_recorded
+    from ..models.resolving import resolve_recorded
     from ..questions.tasks import find_task
 
     if "imported" in info.settings:

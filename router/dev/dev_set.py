@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,16 @@ from numpy.typing import NDArray
 
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import LayerPolicy
+from pathgen.evaluation.answer_book import AnswerBook, answering
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.layer_path import LayerPath
-from pathgen.paths.reward import path_quality
 from pathgen.progress import counted
 from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
 
 from ..data.path_datasets import PathDatasets
 from .metrics import PathShares
-from .routed_scores import RoutedScores, paired_difference, route, run_paths
+from .routed_scores import RoutedScores, paired_difference, route
 
 CHUNK_ROUTED = 128
 """Questions routed between two looks at progress; a call sorts them into batches of like length."""
@@ -71,8 +72,10 @@ class DevSet:
         self._rows: dict[str, list[int]] = defaultdict(list)
         for row, entry in enumerate(self.questions):
             self._rows[entry.task].append(row)
-        self._evaluators = {task: Evaluator(model, find_task(task), chat=chat) for task in self._rows}
-        self._correct: dict[tuple[int, LayerPath], bool] = {}
+        self._books = {
+            task: AnswerBook(find_task(task), partial(Evaluator, model, find_task(task), chat=chat))
+            for task in self._rows
+        }
 
     def route(self, policy: LayerPolicy) -> list[LayerPath]:
         """The path that the policy takes on each question."""
@@ -80,29 +83,19 @@ class DevSet:
         with counted("routing", len(self.questions), quiet=self._quiet) as on_done:
             for task, rows in self._rows.items():
                 for start in range(0, len(rows), CHUNK_ROUTED):
-                    paths += route(self._evaluators[task], policy, self._asked(rows[start : start + CHUNK_ROUTED]))
+                    part = self._asked(rows[start : start + CHUNK_ROUTED])
+                    paths += route(self._books[task].evaluator, policy, part)
                     on_done(len(paths))
         return paths
 
     def run(self, paths: Sequence[LayerPath]) -> RoutedScores:
         """Each question along its path."""
-        new = {
-            task: [row for row in rows if (row, paths[row]) not in self._correct] for task, rows in self._rows.items()
-        }
-        before = 0
-        with counted("development questions", sum(map(len, new.values())), quiet=self._quiet) as on_done:
-            for task, rows in new.items():
-                chosen = [paths[row] for row in rows]
-                part = run_paths(
-                    self._evaluators[task],
-                    self._asked(rows),
-                    chosen,
-                    lambda done, before=before: on_done(before + done),  # type: ignore[misc]
-                )
-                for row, path, correct in zip(rows, chosen, part.correct, strict=True):
-                    self._correct[row, path] = bool(correct)
-                before += len(rows)
-        return RoutedScores(tuple(paths), np.array([self._correct[row, path] for row, path in enumerate(paths)]))
+        correct: list[bool] = []
+        with answering("development questions", len(self.questions), quiet=self._quiet) as on_progress:
+            for task, rows in self._rows.items():
+                asked = [(self.questions[row].question, [paths[row]]) for row in rows]
+                correct += [found.correct for (found,) in self._books[task].answers(asked, on_progress)]
+        return RoutedScores(tuple(paths), np.array(correct, dtype=bool))
 
     def run_static(self, path: LayerPath) -> NDArray[np.bool_]:
         """[N] whether one path for all is right."""
@@ -115,25 +108,11 @@ class DevSet:
 
     def quality(self, paths: Sequence[LayerPath], limit: int | None) -> NDArray[np.float64]:
         """[Q, P] quality (`pathgen.paths.reward`) of the paths on the first `limit` questions of each task, or all."""
-        found: list[list[float]] = []
-        with counted(
-            "rounded paths", sum(len(rows[:limit]) for rows in self._rows.values()), quiet=self._quiet
-        ) as on_done:
-            for task, rows in self._rows.items():
-                for question in self._asked(rows[:limit]):
-                    found.append(self._qualities(task, question, paths))
-                    on_done(len(found))
-        return np.array(found)
-
-    def _qualities(self, task: str, question: Question, paths: Sequence[LayerPath]) -> list[float]:
-        """[P] of one question; the paths share what they have in common."""
-        evaluator = self._evaluators[task]
-        prepared = evaluator.prepare(question)
-        full = LayerPath.full(self._num_layers)
-        base, *found = evaluator.evaluate([(prepared, path) for path in (full, *paths)])
-        evaluator.forget(prepared)
-        relative = (base.margin or 0.0) if find_task(task).generates else 0.0
-        return [path_quality(evaluation, relative) for evaluation in found]
+        asked = {task: self._asked(rows[:limit]) for task, rows in self._rows.items()}
+        with answering("rounded paths", sum(map(len, asked.values())), quiet=self._quiet) as on_progress:
+            return np.concatenate(
+                [self._books[task].scores(part, paths, on_progress).quality for task, part in asked.items()]
+            )
 
     def _asked(self, rows: Iterable[int]) -> list[Question]:
         return [self.questions[row].question for row in rows]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,6 @@ from pathgen.evaluation.evaluator import Evaluator, QuestionError
 from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.question import Question
 
-CHUNK_QUESTIONS = 16
 DRAWS = 10_000
 
 
@@ -51,31 +50,6 @@ def route(evaluator: Evaluator, policy: LayerPolicy, questions: Sequence[Questio
     """
     prompts = [evaluator.prepare(question).prompt_ids for question in questions]
     return decide_paths(evaluator.model, policy, prompts)
-
-
-def run_paths(
-    evaluator: Evaluator,
-    questions: Sequence[Question],
-    paths: Sequence[LayerPath],
-    on_done: Callable[[int], None] = lambda done: None,
-) -> RoutedScores:
-    """Each question along its path.
-
-    Args:
-        evaluator: the model on the questions' task.
-        questions: that fit its context.
-        paths: one each.
-        on_done: told how many are done.
-    """
-    correct: list[bool] = []
-    for start in range(0, len(questions), CHUNK_QUESTIONS):
-        part = [evaluator.prepare(question) for question in questions[start : start + CHUNK_QUESTIONS]]
-        for evaluation in evaluator.evaluate(list(zip(part, paths[start : start + CHUNK_QUESTIONS], strict=True))):
-            correct.append(evaluation.correct)
-        for prepared in part:
-            evaluator.forget(prepared)
-        on_done(len(correct))
-    return RoutedScores(tuple(paths), np.array(correct, dtype=bool))
 
 
 def askable(evaluator: Evaluator, questions: Sequence[Question]) -> list[Question]:

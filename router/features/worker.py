@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cluster.fleet.work_thread import WorkThread
-from pathgen.actors.placed_model import is_sticky, load_placed
+from pathgen.actors.model_spec import ModelSpec, is_sticky
 
 from ..net.pooling import Pooling
 from .features import Computed, FeatureKey, feature_batches
@@ -20,23 +20,13 @@ class FeatureSettings:
 
     Attributes:
         out: the run's folder.
-        model: alias, folder or hub id.
-        fingerprint: of its weights.
-        dtype: of its weights.
-        device: torch device.
-        devices_per_actor: above 1, the model is spread over so many devices.
-        threads: torch threads.
+        model: which, and on what.
         pooling: what is kept of the states.
         file_keys: most keys of one file; they are in the actor's memory until it is written.
     """
 
     out: str
-    model: str
-    fingerprint: str
-    dtype: str
-    device: str
-    devices_per_actor: int
-    threads: int
+    model: ModelSpec
     pooling: Pooling
     file_keys: int
 
@@ -52,8 +42,8 @@ class FeatureWorker(WorkThread):
     def __init__(self, settings: FeatureSettings, writer: str):
         self._settings = settings
         self._writer = writer
-        self._model = load_placed(settings)
-        self._store = FeatureStore(settings.out, settings.fingerprint, settings.dtype, settings.pooling)
+        self._model = settings.model.load(settings.out)
+        self._store = FeatureStore(settings.out, settings.model.fingerprint, settings.model.dtype, settings.pooling)
         self._waiting: list[FeatureKey] = []
         self._moved_at: dict[str, float] = {}
         self._computed = 0
@@ -74,9 +64,9 @@ class FeatureWorker(WorkThread):
         """`computed`: features computed so far."""
         return {"computed": self._computed}
 
-    def take_up(self, key: FeatureKey) -> None:
+    def take_up(self, item: FeatureKey) -> None:
         """Keep a key for the next file."""
-        self._waiting.append(key)
+        self._waiting.append(item)
 
     def step(self) -> None:
         """Compute and commit one file."""

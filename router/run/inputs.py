@@ -10,9 +10,10 @@ from fsspec.implementations.local import LocalFileSystem
 
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import ArtefactError, InputError
-from pathgen.models.checkpoints import num_layers, resolve_recorded
 from pathgen.models.devices import default_device
+from pathgen.models.facts import num_layers
 from pathgen.models.reading import load_config
+from pathgen.models.resolving import resolve_recorded
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import seeded_hash
 from pathgen.static.candidates import shallowest_depth

@@ -16,7 +16,8 @@ from ..data.examples import Examples
 from ..data.path_datasets import PathDatasets
 from ..dev.metrics import ActionMetrics, calibration_error, chosen_actions
 from ..features.features import FeatureKey, compute_here
-from ..features.run import FeatureOptions, compute_features
+from ..features.options import FeatureOptions
+from ..features.run import compute_features
 from ..features.store import FeatureSet
 from ..labels.labels import Label
 from ..net.pooling import Pooling

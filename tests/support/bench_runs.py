@@ -11,7 +11,7 @@ from path_runs import write_run
 
 from pathgen.engine.path_model import PathModel
 from pathgen.evaluation.evaluator import Evaluator
-from pathgen.models.checkpoints import fingerprint
+from pathgen.models.facts import fingerprint
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import PathRecord
 from pathgen.questions.question import Question

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from pathgen.models.checkpoints import fingerprint, num_layers
+from pathgen.models.facts import fingerprint, num_layers
 from pathgen.paths.layer_path import LayerPath
 from router.net.config import RouterConfig
 from router.net.router import Router, path_logits

@@ -10,7 +10,7 @@ from path_runs import path, searched, write_run
 from typer.testing import CliRunner
 
 from pathgen.engine.path_model import PathModel
-from pathgen.models.checkpoints import fingerprint
+from pathgen.models.facts import fingerprint
 from pathgen.paths.records import PathRecord
 from pathgen.static.static_paths import PathEntry, StaticPaths, Worth
 from router.cli import app

@@ -10,7 +10,7 @@ from path_records import make_record, no_guard
 from tiny_checkpoint import NUM_LAYERS
 
 from pathgen.evaluation.evaluator import Evaluator
-from pathgen.models.checkpoints import fingerprint
+from pathgen.models.facts import fingerprint
 from pathgen.paths.layer_path import LayerPath, all_moves
 from pathgen.paths.records import Evaluation
 from pathgen.questions.question import Question

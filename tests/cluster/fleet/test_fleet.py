@@ -23,12 +23,20 @@ from cluster import ClusterError
 from cluster.fleet.fleet import Fleet, FleetSettings
 from cluster.fleet.leases import Leases
 from cluster.fleet.member import Member
-from cluster.fleet.protocol import Item, Progress, Recovered, Report
+from cluster.fleet.protocol import Progress, Recovered, Report
 from cluster.program.causes import cause_of
 
 pytestmark = pytest.mark.ray
 
 BATCH = 3
+
+
+@dataclass(frozen=True)
+class Item:
+    """A unit of work."""
+
+    key: str
+    payload: Any = None
 
 
 class Worker:
@@ -176,8 +184,8 @@ class Owner:
             fleet.start(ahead)
         return fleet.run((Item(key, payload) for key, payload in payloads.items()), len(payloads), self.watch)
 
-    def watch(self, progress: Progress, counters: Mapping[str, float]) -> None:
-        self.counters = counters
+    def watch(self, progress: Progress) -> None:
+        self.counters = progress.counters
         if self.fail_at is not None and progress.done >= self.fail_at:
             raise OSError("the terminal is gone")
         if self.stop_at is not None and progress.done >= self.stop_at:
@@ -388,7 +396,7 @@ def test_results_that_are_never_committed_end_the_run(owner):
 
 def test_what_recover_finds_is_not_run_again_and_the_rest_gets_its_new_payload(owner):
     owner.settings = {"num_actors": 1}
-    owner.recovered = Recovered(durable=frozenset({"stored"}), payloads={"bad": 0.0})
+    owner.recovered = Recovered(durable=frozenset({"stored"}), items={"bad": Item("bad", 0.0)})
     progress = owner.run({"stored": 60.0, "bad": "exit", "other": 0.0})
     assert progress.done == 3
     assert owner.keys("begun")["stored"] == 1

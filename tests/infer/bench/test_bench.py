@@ -28,8 +28,8 @@ from infer.bench.results import result_key
 from infer.bench.statistics import mcnemar_p, wilson_interval
 from pathgen.errors import ArtefactError, InputError
 from pathgen.evaluation.evaluator import Evaluator
-from pathgen.models.checkpoints import fingerprint
 from pathgen.models.devices import default_device
+from pathgen.models.facts import fingerprint
 from pathgen.paths.layer_path import LayerPath
 from pathgen.report.headroom import headroom
 from pathgen.static.static_paths import PathEntry, StaticPaths, Worth

@@ -11,7 +11,7 @@ from infer.harness.model import RoutedLM
 from pathgen.engine.policies import FixedPaths
 from pathgen.errors import ArtefactError, InputError
 from pathgen.evaluation.decided_paths import decide_paths
-from pathgen.models.checkpoints import resolve_model
+from pathgen.models.resolving import resolve_model
 
 SCORED = [
     ("Question: what is wet?\nAnswer:", " water"),

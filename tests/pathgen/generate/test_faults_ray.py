@@ -28,7 +28,7 @@ from fault_lab import (
 
 from cluster import ClusterError
 from cluster.program.errors import Interrupted
-from pathgen.models.checkpoints import fingerprint
+from pathgen.models.facts import fingerprint
 from pathgen.paths.layer_path import LayerPath, all_moves
 from pathgen.questions.loading import load_questions
 from pathgen.store.committed import CommittedRows
@@ -309,7 +309,7 @@ def test_a_lost_head_ends_the_run_and_the_same_command_goes_on_elsewhere(lab, wh
         _, errors = driver.communicate(timeout=60)
     assert driver.returncode == 1, errors
     assert f"the head at {address} does not answer" in errors
-    assert f"the same command goes on, there or on another cluster: pathgen generate --out {out} " in errors
+    assert f"the same command resumes, there or on another cluster: pathgen generate --out {out} " in errors
     outcome = lab.generate(out)
     assert outcome.exit_code == 0
     assert not lab.said  # the dead driver's lease is no reason to wait

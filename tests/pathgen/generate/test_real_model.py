@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pathgen import FixedPaths, LayerPath, PathModel
 from pathgen.evaluation.evaluator import Evaluator
-from pathgen.models.checkpoints import fingerprint, resolve_model
+from pathgen.models.facts import fingerprint
+from pathgen.models.resolving import resolve_model
 from pathgen.questions.loading import load_questions
 from pathgen.questions.tasks import find_task
 

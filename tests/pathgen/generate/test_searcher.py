@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from pathgen.actors.model_spec import ModelSpec
 from pathgen.engine.path_model import PathModel
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.generate.jobs import Job, RunSettings
@@ -26,17 +27,13 @@ RUN = RunSettings(
     out="unused",
     token="t",
     metadata=ShardMetadata("tiny", "f", "arc", "0.1.0", ""),
-    model="tiny",
-    dtype="float32",
-    device="cpu",
-    devices_per_actor=1,
+    model=ModelSpec("tiny", "f", dtype="float32", device="cpu"),
     task="arc",
     chat=False,
     search=SearchSettings(simulations=8, parallel_leaves=3),
     seconds_budget=None,
     cost=CostModel.layers(LAYERS),
     seed=3,
-    threads=1,
     in_flight=2,
 )
 

@@ -12,8 +12,10 @@ from families import tiny
 from safetensors.torch import load_file, save_file
 
 from pathgen.errors import InputError, PathgenError
-from pathgen.models.checkpoints import fingerprint, layer_parameters, load_model, resolve_model
+from pathgen.models.facts import fingerprint, layer_parameters
+from pathgen.models.loading import load_model
 from pathgen.models.reading import load_config, load_tokenizer, load_weights
+from pathgen.models.resolving import resolve_model
 
 
 @pytest.fixture

@@ -47,13 +47,13 @@ def test_each_question_is_answered_along_its_own_path(model, questions):
 
 def test_nothing_is_run_twice(model, questions, monkeypatch):
     ran = []
-    real = dev_module.run_paths
+    evaluate = Evaluator.evaluate
 
-    def counted(evaluator, asked, paths, on_done):
-        ran.extend(zip((question.id for question in asked), paths, strict=True))
-        return real(evaluator, asked, paths, on_done)
+    def counted(evaluator, asked):
+        ran.extend((prepared.question.id, path) for prepared, path in asked)
+        return evaluate(evaluator, asked)
 
-    monkeypatch.setattr(dev_module, "run_paths", counted)
+    monkeypatch.setattr(Evaluator, "evaluate", counted)
     dev = DevSet(model, questions, chat=False)
     mixed = [PATHS[1 + row % 2] for row in range(len(dev.questions))]
     first = dev.run(mixed)

@@ -1,0 +1,91 @@
+"""Facts about a checkpoint's folder, read without loading the model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import struct
+from pathlib import Path
+
+from ..errors import InputError
+
+OLD_TOKENIZER = ("vocab.json", "merges.txt")
+"""Files of a byte-pair tokenizer that has no tokenizer.json."""
+LAYER_NAME = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
+SAMPLE_BYTES = 4096
+SAMPLES_PER_FILE = 64
+
+
+def fingerprint(folder: Path) -> str:
+    """16 hex digits over config, tokenizer, safetensors headers and sampled slices of the weights.
+
+    Reads a few hundred kilobytes whatever the model's size; two checkpoints of one architecture differ in
+    every sampled slice, so a sample is enough to tell them apart.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    names = ["config.json", "tokenizer.json", "tokenizer.model"]
+    if not (folder / "tokenizer.json").exists():
+        names += OLD_TOKENIZER  # else nothing reads them
+    for name in names:
+        if (folder / name).exists():
+            digest.update(name.encode())
+            digest.update((folder / name).read_bytes())
+    for file in sorted(folder.glob("*.safetensors")):
+        size = file.stat().st_size
+        with file.open("rb") as handle:
+            head = handle.read(8)
+            header_bytes = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
+            if header_bytes > size - 8:
+                raise InputError(f"{file} is cut, or no safetensors file (perhaps a git-lfs pointer); fetch it again")
+            digest.update(file.name.encode() + head + handle.read(min(header_bytes, size)))
+            for sample in range(SAMPLES_PER_FILE):
+                handle.seek(8 + header_bytes + (size - 8 - header_bytes) * sample // SAMPLES_PER_FILE)
+                digest.update(handle.read(SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def num_layers(folder: Path) -> int:
+    """Decoder layers, by the model's config.
+
+    Raises:
+        InputError: if the config does not tell.
+    """
+    config = json.loads((folder / "config.json").read_text())
+    for section in (config, config.get("text_config")):
+        for name in ("num_hidden_layers", "n_layer", "num_layers"):
+            if isinstance(section, dict) and isinstance(section.get(name), int):
+                return section[name]
+    raise InputError(f"{folder}/config.json does not tell the number of layers")
+
+
+def weight_bytes(folder: Path) -> int:
+    """Size of the weights on disk."""
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def layer_parameters(folder: Path, num_layers: int) -> list[float]:
+    """Parameters that each layer uses per token, read from the safetensors headers.
+
+    Of a mixture's experts only as many count as the config routes a token to.
+
+    Raises:
+        InputError: a header is damaged.
+    """
+    config = json.loads((folder / "config.json").read_text())
+    experts = config.get("num_local_experts") or config.get("num_experts")
+    share = (config.get("num_experts_per_tok") or experts) / experts if experts else 1.0
+    totals = [0.0] * num_layers
+    for file in folder.glob("*.safetensors"):
+        try:
+            with file.open("rb") as handle:
+                header = json.loads(handle.read(struct.unpack("<Q", handle.read(8))[0]))
+            sizes = {name: math.prod(entry["shape"]) for name, entry in header.items() if LAYER_NAME.search(name)}
+        except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{file} is damaged, or no safetensors file; fetch it again") from error
+        for name, size in sizes.items():
+            layer = int(LAYER_NAME.findall(name)[0])
+            if layer < num_layers:
+                totals[layer] += size * (share if ".experts." in name else 1.0)
+    return totals

@@ -1,0 +1,74 @@
+"""A frozen model, loaded from wherever its name leads to onto a device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError, memory_told
+from .devices import DTYPES
+from .reading import load_tokenizer, load_weights
+from .resolving import resolve_model
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def load_model(
+    name: str, *, dtype: str = "float32", device: str = "cpu", device_map: Any = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The frozen Hugging Face model in eval mode, and its tokenizer.
+
+    Args:
+        name: alias, folder or hub id.
+        dtype: a torch dtype's name, for example `float32` or `bfloat16`.
+        device: a torch device; ignored when `device_map` is given.
+        device_map: as in transformers, for a model larger than one device.
+
+    Raises:
+        InputError: as `resolve_model`, for an unknown dtype or an unusable device, for a checkpoint that does not load
+            or lacks weights, and for a model that `auto` finds too large for the devices.
+        PathgenError: the device has not enough memory.
+    """
+    import torch
+
+    if dtype not in DTYPES:
+        raise InputError(f"unknown dtype {dtype!r}: use {', '.join(DTYPES)}")
+    target = _usable_device(device)
+    folder = resolve_model(name)
+    with memory_told("a narrower --dtype, or another --device"):
+        model = load_weights(folder, dtype=getattr(torch, dtype), device_map=device_map, use_safetensors=True)
+        if device_map is None:
+            model = model.to(target)  # type: ignore[arg-type]
+        elif device_map == "auto":
+            _refuse_spilled(model, name)
+    model.eval().requires_grad_(False)
+    return model, load_tokenizer(folder)
+
+
+def _usable_device(device: str) -> torch.device:
+    """A torch device of a kind that is supported, and that is there."""
+    import torch
+
+    try:
+        target = torch.device(device)
+    except RuntimeError:
+        target = None
+    if target is None or target.type not in ("cpu", "cuda"):
+        raise InputError(f"device {device!r} cannot be used: give cpu, cuda or cuda:N")
+    count = torch.cuda.device_count() if target.type == "cuda" else 0
+    if target.type == "cuda" and (target.index or 0) >= count:
+        seen = f"{count or 'no'} CUDA device{'s' * (count > 1)}"
+        raise InputError(f"device {device!r} asked for, but torch sees {seen} here")
+    return target
+
+
+def _refuse_spilled(model: PreTrainedModel, name: str) -> None:
+    """Parts for which no GPU has room are left in main memory or on disk, from where each forward would fetch them."""
+    places = getattr(model, "hf_device_map", {})  # absent where one GPU took it all
+    spilled = [part for part, place in places.items() if str(place) in ("cpu", "disk")]
+    if spilled:
+        raise InputError(
+            f"model {name!r} does not fit the GPUs of one actor: no room for {len(spilled)} parts from {spilled[0]}; "
+            "give more by --gpus-per-actor"
+        )
