@@ -19,7 +19,7 @@ from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
 from pathgen.static.run import open_book
-from pathgen.store.searched_run import SearchedRun
+from pathgen.store.run_reader import SearchedRun
 from router.net.pooling import Pooling
 
 LAYERS = (0, 10, 20, 29)

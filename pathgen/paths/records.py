@@ -14,6 +14,7 @@ StopReason = Literal["budget", "early", "exhausted", "interrupted"]
 
 HASH_BITS = 63
 SOLVED: tuple[Status, ...] = ("improved", "kept")
+SEARCHED: tuple[Status, ...] = (*SOLVED, "unsolved")
 NOT_ASKED = -1
 """`Evaluation.simulation` of a path that calibration ran and no search has asked for yet."""
 

@@ -17,7 +17,7 @@ from ..models.resolving import resolve_recorded
 from ..paths.layer_path import LayerPath
 from ..questions.tasks import find_task
 from ..store.files import check_writable, open_folder, parent, put
-from ..store.searched_run import SearchedRun, check_askable
+from ..store.run_reader import SearchedRun
 from .candidates import propose
 from .choice import choose_paths
 from .draw import Asked, draw_folds, draw_questions, taking_part
@@ -73,7 +73,7 @@ def load_runs(options: StaticOptions, wanted: Callable[[str], bool] = lambda que
     """The runs of --paths, with the questions that take part.
 
     Raises:
-        InputError: a folder given twice, questions that cannot be asked, or as `SearchedRun.load`.
+        InputError: a folder given twice, or as `SearchedRun.load`.
         ArtefactError: as that, or runs of different models or prompt formats.
     """
     if len(set(options.paths)) < len(options.paths):
@@ -82,8 +82,6 @@ def load_runs(options: StaticOptions, wanted: Callable[[str], bool] = lambda que
         SearchedRun.load(folder, lambda searched: taking_part(searched, options.limit, options.seed, wanted))
         for folder in options.paths
     ]
-    for run in runs:
-        check_askable(run.questions, find_task(run.info.task), run.out)
     for run in runs[1:]:
         if run.info.fingerprint != runs[0].info.fingerprint:
             raise ArtefactError(

@@ -47,11 +47,7 @@ def dev_questions(
     datasets: PathDatasets, wanted: Callable[[str], bool] = lambda question_id: True
 ) -> list[DevQuestion]:
     """The questions of path datasets, or those whose id is wanted, in their order."""
-    return [
-        DevQuestion(record.question, record.task, out)
-        for out, record in datasets.records()
-        if wanted(record.question.id)
-    ]
+    return [DevQuestion(question, run.info.task, run.out) for run, question in datasets.asked() if wanted(question.id)]
 
 
 class DevSet:

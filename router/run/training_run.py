@@ -13,6 +13,7 @@ from pathgen.errors import InputError
 
 from ..dev.figures import DevFigures
 from ..dev.tuning import choose_scale, find_bias
+from ..labels.labels import Label
 from ..net.policy import RouterPolicy
 from ..net.router import Router
 from ..saved.folder import save_router
@@ -21,7 +22,7 @@ from ..saved.loading import parameter_share
 from ..training.label_examples import LabelFigures
 from ..training.tracking import Tracker
 from .inputs import TrainingInputs
-from .methods import Fitted, fit_gates, fit_imitation, fit_static
+from .methods import Fitted, fit_gates, fit_imitation, fit_static, imitation_labels
 from .options import TrainOptions
 
 
@@ -100,13 +101,14 @@ class TrainingRun:
             PathgenError: disk full, or a loss that is not finite.
         """
         started = perf_counter()
+        labels = imitation_labels(self.inputs) if self.options.method == "imitate" else None
         if not self.inputs.dev_questions:
             raise InputError("no development questions: give --dev DIR, a larger --dev-share, or more paths")
         if not any(self.inputs.is_trained(question.id) for question in self.inputs.training.questions()):
             raise InputError("no questions to learn from: give a smaller --dev-share, --dev DIR, or more paths")
         self._tell_of_leaks()
         with self._tracker as tracker:
-            fitted = self._fit(tracker)
+            fitted = self._fit(tracker, labels)
         router, tuned = self._tuned(fitted.router.to(self.inputs.device))
         result = TrainingResult(
             router=self.options.out,
@@ -132,12 +134,12 @@ class TrainingRun:
         save_router(router, self.inputs.folder, beside={name: _json(value) for name, value in beside.items()})
         return replace(result, seconds=perf_counter() - started)
 
-    def _fit(self, tracker: Tracker) -> Fitted:
+    def _fit(self, tracker: Tracker, labels: tuple[list[Label], list[Label]] | None) -> Fitted:
+        if labels is not None:
+            return fit_imitation(self.inputs, labels, tracker)
         if self.options.method == "static":
             return fit_static(self.inputs)
-        if self.options.method == "gates":
-            return fit_gates(self.inputs)
-        return fit_imitation(self.inputs, tracker)
+        return fit_gates(self.inputs)
 
     def _tuned(self, router: Router) -> tuple[Router, list[str]]:
         """Scale and bias, by what the routed model does on development questions; what of it was chosen by accuracy."""

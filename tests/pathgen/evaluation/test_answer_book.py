@@ -15,7 +15,7 @@ from pathgen.paths.records import Evaluation
 from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
 from pathgen.static.run import open_book
-from pathgen.store.searched_run import SearchedRun
+from pathgen.store.run_reader import SearchedRun
 
 NEW = [LayerPath([0, 1, 0, 1, 1, 1]), LayerPath([0, 1, 1, 1, 2, 1]), LayerPath([1, 0, 0, 0, 1, 2])]
 """What no single move makes."""

@@ -7,7 +7,7 @@ from path_runs import FINGERPRINT, failed, path, searched, write_run
 from pathgen.errors import ArtefactError, InputError
 from pathgen.questions.question import Question
 from pathgen.store.run_folder import RunDirectory
-from pathgen.store.searched_run import SearchedRun
+from pathgen.store.run_reader import SearchedRun
 from router.data.path_datasets import PathDatasets
 
 KEPT = {"....": 1.0, "-...": 0.5, ".2..": None}
