@@ -69,10 +69,10 @@ def generate(
     check_device_and_dtype(device, dtype)
     texts = read_prompts(prompts or [], file)
 
+    from cluster.program.progress import ProgressView
     from pathgen.engine.path_model import PathModel
     from pathgen.models.devices import default_device, default_dtype
     from pathgen.models.resolving import resolve_model
-    from pathgen.progress import ProgressBar
 
     from .routed.routed_model import RoutedModel, router_for
 
@@ -84,7 +84,7 @@ def generate(
     path_model = PathModel.from_pretrained(model, dtype=dtype or default_dtype(device), device=device)
     routed = RoutedModel(path_model, found, bias=bias)
     answers: list[Completion] = []
-    with memory_told("a smaller --batch-size"), ProgressBar("answering", len(texts), quiet=quiet) as bar:
+    with memory_told("a smaller --batch-size"), ProgressView("answering", len(texts), words="", quiet=quiet) as bar:
         for start in range(0, len(texts), PRINTED_BATCHES * batch_size):
             part = texts[start : start + PRINTED_BATCHES * batch_size]
             told = partial(lambda before, done: bar.show(before + done), start)

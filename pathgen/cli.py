@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cluster.program.console import AsJson, Config, make_app, option, print_json, tell
+from cluster.program.json_codec import encoded
 
 from .generate.options import GenerateOptions, make_search_settings, parse_actors
 from .models.devices import DTYPES
@@ -213,7 +214,7 @@ def static(
 
     options = StaticOptions(tuple(paths), out, limit, candidates, folds, device, dtype, threads, seed, quiet, model)
     found = find_static_paths(options)
-    print_json({"out": out, **found.to_dict()}) if as_json else static_text(found, paths, out)
+    print_json({"out": out, **encoded(found)}) if as_json else static_text(found, paths, out)
 
 
 @app.command("export")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from cluster.program.console import AsJson, Config, make_app, option, print_json, tell
+from cluster.program.json_codec import encoded
 from pathgen.generate.options import flags_named, parse_actors
 from pathgen.models.devices import DTYPES
 
@@ -202,8 +203,6 @@ def evaluate(
 @app.command()
 def show(router: RouterDir, as_json: AsJson = False) -> None:
     """A router's sizes, settings and origin."""
-    import json
-
     from .run.evaluation import static_path
     from .run.terminal import router_text
     from .saved.loading import load_router, resolve_router
@@ -212,7 +211,7 @@ def show(router: RouterDir, as_json: AsJson = False) -> None:
     path = static_path(found)
     if as_json:
         static = {"static_only": found.config.static_only, "static_path": list(path)}
-        print_json({**json.loads(found.config.to_json()), **static, "parameters": found.num_parameters})
+        print_json({**encoded(found.config), **static, "parameters": found.num_parameters})
     else:
         router_text(found.config, found.num_parameters, f"{path} depth {path.depth}")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cluster.program.progress import counted
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation
-from pathgen.progress import counted
 from pathgen.questions.question import Question
 
 from .answers import Answer

@@ -12,10 +12,10 @@ from cluster.connection.session import Session
 from cluster.fleet.fleet import Fleet, FleetSettings
 from cluster.fleet.protocol import Item, Progress, Recovered
 from cluster.fleet.status import publishing
+from cluster.program.progress import ProgressView
 
 from ..actors.placement import Placement, only_node
 from ..errors import PathgenError
-from ..progress import ProgressView
 from ..questions.question import Question
 from ..questions.tasks import find_task
 from ..search.prior import Prior, measure_moves

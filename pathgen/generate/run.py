@@ -14,6 +14,7 @@ import polars as pl
 from cluster.connection.probe import Probe
 from cluster.connection.session import connect
 from cluster.program.errors import Interrupted
+from cluster.program.json_codec import decoded, encoded
 
 from ..actors.placement import check_disks, place_actors
 from ..models.devices import check_device, default_device, default_dtype
@@ -276,12 +277,12 @@ class GenerationRun:
         if self.options.cost == "layers":
             return run.cost
         if stored := self.info.notes.get("cost"):
-            return CostModel.from_json(stored)
+            return decoded(CostModel, stored)
         by_flops = self.options.cost == "flops"
         timeout_s = self.options.start_timeout_s
         cost = flops_cost(self.folder, self.num_layers) if by_flops else latency_cost(run, resources, timeout_s)
         self.info = self.directory.begin(
-            replace(self.info, notes=self.info.notes | {"cost": cost.to_json()}), self.lease.check
+            replace(self.info, notes=self.info.notes | {"cost": encoded(cost)}), self.lease.check
         )
         return cost
 
@@ -296,4 +297,4 @@ class GenerationRun:
 
     def _freeze(self, prior: Prior) -> None:
         """Keep it for all later calls of this run."""
-        put(self.directory.fs, f"{self.directory.root}/{PRIOR_NAME}", prior.to_json().encode(), guard=self.lease.check)
+        put(self.directory.fs, f"{self.directory.root}/{PRIOR_NAME}", prior.to_json(), guard=self.lease.check)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from cluster.program.json_codec import decoded
+
 from ..errors import InputError
 from ..paths.cost import CostModel
 from ..paths.layer_path import LayerPath
@@ -111,7 +113,7 @@ def _best_faults(record: PathRecord, candidates: Sequence[Evaluation], cost: Cos
 
 def _cost_of(info: RunInfo, num_layers: int) -> CostModel:
     stored = info.notes.get("cost")
-    return CostModel.from_json(stored) if stored else CostModel.layers(num_layers)
+    return decoded(CostModel, stored) if stored else CostModel.layers(num_layers)
 
 
 def _read(directory: RunDirectory) -> tuple[dict[str, pa.Table], list[str]]:

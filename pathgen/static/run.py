@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cluster.program.progress import ProgressView
+
 from ..errors import ArtefactError, InputError
 from ..models.devices import check_device_and_dtype
 from ..models.resolving import resolve_recorded
 from ..paths.layer_path import LayerPath
-from ..progress import ProgressView
 from ..questions.tasks import find_task
 from ..store.files import check_writable, open_folder, parent, put
 from ..store.searched_run import SearchedRun, check_askable

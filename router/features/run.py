@@ -14,12 +14,12 @@ from cluster.connection.session import Session, connect
 from cluster.fleet.fleet import Fleet, FleetSettings
 from cluster.fleet.protocol import Item, Progress, Recovered
 from cluster.fleet.status import publishing
+from cluster.program.progress import ProgressView
 from pathgen.actors.placement import Placement, check_disks, only_node, place_actors
 from pathgen.errors import PathgenError
 from pathgen.generate.options import check_gpus_per_actor
 from pathgen.models.devices import default_device, default_dtype
 from pathgen.models.resolving import absolute_name, resolve_model
-from pathgen.progress import ProgressView
 from pathgen.store.files import remove_leftovers
 
 from ..net.pooling import Pooling
