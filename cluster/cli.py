@@ -11,6 +11,7 @@ import typer
 from .kuberay.ray_job import RayJobOptions, rayjob, to_yaml
 from .program.console import AsJson, make_app, print_json, tell, this_command
 from .program.errors import ClusterError, Interrupted, UsageError
+from .program.json_codec import encoded
 from .program.options import command, option
 
 app = make_app()
@@ -45,7 +46,7 @@ def up(
     if not started.authenticated:
         tell("warning: RAY_AUTH_MODE turns authentication off: whoever reaches these ports runs code here")
     if as_json:
-        print_json(started.to_dict())
+        print_json(encoded(started))
         return
     print(f"{nodes} nodes of {cpus} CPUs at {started.address}, dashboard {started.dashboard}")
     shared = " --shared-fs" if nodes > 1 else ""
@@ -58,7 +59,7 @@ def down(as_json: AsJson = False) -> None:
     from .local.local_cluster import stop_cluster
 
     ended = stop_cluster()
-    print_json(ended.to_dict()) if as_json else print(f"ended the cluster at {ended.address}")
+    print_json(encoded(ended)) if as_json else print(f"ended the cluster at {ended.address}")
 
 
 @command(app)

@@ -42,10 +42,10 @@ def generate(options: AnswerOptions, config: Config = None, as_json: AsJson = Fa
     """Answer prompts, each along the path that the router decides on it."""
     texts = read_prompts(options.prompts, options.file)
 
+    from cluster.program.progress import ProgressView
     from pathgen.engine.path_model import PathModel
     from pathgen.models.devices import default_device, default_dtype
     from pathgen.models.resolving import resolve_model
-    from pathgen.progress import ProgressBar
 
     from .routed.routed_model import RoutedModel, router_for
 
@@ -58,7 +58,7 @@ def generate(options: AnswerOptions, config: Config = None, as_json: AsJson = Fa
     routed = RoutedModel(model, router, bias=options.bias)
     answers: list[Completion] = []
     size, quiet = options.batch_size, options.quiet
-    with memory_told("a smaller --batch-size"), ProgressBar("answering", len(texts), quiet=quiet) as bar:
+    with memory_told("a smaller --batch-size"), ProgressView("answering", len(texts), words="", quiet=quiet) as bar:
         for start in range(0, len(texts), PRINTED_BATCHES * size):
             part = texts[start : start + PRINTED_BATCHES * size]
             told = partial(lambda before, done: bar.show(before + done), start)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cluster.program.console import AsJson, Config, make_app, print_json, tell
+from cluster.program.json_codec import encoded
 from cluster.program.options import command, option
 
 from .generate.options import GenerateOptions
@@ -91,7 +92,7 @@ def static(options: StaticOptions, as_json: AsJson = False) -> None:
 
     found = find_static_paths(options)
     if as_json:
-        print_json({"out": options.out, **found.to_dict()})
+        print_json({"out": options.out, **encoded(found)})
     else:
         static_text(found, options.paths, options.out)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cluster.program.console import AsJson, Config, make_app, print_json, tell
+from cluster.program.json_codec import encoded
 from cluster.program.options import command
 
 from .run.options import READ_BY, EvaluateOptions, TrainOptions
@@ -68,8 +69,6 @@ def evaluate(options: EvaluateOptions, as_json: AsJson = False) -> None:
 @command(app)
 def show(router: RouterDir, as_json: AsJson = False) -> None:
     """A router's sizes, settings and origin."""
-    import json
-
     from .run.evaluation import static_path
     from .run.terminal import router_text
     from .saved.loading import load_router, resolve_router
@@ -78,7 +77,7 @@ def show(router: RouterDir, as_json: AsJson = False) -> None:
     path = static_path(found)
     if as_json:
         static = {"static_only": found.config.static_only, "static_path": list(path)}
-        print_json({**json.loads(found.config.to_json()), **static, "parameters": found.num_parameters})
+        print_json({**encoded(found.config), **static, "parameters": found.num_parameters})
     else:
         router_text(found.config, found.num_parameters, f"{path} depth {path.depth}")
 

@@ -17,7 +17,8 @@ PACKAGES = ("cluster", "pathgen", "router", "infer")
 FLOORS = {
     "cluster": ("program", "fleet local", "connection", "jobs", "kuberay status", "cli", "__main__"),
     "pathgen": (
-        "errors faults progress",
+        "errors faults",
+        "artefacts",
         "questions",
         "paths models",
         "engine search store",

@@ -80,10 +80,10 @@ def write_questions(path: Path, count: int) -> None:
 def run_fleet(options: GenerateOptions, factory: Any) -> dict[str, Any]:
     """One call of `pathgen generate` in this process with these actors; what it cost its driver."""
     from cluster.fleet.fleet import Fleet
+    from cluster.program.progress import ProgressView
     from pathgen.actors.placement import Placement
     from pathgen.generate import run as generation
     from pathgen.generate.run import GenerationRun
-    from pathgen.progress import ProgressView
     from pathgen.store.committed import CommittedRows
     from pathgen.store.run_folder import RunDirectory
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -10,15 +9,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 from filelock import FileLock
 
 from ..program.errors import ClusterError
 from ..program.folders import cache_folder
+from ..program.json_codec import from_json, to_json
 from ..program.processes import same_process
 from .tokens import is_disabled, prepare_token, use_token
 
@@ -67,22 +66,17 @@ class LocalCluster:
     def read(cls) -> LocalCluster | None:
         """The recorded cluster; None without a record, or if all its processes are gone."""
         try:
-            stored = json.loads(_record_path().read_text())
-            found = cls(**{**stored, "processes": [(int(pid), float(start_s)) for pid, start_s in stored["processes"]]})
-        except (OSError, ValueError, TypeError, KeyError):
+            found = from_json(cls, _record_path().read_bytes())
+        except (OSError, ValueError):
             return None
         return found if found.alive() else None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The content of the record, and of `cluster up --json`."""
-        return asdict(self)
 
     def write(self) -> None:
         """Replace the record by this one."""
         path = _record_path()
         temporary = path.with_suffix(f".{os.getpid()}")
         temporary.touch(mode=0o600)
-        temporary.write_text(json.dumps(self.to_dict()))
+        temporary.write_bytes(to_json(self))
         temporary.replace(path)
 
     def alive(self) -> list[psutil.Process]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,16 +61,6 @@ class Answer:
             text = question.choices[int(np.argmax(evaluation.choice_scores))]
         effort = effort or Effort.of_paths([evaluation.path])
         return cls(question.id, evaluation.path, evaluation.correct, evaluation.margin, text, effort)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, stored: dict[str, Any]) -> Answer:
-        """The inverse of `to_dict`."""
-        effort = Effort(**{**stored["effort"], "executions": tuple(stored["effort"]["executions"])})
-        return cls(**{**stored, "path": LayerPath(stored["path"]), "effort": effort})
 
 
 @dataclass(frozen=True, slots=True)

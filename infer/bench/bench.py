@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
+from cluster.program.progress import counted
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import FixedPaths
 from pathgen.errors import InputError
 from pathgen.evaluation.evaluator import Evaluator
-from pathgen.progress import counted
 from pathgen.questions.question import Question
 from pathgen.store.files import check_writable, open_folder, parent
 from pathgen.store.provenance import ShardMetadata

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 
+from cluster.program.json_codec import from_json, to_json
 from cluster.program.plain import plain
 from pathgen.errors import InputError
 from pathgen.questions.question import Question
@@ -22,6 +22,16 @@ FORMAT_VERSION = 1
 SYSTEMS_FOLDER = "systems"
 TIMINGS_FOLDER = "timings"
 BENCH_NAME = "bench.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """A file's first line."""
+
+    system: str
+    setting: float | str | None
+    points: tuple[Point, ...]
+    questions: int
 
 
 class ResultStore:
@@ -47,14 +57,10 @@ class ResultStore:
         """A finished system's result; None if there is none, or its file is damaged."""
         try:
             lines = self._fs.cat_file(self._path(name, key)).splitlines()
-            head, answers = json.loads(lines[0]), [Answer.from_dict(json.loads(line)) for line in lines[1:]]
-            if len(answers) != head["questions"]:
-                return None
-            return SystemResult(tuple(answers), head["setting"], tuple(Point(**point) for point in head["points"]))
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError, IndexError):
+            head, answers = from_json(_Head, lines[0]), tuple(from_json(Answer, line) for line in lines[1:])
+        except (FileNotFoundError, ValueError, IndexError):
             return None  # it is run again, and the file written anew
+        return SystemResult(answers, head.setting, head.points) if len(answers) == head.questions else None
 
     def save(self, name: str, key: str, result: SystemResult) -> None:
         """Keep a finished system.
@@ -62,10 +68,8 @@ class ResultStore:
         Raises:
             PathgenError: the file system refuses.
         """
-        points = [asdict(point) for point in result.points]
-        head = {"system": name, "setting": result.setting, "points": points, "questions": len(result.answers)}
-        lines = [head, *(answer.to_dict() for answer in result.answers)]
-        put(self._fs, self._path(name, key), "".join(json.dumps(line) + "\n" for line in lines).encode())
+        head = _Head(name, result.setting, result.points, len(result.answers))
+        put(self._fs, self._path(name, key), b"".join(map(to_json, (head, *result.answers))))
 
     def load_timings(self, key: str) -> dict[str, Timing] | None:
         """What was measured of the same systems before; None if there is nothing, or its file is damaged."""
@@ -73,8 +77,8 @@ class ResultStore:
         if content is None:
             return None
         try:
-            return {name: Timing.from_dict(values) for name, values in json.loads(content).items()}
-        except (ValueError, KeyError, TypeError, AttributeError):
+            return from_json(dict[str, Timing], content)
+        except ValueError:
             return None  # they are timed again, and the file written anew
 
     def save_timings(self, key: str, timings: Mapping[str, Timing]) -> None:
@@ -83,12 +87,11 @@ class ResultStore:
         Raises:
             PathgenError: the file system refuses.
         """
-        found = {name: asdict(timing) for name, timing in timings.items()}
-        put(self._fs, self._timings_path(key), (json.dumps(found) + "\n").encode())
+        put(self._fs, self._timings_path(key), to_json(timings))
 
     def save_bench(self, bench: BenchResult) -> None:
         """Keep the final figures."""
-        put(self._fs, f"{self._root}/{BENCH_NAME}", (json.dumps(plain(bench), indent=1) + "\n").encode())
+        put(self._fs, f"{self._root}/{BENCH_NAME}", to_json(plain(bench), indent=1))
 
     def _path(self, name: str, key: str) -> str:
         return f"{self._root}/{SYSTEMS_FOLDER}/{name}-{key}.jsonl"

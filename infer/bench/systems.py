@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from cluster.program.progress import counted
 from pathgen.errors import ArtefactError
 from pathgen.evaluation.answer_book import AnswerBook, answering
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation
-from pathgen.progress import counted
 from pathgen.questions.question import Question
 from pathgen.static.candidates import propose
 from pathgen.static.effects import Effects, scanned_paths

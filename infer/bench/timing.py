@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -101,20 +100,6 @@ class Timing:
     tokens_per_second: float
     cache_bytes: int | None
     peak_memory_mb: float | None
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Timing:
-        """What `asdict` made of one.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is none.
-        """
-        return cls(
-            tuple(float(seconds) for seconds in values["latencies_s"]),
-            float(values["tokens_per_second"]),
-            values["cache_bytes"],
-            values["peak_memory_mb"],
-        )
 
     def latency_ms(self, percentile: float) -> float:
         """That percentile of the latencies."""

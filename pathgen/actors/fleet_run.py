@@ -17,8 +17,8 @@ from cluster.connection.session import Session, connect
 from cluster.fleet.fleet import Fleet, FleetSettings
 from cluster.fleet.protocol import Item, Progress, Recovered
 from cluster.fleet.status import publishing
+from cluster.program.progress import ProgressView
 
-from ..progress import ProgressView
 from .options import ActorOptions
 from .placement import Placement, check_disks, only_node, place_actors
 

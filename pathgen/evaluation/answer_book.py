@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cluster.program.progress import ProgressView
+
 from ..paths.layer_path import LayerPath
 from ..paths.records import Evaluation
 from ..paths.reward import path_quality
-from ..progress import ProgressView
 from ..questions.question import Question
 from ..questions.tasks import Task
 

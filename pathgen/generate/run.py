@@ -13,6 +13,7 @@ import polars as pl
 
 from cluster.connection.probe import Probe
 from cluster.program.errors import Interrupted
+from cluster.program.json_codec import decoded, encoded
 from cluster.program.options import flags_named
 
 from ..actors.fleet_run import fleet_run
@@ -253,13 +254,13 @@ class GenerationRun:
         if self.options.cost == "layers":
             return CostModel.layers(self.num_layers)
         if stored := self.info.notes.get("cost"):
-            return CostModel.from_json(stored)
+            return decoded(CostModel, stored)
         if self.options.cost == "flops":
             cost = flops_cost(self.folder, self.num_layers)
         else:
             cost = latency_cost(model, out, resources, self.options.start_timeout_s)
         self.info = self.directory.begin(
-            replace(self.info, notes=self.info.notes | {"cost": cost.to_json()}), self.lease.check
+            replace(self.info, notes=self.info.notes | {"cost": encoded(cost)}), self.lease.check
         )
         return cost
 
@@ -274,4 +275,4 @@ class GenerationRun:
 
     def _freeze(self, prior: Prior) -> None:
         """Keep it for all later calls of this run."""
-        put(self.directory.fs, f"{self.directory.root}/{PRIOR_NAME}", prior.to_json().encode(), guard=self.lease.check)
+        put(self.directory.fs, f"{self.directory.root}/{PRIOR_NAME}", prior.to_json(), guard=self.lease.check)

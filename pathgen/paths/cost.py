@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from .layer_path import LayerPath
 
@@ -64,20 +64,6 @@ class CostModel:
         between paths are exact.
         """
         return math.fsum(action * weight for action, weight in zip(path, self.weights, strict=True))
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object that `from_json` restores exactly."""
-        return {"name": self.name, "weights": list(self.weights)}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> CostModel:
-        """Restore from `to_json`.
-
-        Raises:
-            ValueError: the name or the weights are invalid.
-            KeyError: `name` or `weights` is missing.
-        """
-        return cls(data["name"], tuple(float(weight) for weight in data["weights"]))
 
 
 def _check_costs(costs: tuple[float, ...]) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
+from cluster.program.json_codec import decoded
 from cluster.program.plain import SPLICED
 
 from ..errors import InputError
@@ -128,7 +129,7 @@ def _best_faults(record: PathRecord, candidates: Sequence[Evaluation], cost: Cos
 
 def _cost_of(info: RunInfo, num_layers: int) -> CostModel:
     stored = info.notes.get("cost")
-    return CostModel.from_json(stored) if stored else CostModel.layers(num_layers)
+    return decoded(CostModel, stored) if stored else CostModel.layers(num_layers)
 
 
 def _read(directory: RunDirectory) -> tuple[dict[str, pa.Table], list[str]]:

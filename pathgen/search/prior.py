@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ..errors import ArtefactError, InputError, one_line
+from ..artefacts import JsonArtefact
+from ..errors import ArtefactError, InputError
 from ..paths.cost import CostModel
 from ..paths.layer_path import LayerAction, LayerPath, Move, all_moves
 from ..paths.records import Evaluation, StopReason
@@ -46,18 +45,13 @@ class MoveStatistics:
     keeps: float | None
     mends: float | None
     margin_shift: float
-    gain_if_right: float
-    gain_if_wrong: float
+    gain_if_right: float = field(metadata={"most": MAX_GAIN})
+    gain_if_wrong: float = field(metadata={"most": MAX_GAIN})
     layers_run: int
-
-    @property
-    def is_sound(self) -> bool:
-        """Whether the gains are possible: a file may hold anything."""
-        return all(abs(gain) <= MAX_GAIN for gain in (self.gain_if_right, self.gain_if_wrong))
 
 
 @dataclass(frozen=True, slots=True)
-class Prior:
+class Prior(JsonArtefact):
     """Statistics of every move, frozen before the first search.
 
     Attributes:
@@ -66,6 +60,8 @@ class Prior:
         questions: number of questions scanned.
         statistics: one entry per move.
     """
+
+    DAMAGED = "{where} is no prior.json ({error})"
 
     model_fingerprint: str
     task: str
@@ -81,30 +77,10 @@ class Prior:
         gains = {entry.move: entry.gain_if_right if base_correct else entry.gain_if_wrong for entry in self.statistics}
         return {move: math.exp(gain / TEMPERATURE) for move, gain in gains.items()}
 
-    def to_json(self) -> str:
-        """Content of prior.json."""
-        return json.dumps(asdict(self), indent=1) + "\n"
-
     @property
     def digest(self) -> str:
-        """16 hex digits over the whole content, for the run's settings."""
-        return hashlib.blake2b(self.to_json().encode(), digest_size=8).hexdigest()
-
-    @classmethod
-    def from_json(cls, content: str | bytes, where: str) -> Prior:
-        """Read the content of prior.json.
-
-        Raises:
-            ArtefactError: the content is invalid.
-        """
-        try:
-            data = json.loads(content)
-            statistics = tuple(_statistics_from(entry) for entry in data["statistics"])
-            if worst := [entry for entry in statistics if not entry.is_sound]:
-                raise ValueError(f"a gain of {worst[0].move} is no number between -{MAX_GAIN:g} and {MAX_GAIN:g}")
-            return cls(str(data["model_fingerprint"]), str(data["task"]), int(data["questions"]), statistics)
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-            raise ArtefactError(f"{where} is no prior.json ({one_line(error)})") from error
+        """16 hex digits over all of it, for the run's settings."""
+        return hashlib.blake2b(self.to_json(), digest_size=8).hexdigest()
 
     def check_matches(self, fingerprint: str, task: str, num_layers: int, where: str) -> None:
         """Check that the prior was measured on this model and task.
@@ -210,16 +186,3 @@ def measure_moves(
             )
         )
     return tuple(entries)
-
-
-def _statistics_from(entry: Mapping[str, Any]) -> MoveStatistics:
-    move = entry["move"]
-    return MoveStatistics(
-        Move(int(move["layer"]), LayerAction(move["action"]), int(move["width"])),
-        entry["keeps"],
-        entry["mends"],
-        float(entry["margin_shift"]),
-        float(entry["gain_if_right"]),
-        float(entry["gain_if_wrong"]),
-        int(entry["layers_run"]),
-    )

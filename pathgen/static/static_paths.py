@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from ..artefacts import JsonArtefact
 from ..errors import ArtefactError, InputError
 from ..paths.layer_path import LayerPath
 
-SCHEMA_VERSION = 3
 SHALLOW_LOSS = 0.01
 """Accuracy that `StaticPaths.shallow` may lose against full depth."""
 GAIN_ERRORS = 1.0
@@ -35,11 +33,6 @@ class Worth:
     cv_delta_vs_full: float
     cv_delta_se: float
 
-    @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> Worth:
-        """The inverse of `asdict`."""
-        return cls(**{name: float(value) for name, value in stored.items()})
-
 
 @dataclass(frozen=True, slots=True)
 class PathEntry:
@@ -55,6 +48,8 @@ class PathEntry:
         cv_delta_se: paired standard error of that difference.
     """
 
+    DERIVED = ("depth",)
+
     path: LayerPath
     accuracy: float
     quality: float
@@ -66,16 +61,6 @@ class PathEntry:
     def depth(self) -> int:
         """Layer executions of one forward pass."""
         return self.path.depth
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {"depth": self.depth, **asdict(self), "path": list(self.path)}
-
-    @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> PathEntry:
-        """The inverse of `to_dict`."""
-        values = {name: float(stored[name]) for name in cls.__dataclass_fields__ if name != "path"}
-        return cls(LayerPath(stored["path"]), **values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +89,9 @@ class FolderResult:
     own_path: LayerPath
     own_cv_accuracy: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {**asdict(self), "own_path": list(self.own_path)}
-
-    @classmethod
-    def from_dict(cls, stored: Mapping[str, Any]) -> FolderResult:
-        """The inverse of `to_dict`."""
-        return cls(**{**stored, "own_path": LayerPath(stored["own_path"])})
-
 
 @dataclass(frozen=True, slots=True)
-class StaticPaths:
+class StaticPaths(JsonArtefact):
     """The static paths of a model for one or several tasks.
 
     Attributes:
@@ -138,8 +114,13 @@ class StaticPaths:
         ValueError: a path of another number of layers.
     """
 
-    model_id: str
-    fingerprint: str
+    VERSION = ("schema_version", 3)
+    REMEDY = "run `pathgen static` again"
+    DERIVED = ("best", "shallow")
+    DAMAGED = "{where} is no output of `pathgen static`, or damaged ({error})"
+
+    model_id: str = field(metadata={"at": "model.id"})
+    fingerprint: str = field(metadata={"at": "model.fingerprint"})
     tasks: tuple[str, ...]
     chat: bool
     num_layers: int
@@ -150,8 +131,8 @@ class StaticPaths:
     frontier: tuple[PathEntry, ...]
     choice: Worth
     shallow_choice: Worth
-    chosen_on: tuple[str, ...] = ()
-    per_folder: tuple[FolderResult, ...] = ()
+    chosen_on: tuple[str, ...]
+    per_folder: tuple[FolderResult, ...]
 
     def __post_init__(self) -> None:
         """Check the paths."""
@@ -201,67 +182,6 @@ class StaticPaths:
                 f"{where} is of {self.model_id} ({self.fingerprint}, {self.num_layers} layers), "
                 f"the model here is {fingerprint} with {num_layers} layers; run `pathgen static` on its own paths"
             )
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values, `best` and `shallow` included for readers."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "model": {"id": self.model_id, "fingerprint": self.fingerprint},
-            "tasks": list(self.tasks),
-            "chat": self.chat,
-            "num_layers": self.num_layers,
-            "questions": self.questions,
-            "folds": self.folds,
-            "seed": self.seed,
-            "full": self.full.to_dict(),
-            "best": self.best.to_dict(),
-            "shallow": self.shallow.to_dict(),
-            "frontier": [entry.to_dict() for entry in self.frontier],
-            "choice": asdict(self.choice),
-            "shallow_choice": asdict(self.shallow_choice),
-            "chosen_on": list(self.chosen_on),
-            "per_folder": [result.to_dict() for result in self.per_folder],
-        }
-
-    def to_json(self) -> bytes:
-        """As the content of a file."""
-        return (json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n").encode()
-
-    @classmethod
-    def from_json(cls, content: bytes, where: str) -> StaticPaths:
-        """The inverse of `to_json`.
-
-        Args:
-            content: of the file.
-            where: its name, for errors.
-
-        Raises:
-            ArtefactError: it is damaged, incomplete, or of another schema version.
-        """
-        try:
-            stored = json.loads(content)
-            if (version := stored["schema_version"]) != SCHEMA_VERSION:
-                raise ArtefactError(
-                    f"{where} has schema version {version}, this layerpaths reads {SCHEMA_VERSION}: "
-                    "run `pathgen static` again"
-                )
-            found = cls(
-                model_id=stored["model"]["id"],
-                fingerprint=stored["model"]["fingerprint"],
-                tasks=tuple(stored["tasks"]),
-                **{name: stored[name] for name in ("chat", "num_layers", "questions", "folds", "seed")},
-                full=PathEntry.from_dict(stored["full"]),
-                frontier=tuple(PathEntry.from_dict(entry) for entry in stored["frontier"]),
-                choice=Worth.from_dict(stored["choice"]),
-                shallow_choice=Worth.from_dict(stored["shallow_choice"]),
-                chosen_on=tuple(stored["chosen_on"]),
-                per_folder=tuple(FolderResult.from_dict(result) for result in stored["per_folder"]),
-            )
-            if found.to_dict() != stored:  # something too much, or values that contradict each other
-                raise ValueError("its entries do not fit together")
-        except (ValueError, KeyError, TypeError) as error:
-            raise ArtefactError(f"{where} is no output of `pathgen static`, or damaged ({error})") from error
-        return found
 
 
 def load_static(path: str) -> StaticPaths:

@@ -18,6 +18,7 @@ import psutil
 from filelock import FileLock
 from fsspec import AbstractFileSystem
 
+from cluster.program.json_codec import from_json
 from cluster.program.processes import same_process
 
 from ..errors import PathgenError
@@ -44,6 +45,8 @@ class Holder:
         start_s: when that process started, in seconds since the epoch.
     """
 
+    OPEN_ENDED = True
+
     token: str
     host: str
     boot_id: str
@@ -59,15 +62,8 @@ class Holder:
     def parse(cls, content: bytes) -> Holder | None:
         """The holder that a lease file names; None if the file is half-written."""
         try:
-            stored = json.loads(content)
-            return cls(
-                str(stored["token"]),
-                str(stored["host"]),
-                str(stored["boot_id"]),
-                int(stored["pid"]),
-                float(stored["start_s"]),
-            )
-        except (ValueError, KeyError, TypeError):
+            return from_json(cls, content)
+        except ValueError:
             return None
 
     def is_dead_here(self) -> bool:

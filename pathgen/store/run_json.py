@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ..artefacts import JsonArtefact
 from ..errors import ArtefactError
 from .provenance import SCHEMA_VERSION
 
@@ -15,7 +15,7 @@ GROWABLE = ("simulations", "layer_budget", "seconds_budget")
 
 
 @dataclass(frozen=True, slots=True)
-class RunInfo:
+class RunInfo(JsonArtefact):
     """What makes two runs the same run, and what is good to know of one.
 
     Attributes:
@@ -30,58 +30,19 @@ class RunInfo:
         options: those of the latest call that change no result: actors, devices, timeouts.
     """
 
+    VERSION = ("schema_version", SCHEMA_VERSION)
+    OPEN_ENDED = True
+    DAMAGED = "{where} is damaged ({error}); restore it or give another --out"
+
     settings: dict[str, Any]
-    model_id: str
-    fingerprint: str
+    model_id: str = field(metadata={"at": "model.id"})
+    fingerprint: str = field(metadata={"at": "model.fingerprint"})
     task: str
     source: str
     notes: dict[str, Any] = field(default_factory=dict)
     questions: int = 0
     finished: bool = False
     options: dict[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> bytes:
-        """As the content of run.json."""
-        content = {
-            "schema_version": SCHEMA_VERSION,
-            "model": {"id": self.model_id, "fingerprint": self.fingerprint},
-            "task": self.task,
-            "source": self.source,
-            "questions": self.questions,
-            "finished": self.finished,
-            "settings": self.settings,
-            "options": self.options,
-            "notes": self.notes,
-        }
-        return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
-
-    @classmethod
-    def from_json(cls, content: bytes, path: str) -> RunInfo:
-        """The inverse of `to_json`.
-
-        Raises:
-            ArtefactError: not a run.json, or one of a newer schema version.
-        """
-        try:
-            stored = json.loads(content)
-            if stored["schema_version"] > SCHEMA_VERSION:
-                raise ArtefactError(
-                    f"{path} has schema version {stored['schema_version']}, this layerpaths reads up to "
-                    f"{SCHEMA_VERSION}: upgrade layerpaths"
-                )
-            return cls(
-                settings=dict(stored["settings"]),
-                model_id=stored["model"]["id"],
-                fingerprint=stored["model"]["fingerprint"],
-                task=stored["task"],
-                source=stored["source"],
-                notes=dict(stored["notes"]),
-                questions=stored["questions"],
-                finished=stored.get("finished", False),
-                options=dict(stored.get("options", {})),
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            raise ArtefactError(f"{path} is damaged ({error}); restore it or give another --out") from error
 
     def continued_by(self, wanted: RunInfo) -> RunInfo:
         """This run as it stands after a call that wants `wanted`: budgets risen, source and notes up to date.

@@ -10,12 +10,12 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.program.progress import counted
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import LayerPolicy
 from pathgen.evaluation.answer_book import AnswerBook, answering
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.layer_path import LayerPath
-from pathgen.progress import counted
 from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
 

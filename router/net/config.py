@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from pathgen.errors import ArtefactError, one_line
+from pathgen.artefacts import JsonArtefact
 from pathgen.paths.layer_path import LayerAction
 
 from .pooling import Pooling
 
-FORMAT_VERSION = 1
 MAX_SIZE = 100_000
 """Limit of layers, hidden sizes and widths: a larger config is damaged, and would fill the memory."""
 TIE_ORDER = (LayerAction.EXECUTE, LayerAction.SKIP, LayerAction.REPEAT)
@@ -21,7 +19,7 @@ HeadKind = Literal["none", "bottleneck", "low_rank"]
 
 
 @dataclass(frozen=True, slots=True)
-class RouterConfig:
+class RouterConfig(JsonArtefact):
     """A router's settings and origin, as in its config.json.
 
     Attributes:
@@ -44,6 +42,9 @@ class RouterConfig:
     Raises:
         ValueError: a size is out of bounds, a scale or bias is not finite, or a head or action is unknown.
     """
+
+    VERSION = ("format_version", 1)
+    DAMAGED = "{where} is no router's config.json ({error})"
 
     base_model: str
     base_fingerprint: str
@@ -73,53 +74,14 @@ class RouterConfig:
                 raise ValueError(f"{name} must be a finite number; got {value!r}")
         if self.head not in get_args(HeadKind):
             raise ValueError(f"head must be one of {', '.join(get_args(HeadKind))}; got {self.head!r}")
+        if not all(isinstance(name, str) for name in (*self.tasks, self.labels or "")):
+            raise ValueError(f"tasks and labels are names; got {self.tasks!r} and {self.labels!r}")
         allowed_actions(self.actions)
 
     @property
     def static_only(self) -> bool:
         """Whether every question takes the same path."""
         return self.head == "none" or self.scale == 0
-
-    def to_json(self) -> str:
-        """Content of config.json."""
-        return json.dumps({"format_version": FORMAT_VERSION, **asdict(self)}, indent=1) + "\n"
-
-    @classmethod
-    def from_json(cls, content: str | bytes, where: str) -> RouterConfig:
-        """Read the content of config.json.
-
-        Raises:
-            ArtefactError: the content is invalid, or of another format version.
-        """
-        try:
-            data = json.loads(content)
-            version = data.pop("format_version")
-            if version != FORMAT_VERSION:
-                raise ArtefactError(f"{where} is of router format {version}, this layerpaths reads {FORMAT_VERSION}")
-            known = {entry.name for entry in fields(cls)}
-            if unknown := sorted(set(data) - known):
-                raise ArtefactError(f"{where} holds unknown settings: {', '.join(unknown)}")
-            _check_kinds(data)
-            for name in ("tasks", "actions"):
-                data[name] = tuple(data[name])
-            return cls(**{**data, "pooling": Pooling(**data["pooling"])})
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            raise ArtefactError(f"{where} is no router's config.json ({one_line(error)})") from error
-
-
-def _check_kinds(data: dict[str, Any]) -> None:
-    """Check the types of settings: without it, a text would pass as a sequence of letters."""
-    kinds = {
-        **dict.fromkeys(("base_model", "base_fingerprint", "method"), str),
-        **dict.fromkeys(("tasks", "actions"), list),
-        **dict.fromkeys(("pooling", "notes"), dict),
-        "chat": bool,
-    }
-    for name, kind in kinds.items():
-        if not isinstance(data[name], kind):
-            raise ValueError(f"{name} is no {kind.__name__}: {data[name]!r}")
-    if not all(isinstance(task, str) for task in data["tasks"]) or not isinstance(data["labels"], str | None):
-        raise ValueError(f"tasks and labels are names; got {data['tasks']!r} and {data['labels']!r}")
 
 
 def allowed_actions(names: tuple[str, ...]) -> tuple[LayerAction, ...]:

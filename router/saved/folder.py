@@ -115,7 +115,7 @@ def _write_files(router: Router, folder: Path, beside: Mapping[str, bytes]) -> N
     weights = {name: value.detach().cpu().contiguous() for name, value in router.state_dict().items()}
     contents = {
         WEIGHTS_NAME: tensor_bytes(weights, {"format": "pt"}),
-        CONFIG_NAME: router.config.to_json().encode(),
+        CONFIG_NAME: router.config.to_json(),
         CARD_NAME: card_text(router).encode(),
         **beside,
     }

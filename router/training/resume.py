@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors.torch
@@ -12,6 +11,7 @@ from fsspec.implementations.local import LocalFileSystem
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from cluster.program.json_codec import from_json, to_json
 from pathgen.faults import fault_point
 from pathgen.store.files import put, remove_leftovers
 
@@ -66,6 +66,15 @@ class TrainingState:
     exp_avg_sq: Tensors
 
 
+@dataclass(frozen=True, slots=True)
+class _About:
+    """What the state file says beside its tensors."""
+
+    digest: str
+    step: int
+    history: tuple[EpochReport, ...]
+
+
 class TrainingCheckpoint:
     """The state file of one training.
 
@@ -90,11 +99,11 @@ class TrainingCheckpoint:
             for group in GROUPS
             for name, tensor in getattr(state, group).items()
         }
-        about = {"digest": self._digest, "step": state.step, "history": [asdict(report) for report in state.history]}
+        about = _About(self._digest, state.step, state.history)
         put(
             self._fs,
             str(self._file),
-            safetensors.torch.save(tensors, {"training": json.dumps(about)}),
+            safetensors.torch.save(tensors, {"training": to_json(about).decode()}),
             passing=fault_point,
         )
 
@@ -105,17 +114,15 @@ class TrainingCheckpoint:
         remove_leftovers(self._fs, str(self._file.parent))
         try:
             with safe_open(self._file, framework="pt") as file:
-                about = json.loads(file.metadata()["training"])
+                about = from_json(_About, file.metadata()["training"])
                 found: dict[str, Tensors] = {group: {} for group in GROUPS}
                 for key in file.keys():  # noqa: SIM118 - no mapping
                     group, _, name = key.partition("/")
                     found[group][name] = file.get_tensor(key).clone()
-            history = tuple(EpochReport(**report) for report in about["history"])
-            digest, step = about["digest"], about["step"]
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             logger.warning("%s cannot be read (%s): training starts anew", self._file, error)
             return None
-        if digest != self._digest:
+        if about.digest != self._digest:
             logger.warning("%s is of other settings or data: training starts anew", self._file)
             return None
-        return TrainingState(history, step, **found)
+        return TrainingState(about.history, about.step, **found)

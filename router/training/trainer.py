@@ -8,13 +8,13 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cluster.program.json_codec import encoded
 from pathgen.errors import InputError, PathgenError
 from pathgen.paths.layer_path import LayerAction
 
@@ -131,7 +131,7 @@ class Trainer:
                     best = self._weights()
                 if self._checkpoint:
                     self._checkpoint.save(self._state(history, best))
-                view.update(report)
+                view.report(report)
                 if self._tracker:
                     figures = {"loss": report.loss, "dev_loss": report.dev_loss, "macro_f1": report.macro_f1}
                     self._tracker.log(figures, step=report.epoch)
@@ -232,7 +232,7 @@ class Trainer:
     def _digest(self) -> str:
         """Digest of all that decides the result: settings, the given router, and the questions with their targets."""
         ids = [[examples.dtype, list(examples.ids)] for examples in (self._train, self._dev)]
-        about = [asdict(self.settings), self.router.config.to_json(), *ids]
+        about = [encoded(self.settings), encoded(self.router.config), *ids]
         digest = hashlib.blake2b(json.dumps(about).encode(), digest_size=16)
         for examples in (self._train, self._dev):
             for values in (examples.targets, examples.weights, examples.groups):

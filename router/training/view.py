@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
-
 from cluster.program.console import tell
-from pathgen.progress import ProgressBar, clock
+from cluster.program.progress import ProgressView
 
 from .resume import EpochReport
 
 
-class TrainingView(ProgressBar):
+class TrainingView(ProgressView):
     """Shows each epoch's losses and macro-F1, and how long the rest may take.
 
     Args:
@@ -20,16 +18,12 @@ class TrainingView(ProgressBar):
     """
 
     def __init__(self, epochs: int, done_before: int, *, quiet: bool):
-        super().__init__("training", epochs, done_before, quiet=quiet)
-        self._before, self._started = done_before, time.monotonic()
+        super().__init__("training", epochs, done_before, words="", quiet=quiet)
         if done_before and not quiet:
             tell(f"training goes on after epoch {done_before}")
 
-    def update(self, report: EpochReport) -> None:
+    def report(self, report: EpochReport) -> None:
         """Show an epoch; the last one in any case."""
-        left_s = (self._total - report.epoch) * (time.monotonic() - self._started) / (report.epoch - self._before)
-        words = (
-            f"loss {report.loss:.4f}  dev loss {report.dev_loss:.4f}  macro-F1 {report.macro_f1:.3f}  "
-            f"ETA {clock(left_s)}"
-        )
-        self.show(report.epoch, words, at_once=report.epoch == self._total)
+        done = report.epoch - self._before
+        words = f"loss {report.loss:.4f}  dev loss {report.dev_loss:.4f}  macro-F1 {report.macro_f1:.3f}"
+        self.show(done, f"{words}  ETA {self.eta(done)}", at_once=report.epoch == self._total)

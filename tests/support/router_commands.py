@@ -84,6 +84,8 @@ def static_file(file: Path, model: Path, *paths: str, **changes) -> Path:
         frontier=tuple(sorted(found, key=lambda entry: entry.depth)),
         choice=Worth(0.9, 0.8, 0.01),
         shallow_choice=Worth(0.9, 0.8, 0.01),
+        chosen_on=(),
+        per_folder=(),
     )
     file.write_bytes(replace(static, **changes).to_json())
     return file

@@ -303,7 +303,7 @@ def test_a_static_file_is_used_as_it_is(options, tiny_model, tmp_path):
     full, short = (PathEntry(path, a, a, a, a - 0.4, 0.1) for path, a in ((LayerPath.full(6), 0.4), (SHORT, 0.6)))
     model, worth = (str(tiny_model), fingerprint(tiny_model)), Worth(0.6, 0.2, 0.1)
     shas = tuple(question.sha for question in (*OWN[:3], *OTHERS))
-    paths = StaticPaths(*model, ("arc",), False, 6, 9, 3, 0, full, (short,), worth, worth, shas)
+    paths = StaticPaths(*model, ("arc",), False, 6, 9, 3, 0, full, (short,), worth, worth, shas, ())
     (tmp_path / "static.json").write_bytes(paths.to_json())
     outcome = run(options, static=str(tmp_path / "static.json"), paths=(), systems=("static", "repeat_block"))
     assert {tuple(row.path) for row in outcome.answers["static"]} == {SHORT}

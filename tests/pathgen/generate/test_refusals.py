@@ -207,9 +207,9 @@ def test_options_out_of_bounds(refusal, arguments, says):
 
 def test_a_prior_of_another_model_or_task(refusal, tmp_path, tiny_model):
     prior = Prior("0" * 16, "arc", 1, ())
-    (tmp_path / "prior.json").write_text(prior.to_json())
+    (tmp_path / "prior.json").write_bytes(prior.to_json())
     assert "calibrate again" in one_line(refusal("--prior", tmp_path / "prior.json", code=4))
-    (tmp_path / "prior.json").write_text(Prior(fingerprint(tiny_model), "math", 1, ()).to_json())
+    (tmp_path / "prior.json").write_bytes(Prior(fingerprint(tiny_model), "math", 1, ()).to_json())
     assert "task math" in refusal("--prior", tmp_path / "prior.json", code=4)
     (tmp_path / "prior.json").write_text("{}")
     assert "is no prior.json" in refusal("--prior", tmp_path / "prior.json", code=4)
@@ -221,7 +221,7 @@ def test_a_prior_of_another_model_or_task(refusal, tmp_path, tiny_model):
 @pytest.mark.parametrize("gain", [float("nan"), float("inf"), 1000.0])
 def test_a_prior_whose_gains_are_no_rewards(refusal, tmp_path, tiny_model, gain):
     entries = tuple(MoveStatistics(move, None, None, 0.0, 0.0, gain, 1) for move in all_moves(6))
-    (tmp_path / "prior.json").write_text(Prior(fingerprint(tiny_model), "arc", 1, entries).to_json())
+    (tmp_path / "prior.json").write_bytes(Prior(fingerprint(tiny_model), "arc", 1, entries).to_json())
     assert "no number between -100 and 100" in one_line(refusal("--prior", tmp_path / "prior.json", code=4))
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.program.json_codec import decoded, from_json, to_json
 from pathgen.paths.cost import CostModel
 from pathgen.paths.layer_path import LayerPath
 
@@ -35,7 +35,7 @@ def test_the_full_path_costs_its_number_of_layers(measures):
 @given(MEASURES)
 def test_json_is_exact(measures):
     model = CostModel.from_measures("latency", measures)
-    assert CostModel.from_json(json.loads(json.dumps(model.to_json()))) == model
+    assert from_json(CostModel, to_json(model)) == model
 
 
 def test_equally_dear_paths_tie_exactly():
@@ -69,7 +69,7 @@ def test_weights_that_were_not_scaled():
 
 def test_unknown_name():
     with pytest.raises(ValueError, match="one of layers, flops, latency; got 'watts'"):
-        CostModel.from_json({"name": "watts", "weights": [1.0]})
+        decoded(CostModel, {"name": "watts", "weights": [1.0]})
 
 
 def test_a_path_of_another_model():

@@ -4,6 +4,7 @@ import pytest
 from commands import pathgen
 from path_records import METADATA, make_record, no_guard
 
+from cluster.program.json_codec import encoded
 from pathgen.paths.cost import CostModel
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation
@@ -99,7 +100,7 @@ def test_the_cheapest_path_is_so_by_the_runs_own_cost():
     record.evaluations.append(Evaluation(LayerPath((0, 1, 1, 1)), True, 0.1, None, None, 4))
     record.layer_executions += 3
     assert record_faults(record, INFO) == []
-    cost = CostModel.from_measures("flops", (5, 1, 1, 1)).to_json()
+    cost = encoded(CostModel.from_measures("flops", (5, 1, 1, 1)))
     costly_first = RunInfo(INFO.settings, "tiny", "f" * 16, "arc", "builtin", {"cost": cost})
     assert len(record_faults(record, costly_first)) == 1
 

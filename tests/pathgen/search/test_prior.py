@@ -107,7 +107,7 @@ def prior() -> Prior:
 
 
 def test_a_file_gives_the_same_prior_again(prior, tmp_path):
-    (tmp_path / "prior.json").write_text(prior.to_json())
+    (tmp_path / "prior.json").write_bytes(prior.to_json())
     again = load_prior(str(tmp_path / "prior.json"))
     assert again == prior
     assert again.digest == prior.digest

@@ -127,7 +127,7 @@ def test_the_report_tells_folders_apart(model, questions):
 
 
 def test_progress_is_shown_with_rate_and_time_left(model, questions, monkeypatch, capsys):
-    monkeypatch.setattr("pathgen.progress.LINE_EVERY_S", 0.0)
+    monkeypatch.setattr("cluster.program.progress.LINE_EVERY_S", 0.0)
     dev = DevSet(model, questions, chat=False, quiet=False)
     dev.run([PATHS[1]] * len(questions))
     lines = capsys.readouterr().err.splitlines()

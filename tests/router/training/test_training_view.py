@@ -25,7 +25,7 @@ def run_epochs(clock, *, quiet, seconds_each):
     with TrainingView(5, 2, quiet=quiet) as view:
         for epoch in (3, 4, 5):
             clock.now += seconds_each
-            view.update(EpochReport(epoch, 0.5, 0.25, 0.75, seconds_each))
+            view.report(EpochReport(epoch, 0.5, 0.25, 0.75, seconds_each))
 
 
 def test_a_line_every_half_minute_and_the_last(clock, capsys):

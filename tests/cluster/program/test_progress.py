@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from pathgen import progress
-from pathgen.progress import LINE_EVERY_S, ProgressView
+from cluster.program import progress
+from cluster.program.progress import LINE_EVERY_S, ProgressView
 
 COUNTERS = {"searched": 8, "solved": 4, "layers_saved": 20, "busy_s": 1.0}
 
@@ -65,7 +65,7 @@ def test_quiet_shows_nothing(capsys, clock):
 
 def test_on_a_terminal_a_bar_on_stderr_and_stdout_untouched():
     program = (
-        "from pathgen.progress import ProgressView\n"
+        "from cluster.program.progress import ProgressView\n"
         "with ProgressView('searching', 20, 10, quiet=False) as view:\n"
         "    view.update(4, 0, 0.5, {'searched': 8, 'solved': 4, 'layers_saved': 20})\n"
     )

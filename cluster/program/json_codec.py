@@ -1,0 +1,142 @@
+"""Frozen dataclasses as JSON and back, strictly by their annotations: the one codec of stored files.
+
+Class attributes of a dataclass may say more:
+
+- `VERSION`: key and number of its format, first in a file.
+- `DERIVED`: names of properties that are written too, for readers of the file, and must fit when it is read.
+- `OPEN_ENDED`: unknown keys are ignored, not refused.
+
+So may a field's metadata: `at` is its place in an inner object, for example `model.id`; `most` bounds a number's size.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from enum import Enum
+from types import UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+T = TypeVar("T")
+
+
+class OtherVersion(ValueError):
+    """A file of another version of its format."""
+
+
+def encoded(value: Any) -> Any:
+    """A value as plain JSON values."""
+    if is_dataclass(value):
+        content: dict[str, Any] = dict([value.VERSION]) if hasattr(value, "VERSION") else {}
+        for entry in fields(value):
+            outer, _, name = entry.metadata.get("at", entry.name).rpartition(".")
+            (content.setdefault(outer, {}) if outer else content)[name] = encoded(getattr(value, entry.name))
+        return content | {name: encoded(getattr(value, name)) for name in getattr(value, "DERIVED", ())}
+    if isinstance(value, Mapping):
+        return {name: encoded(entry) for name, entry in value.items()}
+    return [encoded(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+
+
+def to_json(value: Any, *, indent: int | None = None) -> bytes:
+    """A dataclass, or a container of some, as the content of a file."""
+    return (json.dumps(encoded(value), indent=indent) + "\n").encode()
+
+
+def from_json(kind: type[T], content: bytes | str) -> T:
+    """The inverse of `to_json`.
+
+    Args:
+        kind: the dataclass, or a container of some, for example `dict[str, Timing]`.
+        content: of the file.
+
+    Raises:
+        OtherVersion: the file has another version.
+        ValueError: it is no JSON of this kind; the text says what is wrong.
+    """
+    try:
+        stored = json.loads(content)
+    except RecursionError as error:
+        raise ValueError("nested without end") from error
+    return decoded(kind, stored)
+
+
+def decoded(kind: type[T], stored: Any) -> T:
+    """The inverse of `encoded`; arguments and errors as of `from_json`.
+
+    A dataclass's own checks speak first, as they know what would be right.
+    """
+    faults: list[str] = []
+    try:
+        value = _value(kind, stored, "the content", faults)
+    except (TypeError, AttributeError, OverflowError) as error:  # one of those checks met a value of a wrong type
+        raise ValueError(faults[0] if faults else str(error)) from error
+    if faults:
+        raise ValueError(faults[0])
+    return value
+
+
+def _value(kind: Any, stored: Any, name: str, faults: list[str], most: float = math.inf) -> Any:
+    """A value by its annotation; a scalar of a wrong type passes, and is noted as a fault."""
+    origin, parts = get_origin(kind) or kind, get_args(kind)
+    if is_dataclass(kind):
+        return _instance(kind, _object(stored, name), faults)
+    if origin is dict:
+        entries = _object(stored, name).items()
+        return {key: _value(parts[1], entry, f"{name}.{key}", faults) for key, entry in entries}
+    if isinstance(origin, type) and issubclass(origin, (list, tuple)):
+        if not isinstance(stored, list):
+            raise ValueError(f"{name} is no list: {stored!r}")
+        kinds = parts if parts and Ellipsis not in parts and origin is tuple else (*parts[:1], Any)[:1] * len(stored)
+        return origin(_value(inner, entry, name, faults) for inner, entry in zip(kinds, stored, strict=True))
+    if isinstance(origin, type) and issubclass(origin, Enum):
+        return origin(stored)
+    allowed = {Literal: tuple(map(type, parts)), UnionType: parts}.get(origin, (kind,))
+    found = float(stored) if type(stored) is int and float in allowed and int not in allowed else stored
+    if kind is not Any and type(found) not in allowed:
+        faults.append(f"{name} is no {getattr(kind, '__name__', kind)}: {stored!r}")
+    elif type(found) is float and kind is not Any and not (math.isfinite(found) and abs(found) <= most):
+        bounds = "finite number" if most == math.inf else f"number between -{most:g} and {most:g}"
+        faults.append(f"{name} is no {bounds}: {stored!r}")
+    return found
+
+
+def _instance(kind: Any, stored: dict[str, Any], faults: list[str]) -> Any:
+    if version := getattr(kind, "VERSION", None):
+        key, wanted = version
+        if (found := stored.get(key, wanted)) != wanted:
+            raise OtherVersion(f"{key.replace('_', ' ')} {found}, this layerpaths reads {wanted}")
+    derived: tuple[str, ...] = getattr(kind, "DERIVED", ())
+    also = {*derived, *(version or ())[:1]}
+    places = {entry.metadata.get("at", entry.name): entry for entry in fields(kind)}
+    flat = _flat(stored, {place.partition(".")[0] for place in places if "." in place})
+    required = {place for place, entry in places.items() if entry.default is entry.default_factory is MISSING}
+    if missing := sorted((required | also) - set(flat)):
+        raise ValueError(f"{missing[0]} is missing")
+    if (unknown := sorted(set(flat) - set(places) - also)) and not getattr(kind, "OPEN_ENDED", False):
+        raise ValueError(f"unknown settings: {', '.join(unknown)}")
+    hints = get_type_hints(kind)
+    values = {
+        entry.name: _value(hints[entry.name], flat[place], place, faults, entry.metadata.get("most", math.inf))
+        for place, entry in places.items()
+        if place in flat
+    }
+    built = kind(**values)
+    if not faults and (unfit := [name for name in derived if encoded(getattr(built, name)) != flat[name]]):
+        raise ValueError(f"{unfit[0]} does not fit the rest")
+    return built
+
+
+def _object(stored: Any, name: str) -> dict[str, Any]:
+    if not isinstance(stored, dict):
+        raise ValueError(f"{name} is no dict: {stored!r}")
+    return stored
+
+
+def _flat(stored: dict[str, Any], outer: set[str]) -> dict[str, Any]:
+    """The same with the entries of inner objects under dotted names."""
+    flat = {name: value for name, value in stored.items() if name not in outer}
+    for name in outer & set(stored):
+        flat |= {f"{name}.{inner}": value for inner, value in _object(stored[name], name).items()}
+    return flat

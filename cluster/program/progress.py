@@ -1,0 +1,124 @@
+"""Progress for people: a bar on a terminal, else a line every 30 seconds, always on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+LINE_EVERY_S = 30.0
+
+
+class ProgressView:
+    """Shows how much of some work is done, its rate and ETA, and what it has found.
+
+    Args:
+        what: the work, for example `searching`.
+        total: items, those done before included.
+        done_before: items done before this call.
+        words: beside the count until something is done.
+        quiet: show nothing.
+    """
+
+    def __init__(
+        self, what: str, total: int, done_before: int = 0, *, words: str = "starting actors", quiet: bool
+    ) -> None:
+        self._what, self._words, self._quiet = what, words, quiet
+        self._total, self._before = total, done_before
+        self._started = self._told_at = time.monotonic()
+        self._bar: Progress | None = None
+        if not quiet and sys.stderr.isatty():
+            self._bar = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[words]}"),
+                console=Console(stderr=True),
+            )
+            self._task = self._bar.add_task(what, total=total, completed=done_before, words=words)
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def show(self, done: int, words: str = "", *, at_once: bool = False) -> None:
+        """Show so many more items done, and words; without a terminal only if a line is due, or `at_once`."""
+        if self._quiet:
+            return
+        if self._bar:
+            self._bar.update(self._task, completed=self._before + done, words=words)
+        elif at_once or time.monotonic() - self._told_at >= LINE_EVERY_S:
+            self._told_at = time.monotonic()
+            print(f"{self._what} {self._before + done}/{self._total}  {words}".rstrip(), file=sys.stderr, flush=True)
+
+    def update(self, done: int, failed: int, rate: float, counters: Mapping[str, float]) -> None:
+        """Show the state of a fleet.
+
+        Args:
+            done: items done in this call.
+            failed: of these.
+            rate: items per second.
+            counters: of its actors; those of searches are shown: `searched`, `solved`, `layers_saved`.
+        """
+        if not done:
+            self.show(done, "working" if any(counters.values()) else self._words)
+            return
+        parts = [f"{rate:.2f} q/s" if rate >= 0.1 else f"{60 * rate:.1f} q/min"]
+        if rate > 0:
+            parts.append(f"ETA {self.eta(done, rate)}")
+        if searched := counters.get("searched", 0):
+            solved = counters.get("solved", 0)
+            parts.append(f"solved {solved / searched:.0%}")
+            if solved:
+                parts.append(f"layers saved {counters['layers_saved'] / solved:.1f}")
+        if failed:
+            parts.append(f"failed {failed}")
+        self.show(done, "  ".join(parts))
+
+    def eta(self, done: int, rate: float | None = None) -> str:
+        """How long the rest takes at a rate in items per second; None is the rate of this call so far."""
+        seconds = (self._total - self._before - done) / (rate or self.rate(done))
+        minutes, rest = divmod(round(seconds), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+    def rate(self, done: int) -> float:
+        """Items per second of this call so far."""
+        return done / max(time.monotonic() - self._started, 1e-9)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """For the body of a `with` the terminal is free for other lines."""
+        if self._bar:
+            self._bar.stop()
+        yield
+        if self._bar:
+            self._bar.start()
+
+
+@contextmanager
+def counted(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A view of work in this process: call what it yields with the number of items done.
+
+    Args:
+        what: the work.
+        total: items.
+        quiet: show nothing.
+    """
+    with ProgressView(what, total, words="working", quiet=quiet) as view:
+        yield lambda done: view.update(done, 0, view.rate(done), {})
