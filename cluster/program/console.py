@@ -22,8 +22,8 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from .errors import CommandError, Interrupted, UsageError
+from .json_codec import encoded
 from .options import option
-from .plain import plain
 
 QUIET_LIBRARIES = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # transformers heeds it too
@@ -50,7 +50,7 @@ def this_command() -> str:
 
 def print_json(value: object) -> None:
     """Print one JSON object on stdout: a typed result or a dict, as `plain` makes it."""
-    print(json.dumps(plain(value), allow_nan=False), flush=True)
+    print(json.dumps(encoded(value), allow_nan=False), flush=True)
 
 
 class Commands(TyperGroup):

@@ -21,21 +21,30 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
 
+SPLICED = {"spliced": True}
+"""Metadata of a field that holds a dataclass: its keys stand in place of the field. Such a class is only written."""
+
 
 class OtherVersion(ValueError):
     """A file of another version of its format."""
 
 
 def encoded(value: Any) -> Any:
-    """A value as plain JSON values."""
+    """A value as plain JSON values; NaN and Inf, which JSON lacks, as null."""
     if is_dataclass(value):
         content: dict[str, Any] = dict([value.VERSION]) if hasattr(value, "VERSION") else {}
         for entry in fields(value):
             outer, _, name = entry.metadata.get("at", entry.name).rpartition(".")
-            (content.setdefault(outer, {}) if outer else content)[name] = encoded(getattr(value, entry.name))
+            inner = encoded(getattr(value, entry.name))
+            if "spliced" in entry.metadata:
+                content |= inner
+            else:
+                (content.setdefault(outer, {}) if outer else content)[name] = inner
         return content | {name: encoded(getattr(value, name)) for name in getattr(value, "DERIVED", ())}
     if isinstance(value, Mapping):
         return {name: encoded(entry) for name, entry in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     return [encoded(entry) for entry in value] if isinstance(value, (list, tuple)) else value
 
 

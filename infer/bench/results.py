@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cluster.program.json_codec import from_json, to_json
-from cluster.program.plain import plain
 from pathgen.errors import InputError
 from pathgen.questions.question import Question
 from pathgen.store.files import check_writable, list_files, open_folder, put, read_file
@@ -91,7 +90,7 @@ class ResultStore:
 
     def save_bench(self, bench: BenchResult) -> None:
         """Keep the final figures."""
-        put(self._fs, f"{self._root}/{BENCH_NAME}", to_json(plain(bench), indent=1))
+        put(self._fs, f"{self._root}/{BENCH_NAME}", to_json(bench, indent=1))
 
     def _path(self, name: str, key: str) -> str:
         return f"{self._root}/{SYSTEMS_FOLDER}/{name}-{key}.jsonl"

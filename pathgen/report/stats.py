@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from cluster.program.plain import SPLICED
+from cluster.program.json_codec import SPLICED
 
 from ..errors import InputError
 from ..store.folder_lock import LEASE_NAME, Holder

@@ -10,8 +10,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from cluster.program.json_codec import decoded
-from cluster.program.plain import SPLICED
+from cluster.program.json_codec import SPLICED, decoded
 
 from ..errors import InputError
 from ..paths.cost import CostModel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cluster.program.plain import SPLICED
+from cluster.program.json_codec import SPLICED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cluster.program.plain import SPLICED
+from cluster.program.json_codec import SPLICED
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import ArtefactError, InputError
 from pathgen.models.devices import default_device

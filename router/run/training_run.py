@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
-from cluster.program.plain import SPLICED, plain
+from cluster.program.json_codec import SPLICED, encoded
 from pathgen.errors import InputError
 
 from ..dev.figures import DevFigures
@@ -127,7 +127,7 @@ class TrainingRun:
             parameter_share=parameter_share(router, self.inputs.model.hf_model.num_parameters()),
         )
         router.config = replace(router.config, notes=result.notes)
-        figures = {name: value for name, value in plain(result).items() if name != "seconds"}
+        figures = {name: value for name, value in encoded(result).items() if name != "seconds"}
         training = {"settings": asdict(self.options), "figures": figures}
         seen = {"trained_on": sorted(fitted.shas), "chosen_on": sorted(self.inputs.chosen_on - fitted.shas)}
         beside = {QUESTIONS_NAME: seen, TRAINING_NAME: training}

@@ -18,7 +18,7 @@ from bench_runs import (
 )
 from path_runs import write_run
 
-from cluster.program.plain import plain
+from cluster.program.json_codec import encoded
 from infer.bench import bench as bench_module
 from infer.bench import timing as bench_timing
 from infer.bench.bench import Bench
@@ -97,11 +97,11 @@ def given(outcome):
 def test_every_system_has_every_figure(options):
     outcome = run(options)
     assert [system.name for system in outcome.figures.systems] == list(SYSTEMS)
-    json.dumps(plain(outcome.figures), allow_nan=False)
+    json.dumps(encoded(outcome.figures), allow_nan=False)
     systems = by_name(outcome)
     full = np.array([row.correct for row in outcome.answers["full"]])
     for name, system in systems.items():
-        assert list(plain(system))[:21] == ["name", *FIGURES, "points", "skipped"]
+        assert list(encoded(system))[:21] == ["name", *FIGURES, "points", "skipped"]
         assert system.skipped is None
         rows = outcome.answers[name]
         correct = np.array([row.correct for row in rows])
@@ -156,7 +156,7 @@ def test_a_skipped_oracle_keeps_its_keys(options):
     _, oracle, router = run(options, paths=(), systems=("oracle", "router")).figures.systems
     assert "no record in --paths" in oracle.skipped
     assert (oracle.label, oracle.placebo_accuracy) == ("upper bound, chosen with gold", None)
-    assert set(plain(oracle)) - set(plain(router)) == {"label", "placebo_accuracy"}
+    assert set(encoded(oracle)) - set(encoded(router)) == {"label", "placebo_accuracy"}
 
 
 def counted(monkeypatch):
@@ -199,7 +199,7 @@ def test_an_interrupted_bench_goes_on_and_runs_nothing_twice(options, tmp_path, 
     resumed = run(options, systems=NO_SEARCH, out=out)
     assert sorted(pairs) == once
     assert given(resumed) == given(whole)
-    assert json.loads((tmp_path / "out" / "bench.json").read_text()) == plain(resumed.figures)
+    assert json.loads((tmp_path / "out" / "bench.json").read_text()) == encoded(resumed.figures)
 
     pairs.clear()
     again = run(options, systems=NO_SEARCH, out=out)

@@ -3,7 +3,7 @@ import math
 import pytest
 from path_records import METADATA, frame, make_record, no_guard
 
-from cluster.program.plain import plain
+from cluster.program.json_codec import encoded
 from pathgen.report.stats import RecordStats, action_counts, find_record, run_stats
 from pathgen.store.folder_lock import LEASE_NAME, RunLease
 from pathgen.store.run_folder import RunDirectory
@@ -86,7 +86,7 @@ def test_stats_of_a_run(run):
     assert found.headroom is not None
     contract = "total done improved kept unsolved failed base_accuracy solved_rate mean_best_depth num_layers"
     contract += " action_counts headroom layer_executions layers_run seconds"
-    assert set(contract.split()) <= set(plain(found))
+    assert set(contract.split()) <= set(encoded(found))
 
 
 def test_total_follows_the_latest_wish_and_never_falls_below_what_is_there(run):
