@@ -116,18 +116,30 @@ class ProgressView(ProgressBar):
 
 
 @contextmanager
-def counted(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Shows how many of `total` are done, which it is told, how fast, and how long the rest may take.
+def counted(what: str, total: int, *, quiet: bool) -> Iterator[Callable[..., None]]:
+    """Show how many of `total` are done, how fast, and how long the rest may take.
 
     Args:
         what: is done to them.
         total: of them.
         quiet: show nothing.
+
+    Yields:
+        To be called with how many more are done, and with 0 beside it where they took no work: such say nothing of the
+        rate.
     """
+    done = worked = 0
     started = time.monotonic()
+
+    def on_done(more: int, work: int = 1) -> None:
+        nonlocal done, worked
+        done += more
+        worked += more if work else 0
+        view.update(done, 0, worked / max(time.monotonic() - started, 1e-9), {})
+
     with ProgressView(what, total, quiet=quiet) as view:
         view.update(0, 0, 0.0, {"total": total})
-        yield lambda done: view.update(done, 0, done / max(time.monotonic() - started, 1e-9), {})
+        yield on_done
 
 
 def clock(seconds: float) -> str:
