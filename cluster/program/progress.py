@@ -112,13 +112,25 @@ class ProgressView:
 
 
 @contextmanager
-def counted(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A view of work in this process: call what it yields with the number of items done.
+def counted(what: str, total: int, *, quiet: bool) -> Iterator[Callable[..., None]]:
+    """A view of work in this process: how many of `total` are done, the rate and the ETA.
 
     Args:
         what: the work.
         total: items.
         quiet: show nothing.
+
+    Yields:
+        A function to call with the number of items just done; a second argument of 0 says that they took no work, so
+        that they do not count in the rate.
     """
+    done = worked = 0
+
+    def on_done(more: int, work: int = 1) -> None:
+        nonlocal done, worked
+        done += more
+        worked += more if work else 0
+        view.update(done, 0, view.rate(worked), {})
+
     with ProgressView(what, total, words="working", quiet=quiet) as view:
-        yield lambda done: view.update(done, 0, view.rate(done), {})
+        yield on_done

@@ -8,7 +8,7 @@ import numpy as np
 
 from cluster.program.progress import counted
 from pathgen.errors import ArtefactError
-from pathgen.evaluation.answer_book import AnswerBook, answering
+from pathgen.evaluation.answer_book import AnswerBook
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation
@@ -174,7 +174,7 @@ class Systems:
                     part, search_questions(self.evaluator, part, self.options.seed), strict=True
                 ):
                     answers.append(Answer.of(question, found.evaluation, Effort.of_paths(found.tried)))
-                on_done(len(answers))
+                on_done(len(part))
         return SystemResult(tuple(answers))
 
     def _shuffled(self) -> SystemResult:
@@ -201,7 +201,7 @@ class Systems:
 
     def _answers(self, name: str, paths: Sequence[Sequence[LayerPath]]) -> list[list[Evaluation]]:
         """Each question along its paths."""
-        with answering(name, len(self.questions), quiet=self.options.quiet) as on_progress:
+        with counted(name, len(self.questions), quiet=self.options.quiet) as on_progress:
             return self._book.answers(list(zip(self.questions, paths, strict=True)), on_progress)
 
     def _one_path(self, name: str, path: LayerPath, setting: str | None = None) -> SystemResult:
@@ -252,5 +252,5 @@ class Systems:
 
     def _quality_of(self, name: str, questions: Sequence[Question], paths: Sequence[LayerPath]) -> np.ndarray:
         """[Q, P] quality of paths on questions."""
-        with answering(name, len(questions), quiet=self.options.quiet) as on_progress:
+        with counted(name, len(questions), quiet=self.options.quiet) as on_progress:
             return self._book.scores(questions, paths, on_progress).quality

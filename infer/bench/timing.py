@@ -124,7 +124,7 @@ def time_systems(
         places: of the questions timed one by one.
         together: of those of one batch, for the rate.
         device: of the model.
-        on_round: told how many rounds through all systems, one a question and turn, are done.
+        on_round: called with 1 after each round through all systems; there is one a question and turn.
     """
     names = list(runs)
     alone: dict[str, list[float]] = {name: [] for name in names}
@@ -134,13 +134,13 @@ def time_systems(
     for turn in range(TURNS + 1):
         first = turn % len(names)
         order = names[first:] + names[:first]
-        for count, place in enumerate(places):
-            on_round(turn * len(places) + count)
+        for place in places:
             for name in order:
                 seconds, forwarded = _timed(runs[name], [place], device)
                 if turn:
                     alone[name].append(seconds)
                     held[name] += [] if forwarded.cache_bytes is None else [forwarded.cache_bytes]
+            on_round(1)
         for name in order:
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(device)

@@ -28,7 +28,7 @@ from .path_model import PathModel
 from .shared_prefill import RecordingCache
 from .sharing import Plan, StateKey, Step, plan_sharing, states_to
 from .supported import take_rows
-from .token_rows import Row, Targets
+from .token_rows import Row, scored_positions
 from .tree_masks import MaskForm
 
 STEP_TOKENS = {"cpu": 4096, "cuda": 32768}
@@ -186,9 +186,9 @@ class Executor:
 
     def _finish(self, pool: Tensor, finals: list[int], rows: list[Row]) -> list[np.ndarray]:
         """Log-probabilities of the rows' targets, from the final states in `finals`' slots."""
-        flat = Targets.of(rows)
-        slots, tokens = (torch.from_numpy(a).to(pool.device) for a in (np.array(finals)[flat.rows], flat.tokens))
-        values = state_logprobs(self.model, pool[slots, tokens], flat.predicts, flat.targets)
+        owners, scored, predicts, targets = scored_positions(rows)
+        slots, tokens = (torch.from_numpy(a).to(pool.device) for a in (np.array(finals)[owners], scored))
+        values = state_logprobs(self.model, pool[slots, tokens], predicts, targets)
         return np.split(values, np.cumsum([len(row.targets) for row in rows])[:-1])
 
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-
-from cluster.program.progress import ProgressView
 
 from ..paths.layer_path import LayerPath
 from ..paths.records import Evaluation
@@ -170,29 +166,3 @@ class AnswerBook:
         for entry, _ in prepared:
             evaluator.forget(entry)
         return len(asked)
-
-
-@contextmanager
-def answering(what: str, total: int, *, quiet: bool) -> Iterator[OnProgress]:
-    """Show how many of `total` questions are done, and how fast those go that need the model.
-
-    Args:
-        what: is answered.
-        total: questions.
-        quiet: show nothing.
-
-    Yields:
-        What `AnswerBook` takes as `on_progress`.
-    """
-    done = evaluated = 0
-    started = time.monotonic()
-    with ProgressView(what, total, quiet=quiet) as view:
-
-        def on_progress(questions: int, evaluations: int) -> None:
-            nonlocal done, evaluated
-            done += questions
-            evaluated += questions if evaluations else 0
-            view.update(done, 0, evaluated / max(time.monotonic() - started, 1e-9), {})
-
-        view.update(0, 0, 0.0, {"total": total})
-        yield on_progress

@@ -89,13 +89,9 @@ class AnswerFile:
 
 
 def _to_parquet(rows: Sequence[tuple[str, Evaluation]]) -> bytes:
-    columns = [
-        [sha for sha, _ in rows],
-        *([getattr(evaluation, name) for _, evaluation in rows] for name in SCHEMA.names[1:]),
-    ]
-    arrays = [pa.array(values, type=field.type) for values, field in zip(columns, SCHEMA, strict=True)]
-    buffer = io.BytesIO()
-    table = pa.Table.from_arrays(arrays, schema=SCHEMA)
+    names = SCHEMA.names[1:]
+    values = [{"question_sha": sha} | {name: getattr(found, name) for name in names} for sha, found in rows]
+    table, buffer = pa.Table.from_pylist(values, schema=SCHEMA), io.BytesIO()
     pq.write_table(table, buffer, compression="zstd", write_page_checksum=True, store_schema=False)
     return buffer.getvalue()
 

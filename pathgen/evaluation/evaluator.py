@@ -96,12 +96,10 @@ class Evaluator:
 
     def evaluate(self, asked: Sequence[tuple[Prepared, LayerPath]]) -> list[Evaluation]:
         """One evaluation per pair, in order. `simulation` is left to the search."""
-        results: list[Evaluation | None] = [None] * len(asked)
+        found: dict[int, Evaluation] = {}
         for indices in self._batches(asked):
-            pairs = [asked[index] for index in indices]
-            for index, evaluation in zip(indices, self._evaluate_batch(pairs), strict=True):
-                results[index] = evaluation
-        return [evaluation for evaluation in results if evaluation is not None]
+            found.update(zip(indices, self._evaluate_batch([asked[index] for index in indices]), strict=True))
+        return [found[index] for index in range(len(asked))]
 
     def forget(self, prepared: Prepared) -> None:
         """Free what is kept for a question whose search has ended: states, and the count of its layers."""

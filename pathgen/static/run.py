@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cluster.program.progress import counted
+
 from ..errors import ArtefactError, InputError
-from ..evaluation.answer_book import AnswerBook, OnProgress, Scores, answering
+from ..evaluation.answer_book import AnswerBook, OnProgress, Scores
 from ..evaluation.answer_file import AnswerFile
 from ..models.resolving import resolve_recorded
 from ..paths.layer_path import LayerPath
@@ -56,9 +58,10 @@ def find_static_paths(options: StaticOptions, wanted: Callable[[str], bool] = la
     scanned, judged = draw_questions(runs, options.seed)
     folds = draw_folds(runs, judged, options.folds)
     check_writable(out_fs, parent(out_path), f"--out {options.out}")
-    models = Models(runs[0], options)
-    books = [open_book(run, models.dtype, partial(models.evaluator_of, run)) for run in runs]
-    with answering("evaluating single edits", len(scanned), quiet=options.quiet) as on_progress:
+    dtype = options.dtype or runs[0].dtype
+    model = cache(partial(load_model, runs[0], options, dtype))
+    books = [open_book(run, dtype, partial(evaluator_of, run, model)) for run in runs]
+    with counted("evaluating single edits", len(scanned), quiet=options.quiet) as on_progress:
         quality = scores_of(books, scanned, scanned_paths(runs[0].num_layers), on_progress).quality
     paths = race(books, judged, propose(Effects.measure(quality), options.candidates), quiet=options.quiet)
     scores = scores_of(books, judged, paths)
@@ -116,47 +119,29 @@ def open_book(run: SearchedRun, dtype: str, make_evaluator: Callable[[], Evaluat
     return book
 
 
-class Models:
-    """The runs' model, loaded when something first has to be evaluated.
+def load_model(run: SearchedRun, options: StaticOptions, dtype: str) -> PathModel:
+    """The model of a run.
 
-    Args:
-        run: one of them.
-        options: device, dtype and threads.
-
-    Attributes:
-        dtype: in which paths are evaluated.
+    Raises:
+        ArtefactError: its name stands for other weights now.
     """
+    import torch
 
-    def __init__(self, run: SearchedRun, options: StaticOptions):
-        self._run = run
-        self._options = options
-        self.dtype = options.dtype or run.dtype
+    from ..engine.path_model import PathModel
+    from ..models.devices import default_device
 
-    @cached_property
-    def model(self) -> PathModel:
-        """The model.
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    name = options.model or run.info.model_id
+    resolve_recorded(name, run.info.fingerprint, run.out)
+    return PathModel.from_pretrained(name, dtype=dtype, device=options.device or default_device())
 
-        Raises:
-            ArtefactError: its name stands for other weights now.
-        """
-        import torch
 
-        from ..engine.path_model import PathModel
-        from ..models.devices import default_device
+def evaluator_of(run: SearchedRun, model: Callable[[], PathModel]) -> Evaluator:
+    """The model on a run's task."""
+    from ..evaluation.evaluator import Evaluator
 
-        if self._options.threads is not None:
-            torch.set_num_threads(self._options.threads)
-        info = self._run.info
-        name = self._options.model or info.model_id
-        resolve_recorded(name, info.fingerprint, self._run.out)
-        device = self._options.device or default_device()
-        return PathModel.from_pretrained(name, dtype=self.dtype, device=device)
-
-    def evaluator_of(self, run: SearchedRun) -> Evaluator:
-        """The model on a run's task."""
-        from ..evaluation.evaluator import Evaluator
-
-        return Evaluator(self.model, find_task(run.info.task), chat=run.chat)
+    return Evaluator(model(), find_task(run.info.task), chat=run.chat)
 
 
 def race(
@@ -169,7 +154,7 @@ def race(
     """
     full = LayerPath.full(len(paths[0]))
     left = list(paths)
-    with answering(f"evaluating {len(paths)} paths", len(asked), quiet=quiet) as on_progress:
+    with counted(f"evaluating {len(paths)} paths", len(asked), quiet=quiet) as on_progress:
         for end in range(RACE_EVERY_QUESTIONS, len(asked) + RACE_EVERY_QUESTIONS, RACE_EVERY_QUESTIONS):
             scores_of(books, asked[end - RACE_EVERY_QUESTIONS : end], left, on_progress)
             if end < len(asked):

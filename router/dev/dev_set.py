@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cluster.program.progress import counted
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import LayerPolicy
-from pathgen.evaluation.answer_book import AnswerBook, answering
+from pathgen.evaluation.answer_book import AnswerBook
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.question import Question
@@ -85,13 +85,13 @@ class DevSet:
                 for start in range(0, len(rows), CHUNK_ROUTED):
                     part = self._asked(rows[start : start + CHUNK_ROUTED])
                     paths += route(self._books[task].evaluator, policy, part)
-                    on_done(len(paths))
+                    on_done(len(part))
         return paths
 
     def run(self, paths: Sequence[LayerPath]) -> RoutedScores:
         """Each question along its path."""
         correct: list[bool] = []
-        with answering("development questions", len(self.questions), quiet=self._quiet) as on_progress:
+        with counted("development questions", len(self.questions), quiet=self._quiet) as on_progress:
             for task, rows in self._rows.items():
                 asked = [(self.questions[row].question, [paths[row]]) for row in rows]
                 correct += [found.correct for (found,) in self._books[task].answers(asked, on_progress)]
@@ -109,7 +109,7 @@ class DevSet:
     def quality(self, paths: Sequence[LayerPath], limit: int | None) -> NDArray[np.float64]:
         """[Q, P] quality (`pathgen.paths.reward`) of the paths on the first `limit` questions of each task, or all."""
         asked = {task: self._asked(rows[:limit]) for task, rows in self._rows.items()}
-        with answering("rounded paths", sum(map(len, asked.values())), quiet=self._quiet) as on_progress:
+        with counted("rounded paths", sum(map(len, asked.values())), quiet=self._quiet) as on_progress:
             return np.concatenate(
                 [self._books[task].scores(part, paths, on_progress).quality for task, part in asked.items()]
             )

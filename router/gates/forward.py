@@ -13,7 +13,7 @@ from pathgen.engine.logprobs import target_logprobs
 from pathgen.engine.mask_probe import find_mask_form
 from pathgen.engine.padded_rows import prompt_mask, row_inputs
 from pathgen.engine.path_model import PathModel
-from pathgen.engine.token_rows import Row, Targets
+from pathgen.engine.token_rows import Row, scored_positions
 from pathgen.evaluation.batching import Extent, like_lengths
 from pathgen.evaluation.evaluator import Prepared
 
@@ -57,11 +57,9 @@ class GatedModel:
         """
         rows = [row for prepared in questions for row in prepared.rows]
         states = self._final_states(rows, gate)
-        flat = Targets.of(rows)
-        at, tokens = (torch.from_numpy(array).to(states.device) for array in (flat.rows, flat.tokens))
-        logits = self.model.head(states[at, tokens])  # [N, V], the scored positions of all rows
-        predicts, targets = (torch.from_numpy(array).to(logits.device) for array in (flat.predicts, flat.targets))
-        logprobs = target_logprobs(logits, predicts, targets)
+        at, tokens, predicts, targets = (torch.from_numpy(found) for found in scored_positions(rows))
+        logits = self.model.head(states[at.to(states.device), tokens.to(states.device)])  # [N, V]
+        logprobs = target_logprobs(logits, predicts.to(logits.device), targets.to(logits.device))
         counts = [1 + max(int(row.owners.max()) for row in prepared.rows) for prepared in questions]
         firsts = np.cumsum([0, *counts])
         owners = np.concatenate(

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from cluster.program import progress
-from cluster.program.progress import LINE_EVERY_S, ProgressView
+from cluster.program.progress import LINE_EVERY_S, ProgressView, counted
 
 COUNTERS = {"searched": 8, "solved": 4, "layers_saved": 20, "busy_s": 1.0}
 
@@ -47,6 +47,15 @@ def test_slow_rates_and_the_time_before_the_first_question(capsys, clock):
         "searching 10/20  working",
         "searching 15/20  0.6 q/min  ETA 8:20",
     ]
+
+
+def test_what_took_no_work_says_nothing_of_the_rate(capsys, clock):
+    with counted("questions", 100, quiet=False) as on_done:
+        on_done(80, 0)
+        for _ in range(4):
+            clock.now += 10.0
+            on_done(4)
+    assert capsys.readouterr().err.splitlines() == ["questions 92/100  0.40 q/s  ETA 0:20"]
 
 
 def test_hours_are_told(capsys, clock):

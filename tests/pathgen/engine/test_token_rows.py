@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pathgen.engine.token_rows import PROMPT, Row, packed_row, plain_rows
+from pathgen.engine.token_rows import PROMPT, Row, packed_row, plain_rows, scored_positions
 
 TOKENS = st.lists(st.integers(0, 999), min_size=1, max_size=6)
 
@@ -71,3 +71,12 @@ def test_a_row_by_hand() -> None:
     assert row.targets.tolist() == [7, 8, 9, 7]
     assert row.owners.tolist() == [0, 0, 0, 1]
     assert np.array_equal(row.visible(None), np.tri(4, dtype=bool))
+
+
+def test_what_rows_score_stands_one_row_after_another():
+    rows = [packed_row("a", [1, 2, 3], [[4, 5], [6]]), packed_row("b", [7, 8], [[9]])]
+    owners, tokens, predicts, targets = (array.tolist() for array in scored_positions(rows))
+    assert owners == [0, 0, 1]
+    assert tokens == [2, 3, 1]
+    assert predicts == [0, 1, 0, 2]
+    assert targets == [4, 5, 6, 9]
