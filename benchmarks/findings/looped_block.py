@@ -20,12 +20,13 @@ import typer
 from benchmarks.lab.measurement import machine, run_script, share
 from benchmarks.published.search import choice_batch, choice_scores, is_right
 from cluster.program.console import print_json
-from infer.bench.statistics import Comparison
+from infer.bench.statistics import mcnemar_p
 from infer.systems.fixed_paths import repeat_paths
 from pathgen.models.loading import load_model
 from pathgen.paths.layer_path import LayerAction, LayerPath
 from pathgen.questions.loading import load_questions
 from pathgen.questions.question import Question
+from router.dev.routed_scores import paired_difference
 
 
 def looped(path: LayerPath) -> list[int]:
@@ -37,7 +38,8 @@ def looped(path: LayerPath) -> list[int]:
 
 def compared(outcomes: list[bool], others: list[bool], seed: int) -> dict[str, Any]:
     """A way beside another on the same questions."""
-    return asdict(Comparison.of(np.array(outcomes), np.array(others), seed))
+    found = paired_difference(np.array(outcomes), np.array(others), seed)
+    return {**asdict(found), "p_value": mcnemar_p(*found.discordant)}
 
 
 def main(
