@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from .question import Question
+from .question import Needs, Question
 
 BUILTIN_FILE = Path(__file__).with_name("builtin.jsonl")
 
 
-def builtin_questions(needs: Literal["choices", "reference"], split: Literal["train", "test"]) -> list[Question]:
+def builtin_questions(needs: Needs, split: Literal["train", "test"]) -> list[Question]:
     """The built-in questions of one split, kinds evenly mixed, so that the first N are a fair sample.
 
     Args:

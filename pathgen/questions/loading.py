@@ -7,16 +7,15 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 from ..errors import InputError
+from .builtin import builtin_questions
 from .parsing import parse_choices, parse_gold, parse_id, parse_reference, parse_text, refuse_unusable
-from .question import Question
+from .question import Needs, Question
 from .sources import Row, read_rows
 
 logger = logging.getLogger(__name__)
-
-Needs = Literal["choices", "reference"]
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "id": ("id",),
@@ -84,8 +83,6 @@ def parse_columns(text: str) -> dict[str, str]:
 
 
 def _load_builtin(source: str, needs: Needs, columns: Mapping[str, str]) -> list[Question]:
-    from .builtin import builtin_questions
-
     if columns:
         raise InputError(f"{source}: has no columns to map")
     name, _, split = source.partition(":")

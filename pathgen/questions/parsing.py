@@ -1,4 +1,4 @@
-"""JSON, and the fields of a question from a source's values. Each ValueError says what is wrong, in one line."""
+"""JSON, and the fields of a question from a source's values. A ValueError says in one line what is wrong."""
 
 from __future__ import annotations
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Literal
+
+Needs = Literal["choices", "reference"]
+"""What a task asks of a question: choices with a gold one, or a reference answer."""
 
 
 @dataclass(frozen=True, slots=True)

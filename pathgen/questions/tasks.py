@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from .question import Question
+from .question import Needs, Question
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,7 +28,7 @@ class Task:
     """
 
     name: str
-    needs: Literal["choices", "reference"]
+    needs: Needs
     letters: bool = False
     max_new_tokens: int = 0
     stop: tuple[str, ...] = ()
@@ -67,18 +67,14 @@ class Task:
         Raises:
             InputError: `chat` with a tokenizer that has no chat template.
         """
-        if not chat:
-            prompt = self.prompt(question)
-            ids = tokenizer(prompt)["input_ids"]
-            wholes = [tokenizer(f"{prompt} {text}")["input_ids"] for text in self.continuations(question)]
-            return ids, [whole[len(ids) :] for whole in wholes]
-        prompt = chat_turn(tokenizer, self.prompt(question))
+        prompt = chat_turn(tokenizer, self.prompt(question)) if chat else self.prompt(question)
+        space = "" if chat else " "
 
         def ids_of(text: str) -> list[int]:
-            return tokenizer(text, add_special_tokens=False)["input_ids"]
+            return tokenizer(text, add_special_tokens=not chat)["input_ids"]
 
         ids = ids_of(prompt)
-        return ids, [ids_of(prompt + text)[len(ids) :] for text in self.continuations(question)]
+        return ids, [ids_of(f"{prompt}{space}{text}")[len(ids) :] for text in self.continuations(question)]
 
     def describe(self, chat: bool) -> dict[str, Any]:
         """All that shapes prompts and grades, for the run's settings."""
