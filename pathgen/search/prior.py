@@ -101,10 +101,10 @@ class Prior:
             data = json.loads(content)
             statistics = tuple(_statistics_from(entry) for entry in data["statistics"])
             if worst := [entry for entry in statistics if not entry.is_sound]:
-                raise ValueError(f"a gain of {worst[0].move} is no number between -{MAX_GAIN:g} and {MAX_GAIN:g}")
+                raise ValueError(f"a gain of {worst[0].move} is not a number between -{MAX_GAIN:g} and {MAX_GAIN:g}")
             return cls(str(data["model_fingerprint"]), str(data["task"]), int(data["questions"]), statistics)
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-            raise ArtefactError(f"{where} is no prior.json ({one_line(error)})") from error
+            raise ArtefactError(f"{where} is not a prior.json ({one_line(error)})") from error
 
     def check_matches(self, fingerprint: str, task: str, num_layers: int, where: str) -> None:
         """Check that the prior was measured on this model and task.

@@ -104,7 +104,7 @@ class RouterConfig:
                 data[name] = tuple(data[name])
             return cls(**{**data, "pooling": Pooling(**data["pooling"])})
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            raise ArtefactError(f"{where} is no router's config.json ({one_line(error)})") from error
+            raise ArtefactError(f"{where} is not a router's config.json ({one_line(error)})") from error
 
 
 def _check_kinds(data: dict[str, Any]) -> None:
@@ -117,7 +117,7 @@ def _check_kinds(data: dict[str, Any]) -> None:
     }
     for name, kind in kinds.items():
         if not isinstance(data[name], kind):
-            raise ValueError(f"{name} is no {kind.__name__}: {data[name]!r}")
+            raise ValueError(f"{name} is not a {kind.__name__}: {data[name]!r}")
     if not all(isinstance(task, str) for task in data["tasks"]) or not isinstance(data["labels"], str | None):
         raise ValueError(f"tasks and labels are names; got {data['tasks']!r} and {data['labels']!r}")
 
