@@ -79,7 +79,7 @@ def runtime_env(
     environment: dict[str, Any] = {"env_vars": variables}
     if working_dir is not None:
         if not Path(working_dir).is_dir():
-            raise UsageError(f"--working-dir {working_dir} is no folder")
+            raise UsageError(f"--working-dir {working_dir} is not a folder")
         environment |= {"working_dir": working_dir, "excludes": list(EXCLUDES)}
     if pip:
         refuse_secrets(pip, RIGHT_PLACE)

@@ -228,4 +228,4 @@ class Jobs:
             raise ClusterError(f"no Ray dashboard answers at {self._url}") from error
         except (RuntimeError, ValueError, RayError) as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip(" .")]
-            raise ClusterError(f"{self._url} does not take it: {(lines or ['no reason given'])[-1]}") from error
+            raise ClusterError(f"{self._url} refuses the request: {(lines or ['no reason given'])[-1]}") from error

@@ -96,7 +96,7 @@ def _value(kind: Any, stored: Any, name: str, faults: list[str], most: float = m
         return {key: _value(parts[1], entry, f"{name}.{key}", faults) for key, entry in entries}
     if isinstance(origin, type) and issubclass(origin, (list, tuple)):
         if not isinstance(stored, list):
-            raise ValueError(f"{name} is no list: {stored!r}")
+            raise ValueError(f"{name} is not a list: {stored!r}")
         kinds = parts if parts and Ellipsis not in parts and origin is tuple else (*parts[:1], Any)[:1] * len(stored)
         return origin(_value(inner, entry, name, faults) for inner, entry in zip(kinds, stored, strict=True))
     if isinstance(origin, type) and issubclass(origin, Enum):
@@ -104,10 +104,10 @@ def _value(kind: Any, stored: Any, name: str, faults: list[str], most: float = m
     allowed = {Literal: tuple(map(type, parts)), UnionType: parts}.get(origin, (kind,))
     found = float(stored) if type(stored) is int and float in allowed and int not in allowed else stored
     if kind is not Any and type(found) not in allowed:
-        faults.append(f"{name} is no {getattr(kind, '__name__', kind)}: {stored!r}")
+        faults.append(f"{name} is not a {getattr(kind, '__name__', kind)}: {stored!r}")
     elif type(found) is float and kind is not Any and not (math.isfinite(found) and abs(found) <= most):
         bounds = "finite number" if most == math.inf else f"number between -{most:g} and {most:g}"
-        faults.append(f"{name} is no {bounds}: {stored!r}")
+        faults.append(f"{name} is not a {bounds}: {stored!r}")
     return found
 
 
@@ -139,7 +139,7 @@ def _instance(kind: Any, stored: dict[str, Any], faults: list[str]) -> Any:
 
 def _object(stored: Any, name: str) -> dict[str, Any]:
     if not isinstance(stored, dict):
-        raise ValueError(f"{name} is no dict: {stored!r}")
+        raise ValueError(f"{name} is not a dict: {stored!r}")
     return stored
 
 

@@ -74,7 +74,7 @@ def _download(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=list(DOWNLOADED)))
     except Exception as error:  # the hub's client raises a dozen kinds; the person needs one line
         raise InputError(
-            f"model {shown} is no alias ({aliases}), no local folder, and the hub does not give it "
+            f"model {shown} is no alias ({aliases}), no local folder, and the hub does not provide it "
             f"({type(error).__name__})"
         ) from error
 

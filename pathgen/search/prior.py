@@ -61,7 +61,7 @@ class Prior(JsonArtefact):
         statistics: one entry per move.
     """
 
-    DAMAGED = "{where} is no prior.json ({error})"
+    DAMAGED = "{where} is not a prior.json ({error})"
 
     model_fingerprint: str
     task: str

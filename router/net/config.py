@@ -44,7 +44,7 @@ class RouterConfig(JsonArtefact):
     """
 
     VERSION = ("format_version", 1)
-    DAMAGED = "{where} is no router's config.json ({error})"
+    DAMAGED = "{where} is not a router's config.json ({error})"
 
     base_model: str
     base_fingerprint: str

@@ -94,7 +94,7 @@ def resolve_router(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=list(ROUTER_FILES)))
     except Exception as error:  # the hub's client raises many kinds of errors; the user needs one line
         raise InputError(
-            f"router {shown!r} is no local folder, and the hub does not give it ({type(error).__name__})"
+            f"router {shown!r} is not a local folder, and the hub does not provide it ({type(error).__name__})"
         ) from error
 
 
@@ -113,14 +113,14 @@ def upload_router(router: Router, repo_id: str, *, private: bool = False) -> str
             address = api.create_repo(repo_id, private=private, exist_ok=True)
             api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Router by layerpaths")
         except Exception as error:  # as in `resolve_router`
-            raise PathgenError(f"the hub does not take router {repo_id}: {error}") from error
+            raise PathgenError(f"the hub refuses router {repo_id}: {error}") from error
     return str(address)
 
 
 def _read_config(folder: Path) -> RouterConfig:
     path = folder / CONFIG_NAME
     if not path.is_file():
-        raise ArtefactError(f"{folder} is no router: it has no {CONFIG_NAME}")
+        raise ArtefactError(f"{folder} is not a router: it has no {CONFIG_NAME}")
     try:
         return RouterConfig.from_json(path.read_bytes(), str(path))
     except OSError as error:
@@ -132,7 +132,7 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
     if not path.is_file():
         others = sorted(file.name for file in folder.glob("*.bin"))
         reason = f"; {others[0]} is not read: only safetensors are" if others else ""
-        raise ArtefactError(f"{folder} is no router: it has no {WEIGHTS_NAME}{reason}")
+        raise ArtefactError(f"{folder} is not a router: it has no {WEIGHTS_NAME}{reason}")
     try:
         return read_tensors(path.read_bytes())
     except (SafetensorError, OSError) as error:

@@ -73,7 +73,7 @@ def test_folder_variables_and_packages_travel(tmp_path):
 
 
 def test_a_working_dir_that_is_none_is_refused(tmp_path):
-    with pytest.raises(UsageError, match=r"--working-dir .*nowhere is no folder"):
+    with pytest.raises(UsageError, match=r"--working-dir .*nowhere is not a folder"):
         runtime_env(HERE, working_dir=str(tmp_path / "nowhere"), env_file=None, pip=[])
 
 

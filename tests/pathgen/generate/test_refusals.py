@@ -149,7 +149,7 @@ def test_a_hub_id_that_the_hub_does_not_give(refusal, monkeypatch):
         raise OSError("404")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", absent)
-    assert "no alias (smollm2-135m), no local folder, and the hub does not give it" in refusal("--model", "no/model")
+    assert "no alias (smollm2-135m), no local folder, and the hub does not provide it" in refusal("--model", "no/model")
 
 
 def test_models_that_are_no_causal_language_models(refusal, tmp_path):
@@ -212,9 +212,9 @@ def test_a_prior_of_another_model_or_task(refusal, tmp_path, tiny_model):
     (tmp_path / "prior.json").write_bytes(Prior(fingerprint(tiny_model), "math", 1, ()).to_json())
     assert "task math" in refusal("--prior", tmp_path / "prior.json", code=4)
     (tmp_path / "prior.json").write_text("{}")
-    assert "is no prior.json" in refusal("--prior", tmp_path / "prior.json", code=4)
+    assert "is not a prior.json" in refusal("--prior", tmp_path / "prior.json", code=4)
     (tmp_path / "prior.json").write_bytes(b"PAR1\xff\x00")
-    assert "is no prior.json" in one_line(refusal("--prior", tmp_path / "prior.json", code=4))
+    assert "is not a prior.json" in one_line(refusal("--prior", tmp_path / "prior.json", code=4))
     assert "cannot be read (No such file" in refusal("--prior", tmp_path / "none.json")
 
 
@@ -222,7 +222,7 @@ def test_a_prior_of_another_model_or_task(refusal, tmp_path, tiny_model):
 def test_a_prior_whose_gains_are_no_rewards(refusal, tmp_path, tiny_model, gain):
     entries = tuple(MoveStatistics(move, None, None, 0.0, 0.0, gain, 1) for move in all_moves(6))
     (tmp_path / "prior.json").write_bytes(Prior(fingerprint(tiny_model), "arc", 1, entries).to_json())
-    assert "no number between -100 and 100" in one_line(refusal("--prior", tmp_path / "prior.json", code=4))
+    assert "not a number between -100 and 100" in one_line(refusal("--prior", tmp_path / "prior.json", code=4))
 
 
 @pytest.mark.parametrize("damage", [("layer", float("inf")), ("layers_run", float("-inf")), ("move", [])])
@@ -233,7 +233,7 @@ def test_a_prior_whose_entries_are_no_moves(refusal, tmp_path, tiny_model, damag
     entry = prior["statistics"][0]
     (entry["move"] if name == "layer" else entry)[name] = value
     (tmp_path / "prior.json").write_text(json.dumps(prior))
-    assert "is no prior.json" in one_line(refusal("--prior", tmp_path / "prior.json", code=4))
+    assert "is not a prior.json" in one_line(refusal("--prior", tmp_path / "prior.json", code=4))
 
 
 def test_an_address_where_no_ray_answers(refusal, monkeypatch):

@@ -255,8 +255,8 @@ def test_damaged_routers(paths, trained, tmp_path, refusal):
     pickled = damage("bin", lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"))
     expected = {
         cut: f"{cut}/model.safetensors is damaged (",
-        odd: f"{odd}/config.json is no router's config.json (",
-        pickled: f"{pickled} is no router: it has no model.safetensors; pytorch_model.bin is not read",
+        odd: f"{odd}/config.json is not a router's config.json (",
+        pickled: f"{pickled} is not a router: it has no model.safetensors; pytorch_model.bin is not read",
     }
     for folder, line in expected.items():
         assert refusal("show", folder, code=4).startswith(line)

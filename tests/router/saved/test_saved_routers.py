@@ -172,7 +172,7 @@ def test_a_name_too_long_for_a_folder_is_no_router(name):
             "pytorch_model.bin is not read: only safetensors are",
         ),
         (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
-        (lambda folder: (folder / "config.json").write_text("{"), "is no router's config.json"),
+        (lambda folder: (folder / "config.json").write_text("{"), "is not a router's config.json"),
         (lambda folder: os.truncate(folder / "model.safetensors", 200), "is damaged"),
         (lambda folder: os.truncate(folder / "model.safetensors", 0), "is damaged"),
         (
@@ -201,17 +201,17 @@ def test_damage_is_told_in_one_line(saved, damage, message):
 @pytest.mark.parametrize(
     ("setting", "value", "says"),
     [
-        ("notes", [], "notes is no dict"),
-        ("tasks", "arc", "tasks is no list: 'arc'"),
+        ("notes", [], "notes is not a dict"),
+        ("tasks", "arc", "tasks is not a list: 'arc'"),
         ("tasks", [1], "tasks and labels are names"),
-        ("actions", "execute", "actions is no list"),
-        ("chat", "no", "chat is no bool"),
-        ("base_model", None, "base_model is no str"),
-        ("scale", 10**400, "is no router's config.json"),
+        ("actions", "execute", "actions is not a list"),
+        ("chat", "no", "chat is not a bool"),
+        ("base_model", None, "base_model is not a str"),
+        ("scale", 10**400, "is not a router's config.json"),
         ("num_layers", True, "num_layers must be a whole number"),
         ("pooling", {"windows": 10**12}, "windows 1 to 1024"),
         ("pooling", {"windows": 1.5}, "windows 1 to 1024"),
-        ("pooling", [], "pooling is no dict"),
+        ("pooling", [], "pooling is not a dict"),
     ],
 )
 def test_a_config_of_other_kinds_is_told_in_one_line(saved, setting, value, says):
@@ -224,7 +224,7 @@ def test_a_config_of_other_kinds_is_told_in_one_line(saved, setting, value, says
 
 def test_a_config_nested_without_end_is_told(saved):
     (saved[1] / "config.json").write_text("[" * 100_000)
-    with pytest.raises(ArtefactError, match=r"is no router's config\.json"):
+    with pytest.raises(ArtefactError, match=r"is not a router's config\.json"):
         load_router(saved[1])
 
 
@@ -262,7 +262,7 @@ def test_a_hub_id_is_downloaded(saved, monkeypatch):
         raise ConnectionError
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
-    with pytest.raises(InputError, match="'someone/router' is no local folder, and the hub does not give it"):
+    with pytest.raises(InputError, match="'someone/router' is not a local folder, and the hub does not provide it"):
         load_router(resolve_router("someone/router"))
 
 
@@ -295,7 +295,7 @@ def test_a_hub_that_refuses_is_told_in_one_line(monkeypatch):
         raise ConnectionError("no network")
 
     monkeypatch.setattr(huggingface_hub, "HfApi", refuse)
-    with pytest.raises(PathgenError, match="the hub does not take router someone/router: no network"):
+    with pytest.raises(PathgenError, match="the hub refuses router someone/router: no network"):
         upload_router(new_router(toy_config(), seed=0), "someone/router")
 
 
