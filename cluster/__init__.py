@@ -1,4 +1,4 @@
-"""Ray sessions, a fleet of replaceable actors, jobs on a cluster. Knows nothing of paths, models or torch."""
+"""Ray sessions, fleets of replaceable actors, and jobs on a cluster. Independent of paths, models and torch."""
 
 from .program.errors import ClusterError
 

@@ -8,19 +8,19 @@ from typing import Annotated
 
 import typer
 
-from .kuberay.command import manifest_app
-from .program.console import AsJson, make_app, option, print_json, tell, this_command
+from .kuberay.ray_job import RayJobOptions, rayjob, to_yaml
+from .program.console import AsJson, make_app, print_json, tell, this_command
 from .program.errors import ClusterError, Interrupted, UsageError
 from .program.json_codec import encoded
+from .program.options import command, option
 
 app = make_app()
+manifest_app = typer.Typer(rich_markup_mode=None, help="Write a job for another scheduler, on stdout.")
 app.add_typer(manifest_app, name="manifest")
 
 Address = Annotated[
     str | None,
-    option(
-        "http://HOST:PORT of a dashboard, HOST:PORT or auto [default: RAY_ADDRESS, then `cluster up`'s].", "--address"
-    ),
+    option("http://HOST:PORT of a dashboard, HOST:PORT or auto [default: RAY_ADDRESS, then `cluster up`'s]."),
 ]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="Submission id, as `cluster list` shows it.")]
 
@@ -30,14 +30,12 @@ def _cluster() -> None:
     """Start a Ray cluster on this machine, and run jobs on that one or another."""
 
 
-@app.command()
+@command(app)
 def up(
-    nodes: Annotated[int, option("Nodes, the head included.", "--nodes", min=1)] = 1,
-    num_cpus: Annotated[int | None, option("CPUs of each node [default: cores / nodes].", "--num-cpus", min=1)] = None,
-    port: Annotated[int, option("Of the cluster's address; 0: a free one.", "--port", min=0, max=65535)] = 0,
-    dashboard_port: Annotated[
-        int, option("Of dashboard and Jobs API; 0: a free one.", "--dashboard-port", min=0, max=65535)
-    ] = 0,
+    nodes: Annotated[int, option("Nodes, the head included.", min=1)] = 1,
+    num_cpus: Annotated[int | None, option("CPUs of each node [default: cores / nodes].", min=1)] = None,
+    port: Annotated[int, option("Of the cluster's address; 0: a free one.", min=0, max=65535)] = 0,
+    dashboard_port: Annotated[int, option("Of dashboard and Jobs API; 0: a free one.", min=0, max=65535)] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Start a cluster on loopback, which asks for a token; other commands find it and its token by themselves."""
@@ -55,7 +53,7 @@ def up(
     print(f"next: cluster submit -- pathgen generate --out runs/paths{shared}")
 
 
-@app.command()
+@command(app)
 def down(as_json: AsJson = False) -> None:
     """End the cluster that `cluster up` started, its jobs too, and no other."""
     from .local.local_cluster import stop_cluster
@@ -64,30 +62,28 @@ def down(as_json: AsJson = False) -> None:
     print_json(encoded(ended)) if as_json else print(f"ended the cluster at {ended.address}")
 
 
-@app.command()
+@command(app)
 def status(address: Address = None, as_json: AsJson = False) -> None:
     """Nodes, resources, actors and jobs, and how far each fleet is."""
     from .connection.endpoint import find_endpoint
-    from .overview import overview, overview_text
+    from .status import cluster_status, status_text
 
-    found = overview(find_endpoint(address))
-    print_json(found) if as_json else print(overview_text(found))
+    found = cluster_status(find_endpoint(address))
+    print_json(found) if as_json else print(status_text(found))
 
 
-@app.command()
+@command(app)
 def submit(
     command: Annotated[list[str], typer.Argument(metavar="-- COMMAND…", help="What to run; again, it resumes.")],
     address: Address = None,
-    submission_id: Annotated[str | None, option("Name of the job [default: Ray's].", "--submission-id")] = None,
-    working_dir: Annotated[
-        str | None, option("Folder to run in, uploaded without data, weights and secrets.", "--working-dir")
-    ] = None,
+    submission_id: Annotated[str | None, option("Name of the job [default: Ray's].")] = None,
+    working_dir: Annotated[str | None, option("Folder to run in, uploaded without data, weights and secrets.")] = None,
     env_file: Annotated[
         str | None,
-        option("NAME=VALUE lines for the job; Ray shows them to whoever may list jobs, so no secrets.", "--env-file"),
+        option("NAME=VALUE lines for the job; Ray shows them to whoever may list jobs, so no secrets."),
     ] = None,
-    pip: Annotated[list[str] | None, option("Package to install for the job; may repeat.", "--pip")] = None,
-    metadata: Annotated[list[str] | None, option("NAME=VALUE to keep with the job; may repeat.", "--metadata")] = None,
+    pip: Annotated[list[str] | None, option("Package to install for the job; may repeat.")] = None,
+    metadata: Annotated[list[str] | None, option("NAME=VALUE to keep with the job; may repeat.")] = None,
     wait: Annotated[bool, option("Follow its log until it ends, and exit as it does.", "--wait/--no-wait")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -95,7 +91,7 @@ def submit(
     from .connection.endpoint import find_endpoint
     from .jobs.environment import entrypoint, runtime_env
     from .jobs.jobs import Jobs
-    from .jobs.secrets_check import refuse_secrets
+    from .jobs.secrets import refuse_secrets
 
     facts = _pairs(metadata or [])
     refuse_secrets(metadata or [], "metadata are shown to whoever may list jobs")
@@ -133,7 +129,7 @@ def submit(
     raise typer.Exit(job.verdict())
 
 
-@app.command("list")
+@command(app, "list")
 def list_command(address: Address = None, as_json: AsJson = False) -> None:
     """All submitted jobs."""
     from .connection.endpoint import find_endpoint
@@ -149,7 +145,7 @@ def list_command(address: Address = None, as_json: AsJson = False) -> None:
         tell("no jobs")
 
 
-@app.command()
+@command(app)
 def logs(
     submission_id: JobId,
     address: Address = None,
@@ -171,7 +167,7 @@ def logs(
         print(jobs.logs(submission_id), end="")
 
 
-@app.command()
+@command(app)
 def stop(submission_id: JobId, address: Address = None, as_json: AsJson = False) -> None:
     """Stop a job; what it has finished is kept, and the same command submitted again goes on from there."""
     from .connection.endpoint import find_endpoint
@@ -179,6 +175,18 @@ def stop(submission_id: JobId, address: Address = None, as_json: AsJson = False)
 
     job = Jobs(find_endpoint(address)).stop(submission_id)
     print_json(job.to_dict()) if as_json else print(f"{submission_id} {job.status}")
+
+
+@manifest_app.callback()
+def _manifest() -> None:
+    """Write a job for another scheduler, on stdout."""
+
+
+@command(manifest_app)
+def kuberay(options: RayJobOptions, as_json: AsJson = False) -> None:
+    """Write a KubeRay RayJob as YAML: `cluster manifest kuberay … -- pathgen generate … | kubectl apply -f -`."""
+    manifest = rayjob(options)
+    print_json(manifest) if as_json else print(to_yaml(manifest), end="")
 
 
 def _pairs(given: list[str]) -> dict[str, str]:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from cluster.program.console import AsJson, Config, make_app, option, print_json, tell
+from cluster.program.console import AsJson, Config, make_app, print_json, tell
+from cluster.program.options import command
 from pathgen.errors import memory_told
-from pathgen.models.devices import DTYPES, check_device_and_dtype
 
-from .bench_command import bench
+from .bench.options import BenchOptions
 from .harness.command import harness
-from .routed.prompts import BATCH_SIZE, MAX_NEW_TOKENS, check_prompts, read_prompts
+from .routed.options import AnswerOptions
+from .routed.prompts import check_prompts, read_prompts
 
 if TYPE_CHECKING:
     from .routed.routed_model import Completion
@@ -23,9 +26,10 @@ if TYPE_CHECKING:
 PRINTED_BATCHES = 4
 """Batches whose prompts are sorted by length together; their answers are printed before the next ones run."""
 
+LEFT_OUT = 3
+"""Exit code of a benchmark that had to leave questions out."""
+
 app = make_app()
-app.command()(bench)
-app.command()(harness)
 
 
 @app.callback()
@@ -33,41 +37,10 @@ def _infer() -> None:
     """Run a frozen language model along the layer paths that a router chooses by each prompt."""
 
 
-@app.command()
-def generate(
-    model: Annotated[str, option("Alias, hub id or local folder of the frozen model.", "--model")],
-    router: Annotated[str, option("Folder or hub id of the router.", "--router")],
-    prompts: Annotated[list[str] | None, typer.Argument(metavar="PROMPT", help="Texts to go on from.")] = None,
-    file: Annotated[
-        str | None,
-        option(
-            "A .jsonl of objects with `prompt`, else one prompt a line; blank lines are skipped; - is standard input.",
-            "--file",
-        ),
-    ] = None,
-    max_new_tokens: Annotated[int, option("Of each answer.", "--max-new-tokens", min=1)] = MAX_NEW_TOKENS,
-    batch_size: Annotated[int, option("Prompts that run together.", "--batch-size", min=1)] = BATCH_SIZE,
-    bias: Annotated[
-        float, option("Added to SKIP and taken from REPEAT logits: 0 is as trained, positive shallower.", "--bias")
-    ] = 0.0,
-    chat: Annotated[
-        bool | None,
-        option("Prompts through the chat template [default: as the router was trained].", "--chat/--no-chat"),
-    ] = None,
-    dtype: Annotated[
-        str | None, option(f"{', '.join(DTYPES)} [default: float32 on CPU, bfloat16 on CUDA].", "--dtype")
-    ] = None,
-    device: Annotated[str | None, option("cpu, cuda or cuda:N [default: what there is].", "--device")] = None,
-    quiet: Annotated[bool, option("Answers only: no paths, no progress.", "--quiet")] = False,
-    config: Config = None,
-    as_json: AsJson = False,
-) -> None:
+@command(app)
+def generate(options: AnswerOptions, config: Config = None, as_json: AsJson = False) -> None:
     """Answer prompts, each along the path that the router decides on it."""
-    from router.net.policy import check_bias
-
-    check_bias(bias)
-    check_device_and_dtype(device, dtype)
-    texts = read_prompts(prompts or [], file)
+    texts = read_prompts(options.prompts, options.file)
 
     from cluster.program.progress import ProgressView
     from pathgen.engine.path_model import PathModel
@@ -76,25 +49,52 @@ def generate(
 
     from .routed.routed_model import RoutedModel, router_for
 
-    folder = resolve_model(model)
-    found = router_for(folder, router)
-    chat = found.config.chat if chat is None else chat
-    check_prompts(folder, texts, max_new_tokens, chat=chat)
-    device = device or default_device()
-    path_model = PathModel.from_pretrained(model, dtype=dtype or default_dtype(device), device=device)
-    routed = RoutedModel(path_model, found, bias=bias)
+    folder = resolve_model(options.model)
+    router = router_for(folder, options.router)
+    chat = router.config.chat if options.chat is None else options.chat
+    check_prompts(folder, texts, options.max_new_tokens, chat=chat)
+    device = options.device or default_device()
+    model = PathModel.from_pretrained(options.model, dtype=options.dtype or default_dtype(device), device=device)
+    routed = RoutedModel(model, router, bias=options.bias)
     answers: list[Completion] = []
+    size, quiet = options.batch_size, options.quiet
     with memory_told("a smaller --batch-size"), ProgressView("answering", len(texts), words="", quiet=quiet) as bar:
-        for start in range(0, len(texts), PRINTED_BATCHES * batch_size):
-            part = texts[start : start + PRINTED_BATCHES * batch_size]
+        for start in range(0, len(texts), PRINTED_BATCHES * size):
+            part = texts[start : start + PRINTED_BATCHES * size]
             told = partial(lambda before, done: bar.show(before + done), start)
-            done_now = routed.complete(part, max_new_tokens, batch_size, chat, on_done=told)
+            done_now = routed.complete(part, options.max_new_tokens, size, chat, on_done=told)
             answers += done_now
             if not as_json:
                 with bar.aside():
                     _print_answers(done_now, quiet=quiet)
     if as_json:
         print_json({"outputs": [asdict(answer) for answer in answers]})
+
+
+@command(app)
+def bench(options: BenchOptions, config: Config = None, as_json: AsJson = False) -> None:
+    """The routed model beside its baselines on the same questions: accuracy, depth, speed."""
+    from .bench.bench import Bench
+
+    with memory_told("a smaller --batch-size"):
+        outcome = Bench(options, tell).run()
+    if not as_json:
+        from .bench.terminal import bench_text
+
+        bench_text(outcome.figures)
+    if options.report is not None:
+        from .report.page import write_report
+
+        line = shlex.join(["infer", *sys.argv[1:]])
+        write_report(outcome.figures, outcome.questions, outcome.answers, options.report, line)
+    if as_json:  # last: an error before it is the one object on stdout
+        print_json(outcome.figures)
+    if outcome.left_out:
+        tell(f"questions left out, as they do not fit the model's context: {outcome.left_out}")
+        raise typer.Exit(LEFT_OUT)
+
+
+command(app)(harness)
 
 
 def _print_answers(answers: Sequence[Completion], *, quiet: bool) -> None:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("cluster", "pathgen", "router", "infer")
 """Each may import those before it, and itself."""
 FLOORS = {
-    "cluster": ("program", "fleet local", "connection", "jobs", "kuberay overview", "cli", "__main__"),
+    "cluster": ("program", "fleet local", "connection", "jobs", "kuberay status", "cli", "__main__"),
     "pathgen": (
         "errors faults",
         "artefacts",
@@ -38,7 +38,7 @@ FLOORS = {
         "cli",
         "__main__",
     ),
-    "infer": ("routed systems", "harness bench", "report", "bench_command", "cli", "__main__"),
+    "infer": ("routed systems", "harness bench", "report", "cli", "__main__"),
 }
 """Rooms of each package, and files beside them: one may import those of the floors below, and itself."""
 MOST_FILES = 15

@@ -107,8 +107,8 @@ def main(
                 "seed": seed,
                 "options": options or [],
                 **found_figures(run.rows(COLUMNS), seed),
-                "headroom": found["headroom"],
-                "action_counts": found["action_counts"],
+                "headroom": found.headroom,
+                "action_counts": found.action_counts,
                 "this_call": time_figures(run),
             }
         )

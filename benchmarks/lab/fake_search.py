@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
@@ -16,7 +16,8 @@ import ray
 
 from cluster.fleet.protocol import Item, Report
 from cluster.fleet.work_thread import WorkThread
-from pathgen.generate.jobs import Job, RunSettings, blank_record, fill_searched
+from pathgen.generate.jobs import Job, RunSettings, new_record
+from pathgen.generate.question_search import fill_searched
 from pathgen.paths.cost import CostModel
 from pathgen.paths.records import SOLVED, Evaluation, PathRecord
 from pathgen.search.path_search import PathSearch
@@ -42,10 +43,11 @@ class FakeSearchWorker(WorkThread):
         self._run = run
         self._latency_s = latency_s
         self._writer = RecordWriter(run.out, writer, run.metadata, run.token)
-        self._prototypes = prototypes(run.search, run.cost)
+        self._prototypes = prototypes(run.options.search, run.cost)
         self._backlog: list[Job] = []
         self._due_at: dict[str, tuple[float, Job]] = {}
-        self._counters: defaultdict[str, float] = defaultdict(float)
+        self.counters: defaultdict[str, float] = defaultdict(float)
+        self.moved_at: dict[str, float] = {}
         super().__init__(run.in_flight * (1 + BACKLOG), lambda error: False)
 
     @property
@@ -53,19 +55,9 @@ class FakeSearchWorker(WorkThread):
         """Questions taken up and not ended."""
         return len(self._backlog) + len(self._due_at)
 
-    @property
-    def moved_at(self) -> Mapping[str, float]:
-        """When each question in flight was begun."""
-        return {key: due_at - self._latency_s for key, (due_at, _) in self._due_at.items()}
-
-    @property
-    def counters(self) -> Mapping[str, float]:
-        """As `pathgen.generate.searcher.Searcher.counters`, as far as progress is told by them."""
-        return self._counters
-
-    def take_up(self, job: Job) -> None:
+    def take_up(self, item: Job) -> None:
         """Put a question into the backlog."""
-        self._backlog.append(job)
+        self._backlog.append(item)
 
     def step(self) -> None:
         """Wait for the question that is due first; its record, and others due by then, go to the writer."""
@@ -73,11 +65,12 @@ class FakeSearchWorker(WorkThread):
         while self._backlog and len(self._due_at) < self._run.in_flight:
             job = self._backlog.pop(0)
             self._due_at[job.question.id] = (now + self._latency_s, job)
+            self.moved_at[job.question.id] = now
         if self._due_at:
             time.sleep(max(0.0, min(due_at for due_at, _ in self._due_at.values()) - now))
             ended = [job for due_at, job in self._due_at.values() if due_at <= time.monotonic()]
             for job in ended:
-                del self._due_at[job.question.id]
+                del self._due_at[job.question.id], self.moved_at[job.question.id]
                 self._end(job)
             self.publish(finished=[job.question.id for job in ended])
         self.publish(durable=self._writer.tick(list))
@@ -87,20 +80,21 @@ class FakeSearchWorker(WorkThread):
         return self._writer.close([])
 
     def _end(self, job: Job) -> None:
-        record = blank_record(job, self._run, len(self._run.cost.weights), self._writer.writer)
-        search, seconds = self._prototypes[int(self._counters["searched"]) % PROTOTYPES], self._latency_s
-        fill_searched(record, search, layers_run=search.layer_executions // 2, seconds=seconds)
+        record = new_record(job.question, job.attempts, self._run, self._writer.writer)
+        search = self._prototypes[int(self.counters["searched"]) % PROTOTYPES]
+        fill_searched(record, search)
+        record.layers_run, record.seconds = search.layer_executions // 2, self._latency_s
         self._writer.add(record)
         self._count(record)
 
     def _count(self, record: PathRecord) -> None:
         solved = record.status in SOLVED
-        self._counters["searched"] += 1
-        self._counters["solved"] += solved
-        self._counters["layers_saved"] += record.num_layers - (record.best_depth or 0) if solved else 0
-        self._counters["simulations"] += record.simulations or 0
-        self._counters["layer_executions"] += record.layer_executions or 0
-        self._counters["busy_s"] += self._latency_s / self._run.in_flight
+        self.counters["searched"] += 1
+        self.counters["solved"] += solved
+        self.counters["layers_saved"] += record.num_layers - (record.best_depth or 0) if solved else 0
+        self.counters["simulations"] += record.simulations or 0
+        self.counters["layer_executions"] += record.layer_executions or 0
+        self.counters["busy_s"] += self._latency_s / self._run.in_flight
 
 
 class SeatHost:

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.lab.measurement import apportion
+from pathgen.actors.model_spec import ModelSpec
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import PathgenError
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.generate.jobs import Job, RunSettings
+from pathgen.generate.options import GenerateOptions
 from pathgen.generate.searcher import Searcher
 from pathgen.generate.worker import BACKLOG
 from pathgen.models.facts import fingerprint
@@ -58,21 +60,14 @@ def run_settings(
         threads: torch threads, which the caller has set.
         prior: calibrated, or None.
     """
+    weights = fingerprint(resolve_model(model))
     return RunSettings(
         out="",
         token="",
-        metadata=ShardMetadata.here(model, fingerprint(resolve_model(model)), task.name),
-        model=model,
-        dtype="float32",
-        device="cpu",
-        devices_per_actor=1,
-        task=task.name,
-        chat=False,
-        search=search,
-        seconds_budget=None,
+        metadata=ShardMetadata.here(model, weights, task.name),
+        model=ModelSpec(model, weights, dtype="float32", device="cpu", threads=threads),
+        options=GenerateOptions(out="", model=model, task=task.name, search=search, seed=seed),
         cost=CostModel.layers(path_model.num_layers),
-        seed=seed,
-        threads=threads,
         in_flight=in_flight,
         prior=prior,
     )
@@ -88,7 +83,7 @@ class InProcess:
     """
 
     def __init__(self, run: RunSettings, evaluator: Evaluator, scanned: Sequence[PathRecord] = ()):
-        self._scanned = {record.question_id: record for record in scanned}
+        self._scanned = {record.question.id: record for record in scanned}
         self._capacity = run.in_flight * (1 + BACKLOG)
         self._searcher = Searcher(run, WRITER, evaluator, lambda _, question_id: self._scanned[question_id])
 
@@ -121,20 +116,20 @@ class InProcess:
                 self._searcher.take_up(waiting.popleft())
             for record in self._searcher.step():
                 if record.status == "failed":
-                    raise PathgenError(f"question {record.question_id} cannot be searched ({record.error})")
-                found[record.question_id] = record
+                    raise PathgenError(f"question {record.question.id} cannot be searched ({record.error})")
+                found[record.question.id] = record
         records = [found[job.question.id] for job in jobs]
         seconds = apportion(time.perf_counter() - started, [self._own_seconds(record) for record in records])
         return [Searched(record, float(s)) for record, s in zip(records, seconds, strict=True)]
 
     def _own_seconds(self, record: PathRecord) -> float:
         """Of a record's model time, what is not its scan's."""
-        scan = self._scanned.get(record.question_id)
+        scan = self._scanned.get(record.question.id)
         return (record.seconds or 0.0) - ((scan.seconds or 0.0) if scan else 0.0)
 
 
 def prior_from(scans: Sequence[PathRecord], run: RunSettings, *, num_layers: int) -> Prior:
     """The prior that scans of single moves give."""
     evaluations = [{evaluation.path: evaluation for evaluation in record.evaluations} for record in scans]
-    statistics = measure_moves(evaluations, num_layers, run.search, run.cost, relative_margin=False)
-    return Prior(run.metadata.fingerprint, run.task, len(scans), statistics)
+    statistics = measure_moves(evaluations, num_layers, run.options.search, run.cost, relative_margin=False)
+    return Prior(run.model.fingerprint, run.options.task, len(scans), statistics)

@@ -18,8 +18,8 @@ from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
-from pathgen.static.path_table import PathTable
-from pathgen.store.searched_run import SearchedRun
+from pathgen.static.run import open_book
+from pathgen.store.run_reader import SearchedRun
 from router.net.pooling import Pooling
 
 LAYERS = (0, 10, 20, 29)
@@ -55,9 +55,8 @@ def load_menu(menu: Sequence[str], folders: Sequence[str], model: str) -> Menu:
     for index, folder in enumerate(folders):
         run = SearchedRun.load(folder)
         asked = sorted(run.questions, key=lambda question: question.sha)
-        table = PathTable(run, run.dtype, lambda: Evaluator(path_model(), find_task("arc")))
-        table.evaluate(asked, paths)
-        scores.append(table.scores(asked, paths))
+        book = open_book(run, run.dtype, lambda: Evaluator(path_model(), find_task("arc")))
+        scores.append(book.scores(asked, paths))
         questions += asked
         owners += [index] * len(asked)
     margin = np.concatenate([part.margin for part in scores])

@@ -38,7 +38,7 @@ class Stored:
         records = [record for table in committed.values() for record in from_table(table)]
         evaluated: dict[str, set[LayerPath]] = {}
         for record in [*records, *(record for table in progress.values() for record in from_table(table))]:
-            evaluated.setdefault(record.question_id, set()).update(e.path for e in record.evaluations)
+            evaluated.setdefault(record.question.id, set()).update(e.path for e in record.evaluations)
         hidden = [str(path.relative_to(out)) for path in out.rglob(".*")] if out.exists() else []
         return cls(records, evaluated, (out / "prior.json").exists(), [*bad, *torn, *hidden])
 
@@ -55,7 +55,7 @@ class Reference:
 
     def still_to_run(self, stored: Stored) -> int:
         """Layer executions that a run which goes on from `stored` cannot avoid."""
-        done = {record.question_id for record in stored.records}
+        done = {record.question.id for record in stored.records}
         total = 0
         for question_id, record in self.records.items():
             if question_id in done:
@@ -69,7 +69,7 @@ class Reference:
 
     def differing(self, records: list[PathRecord]) -> int:
         """Records that evaluated other paths, another order, or got margins further than MARGIN_NATS away."""
-        return sum(not _same(self.records[record.question_id], record) for record in records)
+        return sum(not _same(self.records[record.question.id], record) for record in records)
 
 
 def _same(one: PathRecord, other: PathRecord) -> bool:
@@ -105,7 +105,7 @@ class Tally:
     def check(self, out: Path, reference: Reference) -> None:
         """Compare the folder of an ended run with the uninterrupted one."""
         found = Stored.read(out)
-        counts = Counter(record.question_id for record in found.records)
+        counts = Counter(record.question.id for record in found.records)
         self.lost += len(reference.records.keys() - counts.keys())
         self.doubled += sum(count > 1 for count in counts.values())
         self.differing += reference.differing(found.records)
@@ -123,6 +123,6 @@ def uninterrupted(command: list[str], out: Path) -> Reference:
     code, summary, born_s = run.wait()
     if code:
         raise PathgenError(f"the uninterrupted run ended with exit code {code}: {run.errors()}")
-    records = {record.question_id: record for record in Stored.read(out).records}
+    records = {record.question.id: record for record in Stored.read(out).records}
     calibrated = [question.id for question in load_questions("builtin", needs="choices", limit=CALIBRATED)]
     return Reference(records, calibrated, summary["layer_executions"], run.seconds, born_s or 0.0)

@@ -51,7 +51,7 @@ class Found:
         """From a record."""
         record, solved = searched.record, searched.record.status in SOLVED
         return cls(
-            record.question_id,
+            record.question.id,
             searched.seconds,
             bool(record.base_correct),
             solved,

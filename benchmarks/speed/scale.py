@@ -104,14 +104,14 @@ def run_fleet(options: GenerateOptions, factory: Any) -> dict[str, Any]:
             outcome = run.run()
     if outcome.exit_code:
         raise PathgenError(f"the run ended with exit code {outcome.exit_code}")
-    summary, searched = outcome.summary, outcome.summary["searched"]
+    summary, searched = outcome.summary, outcome.summary.searched
     early = min((done for done in memory_mb if done >= searched / 10), default=searched)
     return {
-        "actors": summary["actors"],
+        "actors": summary.actors,
         "questions": searched,
         "shards": len(os.listdir(Path(options.out) / "paths")),
-        "search_seconds": summary["search_seconds"],
-        "questions_per_second": summary["questions_per_second"],
+        "search_seconds": summary.search_seconds,
+        "questions_per_second": summary.questions_per_second,
         "driver_fleet_cpu_ms_per_question": 1000 * watch.cpu_s["run"] / searched,
         "driver_cpu_ms_per_question": 1000 * watch.cpu_s["whole"] / searched,
         "driver_fleet_share_of_a_core": watch.cpu_s["run"] / watch.wall_s["run"],
@@ -133,11 +133,11 @@ def measure_seats(common: dict[str, Any], latency_s: float) -> dict[str, Any]:
     import ray
 
     from benchmarks.lab.fake_search import seat_factory
-    from cluster.fleet.member import Member
+    from cluster.fleet.remote_actor import RemoteActor
 
     seats = common["actors"]
     # A seat is no Ray actor: it has drained by then, and its process ends with the run.
-    with mock.patch.object(Member, "kill", side_effect=lambda: ray.put(None)):
+    with mock.patch.object(RemoteActor, "kill", side_effect=lambda: ray.put(None)):
         return run_fleet(GenerateOptions(**common), lambda run: seat_factory(run, latency_s, seats, min(HOSTS, seats)))
 
 

@@ -14,7 +14,8 @@ from pathgen.engine.executor import KEEP_BYTES, Executor
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import PathgenError
 from pathgen.evaluation.evaluator import Evaluator
-from pathgen.generate.interleave import Interleaver, Running
+from pathgen.generate.interleave import Interleaver
+from pathgen.generate.question_search import QuestionSearch
 from pathgen.generate.worker import BACKLOG
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation, StopReason
@@ -149,7 +150,7 @@ def interleaved(evaluator: Evaluator, parallel_leaves: int, in_flight: int) -> W
         work = evaluator.executor.work
         layers_before, tokens_before = work.layers_run, work.token_layers
         running = [
-            Running(evaluator.prepare(asked.question), FixedAsk(asked.paths, parallel_leaves)) for asked in block
+            QuestionSearch(evaluator.prepare(asked.question), FixedAsk(asked.paths, parallel_leaves)) for asked in block
         ]
         waiting, interleaver = list(running), Interleaver(evaluator)
         started = time.perf_counter()
@@ -163,7 +164,7 @@ def interleaved(evaluator: Evaluator, parallel_leaves: int, in_flight: int) -> W
     return run
 
 
-def _fill(running: list[Running], waiting: list[Running], in_flight: int) -> None:
+def _fill(running: list[QuestionSearch], waiting: list[QuestionSearch], in_flight: int) -> None:
     """Keep the batch full with questions of like length out of a short backlog, as an actor does."""
     while waiting and len(running) < in_flight:
         near = np.median([one.prepared.tokens for one in running]) if running else 0

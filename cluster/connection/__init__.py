@@ -1,1 +1,1 @@
-"""How a program reaches a Ray cluster, in bounded time."""
+"""Connections to a Ray cluster, in bounded time."""

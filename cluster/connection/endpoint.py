@@ -1,4 +1,4 @@
-"""Which cluster a command means, and how it is reached."""
+"""The cluster that a command uses, and its addresses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..local.local_cluster import OWN_ADDRESS, LocalCluster
 from ..program.errors import ClusterError, UsageError
-from .session import connect, environment
+from .session import connect, temporary_variable
 
 _API_SERVER = "RAY_API_SERVER_ADDRESS"
 _NOWHERE = "no cluster is known: `cluster up` starts one here, or give --address http://HOST:8265 or HOST:PORT"
@@ -16,32 +16,32 @@ _NOWHERE = "no cluster is known: `cluster up` starts one here, or give --address
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a cluster is reached.
+    """The addresses of a cluster.
 
     Attributes:
         dashboard: http://HOST:PORT of its dashboard, which serves jobs and their logs.
-        address: HOST:PORT or `auto` for drivers; None if only the dashboard is known, as from outside.
-        is_local: whether `cluster up` started it here, so that its jobs see this machine's folders.
+        address: HOST:PORT or `auto`, for drivers; None if only the dashboard is known, as from another network.
+        is_local: whether `cluster up` started it on this machine, so that its jobs see this machine's folders.
     """
 
     dashboard: str
     address: str | None
     is_local: bool
 
-    def alone(self) -> AbstractContextManager[None]:
-        """For the body of a `with` Ray's clients ask this dashboard: they prefer the environment's to any given."""
-        return environment(_API_SERVER, self.dashboard)
+    def selected(self) -> AbstractContextManager[None]:
+        """Within the block, Ray's clients use this dashboard: they prefer the environment's to any argument."""
+        return temporary_variable(_API_SERVER, self.dashboard)
 
 
 def find_endpoint(given: str | None) -> Endpoint:
     """The cluster at the given address, else at `RAY_ADDRESS`, else the one that `cluster up` started.
 
     Args:
-        given: http://HOST:PORT of a dashboard, HOST:PORT of a cluster this machine is a node of, or `auto`.
+        given: http://HOST:PORT of a dashboard, HOST:PORT of a cluster that includes this machine, or `auto`.
 
     Raises:
-        UsageError: no cluster is known, or the address is of a kind that serves no jobs.
-        ClusterError: nothing answers there, or it has no dashboard.
+        UsageError: no cluster is known, or an address of this kind serves no jobs.
+        ClusterError: the cluster does not answer, or has no dashboard.
     """
     local = LocalCluster.read()
     named = os.environ.get(OWN_ADDRESS) or os.environ.get("RAY_ADDRESS") if given in (None, "", "auto") else given

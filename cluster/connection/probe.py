@@ -1,4 +1,4 @@
-"""Whether a Ray cluster answers, found out without risk: `ray.init` on a dead address hangs or ends its process."""
+"""Tests in a child process whether a Ray cluster answers: `ray.init` on a dead address hangs or ends its process."""
 
 from __future__ import annotations
 
@@ -16,24 +16,23 @@ from ..program.causes import cause_of
 from ..program.errors import ClusterError, UsageError
 
 _LEAST_S = 1.0
-"""Of waiting, even if who asks comes late: the child has long ended by then."""
+"""Minimum wait, also when `nodes` is called late: the child has long ended by then."""
 
 
 class Probe:
-    """A trial connection in a child process, begun at once, so that a driver can do other things meanwhile.
+    """A trial connection in a child process. It starts at once, so that a driver can work meanwhile.
 
-    The token of a cluster that `cluster up` started is found, for this process too.
+    It also sets the token of a cluster that `cluster up` started in this process's environment.
 
     Args:
-        address: `auto`, or `HOST:PORT`; as for `session.connect`.
-        timeout_s: bound on finding out that a cluster does not answer.
+        address: `auto` or HOST:PORT, as for `session.connect`.
+        timeout_s: after this time a silent cluster counts as not answering.
 
     Attributes:
-        address: where to connect; in place of `auto` that of the local cluster which this process runs in or beside,
-            if there is one.
+        address: where to connect; `auto` is replaced by the address of this machine's local cluster, if there is one.
 
     Raises:
-        UsageError: it is no address.
+        UsageError: the address is malformed.
     """
 
     def __init__(self, address: str, timeout_s: float = 60.0):
@@ -51,14 +50,14 @@ class Probe:
             stderr=subprocess.PIPE,
             text=True,
         )
-        # Who never asks leaves no child behind.
+        # A probe that is never read leaves no child behind.
         weakref.finalize(self, _end, self._child)
 
     def nodes(self) -> list[dict[str, float]]:
-        """As `Session.nodes`; waits for the child.
+        """Total resources of each living node, as `Session.nodes`; waits for the child.
 
         Raises:
-            ClusterError: naming the address, if nothing answers there.
+            ClusterError: nothing answers at the address; the message names it.
         """
         if self._nodes is None:
             try:
@@ -73,17 +72,18 @@ class Probe:
 
 
 def listens(address: str, timeout_s: float = 5.0) -> None:
-    """Make sure that something listens at HOST:PORT.
+    """Check that something listens at HOST:PORT.
 
     Raises:
-        OSError: nothing does; OverflowError for a port that is none.
+        OSError: nothing listens.
+        OverflowError: the port is out of range.
     """
     host, _, port = address.rpartition(":")
     socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s).close()
 
 
 def _join_local(address: str) -> str:
-    """The address, after making the token known if it is that of the cluster that `cluster up` started here."""
+    """Resolve `auto` to the local cluster of `cluster up`, and set that cluster's token in the environment."""
     if address == "auto":
         address = os.environ.get(OWN_ADDRESS, address)
     local = LocalCluster.read()
@@ -101,16 +101,16 @@ def _end(child: subprocess.Popen[str]) -> None:
 
 
 def alive_nodes() -> list[dict[str, float]]:
-    """Total resources of each living node of the Ray that this process is connected to; CPU and GPU among them."""
+    """Total resources of each living node of the connected Ray; `CPU` and `GPU` are always present."""
     import ray
 
     return [{"CPU": 0.0, "GPU": 0.0, **node["Resources"]} for node in ray.nodes() if node["Alive"]]
 
 
 def main(address: str) -> None:
-    """The child: connect, print the nodes as JSON; else end with the cause.
+    """The child process: connect and print the nodes as JSON, or exit with the cause.
 
-    Whatever Ray says on stdout, at its end too, goes to stderr: it would be taken for the answer.
+    Ray's own output on stdout is redirected to stderr, so that stdout holds the JSON alone.
     """
     stdout = os.dup(1)
     os.dup2(2, 1)

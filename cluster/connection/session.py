@@ -1,4 +1,4 @@
-"""Connections to Ray: an embedded one by default, or a cluster's, in bounded time and one line when it fails."""
+"""A connection to Ray, embedded or on a cluster. Failure takes bounded time and is one line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ..local.local_cluster import LOOPBACK_SWITCH
 from ..program.causes import cause_of
 from ..program.errors import ClusterError
-from .head_watch import watching
+from .lost_head import warning_of_lost_head
 from .probe import Probe, alive_nodes
 
 _OBJECT_STORE_BYTES = 100 * 2**20
@@ -26,15 +26,15 @@ class Session:
     """A live connection to Ray.
 
     Attributes:
-        address: the cluster's, or None for the embedded Ray.
-        dashboard: http://HOST:PORT of the cluster's dashboard; None where it has none.
+        address: HOST:PORT of the cluster; None for the embedded Ray.
+        dashboard: http://HOST:PORT of the cluster's dashboard; None if it has none.
     """
 
     address: str | None
     dashboard: str | None
 
     def nodes(self) -> list[dict[str, float]]:
-        """Total resources of each node alive now; `CPU` and `GPU` always stand in it."""
+        """Total resources of each living node; `CPU` and `GPU` are always present."""
         return alive_nodes()
 
     def this_node(self) -> str:
@@ -46,22 +46,22 @@ class Session:
 
 @contextlib.contextmanager
 def connect(target: str | Probe | None, *, num_cpus: int | None = None) -> Iterator[Session]:
-    """A Ray session for the body of a `with`. Stdout is turned to stderr meanwhile: Ray's notices belong there.
+    """A Ray session within a `with` block. Stdout is redirected to stderr meanwhile, because Ray prints notices.
 
-    The address is taken from the argument alone; `RAY_ADDRESS` stands for `auto`, and for nothing else. The token
-    of a cluster that `cluster up` started is found; beside that Ray's token authentication stays as it is. A
-    handler of SIGTERM that was set before stays in place (Ray would replace it). A head that goes silent is told.
+    `RAY_ADDRESS` replaces `auto` only. The token of a cluster that `cluster up` started is found; otherwise Ray's
+    token authentication applies unchanged. The caller's SIGTERM handler stays in place (Ray would replace it). A
+    warning is logged when the head no longer answers.
 
     Args:
-        target: None starts a Ray of its own on this machine (loopback only, no dashboard) and ends it
-            afterwards; `auto` finds the cluster that runs on this machine, first that of `cluster up`; `HOST:PORT`
-            is a cluster that this machine is a node of; a Probe of one of these is one begun before.
-        num_cpus: CPUs that the embedded Ray offers, by default all.
+        target: None starts an embedded Ray on this machine (loopback only, no dashboard) and ends it afterwards;
+            `auto` finds the cluster on this machine, that of `cluster up` first; HOST:PORT is a cluster that
+            includes this machine; a Probe is one of these, already started.
+        num_cpus: CPUs that the embedded Ray offers; all by default.
 
     Raises:
-        ClusterError: naming the address, if nothing answers there or Ray will not start.
+        ClusterError: nothing answers at the address, which the message names, or Ray does not start.
     """
-    # Of its own, so that named actors of two runs never meet.
+    # A namespace of its own keeps the named actors of two runs apart.
     namespace = f"run-{uuid.uuid4().hex[:12]}"
     address = None
     if target is not None:
@@ -78,16 +78,16 @@ def connect(target: str | Probe | None, *, num_cpus: int | None = None) -> Itera
 
         context = ray.get_runtime_context()
         try:
-            with watching(context.gcs_address):
+            with warning_of_lost_head(context.gcs_address):
                 yield Session(address, dashboard)
         finally:
             ray.shutdown()
 
 
 def _init(address: str | None, num_cpus: int | None, namespace: str) -> str | None:
-    """Calls `ray.init` so that a SIGTERM, then or later, reaches the caller's handler; the dashboard's URL.
+    """Call `ray.init` and keep the caller's SIGTERM handler, during the call and after it; return the dashboard's URL.
 
-    Where nobody handles it, it ends the process with 143: by `ray.init` it would be 15.
+    Without a handler, SIGTERM ends the process with 143; after a plain `ray.init` it would be 15.
     """
     on_term = signal.getsignal(signal.SIGTERM)
     if on_term is signal.SIG_DFL:
@@ -95,7 +95,7 @@ def _init(address: str | None, num_cpus: int | None, namespace: str) -> str | No
     try:
         return _start(address, num_cpus, namespace)
     except SystemExit:
-        # This is how Ray answers a SIGTERM while it starts, whatever handler was set.
+        # While Ray starts, it exits like this on SIGTERM, whatever handler was set.
         if callable(on_term):
             on_term(signal.SIGTERM, None)
         raise
@@ -109,9 +109,9 @@ def _exit_on(number: int, frame: object) -> None:
 
 
 def _start(address: str | None, num_cpus: int | None, namespace: str) -> str | None:
-    """Calls `ray.init`; the dashboard's URL."""
+    """Call `ray.init`; return the dashboard's URL."""
     if address is None:
-        with environment(LOOPBACK_SWITCH, os.environ.get(LOOPBACK_SWITCH, "0")):
+        with temporary_variable(LOOPBACK_SWITCH, os.environ.get(LOOPBACK_SWITCH, "0")):
             import ray
 
             context = ray.init(
@@ -131,8 +131,8 @@ def _start(address: str | None, num_cpus: int | None, namespace: str) -> str | N
 
 
 @contextlib.contextmanager
-def environment(name: str, value: str) -> Iterator[None]:
-    """An environment variable for the body of a `with`."""
+def temporary_variable(name: str, value: str) -> Iterator[None]:
+    """Set an environment variable within a `with` block."""
     before = os.environ.get(name)
     os.environ[name] = value
     try:

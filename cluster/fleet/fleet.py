@@ -13,8 +13,8 @@ from typing import Any
 from ..program.causes import cause_of, is_lost
 from ..program.errors import ClusterError
 from .leases import MAX_STRIKES, Leases
-from .member import Member
 from .protocol import Item, Progress, Recovered, Report
+from .remote_actor import RemoteActor
 from .roster import Roster
 
 logger = logging.getLogger(__name__)
@@ -52,14 +52,14 @@ class FleetSettings:
 
 
 class Fleet:
-    """Runs items on actors that answer `protocol.FleetActor`; replaces those that die.
+    """Runs items on actors that answer the calls of `WorkThread`; replaces those that die.
 
     Each item is done once as far as the driver knows; an actor that was given up may still be writing, so
     results must carry its writer id or be checked against a lease of the owner's. Not reusable: one `run`.
 
     Args:
         make_actor: makes a Ray actor (`max_restarts=0, max_task_retries=0, max_concurrency=2`) that writes
-            under the given new id.
+            under the given new id. It counts as started when it answers its first poll.
         settings: how the fleet is kept.
         recover: called after a death with the dead writer's id and the items it held that were not known to
             be durable, before any of them is given out again.
@@ -73,8 +73,8 @@ class Fleet:
         make_actor: Callable[[str], Any],
         settings: FleetSettings,
         *,
-        recover: Callable[[str, list[Item]], Recovered],
-        on_failed: Callable[[Item, str], None],
+        recover: Callable[[str, list[Any]], Recovered],
+        on_failed: Callable[[Any, str], None],
         stop: threading.Event,
     ):
         self._settings = settings
@@ -103,15 +103,13 @@ class Fleet:
         for _ in range(min(self._size, most)):
             self._roster.hire()
 
-    def run(
-        self, items: Iterable[Item], total: int, on_progress: Callable[[Progress, Mapping[str, float]], object]
-    ) -> Progress:
+    def run(self, items: Iterable[Item], total: int, on_progress: Callable[[Progress], object]) -> Progress:
         """Works through the items; returns when all are durable or given up, or after `stop`.
 
         Args:
             items: read lazily, a little ahead of the actors; keys unique.
             total: how many there are, for progress.
-            on_progress: called about once a second and at the end, with the counters summed over all actors.
+            on_progress: called about once a second and at the end.
 
         Raises:
             ClusterError: if no actor starts in time, or actors die again and again without getting anywhere.
@@ -124,15 +122,16 @@ class Fleet:
                 pass
             if self._error:
                 raise self._error
-            on_progress(self._progress(), self._roster.counters())
-            return self._progress()
+            progress = self._progress()
+            on_progress(progress)
+            return progress
         finally:
-            for member in self._roster:
-                self._roster.dismiss(member)
+            for actor in self._roster:
+                self._roster.dismiss(actor)
             if not self._stop.is_set():  # else there may be no time, and nobody tidies up after them
                 self._roster.await_dismissed()
 
-    def _turn(self, on_progress: Callable[[Progress, Mapping[str, float]], object]) -> bool:
+    def _turn(self, on_progress: Callable[[Progress], object]) -> bool:
         """One turn of the loop; False once no actor is left."""
         try:
             if self._ending:
@@ -145,7 +144,7 @@ class Fleet:
             self._watch_clocks()
             if self._error is None and time.monotonic() - self._told_at >= _PROGRESS_EVERY_S:
                 self._told_at = time.monotonic()
-                on_progress(self._progress(), self._roster.counters())
+                on_progress(self._progress())
         except Exception as error:
             if self._error is not None:
                 raise
@@ -171,14 +170,14 @@ class Fleet:
         """
         self._resize()
         queued = self._leases.waiting(self._size)
-        starting = [member for member in self._roster if not member.ready]
+        starting = [actor for actor in self._roster if not actor.ready]
         idle = sum(
-            member.ready and member.drain_by is None and not self._leases.unfinished(member.writer)
-            for member in self._roster
+            actor.ready and actor.drain_by is None and not self._leases.unfinished(actor.writer)
+            for actor in self._roster
         )
         wanted = max(0, queued - idle)
-        for member in starting[wanted:]:
-            self._roster.dismiss(member)
+        for actor in starting[wanted:]:
+            self._roster.dismiss(actor)
         if time.monotonic() >= self._rest_until:
             for _ in range(min(wanted - len(starting), self._size - len(self._roster))):
                 self._roster.hire()
@@ -192,74 +191,74 @@ class Fleet:
 
     def _wind_up(self) -> None:
         """Drains the actors at work, drops those that still start; in haste once `stop` is set."""
-        for member in self._roster:
-            if not member.ready:
-                self._roster.dismiss(member)
+        for actor in self._roster:
+            if not actor.ready:
+                self._roster.dismiss(actor)
                 continue
-            drain_by = member.drain_by or member.drain(self._settings.drain_timeout_s)
+            drain_by = actor.drain_by or actor.drain(self._settings.drain_timeout_s)
             if self._stop.is_set():
-                member.drain_by = min(drain_by, self._settings.stop_by())
+                actor.drain_by = min(drain_by, self._settings.stop_by())
 
     def _listen(self) -> None:
         """Waits a moment for an answer of any actor, and acts on all there are."""
         import ray
 
-        callers = {ref: member for member in self._roster for ref in member.calls}
+        callers = {ref: actor for actor in self._roster for ref in actor.calls}
         ray.wait(list(callers), num_returns=1, timeout=_TICK_S)
         answered, _ = ray.wait(list(callers), num_returns=len(callers), timeout=0)
         for ref in answered:
-            member = callers[ref]
-            if member not in self._roster:
+            actor = callers[ref]
+            if actor not in self._roster:
                 continue
-            member.calls.remove(ref)
+            actor.calls.remove(ref)
             try:
                 answer = ray.get(ref)
             except ray.exceptions.RayError as error:
                 broken = isinstance(error, ray.exceptions.RayTaskError)
-                self._bury(member, cause_of(error), broken=broken, lost=is_lost(error))
+                self._bury(actor, cause_of(error), broken=broken, lost=is_lost(error))
                 continue
             if isinstance(answer, Report):
-                if not member.ready:
+                if not actor.ready:
                     self._failed_starts = 0
                 self._ready_at = self._ready_at or time.monotonic()
-                self._leases.record(member.writer, answer)
-                member.hear(answer, has_work=bool(self._leases.unfinished(member.writer)))
-            if not member.calls:
-                self._go_on_with(member)
+                self._leases.record(actor.writer, answer)
+                actor.hear(answer, has_work=bool(self._leases.unfinished(actor.writer)))
+            if not actor.calls:
+                self._go_on_with(actor)
 
-    def _go_on_with(self, member: Member) -> None:
+    def _go_on_with(self, actor: RemoteActor) -> None:
         """An actor has answered everything: give it items, or let it go if there is nothing left for it."""
-        if member.drain_by is not None:
-            if self._leases.held(member.writer) and not self._ending:
-                self._bury(member, "it drained, and left finished items uncommitted", broken=True)
+        if actor.drain_by is not None:
+            if self._leases.held(actor.writer) and not self._ending:
+                self._bury(actor, "it drained, and left finished items uncommitted", broken=True)
             else:
-                self._roster.dismiss(member)
+                self._roster.dismiss(actor)
             return
         # Near the end no actor takes more than its share, or the others would go and leave it alone with the rest.
-        share = math.ceil(self._leases.waiting(self._size * member.room) / self._size)
-        items = self._leases.take(member.writer, min(member.room, share))
+        share = math.ceil(self._leases.waiting(self._size * actor.room) / self._size)
+        items = self._leases.take(actor.writer, min(actor.room, share))
         if items:
-            member.extend(items)
-        elif not self._leases.unfinished(member.writer) and not self._leases.waiting(1):
-            member.drain(self._settings.drain_timeout_s)
+            actor.extend(items)
+        elif not self._leases.unfinished(actor.writer) and not self._leases.waiting(1):
+            actor.drain(self._settings.drain_timeout_s)
             return
-        member.poll(self._settings.poll_s)
+        actor.poll(self._settings.poll_s)
 
     def _watch_clocks(self) -> None:
         """Buries actors that hang, makes those anew that do not start; gives the run up if none does."""
         now, settings = time.monotonic(), self._settings
-        for member in self._roster:
-            if member.drain_by is not None:
-                if now > member.drain_by:
-                    self._bury(member, "it did not drain in time", broken=True)
-            elif member.ready and now - member.moved_at > settings.item_timeout_s:
-                self._bury(member, f"its work did not move for {settings.item_timeout_s:g} s")
-        if any(member.ready for member in self._roster):
+        for actor in self._roster:
+            if actor.drain_by is not None:
+                if now > actor.drain_by:
+                    self._bury(actor, "it did not drain in time", broken=True)
+            elif actor.ready and now - actor.moved_at > settings.item_timeout_s:
+                self._bury(actor, f"its work did not move for {settings.item_timeout_s:g} s")
+        if any(actor.ready for actor in self._roster):
             self._any_ready_at = now
-            for member in self._roster:
-                if not member.ready and now - member.born_at > settings.start_timeout_s:
-                    logger.warning("actor %s was not ready within %g s", member.writer, settings.start_timeout_s)
-                    self._roster.dismiss(member)  # it hangs, or waits for a place: so may the next one, if it is wanted
+            for actor in self._roster:
+                if not actor.ready and now - actor.born_at > settings.start_timeout_s:
+                    logger.warning("actor %s was not ready within %g s", actor.writer, settings.start_timeout_s)
+                    self._roster.dismiss(actor)  # it hangs, or waits for a place: so may the next one, if it is wanted
         elif self._roster and now - self._any_ready_at > settings.start_timeout_s:
             self._error = ClusterError(self._no_start())
 
@@ -275,24 +274,24 @@ class Fleet:
             f"each asks for {asked or 'nothing'}; free in the cluster: {offered}{self._last_cause}"
         )
 
-    def _bury(self, member: Member, cause: str, *, broken: bool = False, lost: bool = False) -> None:
+    def _bury(self, actor: RemoteActor, cause: str, *, broken: bool = False, lost: bool = False) -> None:
         """An actor is dead or as good as dead: what it held goes back to the queue, unless the run is ending."""
-        self._roster.dismiss(member)
+        self._roster.dismiss(actor)
         if self._ending:
             return
-        if not member.ready and not lost:
+        if not actor.ready and not lost:
             self._failed_starts += 1
             self._rest_until = time.monotonic() + min(2.0 ** (self._failed_starts - 1), _MAX_REST_S)
         self._last_cause = f"; the last to die: {cause}"
-        logger.warning("actor %s is given up: %s", member.writer, cause)
+        logger.warning("actor %s is given up: %s", actor.writer, cause)
         self._roster.await_dismissed()  # what it held is looked for only once it writes no more
-        held = self._leases.held(member.writer)
-        recovered = self._recover(member.writer, held) if held else Recovered()
-        for item in self._leases.bury(member.writer, recovered, broken=broken, lost=lost):
+        held = self._leases.held(actor.writer)
+        recovered = self._recover(actor.writer, held) if held else Recovered()
+        for item in self._leases.bury(actor.writer, recovered, broken=broken, lost=lost):
             self._on_failed(item, f"its actor died {MAX_STRIKES} times while working on it alone: {cause}")
         if self._leases.hopeless:
             self._error = ClusterError(f"actors die again and again; the last: {cause}")
 
     def _progress(self) -> Progress:
         seconds = time.monotonic() - self._ready_at if self._ready_at else 0.0
-        return Progress(self._leases.done, self._total, self._leases.failed, seconds)
+        return Progress(self._leases.done, self._total, self._leases.failed, seconds, self._roster.counters())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from .protocol import Item, Recovered, Report
 
@@ -142,7 +142,7 @@ class Leases:
             self._strikes[unfinished[0]] = self._strikes.get(unfinished[0], 0) + 1
         given_up = []
         for key, held in lease.items.items():
-            item = replace(held, payload=recovered.payloads.get(key, held.payload))
+            item = recovered.items.get(key, held)
             if key in lease.finished or key in spared:
                 self._fresh.appendleft(item)
             elif self._strikes.get(key, 0) >= MAX_STRIKES:

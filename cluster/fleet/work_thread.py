@@ -8,6 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from .protocol import Item, Report
@@ -17,24 +18,33 @@ IDLE_S = 1.0
 
 
 class WorkThread(ABC):
-    """Answers `protocol.FleetActor`; a subclass says what a round of work is.
+    """What a fleet's actor is: `extend`, `poll` and `drain` are short calls, a subclass says what a round of work is.
 
-    The abstract methods run in the thread, and their exceptions reach the fleet by its next call. The abstract
-    properties are read from other threads meanwhile, so they must stand at any moment.
+    The abstract methods run in the thread. An exception of theirs is raised by the fleet's next call (by a waiting
+    `poll` at once); the fleet then replaces the actor. `held` and the attributes are read from other threads
+    meanwhile, so they must be valid at any moment. An actor has two threads for calls, so that `drain` overtakes a
+    `poll` that waits.
 
     Args:
         capacity: items held at a time, those waiting included.
         is_fatal: whether an exception leaves the whole process useless; it ends then, so that a new one is made.
 
+    Attributes:
+        moved_at: when the work on each item under way last moved, in `time.monotonic()` seconds.
+        counters: totals since the actor began.
+
     The constructor starts the thread: a subclass calls it last, when all is there that its work needs.
     """
+
+    moved_at: Mapping[str, float]
+    counters: Mapping[str, float]
 
     def __init__(self, capacity: int, is_fatal: Callable[[BaseException], bool]):
         self._capacity = capacity
         self._is_fatal = is_fatal
         self._news = threading.Condition()  # guards all below
         self._fresh: list[Item] = []
-        self._report = Report(room=capacity)
+        self._report = Report(room=0)
         self._draining = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="work", daemon=True)
@@ -45,18 +55,8 @@ class WorkThread(ABC):
     def held(self) -> int:
         """Items taken up and not finished."""
 
-    @property
     @abstractmethod
-    def moved_at(self) -> Mapping[str, float]:
-        """When the work on each item under way last moved, in `time.monotonic()` seconds."""
-
-    @property
-    @abstractmethod
-    def counters(self) -> Mapping[str, float]:
-        """Totals since the actor began."""
-
-    @abstractmethod
-    def take_up(self, payload: Any) -> None:
+    def take_up(self, item: Any) -> None:
         """Accept one item."""
 
     @abstractmethod
@@ -75,14 +75,17 @@ class WorkThread(ABC):
         """Commit what is finished and keep what is worth keeping of the rest; the keys that became durable."""
 
     def extend(self, items: list[Item]) -> None:
-        """Take items into the backlog."""
+        """Take items into the backlog: at most `room` of the last report, before the next `poll`."""
         with self._news:
             self._raise_error()
             self._fresh += items
             self._news.notify_all()
 
     def poll(self, wait_s: float) -> Report:
-        """News: at once if an item finished or became durable, else after `wait_s`."""
+        """News: at once if an item finished or became durable, else after `wait_s`.
+
+        `room` alone is no reason to return early: the fleet may have nothing to give.
+        """
         with self._news:
             self._news.wait_for(
                 lambda: self._report.finished or self._report.durable or self._draining or self._error is not None,
@@ -94,9 +97,10 @@ class WorkThread(ABC):
             return self._take_report()
 
     def drain(self) -> Report:
-        """Commit at once, let the round under way end, close, and stop working.
+        """The last call: commit at once, let the round under way end, close, and stop working.
 
-        The round may last longer than whoever drains has time.
+        What is still active is left out of the report. The round may last longer than the fleet's bound, and the
+        actor is killed then.
         """
         with self._news:
             self._draining = True
@@ -120,14 +124,11 @@ class WorkThread(ABC):
 
     def _take_report(self) -> Report:
         now = time.monotonic()
-        news = self._report
-        self._report = Report(room=0)
-        return Report(
+        news, self._report = self._report, Report(room=0)
+        return replace(
+            news,
             room=max(0, self._capacity - self.held - len(self._fresh)),
             active={key: now - moved_at for key, moved_at in dict(self.moved_at).items()},
-            finished=news.finished,
-            failed=news.failed,
-            durable=news.durable,
             counters=dict(self.counters),
         )
 
@@ -159,7 +160,7 @@ class WorkThread(ABC):
 
     def _round(self) -> None:
         while self._fresh and not self._draining:
-            self.take_up(self._fresh[0].payload)  # which may take a while, and until then it is among the fresh
+            self.take_up(self._fresh[0])  # which may take a while, and until then it is among the fresh
             with self._news:
                 del self._fresh[0]
         if not self._draining:

@@ -1,4 +1,4 @@
-"""What a job runs, and in which environment: entrypoint and Ray's runtime environment."""
+"""The entrypoint of a job, and its Ray runtime environment."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from ..connection.endpoint import Endpoint
 from ..program.errors import UsageError
-from .secrets_check import is_secret, names_secret, refuse_secrets
+from .secrets import is_secret, names_secret, refuse_secrets
 
 PROGRAMS = ("pathgen", "router", "infer", "cluster")
 EXCLUDES = (
@@ -21,10 +21,10 @@ EXCLUDES = (
     *(".env", ".env.*", "*.pem", "*.key", "id_rsa*", "id_ecdsa*", "id_ed25519*", "*_token", "*.token"),
     *(".netrc", ".aws", ".ssh", ".azure", ".kube", ".config"),
 )
-"""Of a working folder: history, environments, data, weights and secrets do not travel."""
+"""Not uploaded from a working folder: history, environments, data, weights and secrets."""
 
 STOP_WAIT_S = 20
-"""From a stopped job's SIGTERM to Ray's SIGKILL, in place of Ray's 3: an object store may take a while to answer."""
+"""Seconds from a stopped job's SIGTERM to Ray's SIGKILL. Ray's default of 3 is too short for a slow object store."""
 RIGHT_PLACE = "set secrets in the environment of the cluster itself (before `cluster up`, or by a Kubernetes secret)"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -32,18 +32,18 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 def entrypoint(command: Sequence[str], endpoint: Endpoint, *, uploads: bool, installs: bool) -> str:
     """The shell line that a cluster runs for a command.
 
-    A cluster that this machine is a node of runs this environment's programs; one known by its dashboard alone, a
-    folder that is uploaded, or an environment that packages are installed into, brings its own. On a local cluster
-    the command runs in the present folder, so that relative paths mean what they say.
+    A cluster that includes this machine runs the programs of this environment. The cluster's own programs run if
+    only its dashboard is known, if a folder is uploaded, or if packages are installed. On a local cluster the
+    command runs in the current folder, so that relative paths work.
 
     Args:
         command: program and arguments.
         endpoint: the cluster.
-        uploads: whether a working folder travels along.
+        uploads: whether a working folder is uploaded.
         installs: whether packages are installed for the job.
 
     Raises:
-        UsageError: the command holds what looks like a secret, or writes into the uploaded copy of a folder.
+        UsageError: the command contains what looks like a secret, or writes into the uploaded copy of a folder.
     """
     refuse_secrets(command, RIGHT_PLACE)
     program, *arguments = command
@@ -55,7 +55,7 @@ def entrypoint(command: Sequence[str], endpoint: Endpoint, *, uploads: bool, ins
         )
     words = [program, *arguments]
     if program in PROGRAMS and installs:
-        words = ["python", "-m", *words]  # the script may be of the environment that this one is made upon
+        words = ["python", "-m", *words]  # a console script may belong to the base environment
     elif program in PROGRAMS and endpoint.address is not None and not uploads:
         words[0] = str(Path(sys.executable).with_name(program))
     line = shlex.join(words)
@@ -70,9 +70,9 @@ def runtime_env(
     """Ray's runtime environment of a job.
 
     Raises:
-        UsageError: there is no such folder, the file of variables is malformed, or it or a package holds a secret.
+        UsageError: the folder does not exist, the file of variables is malformed, or it or a package contains a secret.
     """
-    # Named rather than left to Ray's search, which on a machine with several clusters finds the latest.
+    # The address is given, because Ray's own search finds the latest of several clusters on a machine.
     variables = {"LAYERPATHS_ADDRESS": endpoint.address or "auto", "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)}
     if env_file is not None:
         variables |= read_env_file(env_file)
@@ -88,7 +88,7 @@ def runtime_env(
 
 
 def flag_value(words: Sequence[str], flag: str) -> str | None:
-    """What a command says after a flag, `--flag VALUE` or `--flag=VALUE`; None if it is not there."""
+    """The value of a flag in a command, `--flag VALUE` or `--flag=VALUE`; None if the flag is absent."""
     for word, following in zip(words, [*words[1:], ""], strict=True):
         if word == flag:
             return following
@@ -98,11 +98,11 @@ def flag_value(words: Sequence[str], flag: str) -> str | None:
 
 
 def read_env_file(path: str) -> dict[str, str]:
-    """Variables of a file of `NAME=VALUE` lines; empty lines and those that begin with # say nothing.
+    """Variables from a file of `NAME=VALUE` lines; empty lines and lines that begin with # are ignored.
 
     Raises:
-        UsageError: it cannot be read, has another line, or names a secret: Ray shows a job's environment to
-            whoever may list jobs.
+        UsageError: the file cannot be read, has a malformed line, or contains a secret: Ray shows a job's
+            environment to everybody who may list jobs.
     """
     try:
         lines = Path(path).read_text().splitlines()
@@ -118,7 +118,7 @@ def read_env_file(path: str) -> dict[str, str]:
         variables[name.strip()] = value.strip()
     if secrets := sorted(name for name, value in variables.items() if names_secret(name) or is_secret(value)):
         raise UsageError(
-            f"--env-file {path} sets {', '.join(secrets)}: Ray shows a job's environment to whoever may list jobs; "
+            f"--env-file {path} sets {', '.join(secrets)}: Ray shows a job's environment to all who may list jobs; "
             f"{RIGHT_PLACE}"
         )
     return variables

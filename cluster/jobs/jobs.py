@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from ray.job_submission import JobDetails
 
 _ANSWER_TIMEOUT_S = 10.0
-_STOP_WAIT_S = STOP_WAIT_S + 5.0
+_STOP_TIMEOUT_S = STOP_WAIT_S + 5.0
 _LAST_TAILS = 5
-"""So often the log of a job that is over is asked for in vain: with its node it may be gone."""
+"""Attempts to read the log of an ended job: the log may be lost with its node."""
 _POLL_S = 0.5
 _SILENCE_S = 30.0
-"""After so long without a word of a job its cluster is asked whether it is still there."""
+"""After this time without output from a job, check that its cluster still answers."""
 _NAMED_IDS = 10
 _SIGTERM_EXIT = 143
 
@@ -36,11 +36,11 @@ class Job:
         submission_id: its name.
         status: PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED.
         entrypoint: the shell line it runs.
-        exit_code: of its driver, as a shell tells it (128 + signal); None before the end, or if there was no driver.
-        message: Ray's word on the status, its first line.
+        exit_code: of its driver, as a shell reports it (128 + signal); None before the end, or without a driver.
+        message: first line of Ray's message on the status.
         metadata: as submitted.
         started_s: seconds since the epoch.
-        ended_s: the same; None before the end.
+        ended_s: seconds since the epoch; None before the end.
     """
 
     submission_id: str
@@ -54,7 +54,7 @@ class Job:
 
     @classmethod
     def of(cls, details: JobDetails) -> Job:
-        """From Ray's own description. Its environment is left out: it may say more than a list should show."""
+        """From Ray's description. The job's environment is left out: a list should not show it."""
         code = details.driver_exit_code
         return cls(
             submission_id=details.submission_id or "",
@@ -69,11 +69,11 @@ class Job:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will come of it."""
+        """Whether the job has ended."""
         return self.status in ("STOPPED", "SUCCEEDED", "FAILED")
 
     def verdict(self) -> int:
-        """What a command that waited for it exits with: the driver's own exit code where there is one."""
+        """Exit code of a command that waited for the job: the driver's own exit code, if there is one."""
         if self.status == "SUCCEEDED":
             return 0
         if self.status == "STOPPED":
@@ -81,35 +81,32 @@ class Job:
         return self.exit_code or 1
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The job as JSON."""
         return asdict(self)
 
 
 class Jobs:
     """The jobs of one cluster.
 
-    Args:
-        endpoint: the cluster.
-
     Raises:
-        ClusterError: its dashboard does not answer, or wants another token.
+        ClusterError: the cluster's dashboard does not answer, or refuses the token.
     """
 
     def __init__(self, endpoint: Endpoint):
         from ray.job_submission import JobSubmissionClient
 
         self._url = endpoint.dashboard
-        self._knock()
-        with self.asking(), endpoint.alone():
+        self._check_answers()
+        with self.one_line_errors(), endpoint.selected():
             self._client = JobSubmissionClient(self._url)
-        # Ray has set up its loggers by now; this one tells of every connection that closes.
+        # Ray has set up its loggers by now; this one logs every connection that closes.
         logging.getLogger(JobSubmissionClient.__module__).setLevel(logging.WARNING)
 
-    def _knock(self) -> None:
-        """See that the dashboard answers: the client itself would wait without end."""
+    def _check_answers(self) -> None:
+        """Check that the dashboard answers: the client itself would wait for ever."""
         import requests
 
-        with self.asking():
+        with self.one_line_errors():
             requests.get(f"{self._url}/api/version", timeout=_ANSWER_TIMEOUT_S)
 
     def submit(
@@ -120,15 +117,15 @@ class Jobs:
         submission_id: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> str:
-        """Submit a shell line; its submission id.
+        """Submit a shell line; return its submission id.
 
         Raises:
             UsageError: the id is taken.
-            ClusterError: the cluster does not take the job.
+            ClusterError: the cluster refuses the job.
         """
         if submission_id is not None and any(job.submission_id == submission_id for job in self.list()):
             raise UsageError(f"job {submission_id} exists; choose another --submission-id, or leave it to Ray")
-        with self.asking():
+        with self.one_line_errors():
             return self._client.submit_job(
                 entrypoint=entrypoint,
                 runtime_env=dict(runtime_env),
@@ -138,15 +135,15 @@ class Jobs:
 
     def list(self) -> Sequence[Job]:
         """All submitted jobs, the latest last."""
-        with self.asking():
+        with self.one_line_errors():
             found = [Job.of(details) for details in self._client.list_jobs() if details.submission_id]
         return sorted(found, key=lambda job: job.started_s or 0.0)
 
     def find(self, submission_id: str) -> Job:
-        """One job.
+        """The job of this id.
 
         Raises:
-            UsageError: there is none of that id; those that there are are named.
+            UsageError: there is no such job; the message names the latest ones.
         """
         known = self.list()
         for job in known:
@@ -156,24 +153,24 @@ class Jobs:
         raise UsageError(f"no job {submission_id} on {self._url}; there {f'are {latest}' if latest else 'is none'}")
 
     def stop(self, submission_id: str) -> Job:
-        """Stop a job, by SIGTERM and later SIGKILL; it as it is then. One that is over stays as it ended."""
+        """Stop a job by SIGTERM and later SIGKILL; return its state then. A job that is over is left unchanged."""
         if (job := self.find(submission_id)).is_over:
             return job
-        with self.asking():
+        with self.one_line_errors():
             self._client.stop_job(submission_id)
-        deadline = time.monotonic() + _STOP_WAIT_S
+        deadline = time.monotonic() + _STOP_TIMEOUT_S
         while not (job := self.find(submission_id)).is_over and time.monotonic() < deadline:
             time.sleep(_POLL_S)
         return job
 
     def logs(self, submission_id: str) -> str:
-        """What it has said so far, stdout and stderr together."""
+        """The job's output so far, stdout and stderr together."""
         self.find(submission_id)
-        with self.asking():
+        with self.one_line_errors():
             return self._client.get_job_logs(submission_id)
 
     def follow(self, submission_id: str, write: Callable[[str], object]) -> Job:
-        """Pass on what it says until it is over; a broken connection is taken up where it was. The ended job.
+        """Write the job's output until it is over, and return the ended job. A broken connection resumes where it was.
 
         Raises:
             ClusterError: the cluster is gone.
@@ -184,14 +181,14 @@ class Jobs:
         seen = 0
 
         async def tail() -> bool:
-            """Whether the stream came to its end, rather than broke."""
+            """Whether the stream reached its end; False if it broke."""
             nonlocal seen
-            position = 0  # the stream begins at the beginning each time
+            position = 0  # each stream starts from the beginning of the log
             stream = aiter(self._client.tail_job_logs(submission_id))
             while True:
                 following = asyncio.ensure_future(anext(stream))
                 while not (await asyncio.wait({following}, timeout=_SILENCE_S))[0]:
-                    self._knock()  # a head that is cut off closes no connection
+                    self._check_answers()  # a head that is cut off closes no connection
                 try:
                     text = following.result()
                 except StopAsyncIteration:
@@ -206,7 +203,7 @@ class Jobs:
         last_tails = _LAST_TAILS
         while True:
             complete = asyncio.run(tail())
-            self._knock()
+            self._check_answers()
             if (job := self.find(submission_id)).is_over:
                 last_tails -= 1
                 if complete or not last_tails:
@@ -214,8 +211,8 @@ class Jobs:
             time.sleep(_POLL_S)
 
     @contextlib.contextmanager
-    def asking(self) -> Iterator[None]:
-        """Turns what may go wrong between here and the dashboard into one line."""
+    def one_line_errors(self) -> Iterator[None]:
+        """Within the block, errors of requests to the dashboard become a ClusterError of one line."""
         import requests
         from ray.exceptions import AuthenticationError, RayError
 

@@ -18,34 +18,31 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
 
+import typer
 import yaml
 
 from ..jobs.environment import STOP_WAIT_S, flag_value
-from ..jobs.secrets_check import refuse_secrets
+from ..jobs.secrets import refuse_secrets
 from ..program.errors import UsageError
+from ..program.options import option
 
+TEMPLATE = Path(__file__).with_name("ray_job.yaml.jinja")
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?")
 """KubeRay takes 47 characters: it appends to the name, and to that a service's suffix."""
 KUBERNETES_NAME = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
-SECRET = re.compile(rf"{KUBERNETES_NAME}(:[-._a-zA-Z0-9]+=[A-Za-z_][A-Za-z0-9_]*)?")
-CLAIM = re.compile(rf"{KUBERNETES_NAME}=/[^:\s]+")
+SECRET = re.compile(rf"(?P<name>{KUBERNETES_NAME})(:(?P<key>[-._a-zA-Z0-9]+)=(?P<variable>[A-Za-z_][A-Za-z0-9_]*))?")
+CLAIM = re.compile(rf"(?P<name>{KUBERNETES_NAME})=(?P<folder>/[^:\s]+)")
 QUANTITY = re.compile(r"\d+(\.\d+)?(m|[kMGTP]i?)?")
 MIN_RAY = (2, 52)
 """KubeRay refuses token authentication with an older Ray."""
 
 RIGHT_PLACE = "keep it in a Kubernetes secret and name that by --secret NAME or NAME:KEY=VARIABLE"
-START_TIMEOUT_S = 1800
-"""A GPU node may have to be bought, booted and its image pulled before an actor starts."""
-KEEP_CLUSTER_S = 600
-IDLE_WORKER_S = 120
-HEAD_RESOURCES = {"cpu": "2", "memory": "8Gi"}
-SUBMITTER_RESOURCES = {"cpu": "500m", "memory": "1Gi"}
 MIN_CPUS = 4
-RAY_USER, RAY_GROUP = 1000, 100
-"""Of Ray's own images. A number, since Kubernetes cannot tell of a name that it is not root."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +56,29 @@ class RayJobOptions:
         UsageError: names the option, what it may be, and what was given.
     """
 
-    command: tuple[str, ...]
-    image: str
-    ray_version: str
-    out: str | None
-    name: str
-    gpus_per_worker: int
-    cpus_per_worker: str | None
-    memory_per_worker: str
-    min_workers: int
-    max_workers: int
-    secrets: tuple[str, ...]
-    claim: str | None
-    backoff_limit: int
-    deadline_s: int
+    command: Annotated[tuple[str, ...], typer.Argument(metavar="-- COMMAND…", help="What to run; its retry resumes.")]
+    image: Annotated[str, option("Container image that holds layerpaths and its models' libraries.")]
+    out: Annotated[str | None, option("The command's --out: an object store's URL, or a folder of --claim.")] = None
+    name: Annotated[str, option("Of the RayJob.")] = "layerpaths"
+    ray_version: Annotated[str, option("The image's Ray [default: the one here].")] = field(
+        default_factory=lambda: version("ray")
+    )
+    gpus_per_worker: Annotated[int, option("GPUs of a worker pod; 0: CPUs only.", min=0)] = 1
+    cpus_per_worker: Annotated[
+        str | None, option("CPUs of a worker pod [default: 4, or one per actor if that is more].")
+    ] = None
+    memory_per_worker: Annotated[str, option("Memory of a worker pod.")] = "32Gi"
+    min_workers: Annotated[int, option("Worker pods always there.", min=0)] = 0
+    max_workers: Annotated[int, option("Worker pods at most.", min=1)] = 1
+    secrets: Annotated[
+        tuple[str, ...],
+        option("A Kubernetes secret by reference: NAME (all keys), or NAME:KEY=VARIABLE; may repeat.", "--secret"),
+    ] = ()
+    claim: Annotated[
+        str | None, option("A volume claim that all pods mount: NAME=/FOLDER; it must be ReadWriteMany.")
+    ] = None
+    backoff_limit: Annotated[int, option("Retries, each on a new Ray cluster.", min=0)] = 3
+    deadline_s: Annotated[int, option("Seconds after which the job is ended for good.", min=1)] = 7 * 24 * 3600
 
     def __post_init__(self) -> None:
         """Refuse what Kubernetes would refuse late, or run wrongly."""
@@ -81,7 +87,7 @@ class RayJobOptions:
         numbers = re.match(r"(\d+)\.(\d+)\.", self.ray_version)
         if not numbers or (int(numbers[1]), int(numbers[2])) < MIN_RAY:
             raise UsageError(f"--ray-version is the image's Ray, 2.52.0 or later; got {self.ray_version!r}")
-        if not 0 <= self.min_workers <= self.max_workers or self.max_workers < 1:
+        if self.min_workers > self.max_workers:
             raise UsageError(
                 f"workers go from --min-workers to --max-workers; got {self.min_workers} to {self.max_workers}"
             )
@@ -165,125 +171,19 @@ class RayJobOptions:
 
 def rayjob(options: RayJobOptions) -> dict[str, Any]:
     """The RayJob as plain data, by KubeRay's ray.io/v1 types."""
-    gpus = {"nvidia.com/gpu": str(options.gpus_per_worker)} if options.gpus_per_worker else {}
-    worker = {"cpu": options.cpus, "memory": options.memory_per_worker, **gpus}
-    return {
-        "apiVersion": "ray.io/v1",
-        "kind": "RayJob",
-        "metadata": {"name": options.name},
-        "spec": {
-            "entrypoint": options.entrypoint,
-            "backoffLimit": options.backoff_limit,
-            "activeDeadlineSeconds": options.deadline_s,
-            "preRunningDeadlineSeconds": START_TIMEOUT_S,
-            "shutdownAfterJobFinishes": True,
-            "ttlSecondsAfterFinished": KEEP_CLUSTER_S,
-            # As the operator would make it, save for its rights.
-            "submitterPodTemplate": {
-                "spec": {
-                    "restartPolicy": "Never",
-                    "automountServiceAccountToken": False,
-                    "securityContext": _pod_security(),
-                    "containers": [_container(options, "ray-job-submitter", SUBMITTER_RESOURCES)],
-                }
-            },
-            "rayClusterSpec": {
-                "rayVersion": options.ray_version,
-                "authOptions": {"mode": "token"},
-                "enableInTreeAutoscaling": True,
-                "autoscalerOptions": {"idleTimeoutSeconds": IDLE_WORKER_S, "securityContext": _container_security()},
-                "headGroupSpec": {
-                    # No CPUs for Ray: actors never land beside the driver, and leave with their node.
-                    "rayStartParams": {"num-cpus": "0"},
-                    "template": {"spec": _pod(options, "ray-head", HEAD_RESOURCES)},
-                },
-                "workerGroupSpecs": [
-                    {
-                        "groupName": "workers",
-                        "replicas": options.min_workers,
-                        "minReplicas": options.min_workers,
-                        "maxReplicas": options.max_workers,
-                        "rayStartParams": {},
-                        "template": {"spec": _worker_pod(options, worker)},
-                    }
-                ],
-            },
-        },
-    }
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701  no HTML
+    environment.filters["quoted"] = lambda text: yaml.safe_dump(text, default_style='"', width=math.inf).strip()
+    text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        job=options,
+        secrets=[SECRET.fullmatch(secret) for secret in options.secrets],
+        claim=CLAIM.fullmatch(options.claim or ""),
+        stop_wait_s=STOP_WAIT_S,
+    )
+    return yaml.safe_load(text)
 
 
 def to_yaml(manifest: dict[str, Any]) -> str:
     """The manifest as YAML for `kubectl apply`, in the order given."""
     return yaml.safe_dump(manifest, sort_keys=False, width=120)
-
-
-def _worker_pod(options: RayJobOptions, resources: dict[str, str]) -> dict[str, Any]:
-    # The head keeps its service account: the autoscaler beside it asks Kubernetes for pods.
-    pod = {**_pod(options, "ray-worker", resources), "automountServiceAccountToken": False}
-    if options.gpus_per_worker:
-        pod["tolerations"] = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
-    return pod
-
-
-def _pod(options: RayJobOptions, name: str, resources: dict[str, str]) -> dict[str, Any]:
-    env, env_from = _environment(options)
-    container = {**_container(options, name, resources), "env": env}
-    pod: dict[str, Any] = {"securityContext": _pod_security(), "containers": [container]}
-    if env_from:
-        container["envFrom"] = env_from
-    if options.claim:
-        claim, _, folder = options.claim.partition("=")
-        container["volumeMounts"] = [{"name": "shared", "mountPath": folder}]
-        pod["volumes"] = [{"name": "shared", "persistentVolumeClaim": {"claimName": claim}}]
-    return pod
-
-
-def _environment(options: RayJobOptions) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """A container's `env` and `envFrom`: defaults of our commands' options, and secrets by reference."""
-    defaults = {
-        "LAYERPATHS_ADDRESS": "auto",  # the Ray cluster that the command runs in
-        "LAYERPATHS_ACTORS": str(options.max_workers * options.actors_per_worker),
-        "LAYERPATHS_START_TIMEOUT_S": str(START_TIMEOUT_S),
-        "LAYERPATHS_ALLOW_FAILURES": "1",
-        "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S),
-    }
-    if options.command[:2] == ("pathgen", "generate"):  # the others use torch in their driver too, on the head
-        defaults["LAYERPATHS_DEVICE"] = "cuda" if options.gpus_per_worker else "cpu"
-    if not options.gpus_per_worker:
-        # Else actors would ask for as little as lets all of them share the workers that there are.
-        defaults["LAYERPATHS_THREADS_PER_ACTOR"] = str(options.whole_cpus)
-    if options.claim:
-        defaults["LAYERPATHS_SHARED_FS"] = "1"
-    env: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in defaults.items()]
-    env_from: list[dict[str, Any]] = []
-    for secret in options.secrets:
-        name, _, entry = secret.partition(":")
-        if not entry:
-            env_from.append({"secretRef": {"name": name}})
-            continue
-        key, _, variable = entry.partition("=")
-        env.append({"name": variable, "valueFrom": {"secretKeyRef": {"name": name, "key": key}}})
-    return env, env_from
-
-
-def _container(options: RayJobOptions, name: str, resources: dict[str, str]) -> dict[str, Any]:
-    return {
-        "name": name,
-        "image": options.image,
-        "resources": {"requests": dict(resources), "limits": dict(resources)},
-        "securityContext": _container_security(),
-    }
-
-
-def _pod_security() -> dict[str, Any]:
-    return {
-        "runAsNonRoot": True,
-        "runAsUser": RAY_USER,
-        "runAsGroup": RAY_GROUP,
-        "fsGroup": RAY_GROUP,
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
-
-
-def _container_security() -> dict[str, Any]:
-    return {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}

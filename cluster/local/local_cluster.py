@@ -1,4 +1,4 @@
-"""The cluster that `cluster up` starts on this machine: its record, and how it is started, found and ended."""
+"""The cluster that `cluster up` starts on this machine: start it, find it by its record, stop it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,16 +24,16 @@ from .tokens import is_disabled, prepare_token, use_token
 RECORD_NAME = "cluster.json"
 LOG_NAME = "cluster.log"
 LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-"""Ray binds to 127.0.0.1 alone where this is 0 when ray is first imported (its default on macOS and Windows)."""
+"""Ray binds to 127.0.0.1 alone if this is 0 when ray is first imported (its default on macOS and Windows)."""
 OWN_ADDRESS = "LAYERPATHS_CLUSTER"
-"""Set in each process of such a cluster, jobs included: the cluster's address. Ray tells a job an address too, but it
-looks for one among all processes of the machine, and may find another Ray's."""
+"""The cluster's address, set in each of its processes, jobs included. Ray also gives a job an address, but searches
+all processes of the machine for it and may find another Ray."""
 
 _NODE_ENVIRONMENT = {
     LOOPBACK_SWITCH: "0",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_raylet_start_wait_time_s": "60",  # Ray's 10 are too few on a machine that is busy already
-    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # `down` ends jobs too: nothing is to be waited for
+    "RAY_raylet_start_wait_time_s": "60",  # Ray's default of 10 is too short on a busy machine
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # `down` ends jobs too, so there is nothing to wait for
 }
 _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 10.0
@@ -42,15 +42,15 @@ _TICK_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class LocalCluster:
-    """A cluster on this machine, as its record tells it. It holds no token, only where the token lies.
+    """The recorded cluster of this machine. The record holds the token's path, never the token.
 
     Attributes:
         address: HOST:PORT, for drivers.
         dashboard: http://HOST:PORT, for jobs.
-        nodes: how many were started.
-        cpus_per_node: that each of them offers.
+        nodes: number of nodes started.
+        cpus_per_node: CPUs that each node offers.
         authenticated: whether it asks for a token.
-        token_path: file of the token; None if there is none, or if it stands in the user's environment.
+        token_path: file of the token; None if there is none, or if the user's environment sets the token.
         processes: pid and start time (seconds since the epoch) of each process; the first holds the others.
     """
 
@@ -64,7 +64,7 @@ class LocalCluster:
 
     @classmethod
     def read(cls) -> LocalCluster | None:
-        """The one of the record; None without a record, or if all its processes are gone."""
+        """The recorded cluster; None without a record, or if all its processes are gone."""
         try:
             found = from_json(cls, _record_path().read_bytes())
         except (OSError, ValueError):
@@ -72,19 +72,19 @@ class LocalCluster:
         return found if found.alive() else None
 
     def write(self) -> None:
-        """Make it the record."""
+        """Replace the record by this one."""
         path = _record_path()
-        beside = path.with_suffix(f".{os.getpid()}")
-        beside.touch(mode=0o600)
-        beside.write_bytes(to_json(self))
-        beside.replace(path)
+        temporary = path.with_suffix(f".{os.getpid()}")
+        temporary.touch(mode=0o600)
+        temporary.write_bytes(to_json(self))
+        temporary.replace(path)
 
     def alive(self) -> list[psutil.Process]:
-        """Those of its processes that live; a pid that has another owner by now is none of them."""
+        """Its living processes; a pid that another process uses by now does not count."""
         return [found for pid, start_s in self.processes if (found := same_process(pid, start_s))]
 
     def enter(self) -> None:
-        """Let this process and its children join: on loopback, and with the token unless the user has set another."""
+        """Let this process and its children connect: on loopback, and with the token unless the user has set one."""
         os.environ.setdefault(LOOPBACK_SWITCH, "0")
         if self.authenticated:
             use_token(os.environ, self.token_path)
@@ -94,13 +94,14 @@ def start_cluster(*, nodes: int, cpus_per_node: int, port: int, dashboard_port: 
     """Start a cluster of several nodes on loopback, with the Jobs API and token authentication.
 
     Args:
-        nodes: head included.
-        cpus_per_node: that each offers.
-        port: of the cluster's address; 0: a free one.
-        dashboard_port: of the Jobs API; 0: a free one.
+        nodes: number of nodes, the head included.
+        cpus_per_node: CPUs that each node offers.
+        port: of the cluster's address; 0 takes a free one.
+        dashboard_port: of the Jobs API; 0 takes a free one.
 
     Raises:
-        ClusterError: one runs already, or it does not come up (a port is taken, for example), with the log named.
+        ClusterError: a cluster runs already, or this one does not start (a port is taken, for example); the message
+            names the log.
     """
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
@@ -130,16 +131,16 @@ def start_cluster(*, nodes: int, cpus_per_node: int, port: int, dashboard_port: 
 
 
 def stop_cluster() -> LocalCluster:
-    """End the recorded cluster: its processes and their children, and nothing else. Its record goes.
+    """End the processes of the recorded cluster and their children, and nothing else; remove the record.
 
     Raises:
-        ClusterError: there is none.
+        ClusterError: no cluster is recorded.
     """
     with _one_at_a_time():
         running = LocalCluster.read()
         if running is not None:
             _end(running.alive())
-        _record_path().unlink(missing_ok=True)  # last: after a Ctrl-C meanwhile the next `down` finds the rest
+        _record_path().unlink(missing_ok=True)  # last, so that after a Ctrl-C the next `down` finds the rest
         if running is None:
             raise ClusterError("no cluster of `cluster up` runs here")
         return running
@@ -153,34 +154,23 @@ def _await_record(holder: subprocess.Popen, log: Path) -> LocalCluster:
             return found
         time.sleep(_TICK_S)
     late = holder.poll() is None
-    said = (log.read_text().strip().splitlines() or ["it said nothing"])[-1]
+    said = (log.read_text().strip().splitlines() or ["no output"])[-1]
     why = f"was not ready within {_START_TIMEOUT_S:g} s" if late else "did not start"
     raise ClusterError(f"the cluster {why}: {said} (all of it in {log})")
 
 
 def _end(owned: list[psutil.Process]) -> None:
-    """Ask processes and their children to end, and kill what is left of them after a while."""
-    family = {*owned, *(child for process in owned for child in _children(process))}
-    for process in family:
-        _signal(process, signal.SIGTERM)
-    _, left = psutil.wait_procs(family, timeout=_STOP_TIMEOUT_S)
-    for process in left:
-        _signal(process, signal.SIGKILL)
-    psutil.wait_procs(left, timeout=_STOP_TIMEOUT_S)
-
-
-def _signal(process: psutil.Process, number: int) -> None:
-    try:
-        process.send_signal(number)  # psutil makes sure that the pid is still this process
-    except psutil.NoSuchProcess:
-        return
-
-
-def _children(process: psutil.Process) -> list[psutil.Process]:
-    try:
-        return process.children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
+    """Send SIGTERM to processes and their children, and after a while SIGKILL to those that are left."""
+    family = {*owned}
+    for process in owned:
+        with suppress(psutil.NoSuchProcess):
+            family.update(process.children(recursive=True))
+    left = list(family)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)  # psutil checks that the pid is still this process
+        _, left = psutil.wait_procs(left, timeout=_STOP_TIMEOUT_S)
 
 
 def _record_path() -> Path:

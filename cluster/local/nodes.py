@@ -1,7 +1,7 @@
 """The process that holds a local cluster: `python -m cluster.local.nodes NODES CPUS PORT DASHBOARD_PORT`.
 
-It starts all nodes as its children, writes the record once they are there, and takes them along when it ends. Ray's
-own `ray start` would do for one node; it refuses a second one on loopback.
+It starts all nodes as its children and then writes the record. The nodes end with it. Ray's own `ray start` refuses a
+second node on loopback.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _AGENT_PORTS = (
     "dashboard_agent_listen_port",
     "runtime_env_agent_port",
 )
-"""Of a node's helpers. Were they left to the helpers, a node would wait 15 s for them to say and then give up, which
-is too little on a machine that is busy already."""
+"""Ports of a node's helper processes. If the helpers chose them, a node would wait only 15 s to learn them: too short
+on a busy machine."""
 
 
 def hold(nodes: int, cpus_per_node: int, port: int, dashboard_port: int) -> None:
@@ -53,7 +53,7 @@ def hold(nodes: int, cpus_per_node: int, port: int, dashboard_port: int) -> None
     for _ in range(nodes - 1):
         cluster.add_node(**node())
     if os.getppid() != starter:
-        sys.exit("who started this is gone")  # `cluster up` was killed, and another may be under way
+        sys.exit("`cluster up` is gone")  # it was killed, and another one may be starting
     holder = psutil.Process()
     LocalCluster(
         address=address,

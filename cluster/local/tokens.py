@@ -1,7 +1,7 @@
-"""Ray's token authentication: where the token lies, and how a process comes to use it. The token itself is never read.
+"""Ray's token authentication: the token's file, and the environment that makes a process use it. Never reads a token.
 
-Ray takes a token from `RAY_AUTH_TOKEN`, else from the file that `RAY_AUTH_TOKEN_PATH` names; both need
-`RAY_AUTH_MODE=token`, and all of it must stand in the environment before a process first imports ray.
+Ray takes a token from `RAY_AUTH_TOKEN`, else from the file that `RAY_AUTH_TOKEN_PATH` names. Both need
+`RAY_AUTH_MODE=token`, and all of them must be set before a process first imports ray.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ def is_disabled() -> bool:
 
 
 def prepare_token(folder: Path) -> str | None:
-    """The file with the token that a new cluster will ask for, made if it is not there; for its owner's eyes only.
+    """Create the token's file for a new cluster unless it exists; only its owner can read it.
 
     Args:
-        folder: where it is made, unless the user has named another file.
+        folder: of the file, unless the user has named another file.
 
     Returns:
-        Its path; None where the user has set the token itself, or turned authentication off.
+        Path of the file; None if the user has set the token itself, or turned authentication off.
     """
     if is_disabled() or os.environ.get(TOKEN):
         return None
@@ -45,7 +45,7 @@ def prepare_token(folder: Path) -> str | None:
 
 
 def use_token(environment: MutableMapping[str, str], path: str | None) -> None:
-    """Turn token authentication on in an environment; what the user has set there stays."""
+    """Turn token authentication on in an environment; values that the user has set stay."""
     environment.setdefault(MODE, "token")
     if path is not None and not environment.get(TOKEN):
         environment.setdefault(TOKEN_PATH, path)

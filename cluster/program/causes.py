@@ -1,4 +1,4 @@
-"""Why a call to Ray failed, in one line."""
+"""The cause of a failed call to Ray, in one line."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _ADDRESS = re.compile(r"\bip=([\w.:]+)")
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether the actor's node is gone, or the way to it, rather than its process alone."""
+    """Whether the actor's node is gone or out of reach, and not only the actor's process."""
     from ray.exceptions import ActorUnavailableError
 
     return isinstance(error, ActorUnavailableError) or "its node has died" in str(error)
 
 
 def cause_of(error: BaseException) -> str:
-    """One line that says what happened, and on which node: the innermost exception, or how its process ended."""
+    """One line with the innermost exception, or with how the process ended, and with the node's address."""
     from ray.exceptions import RayError
 
     address = _ADDRESS.search(str(error))
@@ -27,7 +27,7 @@ def cause_of(error: BaseException) -> str:
     text = str(error)
     lines = [line for line in text.splitlines() if line.strip()]
     if isinstance(error, RayError) or "Traceback (most recent call last)" in text:
-        # A traceback is quoted: the last line may be the second line of a message, so look for the name.
+        # The text quotes a traceback. Its last line may continue a message, so look for the exception's name.
         line = ([line for line in lines if _ERROR_LINE.match(line)] or lines or [""])[-1]
     else:
         line = f"{type(error).__name__}: {lines[0] if lines else ''}"

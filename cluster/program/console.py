@@ -6,7 +6,6 @@ import io
 import itertools
 import json
 import logging
-import math
 import os
 import shlex
 import signal
@@ -23,6 +22,8 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from .errors import CommandError, Interrupted, UsageError
+from .options import option
+from .plain import plain
 
 QUIET_LIBRARIES = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # transformers heeds it too
@@ -36,12 +37,6 @@ QUIET_LIBRARIES = {
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 
 
-def option(help_text: str, *names: str, **more: Any) -> Any:
-    """An option with its environment variable, LAYERPATHS_<FLAG>."""
-    variable = "LAYERPATHS_" + names[0].lstrip("-").split("/")[0].replace("-", "_").upper()
-    return typer.Option(*names, help=help_text, envvar=variable, show_envvar=False, **more)
-
-
 def tell(line: str) -> None:
     """One line to the person, on stderr."""
     print(line, file=sys.stderr, flush=True)
@@ -53,9 +48,9 @@ def this_command() -> str:
     return shlex.join([program.parent.name if program.stem == "__main__" else program.name, *sys.argv[1:]])
 
 
-def print_json(value: dict[str, Any]) -> None:
-    """One JSON object on stdout; NaN and Inf, which JSON lacks, become null."""
-    print(json.dumps(_plain(value), allow_nan=False), flush=True)
+def print_json(value: object) -> None:
+    """Print one JSON object on stdout: a typed result or a dict, as `plain` makes it."""
+    print(json.dumps(plain(value), allow_nan=False), flush=True)
 
 
 class Commands(TyperGroup):
@@ -180,13 +175,3 @@ def _check_kind(parameter: Any, value: Any, where: str) -> None:
 def _one_line(error: TyperException) -> str:
     """What typer says over several lines, without its full stop."""
     return " ".join(error.format_message().split()).removesuffix(".").replace(": Value error, ", ": ")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -1,4 +1,4 @@
-"""The errors a person meets at the terminal, each with the exit code of the command that met it."""
+"""Errors that a command prints in one line, each with the command's exit code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 
 
 class CommandError(Exception):
-    """A command failed (exit code 1). Its text is one line that says what, where, and what would be right."""
+    """A command failed (exit code 1). The text is one line: what failed, where, and what would be right."""
 
     exit_code = 1
 
@@ -26,4 +26,4 @@ class Interrupted(CommandError):
 
 
 class ClusterError(CommandError):
-    """Ray cannot be reached, or a fleet cannot go on."""
+    """Ray cannot be reached, or a fleet cannot continue."""

@@ -1,20 +1,15 @@
-"""Processes that are known by pid and start time, as a pid alone may have another owner by now."""
+"""Processes identified by pid and start time, because a pid may be reused."""
 
 from __future__ import annotations
 
 import psutil
 
 START_TOLERANCE_S = 5.0
-"""Start times come from the wall clock, which may be adjusted; a pid is not reused within seconds of it."""
+"""Start times come from the wall clock, which may be adjusted; a pid is not reused within this time."""
 
 
 def same_process(pid: int, start_s: float) -> psutil.Process | None:
-    """The process that started then, None if it is gone or only waits for its parent to notice.
-
-    Args:
-        pid: of the process.
-        start_s: when it started, in seconds since the epoch.
-    """
+    """The process of this pid and start time (seconds since the epoch); None if it is gone or a zombie."""
     try:
         process = psutil.Process(pid)
         if abs(process.create_time() - start_s) > START_TOLERANCE_S or process.status() == psutil.STATUS_ZOMBIE:
@@ -22,5 +17,5 @@ def same_process(pid: int, start_s: float) -> psutil.Process | None:
     except psutil.NoSuchProcess:
         return None
     except psutil.AccessDenied:
-        pass  # of another user, so nobody can tell: it counts as alive
+        pass  # it belongs to another user, so its state is unknown: it counts as alive
     return process

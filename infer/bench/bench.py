@@ -23,12 +23,11 @@ from router.net.policy import RouterPolicy
 
 from ..systems.confident_search import search_questions
 from ..systems.early_exit import EarlyExit
-from .answers import SystemResult
-from .figures import oracle_figures, question_rows, skipped_figures, system_figures, timing_figures
+from .answers import Answer, SystemResult
+from .figures import BenchResult, OracleFigures, SystemFigures
 from .inputs import BenchInputs
 from .model_cost import ModelCost
 from .options import BenchOptions
-from .path_runner import PathRunner
 from .results import ResultStore, result_key, timing_key
 from .systems import Systems, Unavailable
 from .timing import TIMED_QUESTIONS, TURNS, Forwarded, Forwards, PolicyMaker, Run, Timing, time_systems
@@ -39,13 +38,15 @@ class BenchOutcome:
     """What a benchmark found.
 
     Attributes:
-        summary: the JSON object of `--json`.
-        rows: by system, what it did on each question.
-        left_out: questions that do not fit the model's context.
+        figures: of all systems.
+        questions: that were asked.
+        answers: by system that was run, one a question.
+        left_out: how many questions do not fit the model's context.
     """
 
-    summary: dict[str, Any]
-    rows: dict[str, list[dict[str, Any]]]
+    figures: BenchResult
+    questions: list[Question]
+    answers: dict[str, tuple[Answer, ...]]
     left_out: int
 
 
@@ -84,51 +85,48 @@ class Bench:
         if not questions:
             why = "each is too long, or has no tokens, or such as the model does not know"
             raise InputError(f"none of the {len(inputs.questions)} questions can be asked: {why}")
-        runner = PathRunner(evaluator, options.batch_size, quiet=options.quiet)
         keys = {name: result_key(name, inputs, questions, options.seed) for name in options.wanted_systems}
-        results, skipped = self._results(runner, questions, keys)
+        results, skipped = self._results(evaluator, questions, keys)
         environment = self._environment()
         timed_as = timing_key([keys[name] for name in results], options.batch_size, environment)
         timings = self._timings(evaluator, questions, results, timed_as)
         cost = ModelCost.of(model, [evaluator.prepare(question) for question in questions])
-        systems = []
+        systems: list[SystemFigures] = []
         for name in options.wanted_systems:
+            kind = OracleFigures if name == "oracle" else SystemFigures
             if name in skipped:
-                figures = skipped_figures(name, skipped[name])
-            else:
-                figures = system_figures(name, results[name], results["full"], cost, options.seed)
+                systems.append(kind(name=name, skipped=skipped[name]))
+                continue
+            figures = kind.of(name, results[name], results["full"], cost, options.seed)
             if name in timings:
-                figures |= timing_figures(timings[name], timings.get(_fixed(name)))
-            if name == "oracle" and name in results:
-                figures |= oracle_figures([inputs.records[question.sha] for question in questions])
+                figures = figures.timed(timings[name], timings.get(_fixed(name)))
+            if isinstance(figures, OracleFigures):
+                figures = figures.with_placebo([inputs.records[question.sha] for question in questions])
             systems.append(figures)
-        summary = {
-            "model": options.model,
-            "task": inputs.task.name,
-            "questions": len(questions),
-            "seed": options.seed,
-            "seen_in_training": inputs.seen_in_training,
-            "num_layers": inputs.num_layers,
-            "batch_size": options.batch_size,
-            "environment": environment,
-            "settings": self._settings(),
-            "systems": systems,
-        }
+        found = BenchResult(
+            model=options.model,
+            task=inputs.task.name,
+            questions=len(questions),
+            seed=options.seed,
+            seen_in_training=inputs.seen_in_training,
+            num_layers=inputs.num_layers,
+            batch_size=options.batch_size,
+            environment=environment,
+            settings=self._settings(),
+            systems=tuple(systems),
+        )
         if self.store:
-            self.store.save_bench(summary)
-        rows = {name: question_rows(questions, result) for name, result in results.items()}
-        return BenchOutcome(summary, rows, len(inputs.questions) - len(questions))
+            self.store.save_bench(found)
+        answers = {name: result.answers for name, result in results.items()}
+        return BenchOutcome(found, questions, answers, len(inputs.questions) - len(questions))
 
     def _results(
-        self, runner: PathRunner, questions: Sequence[Question], keys: Mapping[str, str]
+        self, evaluator: Evaluator, questions: Sequence[Question], keys: Mapping[str, str]
     ) -> tuple[dict[str, SystemResult], dict[str, str]]:
         """Every system's answers, and why some have none; each is kept as soon as it is finished."""
         stored = {name: self.store.load(name, key) if self.store else None for name, key in keys.items()}
         finished = {name: result for name, result in stored.items() if result is not None}
-        for name, result in finished.items():
-            if name != "oracle":  # another process has run its paths, perhaps in other precision
-                runner.remember(questions, result.answers)
-        systems = Systems(self.inputs, questions, runner, self.options.seed, finished)
+        systems = Systems(self.inputs, questions, evaluator, self.options, finished)
         results: dict[str, SystemResult] = {}
         skipped: dict[str, str] = {}
         for name, key in keys.items():

@@ -1,135 +1,153 @@
-"""One system's entry in a benchmark's JSON."""
+"""What a benchmark found: the figures of each system, as `infer bench --json` prints them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from pathgen.paths.records import PathRecord
-from pathgen.questions.question import Question
 from pathgen.report.headroom import headroom
 from pathgen.store.schema import to_table
 from router.dev.metrics import PathShares
+from router.dev.routed_scores import paired_difference
 
-from .answers import SystemResult
+from .answers import Point, SystemResult
 from .model_cost import ModelCost
-from .statistics import Comparison, wilson_interval
+from .statistics import mcnemar_p, wilson_interval
 from .timing import Timing
 
 ORACLE_LABEL = "upper bound, chosen with gold"
-FIGURES = (
-    "accuracy",
-    "accuracy_ci95",
-    "delta_vs_full",
-    "delta_ci95",
-    "p_value",
-    "discordant",
-    "mean_depth",
-    "layers_saved",
-    "off_full_share",
-    "off_common_share",
-    "tokens_per_second",
-    "latency_ms_p50",
-    "latency_ms_p95",
-    "flops_ratio",
-    "router_overhead_ratio",
-    "cache_bytes",
-    "peak_memory_mb",
-    "setting",
-)
-"""Of every system, null where they do not apply."""
 
 
-def skipped_figures(name: str, reason: str) -> dict[str, Any]:
-    """Of a system that could not be run."""
-    placebo = {"label": ORACLE_LABEL, "placebo_accuracy": None} if name == "oracle" else {}
-    return {"name": name, **dict.fromkeys(FIGURES), "points": [], "skipped": reason, **placebo}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemFigures:
+    """One system's figures, None where they do not apply; all are None if it was skipped.
 
-
-def system_figures(name: str, result: SystemResult, full: SystemResult, cost: ModelCost, seed: int) -> dict[str, Any]:
-    """Accuracy, depth and work of a system; what is measured in seconds is null yet.
-
-    Args:
-        name: of the system.
-        result: what it did.
-        full: what full depth did on the same questions.
-        cost: of the questions on the model.
-        seed: of the bootstrap.
+    Attributes:
+        accuracy_ci95: Wilson interval.
+        delta_vs_full: accuracy gained over full depth, with its bootstrap interval `delta_ci95`.
+        p_value: of the exact McNemar test against full depth.
+        discordant: questions won and lost against full depth.
+        mean_depth: layer executions per forward pass.
+        off_full_share: share of questions whose path is not the full one.
+        off_common_share: share of questions off the system's most common path.
+        tokens_per_second: scored or new ones.
+        flops_ratio: work relative to full depth.
+        router_overhead_ratio: share of time that routing adds to the same paths, fixed.
+        cache_bytes: of the key-value cache of one question.
+        peak_memory_mb: of CUDA.
+        setting: with which the system was run.
+        points: what its other settings give.
+        skipped: why it could not be run; None if it was.
     """
-    correct = result.correct
-    shares = PathShares.of(np.array(result.paths))
-    found = {
-        **skipped_figures(name, ""),
-        "accuracy": float(correct.mean()),
-        "accuracy_ci95": list(wilson_interval(int(correct.sum()), len(correct))),
-        "mean_depth": shares.mean_depth,
-        "layers_saved": len(result.paths[0]) - shares.mean_depth,
-        "off_full_share": shares.off_full,
-        "off_common_share": shares.off_common,
-        "flops_ratio": cost.ratio([answer.effort for answer in result.answers]),
-        "setting": result.setting,
-        "points": [asdict(point) for point in result.points],
-        "skipped": None,
-    }
-    if name != "full":
-        compared = Comparison.of(correct, full.correct, seed)
-        found |= {
-            "delta_vs_full": compared.delta,
-            "delta_ci95": list(compared.ci95),
-            "p_value": compared.p_value,
-            "discordant": list(compared.discordant),
-        }
-    return found
+
+    name: str
+    accuracy: float | None = None
+    accuracy_ci95: tuple[float, float] | None = None
+    delta_vs_full: float | None = None
+    delta_ci95: tuple[float, float] | None = None
+    p_value: float | None = None
+    discordant: tuple[int, int] | None = None
+    mean_depth: float | None = None
+    layers_saved: float | None = None
+    off_full_share: float | None = None
+    off_common_share: float | None = None
+    tokens_per_second: float | None = None
+    latency_ms_p50: float | None = None
+    latency_ms_p95: float | None = None
+    flops_ratio: float | None = None
+    router_overhead_ratio: float | None = None
+    cache_bytes: int | None = None
+    peak_memory_mb: float | None = None
+    setting: float | str | None = None
+    points: tuple[Point, ...] = ()
+    skipped: str | None = None
+
+    @classmethod
+    def of(cls, name: str, result: SystemResult, full: SystemResult, cost: ModelCost, seed: int) -> SystemFigures:
+        """Accuracy, depth and work of a system beside full depth on the same questions; `seed` is the bootstrap's."""
+        correct = result.correct
+        shares = PathShares.of(np.array(result.paths))
+        found = cls(
+            name=name,
+            accuracy=float(correct.mean()),
+            accuracy_ci95=wilson_interval(int(correct.sum()), len(correct)),
+            mean_depth=shares.mean_depth,
+            layers_saved=len(result.paths[0]) - shares.mean_depth,
+            off_full_share=shares.off_full,
+            off_common_share=shares.off_common,
+            flops_ratio=cost.ratio([answer.effort for answer in result.answers]),
+            setting=result.setting,
+            points=result.points,
+        )
+        if name == "full":
+            return found
+        compared = paired_difference(correct, full.correct, seed)
+        return replace(
+            found,
+            delta_vs_full=compared.delta,
+            delta_ci95=compared.ci95,
+            p_value=mcnemar_p(*compared.discordant),
+            discordant=compared.discordant,
+        )
+
+    def timed(self, timing: Timing, fixed: Timing | None) -> SystemFigures:
+        """With seconds and bytes; `fixed` is of the same paths given from outside, where a router decides."""
+        return replace(
+            self,
+            tokens_per_second=timing.tokens_per_second,
+            latency_ms_p50=timing.latency_ms(50),
+            latency_ms_p95=timing.latency_ms(95),
+            router_overhead_ratio=timing.overhead_over(fixed) if fixed else None,
+            cache_bytes=timing.cache_bytes,
+            peak_memory_mb=timing.peak_memory_mb,
+        )
 
 
-def timing_figures(timing: Timing, fixed: Timing | None) -> dict[str, Any]:
-    """What was measured in seconds and bytes.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OracleFigures(SystemFigures):
+    """The oracle's figures, with what nobody may read them without.
 
-    Args:
-        timing: of the system.
-        fixed: of the same paths given from outside, where a router decides.
+    Attributes:
+        placebo_accuracy: what the oracle would reach by luck alone, at least: as many wrong answers mended as paths
+            reach a wrong choice that full depth ranked like gold and that no search looked for. None for generated
+            answers, where no wrong choice ranked so, and where searches stopped at the first right path.
     """
-    return {
-        "tokens_per_second": timing.tokens_per_second,
-        "latency_ms_p50": timing.latency_ms(50),
-        "latency_ms_p95": timing.latency_ms(95),
-        "router_overhead_ratio": timing.overhead_over(fixed) if fixed else None,
-        "cache_bytes": timing.cache_bytes,
-        "peak_memory_mb": timing.peak_memory_mb,
-    }
+
+    label: str = ORACLE_LABEL
+    placebo_accuracy: float | None = None
+
+    def with_placebo(self, records: Sequence[PathRecord]) -> OracleFigures:
+        """With the placebo of the searches that the oracle is chosen from."""
+        found = headroom(pl.DataFrame(pl.from_arrow(to_table(records))))
+        if found is None or found.placebo is None or found.stopped_early:
+            return self
+        base = float(np.mean([bool(record.base_correct) for record in records]))
+        return replace(self, placebo_accuracy=base + (1 - base) * found.placebo)
 
 
-def oracle_figures(records: Sequence[PathRecord]) -> dict[str, Any]:
-    """What nobody may read the oracle without.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchResult:
+    """The systems side by side.
 
-    `placebo_accuracy` is what it would reach by luck alone, at least: as many wrong answers mended as paths reach a
-    wrong choice that full depth ranked like gold and that no search looked for. None for generated answers, where no
-    wrong choice ranked so, and where searches stopped at the first right path.
+    Attributes:
+        questions: how many were asked.
+        seen_in_training: how many of all took part in training or choosing.
+        environment: what the figures were measured with.
+        settings: the options as they were resolved.
     """
-    found = headroom(pl.DataFrame(pl.from_arrow(to_table(records))))
-    base = float(np.mean([bool(record.base_correct) for record in records]))
-    placebo = found["placebo"] if found and not found["stopped_early"] else None
-    return {
-        "label": ORACLE_LABEL,
-        "placebo_accuracy": None if placebo is None else base + (1 - base) * placebo,
-    }
 
-
-def question_rows(questions: Sequence[Question], result: SystemResult) -> list[dict[str, Any]]:
-    """What a system did, a row a question, for the report."""
-    return [
-        {
-            "question_id": question.id,
-            "prompt": question.prompt,
-            "choices": list(question.choices) if question.choices else None,
-            "gold": question.gold if question.choices else question.reference,
-            "path": list(answer.path),
-            "correct": answer.correct,
-            "answer": answer.answer,
-        }
-        for question, answer in zip(questions, result.answers, strict=True)
-    ]
+    model: str
+    task: str
+    questions: int
+    seed: int
+    seen_in_training: int
+    num_layers: int
+    batch_size: int
+    environment: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    systems: tuple[SystemFigures, ...]

@@ -191,7 +191,7 @@ def _split_records(
             continue
         if record.question_sha in shas:
             own[record.question_sha] = record
-        elif folded(record.prompt) not in texts and len(others) < MAX_FIT_RECORDS:
+        elif folded(record.question.prompt) not in texts and len(others) < MAX_FIT_RECORDS:
             others.append(record)
     return own, others
 

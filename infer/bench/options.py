@@ -6,9 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
+from cluster.program.options import Quiet, option, parse_names
 from pathgen.errors import InputError
-from pathgen.models.devices import check_device_and_dtype
+from pathgen.models.devices import DTYPES, Device, check_device_and_dtype
 
 SYSTEMS = (
     "full",
@@ -29,6 +31,24 @@ ROUTER, GATES = "router", "skip_gate"
 NAMED_ROUTER = re.compile(r"([A-Za-z]\w*)=(.+)")
 
 
+def parse_routers(given: Sequence[str]) -> dict[str, str]:
+    """Read `--router DIR` and `--router NAME=DIR`.
+
+    Raises:
+        InputError: two routers of one name, or a name that another system has.
+    """
+    routers: dict[str, str] = {}
+    for text in given:
+        match = NAMED_ROUTER.fullmatch(text)
+        name, folder = (match[1], match[2]) if match else (ROUTER, text)
+        if name in routers:
+            raise InputError(f"--router: two are called {name!r}; give them names, for example other={folder}")
+        if name in SYSTEMS and name not in (ROUTER, GATES):
+            raise InputError(f"--router: {name!r} is another system's name; give {folder} a name of its own")
+        routers[name] = folder
+    return routers
+
+
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
     """The options of `infer bench`; its help tells each.
@@ -41,21 +61,32 @@ class BenchOptions:
         InputError: names the option, what it may be, and what was given.
     """
 
-    model: str
-    task: str
-    questions: str
-    routers: Mapping[str, str] = field(default_factory=dict)
-    limit: int | None = None
-    systems: tuple[str, ...] = ()
-    paths: tuple[str, ...] = ()
-    static: str | None = None
-    batch_size: int = 8
-    seed: int = 0
-    out: str | None = None
-    report: str | None = None
-    device: str | None = None
-    dtype: str | None = None
-    quiet: bool = False
+    model: Annotated[str, option("Alias, hub id or folder of the model.")] = "smollm2-135m"
+    routers: Annotated[
+        Mapping[str, str],
+        option(
+            "[NAME=]DIR of a router; may repeat. skip_gate=DIR names the gates.",
+            "--router",
+            reads=list[str],
+            parse=parse_routers,
+        ),
+    ] = field(default_factory=dict)
+    task: Annotated[str, option("arc, arc-letter or math.")] = "arc"
+    questions: Annotated[str, option("Builtin, hub dataset or file.")] = "builtin:test"
+    limit: Annotated[int | None, option("The first so many questions.", min=1)] = None
+    systems: Annotated[tuple[str, ...], option("By name, comma between [default: all].", parse=parse_names)] = ()
+    paths: Annotated[
+        tuple[str, ...],
+        option("Folder of `pathgen generate`; may repeat. Its other questions fit what needs fitting."),
+    ] = ()
+    static: Annotated[str | None, option("F.json of `pathgen static`, else fitted on --paths.")] = None
+    batch_size: Annotated[int, option("Questions that run together.", min=1)] = 8
+    seed: Annotated[int, option("Of draws and intervals.", min=0)] = 0
+    out: Annotated[str | None, option("Folder of results; the same command again goes on.")] = None
+    report: Annotated[str | None, option("HTML file to write.")] = None
+    device: Device = None
+    dtype: Annotated[str | None, option(f"{', '.join(DTYPES)} [default: the paths'].")] = None
+    quiet: Quiet = False
 
     def __post_init__(self) -> None:
         """Check what can be checked without a file."""
@@ -75,21 +106,3 @@ class BenchOptions:
     def wanted_systems(self) -> tuple[str, ...]:
         """Those to run, each once; `full` is always first, as all others are compared with it."""
         return tuple(dict.fromkeys(("full", *(self.systems or self.known_systems))))
-
-
-def parse_routers(given: Sequence[str]) -> dict[str, str]:
-    """Read `--router DIR` and `--router NAME=DIR`.
-
-    Raises:
-        InputError: two routers of one name, or a name that another system has.
-    """
-    routers: dict[str, str] = {}
-    for text in given:
-        match = NAMED_ROUTER.fullmatch(text)
-        name, folder = (match[1], match[2]) if match else (ROUTER, text)
-        if name in routers:
-            raise InputError(f"--router: two are called {name!r}; give them names, for example other={folder}")
-        if name in SYSTEMS and name not in (ROUTER, GATES):
-            raise InputError(f"--router: {name!r} is another system's name; give {folder} a name of its own")
-        routers[name] = folder
-    return routers

@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cluster.program.json_codec import from_json, to_json
+from cluster.program.plain import plain
 from pathgen.errors import InputError
 from pathgen.questions.question import Question
 from pathgen.store.files import check_writable, list_files, open_folder, put, read_file
 
 from .answers import Answer, Point, SystemResult
+from .figures import BenchResult
 from .inputs import BenchInputs, digest_of
 from .timing import Timing
 
@@ -87,9 +89,9 @@ class ResultStore:
         """
         put(self._fs, self._timings_path(key), to_json(timings))
 
-    def save_bench(self, bench: dict[str, object]) -> None:
+    def save_bench(self, bench: BenchResult) -> None:
         """Keep the final figures."""
-        put(self._fs, f"{self._root}/{BENCH_NAME}", to_json(bench, indent=1))
+        put(self._fs, f"{self._root}/{BENCH_NAME}", to_json(plain(bench), indent=1))
 
     def _path(self, name: str, key: str) -> str:
         return f"{self._root}/{SYSTEMS_FOLDER}/{name}-{key}.jsonl"

@@ -8,14 +8,13 @@ import numpy as np
 
 from cluster.program.progress import counted
 from pathgen.errors import ArtefactError
+from pathgen.evaluation.answer_book import AnswerBook, answering
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation
-from pathgen.paths.reward import path_quality
 from pathgen.questions.question import Question
 from pathgen.static.candidates import propose
 from pathgen.static.effects import Effects, scanned_paths
-from pathgen.store.searched_run import question_of
 from router.dev.routed_scores import askable, route
 from router.net.policy import RouterPolicy
 
@@ -25,8 +24,7 @@ from ..systems.fixed_paths import random_paths, repeat_paths, shuffled_paths
 from ..systems.shortgpt import block_influence, pruned_path
 from .answers import Answer, Effort, Point, SystemResult
 from .inputs import BenchInputs
-from .options import GATES, ROUTER
-from .path_runner import PathRunner
+from .options import GATES, ROUTER, BenchOptions
 
 FIT_QUESTIONS = 48
 """Questions outside the benchmark on which static paths and settings are chosen."""
@@ -50,24 +48,30 @@ class Systems:
     Args:
         inputs: of the benchmark.
         questions: those of them that fit the model's context.
-        runner: the model on their task.
-        seed: of whatever is drawn.
-        finished: by name, results of an earlier call.
+        evaluator: the model on their task.
+        options: seed, batch size, and whether to show progress.
+        finished: by name, results of an earlier call; what they answered is not run again.
     """
 
     def __init__(
         self,
         inputs: BenchInputs,
         questions: Sequence[Question],
-        runner: PathRunner,
-        seed: int,
+        evaluator: Evaluator,
+        options: BenchOptions,
         finished: Mapping[str, SystemResult],
     ):
         self.inputs = inputs
         self.questions = list(questions)
-        self.runner = runner
-        self.seed = seed
+        self.evaluator = evaluator
+        self.options = options
+        self._book = AnswerBook(evaluator.task, lambda: evaluator, together=options.batch_size)
         self._found = dict(finished)
+        for name, result in finished.items():
+            if name != "oracle":  # another process has run its paths, perhaps in other precision
+                for question, answer in zip(questions, result.answers, strict=True):
+                    known = Evaluation(answer.path, answer.correct, answer.margin, answer=answer.answer)
+                    self._book.learn(question.sha, [known])
         self._fit: list[Question] | None = None
         self._ways: dict[str, Callable[[], SystemResult]] = {
             "full": lambda: self._one_path("full", LayerPath.full(inputs.num_layers)),
@@ -80,11 +84,6 @@ class Systems:
             "search": self._search,
             "shuffled": self._shuffled,
         }
-
-    @property
-    def evaluator(self) -> Evaluator:
-        """The model on the questions' task."""
-        return self.runner.evaluator
 
     def result(self, name: str) -> SystemResult:
         """What the system does on all questions.
@@ -128,7 +127,7 @@ class Systems:
         return self._one_path("static", path, setting=str(path))
 
     def _random(self) -> SystemResult:
-        paths = random_paths(self._reference(), [question.id for question in self.questions], self.seed)
+        paths = random_paths(self._reference(), [question.id for question in self.questions], self.options.seed)
         return self._answered("random", paths)
 
     def _shortgpt(self) -> SystemResult:
@@ -168,10 +167,12 @@ class Systems:
         if self.evaluator.task.generates:
             raise Unavailable("it is rewarded by confidence among choices, and this task generates its answers")
         answers: list[Answer] = []
-        with counted("search", len(self.questions), quiet=self.runner.quiet) as on_done:
-            for start in range(0, len(self.questions), self.runner.batch_size):
-                part = self.questions[start : start + self.runner.batch_size]
-                for question, found in zip(part, search_questions(self.evaluator, part, self.seed), strict=True):
+        with counted("search", len(self.questions), quiet=self.options.quiet) as on_done:
+            for start in range(0, len(self.questions), self.options.batch_size):
+                part = self.questions[start : start + self.options.batch_size]
+                for question, found in zip(
+                    part, search_questions(self.evaluator, part, self.options.seed), strict=True
+                ):
                     answers.append(Answer.of(question, found.evaluation, Effort.of_paths(found.tried)))
                 on_done(len(answers))
         return SystemResult(tuple(answers))
@@ -181,7 +182,7 @@ class Systems:
             raise Unavailable("no router whose paths could be shuffled: give --router DIR")
         if len(self.questions) < 2:
             raise Unavailable("a single question has no other to take its path from")
-        paths = shuffled_paths(self.result(self.inputs.reference).paths, self.seed)
+        paths = shuffled_paths(self.result(self.inputs.reference).paths, self.options.seed)
         return self._answered("shuffled", paths)
 
     # What they share.
@@ -193,10 +194,15 @@ class Systems:
         setting: float | str | None = None,
         efforts: Sequence[Effort] | None = None,
     ) -> SystemResult:
-        found = self.runner.run(name, self.questions, paths)
+        found = [evaluation for (evaluation,) in self._answers(name, [[path] for path in paths])]
         spent = efforts or [Effort.of_paths([path]) for path in paths]
         answers = [Answer.of(*each) for each in zip(self.questions, found, spent, strict=True)]
         return SystemResult(tuple(answers), setting)
+
+    def _answers(self, name: str, paths: Sequence[Sequence[LayerPath]]) -> list[list[Evaluation]]:
+        """Each question along its paths."""
+        with answering(name, len(self.questions), quiet=self.options.quiet) as on_progress:
+            return self._book.answers(list(zip(self.questions, paths, strict=True)), on_progress)
 
     def _one_path(self, name: str, path: LayerPath, setting: str | None = None) -> SystemResult:
         return self._answered(name, [path] * len(self.questions), setting)
@@ -208,8 +214,7 @@ class Systems:
         chosen: float,
         efforts: Sequence[Effort] | None = None,
     ) -> SystemResult:
-        every = [path for paths in swept.values() for path in paths]
-        self.runner.run(name, self.questions * len(swept), every)  # all settings together, as they share their work
+        self._answers(name, list(zip(*swept.values(), strict=True)))  # all settings together, as they share their work
         results = {setting: self._answered(name, paths) for setting, paths in swept.items()}
         points = [Point(s, float(r.correct.mean()), r.mean_depth) for s, r in results.items()]
         main = self._answered(name, swept[chosen], chosen, efforts)
@@ -226,7 +231,7 @@ class Systems:
     def _fit_or_none(self) -> list[Question]:
         """Questions of --paths outside the benchmark, in the order of the folders; none without such."""
         if self._fit is None:
-            self._fit = askable(self.evaluator, [question_of(record) for record in self.inputs.fit[:FIT_QUESTIONS]])
+            self._fit = askable(self.evaluator, [record.question for record in self.inputs.fit[:FIT_QUESTIONS]])
         return self._fit
 
     def _fit_questions(self) -> list[Question]:
@@ -242,16 +247,10 @@ class Systems:
 
     def _best_on_fit(self, name: str, candidates: Sequence[LayerPath]) -> LayerPath:
         """Of highest mean quality outside the benchmark; of equal ones the first."""
-        quality = self._quality_of(name, self._fit_questions(), [LayerPath.full(self.inputs.num_layers), *candidates])
-        return candidates[int(quality[:, 1:].mean(axis=0).argmax())]
+        quality = self._quality_of(name, self._fit_questions(), candidates)
+        return candidates[int(quality.mean(axis=0).argmax())]
 
     def _quality_of(self, name: str, questions: Sequence[Question], paths: Sequence[LayerPath]) -> np.ndarray:
-        """[Q, P] quality of paths, the full one first, on questions."""
-        found = self.runner.run(
-            name, [question for question in questions for _ in paths], [path for _ in questions for path in paths]
-        )
-        by_question = [found[start : start + len(paths)] for start in range(0, len(found), len(paths))]
-        return np.array([[self._quality(e, tried[0].margin) for e in tried] for tried in by_question])
-
-    def _quality(self, evaluation: Evaluation, base_margin: float | None) -> float:
-        return path_quality(evaluation, (base_margin or 0.0) if self.evaluator.task.generates else 0.0)
+        """[Q, P] quality of paths on questions."""
+        with answering(name, len(questions), quiet=self.options.quiet) as on_progress:
+            return self._book.scores(questions, paths, on_progress).quality

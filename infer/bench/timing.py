@@ -11,9 +11,8 @@ import torch
 
 from pathgen.engine.cache import RoutedCache
 from pathgen.engine.decoding import left_padded
-from pathgen.engine.executor import row_inputs
+from pathgen.engine.padded_rows import prompt_mask, row_inputs
 from pathgen.engine.policies import LayerPolicy
-from pathgen.engine.token_rows import PROMPT
 from pathgen.evaluation.evaluator import Evaluator, Prepared
 
 TIMED_QUESTIONS = 4
@@ -58,15 +57,11 @@ class Forwards:
         model = self._evaluator.model
         owners = [place for place in places for _ in self._prepared[place].rows]
         rows = [row for place in places for row in self._prepared[place].rows]
-        inputs = row_inputs(model, self._evaluator.masks, rows)
-        prompt = np.zeros(inputs["input_ids"].shape, dtype=np.int64)
-        for index, row in enumerate(rows):
-            prompt[index, : len(row)] = row.branch == PROMPT
         scored = np.unique(np.concatenate([row.scored for row in rows]))
         cache = RoutedCache(model.num_layers)
-        with model.routed(policy(owners), torch.from_numpy(prompt).to(model.device)):
+        with model.routed(policy(owners), prompt_mask(rows, model.device)):
             model.hf_model(
-                **inputs,
+                **row_inputs(model, self._evaluator.masks, rows),
                 past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=torch.from_numpy(scored).to(model.device),

@@ -10,17 +10,16 @@ from typing import Annotated
 
 import typer
 
-from cluster.program.console import option
 from cluster.program.errors import CommandError
+from cluster.program.options import option
 from pathgen.errors import InputError, PathgenError, memory_told, one_line
+from router.net.bias import Bias, check_bias
 
 
 def harness(
-    model: Annotated[str, option("Alias, hub id or local folder of the frozen model.", "--model")],
-    router: Annotated[str, option("Folder or hub id of the router.", "--router")],
-    bias: Annotated[
-        float, option("Added to SKIP and taken from REPEAT logits: 0 is as trained, positive shallower.", "--bias")
-    ] = 0.0,
+    model: Annotated[str, option("Alias, hub id or local folder of the frozen model.")],
+    router: Annotated[str, option("Folder or hub id of the router.")],
+    bias: Bias = 0.0,
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
@@ -31,8 +30,6 @@ def harness(
     """Run lm-evaluation-harness on the routed model."""
     if importlib.util.find_spec("lm_eval") is None:
         raise InputError("`infer harness` needs lm-evaluation-harness: pip install 'layerpaths[harness]'")
-    from router.net.policy import check_bias
-
     check_bias(bias)
     wanted = list(arguments or [])
     if taken := [word for word in wanted if word.split("=")[0] in ("--model", "-M")]:

@@ -1,4 +1,4 @@
-"""The routed model as lm-evaluation-harness sees it: its own Hugging Face model, run along the router's paths.
+"""The routed model for lm-evaluation-harness: its Hugging Face model class, run along the router's paths.
 
 Importing this file registers the model name `routed`.
 """
@@ -11,7 +11,6 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 from torch import Tensor
@@ -21,42 +20,42 @@ from pathgen.engine.cache import RoutedCache
 from pathgen.errors import InputError
 from pathgen.models.devices import default_device, default_dtype
 from pathgen.paths.layer_path import LayerPath
-from router.net.policy import check_bias
+from router.net.bias import check_bias
 
 from ..routed.batches import WholePromptPolicy
 from ..routed.routed_model import RoutedModel
-from ..routed.scoring import continuation_logits
+from ..routed.scoring import continuation_logits, continuation_logprobs
 
 logger = logging.getLogger(__name__)
 
 Tokens = Sequence[int]
 Request = tuple[Any, list[int], list[int]]
-"""The harness's key of a request, the tokens of its context and those of the continuation to score."""
+"""The harness's key of a request, the tokens of its context, and the tokens of the continuation to score."""
 
 
 @register_model("routed")
 class RoutedLM(HFLM):
-    """A frozen model along the paths that a router decides by each request's context alone.
+    """A frozen model along the paths that a router decides from each request's context only.
 
     Tokenisation, chat templates, stop strings and rolling windows are the harness's own for Hugging Face models.
 
     Args:
         pretrained: alias, hub id or local folder of the frozen model.
         router: folder or hub id of a router trained for it.
-        batch_size: rows of a forward; or `auto`: the most that memory holds.
-        max_batch_size: where `auto` starts.
-        dtype: of the weights; float32 on the CPU and bfloat16 on CUDA if None.
-        device: a torch device; CUDA where there is a GPU if None.
-        max_length: tokens of context and continuation; what the model was made for if None.
-        bias: added to SKIP and taken from REPEAT logits; 0 is as trained.
+        batch_size: rows per forward, or `auto` for the most that fit in memory.
+        max_batch_size: the first size that `auto` tries.
+        dtype: of the weights; None: float32 on the CPU, bfloat16 on CUDA.
+        device: a torch device; None: CUDA if there is a GPU, else the CPU.
+        max_length: limit of tokens of context and continuation; None: the model's context.
+        bias: added to SKIP logits and subtracted from REPEAT logits; 0 is as trained.
 
     Attributes:
         path_model: the wrapped model.
-        policy: who decides.
-        paths_taken: how many rows of forwards took each path.
+        policy: decides the paths.
+        paths_taken: number of rows of forwards by path.
 
     Raises:
-        InputError: an argument of another name or an unusable value, or there is no such model or router.
+        InputError: an argument is unknown or unusable, or the model or router does not exist.
         ArtefactError: the router is damaged, or of another model.
     """
 
@@ -96,7 +95,7 @@ class RoutedLM(HFLM):
         )
 
     def get_model_info(self) -> dict[str, Any]:
-        """For the harness's result file: what it says of any model, and how deep the rows ran."""
+        """For the harness's result file: its usual facts, and the depth of the rows."""
         config, rows = self.policy.router.config, max(1, self.paths_taken.total())
         return {
             **super().get_model_info(),
@@ -107,11 +106,11 @@ class RoutedLM(HFLM):
         }
 
     def _model_call(self, inps: Tensor, attn_mask: Tensor | None = None, labels: Tensor | None = None) -> Tensor:
-        """[B, T, V] logits of whole prompts: what the harness tries batch sizes with."""
+        """[B, T, V] logits of whole prompts; the harness calls it to try batch sizes."""
         return self.path_model.logits(inps, policy=self.policy)
 
     def _model_generate(self, context: Tensor, max_length: int, stop: list[str], **kwargs: Any) -> Tensor:
-        """[B, T + new] tokens, each row's path decided at prefill and kept."""
+        """[B, T + new] tokens; each row's path is decided at prefill and recorded."""
         recorded, cache = WholePromptPolicy(self.policy), RoutedCache(self.path_model.num_layers)
         with self.path_model.routed(recorded, kwargs["attention_mask"]):
             tokens = super()._model_generate(context, max_length, stop, past_key_values=cache, **kwargs)
@@ -123,11 +122,11 @@ class RoutedLM(HFLM):
     ) -> list[tuple[float, bool]]:
         """Summed log-likelihood of each continuation, and whether greedy decoding would give it.
 
-        Requests that differ in the continuation's last token only are one row: the letters of a choice cost one
-        forward. Contexts stay apart even where context and continuation together are the same tokens.
+        Requests that differ only in the continuation's last token are one row, so the letters of a choice take one
+        forward. Different contexts are different rows, even if context and continuation together are equal.
 
         Raises:
-            InputError: a continuation that leaves no room for its context.
+            InputError: a continuation leaves no room for its context.
         """
         by_row: dict[tuple[tuple[int, ...], tuple[int, ...]], list[int]] = defaultdict(list)
         for index, (_, context, continuation) in enumerate(requests):
@@ -141,10 +140,11 @@ class RoutedLM(HFLM):
         with tqdm(total=len(requests), disable=disable_tqdm, desc="routed log-likelihoods") as bar:
             for start in range(0, len(rows), size):
                 batch = rows[start : start + size]
-                for row, scores in zip(batch, self._score(batch), strict=True):
+                for row, logits in zip(batch, self._logits(batch), strict=True):
                     for index in by_row[row]:
                         key, _, continuation = requests[index]
-                        answers[index] = _answer(scores, continuation)
+                        logprobs, greedy = continuation_logprobs(logits, continuation)
+                        answers[index] = sum(logprobs), greedy
                         if key is not None:  # None: a window of a rolling request, which the harness keeps as a whole
                             self.cache_hook.add_partial("loglikelihood", key, answers[index])
                         bar.update()
@@ -160,26 +160,19 @@ class RoutedLM(HFLM):
                 "%d of %d contexts lose their start: the model takes %d tokens", cut, len(rows), self.max_length
             )
 
-    def _score(self, rows: Sequence[tuple[Tokens, Tokens]]) -> list[Tensor]:
-        """For each (context, continuation but its last token) the log-probabilities [n, V] of its n next tokens.
+    def _logits(self, rows: Sequence[tuple[Tokens, Tokens]]) -> list[Tensor]:
+        """For each (context, continuation but its last token) the logits [n, V] of its n next tokens.
 
-        What is too long loses the start of its context.
+        Rows that are too long lose the start of their context.
         """
         recorded = WholePromptPolicy(self.policy)
         cut = [(context[-(self.max_length - len(forced)) :], forced) for context, forced in rows]
         logits = continuation_logits(self.path_model, recorded, cut)
         self.paths_taken.update(recorded.paths())
-        return [row.float().log_softmax(-1) for row in logits]
+        return logits
 
 
 def _check_batch_size(batch_size: int | str) -> None:
-    """As the harness takes them: from its command line it may be text."""
+    """Check a batch size, which from the harness's command line may be text."""
     if not re.fullmatch(r"auto|0*[1-9]\d*", str(batch_size)):
         raise InputError(f"--batch_size must be a number from 1 on, or auto; got {batch_size}")
-
-
-def _answer(scores: Tensor, continuation: Tokens) -> tuple[float, bool]:
-    """Of [n, V] log-probabilities and the n tokens."""
-    tokens = torch.tensor(continuation, device=scores.device)
-    total = scores.gather(1, tokens[:, None]).sum()
-    return float(total), bool((scores.argmax(-1) == tokens).all())

@@ -7,9 +7,10 @@ its text and can be focused, where a bundled library would weigh megabytes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from ..bench.figures import OracleFigures, SystemFigures
 
 COLOURS = 6
 """Of the style sheet, c1 to c6; full depth alone has c0."""
@@ -114,11 +115,11 @@ class Chart:
     chance_y: float | None
 
 
-def depth_chart(systems: Sequence[Mapping[str, Any]], chance: float | None, width: int, height: int) -> Chart | None:
+def depth_chart(systems: Sequence[SystemFigures], chance: float | None, width: int, height: int) -> Chart | None:
     """Lay out the systems that have figures; an oracle without its placebo is left out.
 
     Args:
-        systems: of the bench's JSON; their place in the list decides colour and shape.
+        systems: of the bench; their place in the list decides colour and shape.
         chance: accuracy of guessing, in [0, 1], or None.
         width: px of the whole chart.
         height: px of the whole chart.
@@ -129,13 +130,13 @@ def depth_chart(systems: Sequence[Mapping[str, Any]], chance: float | None, widt
     drawn = [(index, system) for index, system in enumerate(systems) if is_drawn(system)]
     if not drawn:
         return None
-    values = [number for _, system in drawn for number in _accuracies(system)]
-    y = Scale.around(values if chance is None else [*values, chance], height - 44.0, 12.0)
-    depths = [point["mean_depth"] for _, system in drawn for point in (system, *(system["points"] or ()))]
-    x = Scale.around(depths, 48.0, width - 16.0)
-    places = _side_by_side([x(system["mean_depth"]) for _, system in drawn])
+    shares = [chance, *(share for _, system in drawn for share in _accuracies(system))]
+    y = Scale.around([share for share in shares if share is not None], height - 44.0, 12.0)
+    depths = [depth for _, system in drawn for depth in (system.mean_depth, *(p.mean_depth for p in system.points))]
+    x = Scale.around([depth for depth in depths if depth is not None], 48.0, width - 16.0)
+    places = _side_by_side([x(system.mean_depth or 0.0) for _, system in drawn])
     series = tuple(_series(index, system, place, x, y) for (index, system), place in zip(drawn, places, strict=True))
-    full = next((system["accuracy"] for _, system in drawn if system["name"] == "full"), None)
+    full = next((system.accuracy for _, system in drawn if system.name == "full"), None)
     return Chart(
         width,
         height,
@@ -147,10 +148,9 @@ def depth_chart(systems: Sequence[Mapping[str, Any]], chance: float | None, widt
     )
 
 
-def is_drawn(system: Mapping[str, Any]) -> bool:
-    """Whether a system has a place in the chart: it has figures, and its placebo if it is the oracle."""
-    known = system["accuracy"] is not None and system["mean_depth"] is not None
-    return known and (system["name"] != "oracle" or system.get("placebo_accuracy") is not None)
+def is_drawn(system: SystemFigures) -> bool:
+    """Whether a system has a place in the chart: it was run, and has its placebo if it is the oracle."""
+    return system.skipped is None and not (isinstance(system, OracleFigures) and system.placebo_accuracy is None)
 
 
 def look(index: int, name: str) -> tuple[str, str]:
@@ -158,33 +158,28 @@ def look(index: int, name: str) -> tuple[str, str]:
     return ("c0" if name == "full" else f"c{1 + index % COLOURS}"), SHAPES[index % len(SHAPES)]
 
 
-def _accuracies(system: Mapping[str, Any]) -> list[float]:
+def _accuracies(system: SystemFigures) -> list[float | None]:
     """Everything of a system that the vertical axis has to hold."""
-    points = [point["accuracy"] for point in system["points"] or ()]
-    return [
-        system["accuracy"],
-        *system["accuracy_ci95"],
-        *points,
-        *([system["placebo_accuracy"]] if system["name"] == "oracle" else ()),
-    ]
+    placebo = system.placebo_accuracy if isinstance(system, OracleFigures) else None
+    return [system.accuracy, *(system.accuracy_ci95 or ()), *(point.accuracy for point in system.points), placebo]
 
 
-def _series(index: int, system: Mapping[str, Any], place: float, x: Scale, y: Scale) -> Series:
-    name, accuracy, (low, high) = system["name"], system["accuracy"], system["accuracy_ci95"]
+def _series(index: int, system: SystemFigures, place: float, x: Scale, y: Scale) -> Series:
+    assert system.accuracy is not None and system.accuracy_ci95 is not None  # noqa: PT018  the system was run
+    name, accuracy, (low, high) = system.name, system.accuracy, system.accuracy_ci95
     told = f"{name}: {accuracy:.1%}, 95% interval {low:.1%} to {high:.1%}"
     sweep = tuple(
         Mark(
-            x(point["mean_depth"]),
-            y(point["accuracy"]),
-            f"{name}, {point['setting']}: {point['accuracy']:.1%} at depth {point['mean_depth']:.2f}",
+            x(point.mean_depth),
+            y(point.accuracy),
+            f"{name}, {point.setting}: {point.accuracy:.1%} at depth {point.mean_depth:.2f}",
         )
-        for point in sorted(system["points"] or (), key=lambda point: point["mean_depth"])
+        for point in sorted(system.points, key=lambda point: point.mean_depth)
     )
     placebo = None
-    if name == "oracle":
-        value = system["placebo_accuracy"]
+    if isinstance(system, OracleFigures) and (value := system.placebo_accuracy) is not None:
         placebo = Mark(place, y(value), f"placebo of the oracle: {value:.1%}")
-    mark = Mark(place, y(accuracy), f"{told}, depth {system['mean_depth']:.2f}")
+    mark = Mark(place, y(accuracy), f"{told}, depth {system.mean_depth:.2f}")
     return Series(name, *look(index, name), mark, (y(high), y(low)), sweep, placebo)
 
 

@@ -12,9 +12,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pathgen.errors import ArtefactError
-from pathgen.paths.layer_path import LayerPath
+from pathgen.questions.question import Question
 from pathgen.store.files import open_folder, put
 
+from ..bench.answers import Answer
+from ..bench.figures import BenchResult
 from .chart import depth_chart, is_drawn, look
 from .words import NOT_ROUTERS, confusions, headlines, note, used_columns, verdict
 
@@ -22,18 +24,21 @@ PAGE = Path(__file__).parent / "report_page"
 WIDE_PX, NARROW_PX = (1240, 460), (360, 340)
 """The chart is drawn twice, so that its text is readable on a phone and on a desk."""
 
-Rows = Mapping[str, Sequence[Mapping[str, Any]]]
+Answers = Mapping[str, Sequence[Answer]]
+"""By system that was run, one a question."""
 
 
-def write_report(bench: Mapping[str, Any], rows: Rows, file: str | Path) -> None:
+def write_report(
+    bench: BenchResult, questions: Sequence[Question], answers: Answers, file: str | Path, command: str = ""
+) -> None:
     """Write the report of one bench; the file appears whole or not at all.
 
     Args:
-        bench: the object of `infer bench --json`. Optional beside it: `command`, the command line as text, and
-            `environment`, a mapping of names to values.
-        rows: by system, one mapping a question: `question_id`, `prompt`, `choices` (or None), `gold`, `path` (one
-            action a layer), `correct`, `answer` (text or None). A system without rows may be left out.
+        bench: the figures.
+        questions: that were asked.
+        answers: in the order of the questions.
         file: path or URL; its folder is made if need be.
+        command: the command line, to be shown.
 
     Raises:
         ArtefactError: a path does not fit the bench's number of layers.
@@ -43,10 +48,11 @@ def write_report(bench: Mapping[str, Any], rows: Rows, file: str | Path) -> None
     environment = Environment(
         loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    systems, chance = bench["systems"], _chance(rows)
-    data = _page_data(bench, rows)
+    systems, chance = bench.systems, _chance(questions)
+    data = _page_data(bench, questions, answers)
     page = environment.get_template("page.html").render(
         bench=bench,
+        command=command,
         headlines=headlines(bench),
         charts={
             "wide": depth_chart(systems, chance, *WIDE_PX),
@@ -54,12 +60,11 @@ def write_report(bench: Mapping[str, Any], rows: Rows, file: str | Path) -> None
         },
         columns=used_columns(systems),
         table=[
-            (system, *look(index, system["name"]), verdict(system), note(system))
-            for index, system in enumerate(systems)
+            (system, *look(index, system.name), verdict(system), note(system)) for index, system in enumerate(systems)
         ],
         is_drawn=is_drawn,
         dash="–",
-        confusions=confusions(rows),
+        confusions=confusions(answers),
         data=data,
         script=Markup(script),  # noqa: S704  our own file
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -69,48 +74,44 @@ def write_report(bench: Mapping[str, Any], rows: Rows, file: str | Path) -> None
     put(fs, path, page.encode())
 
 
-def _chance(rows: Rows) -> float | None:
+def _chance(questions: Sequence[Question]) -> float | None:
     """Accuracy of guessing among the choices, or None where a question has none."""
-    answers = next(iter(rows.values()), ())
-    if not answers or not all(row["choices"] for row in answers):
-        return None
-    return sum(1 / len(row["choices"]) for row in answers) / len(answers)
+    shares = [1 / len(question.choices) for question in questions if question.choices]
+    return sum(shares) / len(shares) if shares and len(shares) == len(questions) else None
 
 
-def _page_data(bench: Mapping[str, Any], rows: Rows) -> dict[str, Any]:
+def _page_data(bench: BenchResult, questions: Sequence[Question], answers: Answers) -> dict[str, Any]:
     """What the page's script draws from: questions once, paths once, systems as indices into both."""
-    questions: dict[str, dict[str, Any]] = {}
-    for row in (row for answers in rows.values() for row in answers):
-        shown = {"id": row["question_id"], "prompt": row["prompt"], "choices": row["choices"], "gold": row["gold"]}
-        questions.setdefault(row["question_id"], shown)
     paths: dict[str, int] = {}
     systems = []
-    for name, answers in rows.items():
-        by_id = {row["question_id"]: row for row in answers}
-        ordered = [by_id.get(question) for question in questions]
+    for name, given in answers.items():
+        pictures = [_picture(name, answer, bench.num_layers) for answer in given]
         systems.append(
             {
                 "name": name,
                 "router": name not in NOT_ROUTERS,
-                "paths": [row and paths.setdefault(_picture(name, row, bench), len(paths)) for row in ordered],
-                "correct": [row and bool(row["correct"]) for row in ordered],
-                "answers": [row and row["answer"] for row in ordered],
+                "paths": [paths.setdefault(picture, len(paths)) for picture in pictures],
+                "correct": [answer.correct for answer in given],
+                "answers": [answer.answer for answer in given],
             }
         )
-    return {
-        "layers": bench["num_layers"],
-        "questions": list(questions.values()),
-        "paths": list(paths),
-        "systems": systems,
-    }
+    shown = [
+        {
+            "id": question.id,
+            "prompt": question.prompt,
+            "choices": question.choices,
+            "gold": question.gold if question.choices else question.reference,
+        }
+        for question in questions
+    ]
+    return {"layers": bench.num_layers, "questions": shown, "paths": list(paths), "systems": systems}
 
 
-def _picture(name: str, row: Mapping[str, Any], bench: Mapping[str, Any]) -> str:
+def _picture(name: str, answer: Answer, num_layers: int) -> str:
     """A path as one digit a layer."""
-    path = LayerPath(row["path"])
-    if len(path) != bench["num_layers"]:
+    if len(answer.path) != num_layers:
         raise ArtefactError(
-            f"{name}, question {row['question_id']}: a path of {len(path)} layers, "
-            f"where the bench has {bench['num_layers']}; run the bench again"
+            f"{name}, question {answer.question_id}: a path of {len(answer.path)} layers, "
+            f"where the bench has {num_layers}; run the bench again"
         )
-    return "".join(map(str, path))
+    return "".join(map(str, answer.path))

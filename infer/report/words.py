@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from pathgen.questions.tasks import find_task
+from pathgen.report.figures import percent, points
 from router.dev.metrics import ActionMetrics
 
+from ..bench.answers import Answer
+from ..bench.figures import BenchResult, OracleFigures, SystemFigures
 from ..bench.options import GATES, ROUTER, SYSTEMS
 
 NOT_ROUTERS = frozenset(SYSTEMS) - {ROUTER, GATES}
@@ -31,123 +33,127 @@ class Column:
     """
 
     title: str
-    value: Callable[[Mapping[str, Any]], float | None]
-    text: Callable[[Mapping[str, Any]], str]
+    value: Callable[[SystemFigures], float | None]
+    text: Callable[[SystemFigures], str]
     hint: str
 
 
-def _figure(title: str, key: str, form: str, hint: str, scale: float = 1.0) -> Column:
-    """A column that shows one figure of the bench as it is, times `scale`."""
-    return Column(title, lambda system: system[key], lambda system: form.format(scale * system[key]), hint)
+def _figure(title: str, value: Callable[[SystemFigures], float | None], form: str, hint: str) -> Column:
+    """A column that shows one figure as it is."""
+    return Column(title, value, lambda system: form.format(value(system)), hint)
 
 
-def _interval(system: Mapping[str, Any]) -> str:
-    low, high = system["accuracy_ci95"]
-    return f"{system['accuracy']:.1%} ({100 * low:.1f} to {100 * high:.1f})"
+def _interval(ends: tuple[float, float] | None, form: Callable[[float], str]) -> str:
+    return "({} to {})".format(*map(form, ends or ()))
 
 
-def _delta(system: Mapping[str, Any]) -> str:
-    low, high = system["delta_ci95"]
-    return f"{_signed(system['delta_vs_full'])} ({_signed(low)} to {_signed(high)})"
+def _accuracy(system: SystemFigures) -> str:
+    return f"{system.accuracy:.1%} {_interval(system.accuracy_ci95, percent)}"
+
+
+def _delta(system: SystemFigures) -> str:
+    return f"{_signed(system.delta_vs_full or 0.0)} {_interval(system.delta_ci95, _signed)}"
 
 
 def _signed(share: float) -> str:
     """Points with their sign, the minus as long as the plus."""
-    return f"{100 * share:+.1f}".replace("-", "−")
+    return points(share).replace("-", "−")
 
 
 COLUMNS = (
-    Column("accuracy (95%)", lambda s: s["accuracy"], _interval, "share of right answers, Wilson interval"),
-    Column("vs. full, points (95%)", lambda s: s["delta_vs_full"], _delta, "paired bootstrap interval"),
-    _figure("p", "p_value", "{:.3f}", "exact McNemar test against full depth"),
+    Column("accuracy (95%)", lambda s: s.accuracy, _accuracy, "share of right answers, Wilson interval"),
+    Column("vs. full, points (95%)", lambda s: s.delta_vs_full, _delta, "paired bootstrap interval"),
+    _figure("p", lambda s: s.p_value, "{:.3f}", "exact McNemar test against full depth"),
     Column(
         "won / lost",
-        lambda s: s["discordant"] and s["discordant"][0] - s["discordant"][1],
-        lambda s: "{} / {}".format(*s["discordant"]),
+        lambda s: None if s.discordant is None else s.discordant[0] - s.discordant[1],
+        lambda s: "{} / {}".format(*s.discordant or ()),
         "questions right here and wrong at full depth / the other way round",
     ),
-    _figure("depth", "mean_depth", "{:.2f}", "mean layer executions per forward pass"),
-    _figure("saved", "layers_saved", "{:.2f}", "layers saved per forward pass"),
-    _figure("off full", "off_full_share", "{:.1%}", "share of questions that leave the full path"),
-    _figure("off common", "off_common_share", "{:.1%}", "share of questions off the most common path"),
-    _figure("tokens/s", "tokens_per_second", "{:,.0f}", "scored or new tokens per second"),
-    _figure("p50, ms", "latency_ms_p50", "{:.1f}", "median latency at batch size 1"),
-    _figure("p95, ms", "latency_ms_p95", "{:.1f}", "95th percentile of latency at batch size 1"),
-    _figure("FLOPs", "flops_ratio", "{:.3f}×", "relative to full depth"),
-    _figure("router cost", "router_overhead_ratio", "{:+.1%}", "time that routing adds to the same paths, fixed"),
-    _figure("cache, MiB", "cache_bytes", "{:,.2f}", "key-value cache", scale=2**-20),
-    _figure("memory, MB", "peak_memory_mb", "{:,.0f}", "peak of the CUDA device"),
+    _figure("depth", lambda s: s.mean_depth, "{:.2f}", "mean layer executions per forward pass"),
+    _figure("saved", lambda s: s.layers_saved, "{:.2f}", "layers saved per forward pass"),
+    _figure("off full", lambda s: s.off_full_share, "{:.1%}", "share of questions that leave the full path"),
+    _figure("off common", lambda s: s.off_common_share, "{:.1%}", "share of questions off the most common path"),
+    _figure("tokens/s", lambda s: s.tokens_per_second, "{:,.0f}", "scored or new tokens per second"),
+    _figure("p50, ms", lambda s: s.latency_ms_p50, "{:.1f}", "median latency at batch size 1"),
+    _figure("p95, ms", lambda s: s.latency_ms_p95, "{:.1f}", "95th percentile of latency at batch size 1"),
+    _figure("FLOPs", lambda s: s.flops_ratio, "{:.3f}×", "relative to full depth"),
+    _figure(
+        "router cost", lambda s: s.router_overhead_ratio, "{:+.1%}", "time that routing adds to the same paths, fixed"
+    ),
+    Column("cache, MiB", lambda s: s.cache_bytes, lambda s: f"{(s.cache_bytes or 0) / 2**20:,.2f}", "key-value cache"),
+    _figure("memory, MB", lambda s: s.peak_memory_mb, "{:,.0f}", "peak of the CUDA device"),
 )
 
 
-def used_columns(systems: Sequence[Mapping[str, Any]]) -> list[Column]:
+def used_columns(systems: Sequence[SystemFigures]) -> list[Column]:
     """The columns in which at least one system has a figure."""
     return [column for column in COLUMNS if any(column.value(system) is not None for system in systems)]
 
 
-def verdict(system: Mapping[str, Any]) -> str | None:
+def verdict(system: SystemFigures) -> str | None:
     """What the interval of the difference to full depth allows to be said; None without one."""
-    if system["name"] == "full" or system["delta_ci95"] is None:
+    if system.delta_ci95 is None:
         return None
-    low, high = system["delta_ci95"]
+    low, high = system.delta_ci95
     if low <= 0 <= high:
         return "not distinguishable from full depth"
     return "better than full depth" if low > 0 else "worse than full depth"
 
 
-def note(system: Mapping[str, Any]) -> str:
+def note(system: SystemFigures) -> str:
     """The remark beside a system's figures; empty if there is none."""
-    parts = [] if system["setting"] is None else [f"setting {system['setting']}"]
-    if system["name"] == "oracle":
-        value = system.get("placebo_accuracy")
-        parts.append("upper bound, chosen with gold")
+    parts = [] if system.setting is None else [f"setting {system.setting}"]
+    if isinstance(system, OracleFigures):
+        value = system.placebo_accuracy
+        parts.append(system.label)
         parts.append("no placebo, so its share of chance is unknown" if value is None else f"placebo {value:.1%}")
     return "; ".join(parts)
 
 
-def headlines(bench: Mapping[str, Any]) -> list[tuple[str, str]]:
+def headlines(bench: BenchResult) -> list[tuple[str, str]]:
     """The findings in words: full depth, every router, the static path, and the oracle if it has its placebo.
 
     Returns:
         Who each is about, and what is found.
     """
-    systems = {s["name"]: s for s in bench["systems"] if s["accuracy"] is not None}
+    systems = {system.name: system for system in bench.systems if system.skipped is None}
     full = systems.get("full")
-    generates = find_task(bench["task"]).generates
+    generates = find_task(bench.task).generates
     lines = []
     if full:
-        found = f"{_interval(full)} of {bench['questions']:,} questions right with all {bench['num_layers']} layers"
+        found = f"{_accuracy(full)} of {bench.questions:,} questions right with all {bench.num_layers} layers"
         lines.append(("full depth", f"{found}. In brackets: 95% intervals; {MEANING}."))
     for system in systems.values():
-        if system["name"] not in NOT_ROUTERS or system["name"] == "static":
-            lines.append((system["name"], _system_line(system, full, bench["num_layers"], generates=generates)))
+        if system.name not in NOT_ROUTERS or system.name == "static":
+            lines.append((system.name, _system_line(system, full, bench.num_layers, generates=generates)))
     oracle = systems.get("oracle")
-    if oracle and oracle.get("placebo_accuracy") is not None:
+    if isinstance(oracle, OracleFigures) and oracle.placebo_accuracy is not None:
         found = (
-            f"an upper bound chosen with gold, {oracle['accuracy']:.1%} right; its placebo, as many answers mended as "
-            f"reach an equally likely wrong one, {oracle['placebo_accuracy']:.1%}. The search looked for gold alone, "
+            f"an upper bound chosen with gold, {oracle.accuracy:.1%} right; its placebo, as many answers mended as "
+            f"reach an equally likely wrong one, {oracle.placebo_accuracy:.1%}. The search looked for gold alone, "
             "so what lies above the placebo is at most more than chance, and no proof of it."
         )
         lines.append(("oracle", found))
-    if seen := bench["seen_in_training"]:
+    if seen := bench.seen_in_training:
         lines.append(("warning", f"{seen:,} of the questions took part in training or choosing: the figures flatter."))
     return lines
 
 
-def _system_line(system: Mapping[str, Any], full: Mapping[str, Any] | None, num_layers: int, *, generates: bool) -> str:
+def _system_line(system: SystemFigures, full: SystemFigures | None, num_layers: int, *, generates: bool) -> str:
     """What is to be said of a system. Of answers that it writes itself no speed: their length decides it."""
-    line = f"{_interval(system)} right"
+    line = f"{_accuracy(system)} right"
     if said := verdict(system):
         line += f", {_delta(system)} points against full depth: {said}"
-    line += f". It runs {system['mean_depth']:.2f} of {num_layers} layers per forward pass"
-    if system["off_full_share"] == 0:
+    line += f". It runs {system.mean_depth:.2f} of {num_layers} layers per forward pass"
+    if system.off_full_share == 0:
         line += " and never leaves the full path"
-    elif system["off_common_share"] == 0:
+    elif system.off_common_share == 0:
         line += ", one path for every question"
-    elif system["off_common_share"] is not None:
-        line += f"; {system['off_common_share']:.1%} of questions leave its most common path"
-    if full and not generates and system["latency_ms_p50"] and full["latency_ms_p50"]:
-        line += f". Measured speed: {full['latency_ms_p50'] / system['latency_ms_p50']:.2f}× full depth's"
+    elif system.off_common_share is not None:
+        line += f"; {system.off_common_share:.1%} of questions leave its most common path"
+    if full and not generates and system.latency_ms_p50 and full.latency_ms_p50:
+        line += f". Measured speed: {full.latency_ms_p50 / system.latency_ms_p50:.2f}× full depth's"
     return line + "."
 
 
@@ -168,16 +174,20 @@ class Confusion:
     macro_f1: float
 
 
-def confusions(rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Confusion]:
-    """Compare every router with the oracle's paths; none without an oracle that is right somewhere."""
-    labels = {row["question_id"]: row["path"] for row in rows.get("oracle", ()) if row["correct"]}
+def confusions(answers: Mapping[str, Sequence[Answer]]) -> list[Confusion]:
+    """Compare every router with the oracle's paths; none without an oracle that is right somewhere.
+
+    Args:
+        answers: by system, one a question.
+    """
+    labels = {answer.question_id: answer.path for answer in answers.get("oracle", ()) if answer.correct}
     found = []
-    for name, answers in rows.items():
-        shared = [row for row in answers if row["question_id"] in labels]
+    for name, given in answers.items():
+        shared = [answer for answer in given if answer.question_id in labels]
         if name in NOT_ROUTERS or not shared:
             continue
         metrics = ActionMetrics.of(
-            np.array([row["path"] for row in shared]), np.array([labels[row["question_id"]] for row in shared])
+            np.array([answer.path for answer in shared]), np.array([labels[answer.question_id] for answer in shared])
         )
         counts = metrics.confusion
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)

@@ -1,1 +1,1 @@
-"""The frozen model and its router as one model."""
+"""A frozen model and its router as one model."""

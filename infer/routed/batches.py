@@ -1,4 +1,4 @@
-"""Batches of prompts: which run together, how they are padded, and that paths are decided on all of a prompt."""
+"""Batches of prompts of similar length, and a policy that decides paths on whole prompts only."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathgen.engine.policies import RecordedPolicy
 
 
 def longest_first(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Indices in batches of like length; the largest batch is the first, so that a lack of memory shows at once.
+    """Indices in batches of similar length; the longest come first, so that a lack of memory shows at once.
 
     Raises:
-        ValueError: a batch size below 1.
+        ValueError: the batch size is below 1.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1; got {batch_size}")
@@ -22,13 +22,13 @@ def longest_first(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]
 
 
 class WholePromptPolicy(RecordedPolicy):
-    """A policy whose decisions are kept, each seen to be taken on the whole prompt."""
+    """Records the decisions of another policy, and checks that each one sees the whole prompt."""
 
     def actions(self, layer: int, hidden: Tensor, prompt_mask: Tensor) -> Tensor:
-        """[B] what the policy answers.
+        """[B] the actions of the recorded policy.
 
         Raises:
-            ValueError: the forward is over other tokens than the prompt's.
+            ValueError: the forward has another number of tokens than the prompt.
         """
         if hidden.shape[1] != prompt_mask.shape[1]:
             raise ValueError(

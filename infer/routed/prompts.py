@@ -1,4 +1,4 @@
-"""Prompts: where they are read from, their tokens, and what is refused before a model runs."""
+"""Reads prompts, encodes them, and refuses unusable ones before a model runs."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pathgen.errors import InputError, one_line
-from pathgen.questions.parsing import parse_text
+from pathgen.questions.parsing import parse_text, refuse_unusable
 from pathgen.questions.sources import Row, read_rows
+from pathgen.questions.tasks import chat_turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 STDIN = "-"
-PROBLEMS_SHOWN = 5
 
 MAX_NEW_TOKENS = 32
-"""Of an answer, unless the user says otherwise."""
+"""Default length of an answer."""
 BATCH_SIZE = 8
-"""Prompts that run together, unless the user says otherwise."""
+"""Default number of prompts per batch."""
 
 
 def read_prompts(given: Sequence[str], file: str | None) -> list[str]:
-    """The prompts given one by one, or those of a file, in order.
+    """The prompts given as arguments, or those of a file, in order.
 
     Args:
         given: texts.
-        file: a `.jsonl` file of objects with a `prompt`, any other file of one prompt a line, or `-`: the lines of
-            standard input. Blank lines are skipped.
+        file: a `.jsonl` file of objects with a `prompt`, any other file with one prompt per line, or `-` for the lines
+            of standard input. Blank lines are skipped.
 
     Raises:
-        InputError: none or both are given, the file cannot be read, or prompts cannot be used; the text names the
-            first five of these.
+        InputError: neither or both are given, the file cannot be read, or prompts cannot be used; the message names
+            the first five.
     """
     if given and file is not None:
         raise InputError("give prompts as arguments or as --file, not both")
@@ -57,52 +57,50 @@ def read_prompts(given: Sequence[str], file: str | None) -> list[str]:
             prompts.append(parse_text(row.values.get("prompt"), "prompt"))
         except ValueError as error:
             problems.append(f"{row.where}: {error}")
-    _refuse(problems, len(rows), file)
+    refuse_unusable("prompts", problems, len(rows), file)
     return prompts
 
 
 def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], *, chat: bool) -> list[list[int]]:
-    """Token ids of each prompt; in a chat it is the user's turn, and the assistant's is opened.
+    """Token ids of each prompt; with `chat` it is the user's turn, followed by the start of the assistant's.
 
     Raises:
-        InputError: a prompt is no usable text or has no tokens, or `chat` with a tokenizer that has no template.
+        InputError: a prompt is not usable text or has no tokens, or `chat` is set and the tokenizer has no template.
     """
-    if chat and not tokenizer.chat_template:
-        raise InputError("--chat needs a model whose tokenizer has a chat template; use --no-chat")
     found, problems = [], []
     for number, prompt in enumerate(prompts, start=1):
         try:
             found.append(_encode(tokenizer, parse_text(prompt, "text"), chat))
         except ValueError as error:
             problems.append(f"prompt {number}: {error}")
-    _refuse(problems, len(prompts))
+    refuse_unusable("prompts", problems, len(prompts))
     return found
 
 
 def check_context(prompts: Sequence[Sequence[int]], new_tokens: int, context_tokens: int) -> None:
-    """See that each prompt and what shall follow it fit the model.
+    """Check that each prompt and its answer fit the model's context.
 
     Args:
         prompts: token ids.
-        new_tokens: most that will follow each.
-        context_tokens: the model's.
+        new_tokens: maximum length of an answer.
+        context_tokens: length of the model's context.
 
     Raises:
-        InputError: naming the first five that do not.
+        InputError: some do not fit; the message names the first five.
     """
     problems = [
         f"prompt {number}: {len(prompt)} tokens and {new_tokens} new ones, the model's context is {context_tokens}"
         for number, prompt in enumerate(prompts, start=1)
         if len(prompt) + new_tokens > context_tokens
     ]
-    _refuse(problems, len(prompts))
+    refuse_unusable("prompts", problems, len(prompts))
 
 
 def check_prompts(folder: Path, prompts: Sequence[str], new_tokens: int, *, chat: bool) -> None:
-    """See that the model in `folder` can take the prompts, by its tokenizer and config alone.
+    """Check the prompts with the tokenizer and config of the model in `folder`, without its weights.
 
     Raises:
-        InputError: they do not load; beside that see `encode_prompts` and `check_context`.
+        InputError: tokenizer or config do not load; see also `encode_prompts` and `check_context`.
     """
     from pathgen.evaluation.evaluator import context_tokens
     from pathgen.models.reading import load_config, load_tokenizer
@@ -113,9 +111,7 @@ def check_prompts(folder: Path, prompts: Sequence[str], new_tokens: int, *, chat
 
 def _encode(tokenizer: PreTrainedTokenizerBase, prompt: str, chat: bool) -> list[int]:
     if chat:
-        turns = [{"role": "user", "content": prompt}]
-        text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-        return tokenizer(text, add_special_tokens=False)["input_ids"]
+        return tokenizer(chat_turn(tokenizer, prompt), add_special_tokens=False)["input_ids"]
     ids: Any = tokenizer(prompt)["input_ids"]
     if not ids:
         raise ValueError(f"{reprlib.repr(prompt)} has no tokens for this tokenizer")
@@ -123,7 +119,7 @@ def _encode(tokenizer: PreTrainedTokenizerBase, prompt: str, chat: bool) -> list
 
 
 def _lines(file: str) -> list[Row]:
-    """One row a line of UTF-8 that is not blank, with or without a byte order mark; lines end in LF or CR LF."""
+    """One row per non-blank line of UTF-8, with or without a byte order mark; lines end in LF or CR LF."""
     try:
         data = sys.stdin.buffer.read() if file == STDIN else Path(file).read_bytes()
     except FileNotFoundError:
@@ -141,12 +137,3 @@ def _line(where: str, line: bytes) -> Row:
         return Row(where, {"prompt": line.decode()})
     except UnicodeDecodeError as error:
         return Row(where, {}, f"not UTF-8: byte {line[error.start]:#04x} at offset {error.start}")
-
-
-def _refuse(problems: Sequence[str], total: int, file: str | None = None) -> None:
-    """Raise an InputError that names the first few problems, if there are any."""
-    if problems:
-        hidden = len(problems) - PROBLEMS_SHOWN
-        shown = "; ".join([*problems[:PROBLEMS_SHOWN], *([f"and {hidden} more"] if hidden > 0 else [])])
-        where = f"{file}: " if file else ""
-        raise InputError(f"{where}{len(problems)} of {total} prompts cannot be used: {shown}")

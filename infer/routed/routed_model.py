@@ -1,4 +1,4 @@
-"""RoutedModel: a frozen model and its router, used as one would use the model alone."""
+"""RoutedModel: a frozen model and its router, used like the model alone."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What followed a prompt.
+    """The generated answer to a prompt.
 
     Attributes:
         text: without the prompt, up to the end token or the first stop string.
-        path: that the prompt decided.
+        path: the path that the router decided.
         depth: layer executions of each forward pass.
-        new_tokens: generated before the end token.
+        new_tokens: number of tokens generated before the end token.
     """
 
     text: str
@@ -51,18 +51,19 @@ class Completion:
 
 
 class RoutedModel:
-    """A frozen causal language model that takes, on each prompt, the path its router decides.
+    """A frozen causal language model that runs each prompt along the path that its router decides.
 
-    The router decides layer by layer while the prompt is run, from the states of that row's prompt alone; a path
-    holds for the whole sequence. So a row's results do not depend on what else is in its batch.
+    The router decides layer by layer during the prefill, from the states of the row's own prompt. The path holds for
+    the whole sequence. A row's results therefore do not depend on the other rows of its batch.
 
     Args:
         path_model: the wrapped model.
         router: trained for it; moved to its device.
-        bias: added to SKIP and taken from REPEAT logits; 0 is as trained.
+        bias: added to SKIP logits and subtracted from REPEAT logits; 0 is as trained.
 
     Attributes:
-        cache_bytes: keys and values at the end of the last `generate`; of `complete`, its largest batch's.
+        cache_bytes: bytes of keys and values at the end of the last `generate`, or of the largest batch of the last
+            `complete`.
 
     Raises:
         ArtefactError: the router is for another number of layers or another width.
@@ -98,12 +99,12 @@ class RoutedModel:
             base: alias, folder or hub id of the model.
             router: folder or hub id of the router.
             dtype: of the model's weights; the router's are float32.
-            device: a torch device; ignored when `device_map` is given.
+            device: a torch device; ignored if `device_map` is given.
             device_map: as in transformers, for a model larger than one device.
-            bias: added to SKIP and taken from REPEAT logits; 0 is as trained.
+            bias: added to SKIP logits and subtracted from REPEAT logits; 0 is as trained.
 
         Raises:
-            InputError: there is no such model or router, an unknown dtype or an unusable device.
+            InputError: the model, router, dtype or device does not exist or cannot be used.
             ArtefactError: the router is damaged, or of another model.
         """
         found = router_for(resolve_model(str(base)), router)
@@ -112,7 +113,7 @@ class RoutedModel:
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase | None:
-        """The base model's."""
+        """The base model's tokenizer."""
         return self.path_model.tokenizer
 
     @property
@@ -121,15 +122,15 @@ class RoutedModel:
         return self.path_model.device
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> CausalLMOutput:
-        """One forward in which all tokens are the prompt.
+        """One forward; all tokens count as the prompt.
 
         Args:
             input_ids: [B, T] token ids, padded left or right.
             attention_mask: [B, T] 1 for tokens, 0 for padding; all ones if absent.
-            kwargs: passed on to the model's forward (for example `logits_to_keep`).
+            kwargs: passed to the model's forward (for example `logits_to_keep`).
 
         Returns:
-            An object with `logits` [B, T, V]; those at padding are meaningless.
+            An object with `logits` [B, T, V]; those at padding have no meaning.
         """
         logits = self.path_model.logits(input_ids, attention_mask, policy=self.policy, **kwargs)
         return CausalLMOutput(logits=logits)
@@ -142,14 +143,14 @@ class RoutedModel:
         Args:
             input_ids: [B, T] prompts, padded on the left.
             attention_mask: [B, T] 1 for tokens, 0 for padding; all ones if absent.
-            kwargs: as there: sampling, beams, `stop_strings`, `streamer`, …; greedy unless asked otherwise.
+            kwargs: as for transformers: sampling, beams, `stop_strings`, `streamer`, …; greedy by default.
 
         Returns:
             [B, T + new] token ids.
 
         Raises:
-            ValueError: prompts padded on the right, or a way of decoding that does not run the prompt in one
-                forward and keep its cache.
+            ValueError: prompts are padded on the right, or the decoding method does not run the prompt in one forward
+                with a cache.
         """
         return self._generate(input_ids, attention_mask, kwargs)[0]
 
@@ -163,20 +164,20 @@ class RoutedModel:
         on_done: Callable[[int], None] = lambda done: None,
         **kwargs: Any,
     ) -> list[Completion]:
-        """What follows each prompt, in order.
+        """The answer to each prompt, in order.
 
-        Prompts of like length share a batch, longest first; greedy results do not depend on the batch size.
+        Prompts of similar length share a batch, longest first; greedy results do not depend on the batch size.
 
         Args:
             prompts: texts.
-            max_new_tokens: of each.
-            batch_size: prompts that run together.
-            chat: through the chat template; as stored with the router if None.
-            on_done: told how many prompts are done, after each batch.
-            kwargs: as `generate`.
+            max_new_tokens: per answer.
+            batch_size: prompts per batch.
+            chat: whether to use the chat template; None: as stored with the router.
+            on_done: called after each batch with the number of finished prompts.
+            kwargs: as for `generate`.
 
         Raises:
-            InputError: a prompt that is no usable text or does not fit the context; see `encode_prompts`.
+            InputError: a prompt is not usable text or does not fit the context; see `encode_prompts`.
         """
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be at least 1; got {max_new_tokens}")
@@ -199,17 +200,17 @@ class RoutedModel:
     def score(
         self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]], batch_size: int = BATCH_SIZE
     ) -> list[Score]:
-        """How likely each continuation is after its prompt, in order.
+        """The score of each continuation after its prompt, in order.
 
-        Prompt and continuation are one row of one forward, in which the router sees the prompt's tokens only.
+        Prompt and continuation are one row of one forward, in which the router sees only the prompt's tokens.
 
         Args:
             prompts: token ids, at least one each.
-            continuations: token ids, at least one each; one continuation a prompt.
-            batch_size: rows that run together.
+            continuations: token ids, at least one each; one continuation per prompt.
+            batch_size: rows per batch.
 
         Raises:
-            ValueError: a prompt or a continuation without tokens, or not as many of one as of the other.
+            ValueError: a prompt or a continuation has no tokens, or their numbers differ.
             InputError: they do not fit the context.
         """
         pairs = list(zip(prompts, continuations, strict=True))
@@ -225,14 +226,14 @@ class RoutedModel:
         return [found[index] for index in range(len(pairs))]
 
     def paths(self, prompts: Sequence[str], chat: bool | None = None) -> list[LayerPath]:
-        """The path that each prompt decides, in order.
+        """The path that the router decides on each prompt, in order.
 
         Args:
             prompts: texts.
-            chat: through the chat template; as stored with the router if None.
+            chat: whether to use the chat template; None: as stored with the router.
 
         Raises:
-            InputError: a prompt that is no usable text or does not fit the context; see `encode_prompts`.
+            InputError: a prompt is not usable text or does not fit the context; see `encode_prompts`.
         """
         ids = self._encode(prompts, chat)
         check_context(ids, 0, context_tokens(self.path_model.config))
@@ -246,9 +247,9 @@ class RoutedModel:
     def _generate(
         self, input_ids: Tensor, attention_mask: Tensor | None, kwargs: Mapping[str, Any]
     ) -> tuple[Any, list[LayerPath]]:
-        """What the model's own generate returns, and each prompt's path."""
+        """The result of the model's own generate, and each prompt's path."""
         if attention_mask is not None and not bool(attention_mask[:, -1].all()):
-            raise ValueError("generate goes on from the end of a row: pad prompts on the left")
+            raise ValueError("generate continues from the end of a row: pad prompts on the left")
         if kwargs.get("use_cache") is False:
             raise ValueError("a row's path is kept with its cache: generate needs use_cache")
         asked = {
@@ -261,13 +262,13 @@ class RoutedModel:
         return tokens, policy.paths()
 
     def _setting(self, name: str, kwargs: Mapping[str, Any], *, published: bool = True) -> Any:
-        """A setting of generation: of the call, else of the config given with it, else as published with the model."""
+        """A setting of generation: from the call, else from its config, else from the model's published config."""
         configs = [kwargs.get("generation_config"), self.path_model.hf_model.generation_config if published else None]
         values = (kwargs.get(name), *(getattr(config, name, None) for config in configs))
         return next((value for value in values if value is not None), None)
 
     def _completion(self, new: Sequence[int], path: LayerPath, kwargs: Mapping[str, Any]) -> Completion:
-        """From a row's new tokens, which padding follows where other rows went on."""
+        """The completion from a row's new tokens, which end in padding if other rows continued."""
         assert self.tokenizer is not None
         eos, stop = (_as_list(self._setting(name, kwargs)) for name in ("eos_token_id", "stop_strings"))
         ends = {*eos, self._setting("pad_token_id", kwargs)}
@@ -277,10 +278,10 @@ class RoutedModel:
 
 
 def router_for(folder: Path, router: str | Path) -> Router:
-    """A router, checked to be for the model in `folder`.
+    """Load a router, and check that it is for the model in `folder`.
 
     Raises:
-        InputError: there is no such router.
+        InputError: the router does not exist.
         ArtefactError: it is damaged, or of another model.
     """
     found = resolve_router(str(router))
@@ -288,5 +289,5 @@ def router_for(folder: Path, router: str | Path) -> Router:
 
 
 def _as_list(value: Any) -> list[Any]:
-    """One, several or none."""
+    """A list of one value, of several values, or of none for None."""
     return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]

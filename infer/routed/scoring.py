@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pathgen.engine.decoding import left_padded
+from pathgen.engine.logprobs import target_logprobs
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import LayerPolicy
 from pathgen.paths.layer_path import LayerPath
@@ -39,10 +40,11 @@ def score_batch(model: PathModel, policy: LayerPolicy, pairs: Sequence[tuple[Tok
     """Score (prompt, continuation) pairs in one forward; the last token of a continuation is predicted, never run."""
     recorded = WholePromptPolicy(policy)
     logits = continuation_logits(model, recorded, [(prompt, continuation[:-1]) for prompt, continuation in pairs])
-    return [
-        _score(row, continuation, path)
-        for row, (_, continuation), path in zip(logits, pairs, recorded.paths(), strict=True)
-    ]
+    scores = []
+    for row, (_, continuation), path in zip(logits, pairs, recorded.paths(), strict=True):
+        logprobs, greedy = continuation_logprobs(row, continuation)
+        scores.append(Score(sum(logprobs), tuple(logprobs), greedy, path))
+    return scores
 
 
 @torch.inference_mode()
@@ -66,8 +68,13 @@ def continuation_logits(model: PathModel, policy: LayerPolicy, rows: Sequence[tu
     return [row[-1 - len(forced) :] for row, (_, forced) in zip(logits, rows, strict=True)]
 
 
-def _score(logits: Tensor, continuation: Tokens, path: LayerPath) -> Score:
-    """From the logits [N, V] that predict the N tokens."""
+def continuation_logprobs(logits: Tensor, continuation: Tokens) -> tuple[list[float], bool]:
+    """Log-probability of each of N tokens in nats, and whether greedy decoding gives them all.
+
+    Args:
+        logits: [N, V], which predict the tokens.
+        continuation: the N tokens.
+    """
     tokens = torch.tensor(continuation, device=logits.device)
-    logprobs = logits.float().log_softmax(-1).gather(1, tokens[:, None])[:, 0].tolist()
-    return Score(sum(logprobs), tuple(logprobs), bool((logits.argmax(-1) == tokens).all()), path)
+    logprobs = target_logprobs(logits, torch.arange(len(tokens), device=logits.device), tokens)
+    return logprobs.tolist(), bool((logits.argmax(-1) == tokens).all())

@@ -1,1 +1,1 @@
-"""Other ways to choose depth: fixed paths, ShortGPT, early exit, search at test time."""
+"""Baselines that choose depth without training: fixed paths, ShortGPT, early exit, search at test time."""

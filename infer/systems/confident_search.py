@@ -1,6 +1,6 @@
-"""Search at test time (in the way of CoLa, arXiv 2507.07996): each question's own tree, rewarded by confidence alone.
+"""Search at test time (as CoLa, arXiv 2507.07996): one tree per question, rewarded only by confidence.
 
-Gold plays no part: what a path is worth is the probability that the model gives to its own first choice.
+Gold is not used: the quality of a path is the probability that the model gives to its own first choice.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pathgen.evaluation.evaluator import Evaluator
-from pathgen.generate.interleave import Interleaver, Running
+from pathgen.generate.interleave import Interleaver
+from pathgen.generate.question_search import QuestionSearch
 from pathgen.paths.cost import CostModel
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation, seeded_hash
@@ -21,16 +22,16 @@ from pathgen.search.path_search import PathSearch
 from pathgen.search.settings import SearchSettings
 
 SETTINGS = SearchSettings(simulations=8)
-"""Small: every path costs a forward of the question."""
+"""A small budget, because every path costs a forward of the question."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a search decided on one question.
+    """The result of a search on one question.
 
     Attributes:
-        evaluation: of the path it ends with, graded.
-        tried: every path that was run to find it, the full one first.
+        evaluation: of the chosen path, graded.
+        tried: every path that ran to find it, the full one first.
     """
 
     evaluation: Evaluation
@@ -38,7 +39,7 @@ class Found:
 
 
 def confidence(evaluation: Evaluation) -> float | None:
-    """Probability of the likeliest choice among the choices; None where the model gave no scores."""
+    """Probability of the likeliest choice among the choices; None without scores."""
     if not evaluation.choice_scores:
         return None
     scores = np.array(evaluation.choice_scores)
@@ -46,33 +47,33 @@ def confidence(evaluation: Evaluation) -> float | None:
 
 
 class ConfidentSearch(PathSearch):
-    """A search that is told confidence in the place of what gold says."""
+    """A search that maximises confidence instead of agreement with gold."""
 
     def __init__(self, num_layers: int, rng: np.random.Generator):
         super().__init__(num_layers, SETTINGS, CostModel.layers(num_layers), rng)
         self._graded: dict[LayerPath, Evaluation] = {}
 
     def tell(self, path: LayerPath, evaluation: Evaluation) -> bool:
-        """Keep the graded evaluation apart, and take one whose quality is the confidence."""
+        """Store the graded evaluation, and give the search one whose quality is the confidence."""
         self._graded[path] = evaluation
         sure = confidence(evaluation)
-        # Quality is ½·correct + ½·σ(margin): with this margin σ is the confidence, and `correct` is alike for all.
+        # Quality is ½·correct + ½·σ(margin): with this margin, σ is the confidence; `correct` is the same for all.
         odds = None if sure is None else math.log(sure) - math.log(max(1 - sure, 1e-12))
         return super().tell(path, replace(evaluation, correct=True, margin=odds))
 
     def found(self) -> Found:
-        """The path of highest reward; of equal ones the first tried."""
+        """The path of highest reward; the first tried if several are equal."""
         best = max(self.evaluations, key=self.reward)
         return Found(self._graded[best.path], tuple(evaluation.path for evaluation in self.evaluations))
 
 
 def search_questions(evaluator: Evaluator, questions: Sequence[Question], seed: int) -> list[Found]:
-    """Search each question on its own, all of them together in the model's batches.
+    """Search each question in its own tree; the searches share the model's batches.
 
     Args:
-        evaluator: the model on a task of choices.
-        questions: that fit its context.
-        seed: of the run; a question's tree depends on it and on the question's id alone.
+        evaluator: the model on a task with choices.
+        questions: questions that fit its context.
+        seed: of the run; a question's tree depends only on it and on the question's id.
     """
     num_layers = evaluator.model.num_layers
     searches = [
@@ -80,7 +81,8 @@ def search_questions(evaluator: Evaluator, questions: Sequence[Question], seed: 
     ]
     together = Interleaver(evaluator)
     together.running = [
-        Running(evaluator.prepare(question), search) for question, search in zip(questions, searches, strict=True)
+        QuestionSearch(evaluator.prepare(question), search)
+        for question, search in zip(questions, searches, strict=True)
     ]
     while together.running:
         together.step()

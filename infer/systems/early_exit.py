@@ -1,6 +1,6 @@
-"""Early exit without training: a prompt leaves the stack where the model's own head is sure of the next token.
+"""Early exit without training: later layers are skipped once the model's own head is confident of the next token.
 
-In the way of CALM (arXiv 2207.07061) and LayerSkip (arXiv 2404.16710), decided once per prompt, at its last token.
+As in CALM (arXiv 2207.07061) and LayerSkip (arXiv 2404.16710), but decided once per prompt, at its last token.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ NEVER = 1.01
 
 
 class EarlyExit:
-    """The policy: after the first layer, every later one is skipped once the top probability exceeds the threshold.
+    """Policy: all layers after the first are skipped once the top probability exceeds the threshold.
 
-    Before each layer the states of the prompt's last token go through the model's final norm and head. Rows that
-    have left are asked no more.
+    Before each layer, the state of the prompt's last token goes through the model's final norm and head. Rows that
+    have exited are not checked again.
 
     Args:
-        model: whose head is asked.
-        threshold: 0 leaves at once, 1 or more never.
+        model: the model, for its head.
+        threshold: 0 exits after the first layer, 1 or more never.
 
     Attributes:
-        confidences: [B, L] top probability before each layer of the latest prefill; NaN where it was not asked.
+        confidences: [B, L] top probability before each layer of the latest prefill; NaN if not checked.
     """
 
     def __init__(self, model: PathModel, threshold: float):
@@ -41,7 +41,7 @@ class EarlyExit:
 
     @torch.inference_mode()
     def actions(self, layer: int, hidden: Tensor, prompt_mask: Tensor) -> Tensor:
-        """[B] EXECUTE, or SKIP for rows that have left."""
+        """[B] EXECUTE, or SKIP for rows that have exited."""
         rows = hidden.shape[0]
         if layer == 0:
             self._left = torch.zeros(rows, dtype=torch.bool, device=hidden.device)
@@ -58,7 +58,7 @@ class EarlyExit:
 
 
 def exit_confidences(model: PathModel, prompts: Sequence[Sequence[int]]) -> NDArray[np.float64]:
-    """[N, L] top probability before each layer on the full path, NaN before the first; all thresholds follow from it.
+    """[N, L] top probability before each layer on the full path, NaN before the first; see `exit_paths`.
 
     Args:
         model: the model.

@@ -1,4 +1,4 @@
-"""The paths of the training-free systems, as plain values: no model, no files."""
+"""Paths of the training-free systems, computed without a model or files."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pathgen.paths.layer_path import LayerAction, LayerPath
 from pathgen.paths.records import seeded_hash
 
 REPEAT_SIZES = 4
-"""Sizes of the repeated block that are tried."""
+"""Number of sizes of the repeated block to try."""
 
 
 def random_paths(paths: Sequence[LayerPath], question_ids: Sequence[str], seed: int) -> list[LayerPath]:
-    """Each path's actions on layers drawn at random: as deep, with as many skips and repeats.
+    """Each path's actions on random layers: same depth, same number of skips and repeats.
 
     Args:
-        paths: one a question.
-        question_ids: of the questions; a draw depends on the seed and the id alone.
+        paths: one per question.
+        question_ids: of the questions; a draw depends only on the seed and the id.
         seed: of the run.
     """
     return [
@@ -28,22 +28,22 @@ def random_paths(paths: Sequence[LayerPath], question_ids: Sequence[str], seed: 
 
 
 def shuffled_paths(paths: Sequence[LayerPath], seed: int) -> list[LayerPath]:
-    """The same paths, each dealt to another question.
+    """The same paths, each given to another question.
 
     Raises:
-        ValueError: fewer than two.
+        ValueError: there are fewer than two.
     """
     return [paths[source] for source in derangement(len(paths), np.random.default_rng(seed))]
 
 
 def derangement(count: int, rng: np.random.Generator) -> list[int]:
-    """A random order in which nothing stays in its place: one cycle through all (Sattolo 1986).
+    """A random order in which no item keeps its place: one cycle through all (Sattolo 1986).
 
     Raises:
-        ValueError: fewer than two.
+        ValueError: there are fewer than two.
     """
     if count < 2:
-        raise ValueError("nothing can change places with itself: at least two are needed")
+        raise ValueError(f"a shuffle needs at least two items; got {count}")
     order = list(range(count))
     for place in range(count - 1, 0, -1):
         other = int(rng.integers(place))
@@ -52,7 +52,7 @@ def derangement(count: int, rng: np.random.Generator) -> list[int]:
 
 
 def repeat_paths(num_layers: int) -> dict[int, LayerPath]:
-    """Block size to the path that runs each layer of that block, in the middle, twice; up to a third of the layers."""
+    """By block size, the path that runs each layer of the middle block twice; sizes up to a third of the layers."""
     largest = max(1, num_layers // 3)
     sizes = sorted({round(size) for size in np.linspace(1, largest, REPEAT_SIZES)})
     paths = {}

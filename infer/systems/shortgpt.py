@@ -1,4 +1,4 @@
-"""Static pruning by block influence (ShortGPT, arXiv 2403.03853): the layers that change states least go first."""
+"""Static pruning by block influence (ShortGPT, arXiv 2403.03853): skips the layers that change states least."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def block_influence(model: PathModel, prompts: Sequence[Sequence[int]]) -> NDArr
 
 
 def pruned_path(influence: NDArray[np.float64], depth: int) -> LayerPath:
-    """The full path without its layers of lowest influence, `depth` layers left; of equal ones the first goes."""
+    """The full path without its layers of lowest influence, `depth` layers left; ties skip the first layer."""
     path = np.full(len(influence), LayerAction.EXECUTE)
     path[np.argsort(influence, kind="stable")[: len(influence) - depth]] = LayerAction.SKIP
     return LayerPath(path.tolist())

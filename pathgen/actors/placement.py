@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import psutil
 from fsspec import AbstractFileSystem
@@ -15,33 +15,16 @@ from cluster.connection.session import Session
 
 from ..errors import InputError
 from ..models.facts import weight_bytes
+from ..models.resolving import absolute_name
 from ..store.files import is_local
+from .model_spec import ModelSpec
+from .options import ActorOptions
 
 CORES_PER_ACTOR = 4
 ACTOR_OVERHEAD_BYTES = 3 << 30
 """Memory of an actor beside its weights: kept states, activations, Python."""
 IN_FLIGHT = {"cpu": 4, "cuda": 16}
 """Searches interleaved in one actor, by device; the CPU's by measurement (docs/LOG.md)."""
-
-
-class ActorOptions(Protocol):
-    """What a person may ask for of a run's actors; None leaves it to the rules here."""
-
-    @property
-    def actors(self) -> int | None:
-        """Actors at a time."""
-
-    @property
-    def threads_per_actor(self) -> int | None:
-        """Torch threads of each."""
-
-    @property
-    def gpus_per_actor(self) -> float:
-        """GPUs of each on CUDA, or the share of one."""
-
-    @property
-    def in_flight(self) -> int | None:
-        """Items that each works on at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +64,10 @@ class Placement:
         if options.actors is not None or session.address is None or node is not None:
             return self.num_actors
         return lambda: self.fitting(session.nodes())
+
+    def model_spec(self, model: str, fingerprint: str, dtype: str) -> ModelSpec:
+        """The model as each actor loads it; its name holds also where actors start in another folder."""
+        return ModelSpec(absolute_name(model), fingerprint, dtype, self.device, self.devices_per_actor, self.threads)
 
     def actor_factory(self, worker: type, settings: Any, *, node: str | None = None) -> Callable[[str], Any]:
         """Makes Ray actors of a class, each from the settings and the id under which it writes.

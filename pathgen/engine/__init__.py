@@ -1,1 +1,1 @@
-"""A frozen model run along layer paths: exact, batched, with shared prefixes."""
+"""Runs a frozen model along layer paths: exactly, in batches, with shared prefixes."""

@@ -1,4 +1,4 @@
-"""The key-value cache of a routed forward: it holds what ran, for the rows that ran it, and nothing else."""
+"""The key-value cache of a routed forward: only what ran, and only for the rows that ran it."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 GROW_TOKENS = 32
-"""A slot grows by at least this many tokens,"""
+"""A slot grows by at least this many tokens."""
 GROW_SHARE = 8
-"""and by one in so many of those it holds, so that decode appends in place and a long prompt is not held twice."""
+"""A slot grows by at least 1/8 of its tokens, so that decode appends in place without doubling a long prompt."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowPlan:
-    """Which rows of a batch run a layer, once the policy has spoken.
+    """The rows of a batch that run a layer, as the policy decided.
 
     Attributes:
-        actions: [B] int64 on the CPU, one LayerAction a row.
-        passes: rows of the first and of the second execution; None stands for all rows, an absent pass for
-            none. Row indices are [R] int64 on the model's device.
+        actions: [B] int64 on the CPU, one LayerAction per row.
+        passes: row indices ([R] int64, on the model's device) of the first and of the second execution; None means
+            all rows, a missing pass none.
     """
 
     actions: Tensor
@@ -29,7 +29,7 @@ class RowPlan:
 
     @classmethod
     def of(cls, actions: Tensor, device: torch.device) -> RowPlan:
-        """Split the actions into rows per pass. One device read-back if `actions` live on an accelerator."""
+        """Split the actions into rows per pass. Reads back from the device once if `actions` are on an accelerator."""
         actions = actions.detach().to("cpu", torch.int64)
         passes: list[Tensor | None] = []
         for turn in (0, 1):
@@ -49,7 +49,7 @@ class Slot:
         self.store: tuple[Tensor, Tensor] | None = None
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Add the new tokens; all keys and values so far, as views."""
+        """Add the new tokens; return all keys and values so far, as views."""
         end = self.used + keys.shape[2]
         if self.store is None:
             self.store = (keys, values)
@@ -69,7 +69,7 @@ class Slot:
         self.store = (grown[0], grown[1])
 
     def select(self, index: Tensor) -> None:
-        """Keep, in this order, the rows `index` [R'] of those that ran."""
+        """Keep the rows `index` [R'] of those that ran, in this order."""
         assert self.store is not None
         index = index.to(self.store[0].device, non_blocking=True)
         self.store = (self.store[0][index], self.store[1][index])
@@ -78,11 +78,10 @@ class Slot:
 class RoutedCache(Cache):
     """One slot per (layer, pass), its own length counter, and the rows' actions.
 
-    A repeat never writes over the first pass and keeps its positions; a skipped layer stores nothing. A path
-    may skip layer 0, so no slot can tell the length: the wrapper of the last layer advances it, once per
-    forward. The cache owns the rows' actions, so that reordering (beams) moves paths and slots together and a
-    decode step never asks the policy. Slots are full-length for sliding-window layers too: the masks do the
-    windowing.
+    A repeat has the positions of the first pass and never overwrites it; a skipped layer stores nothing. A path may
+    skip layer 0, so the length is a counter, which the wrapper of the last layer advances once per forward. The
+    cache owns the rows' actions: reordering (beams) moves paths and slots together, and a decode step never asks the
+    policy. Slots hold all tokens for sliding-window layers too; the masks apply the window.
     """
 
     def __init__(self, num_layers: int):
@@ -91,11 +90,11 @@ class RoutedCache(Cache):
         self.length = 0
         self.plans: dict[int, RowPlan] = {}
         self.slots: dict[tuple[int, int], Slot] = {}
-        self.turn = 0  # which pass of the layer is running; set by the wrapper before each call
+        self.turn = 0  # the pass of the layer that is running; set by the wrapper before each call
 
     @property
     def nbytes(self) -> int:
-        """Bytes held by keys and values."""
+        """Bytes of all keys and values."""
         return sum(t.numel() * t.element_size() for slot in self.slots.values() for t in slot.store or ())
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs):
@@ -105,10 +104,10 @@ class RoutedCache(Cache):
             slot = self.slots[(layer_idx, self.turn)] = Slot()
         return slot.append(key_states, value_states)
 
-    # What transformers' masks and generation consult.
+    # Used by transformers' masks and generation.
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Tokens seen so far, whatever ran."""
+        """Tokens seen so far, independent of the layers that ran."""
         return self.length
 
     def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
@@ -142,13 +141,13 @@ class RoutedCache(Cache):
         return self.num_layers
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Forget the last tokens.
+        """Remove the last tokens.
 
         Args:
-            tokens_to_remove: their number, with a minus sign, as transformers gives it.
+            tokens_to_remove: their number, negated, as transformers passes it.
 
         Raises:
-            ValueError: for a positive number, or more tokens than there are.
+            ValueError: the number is positive, or there are fewer tokens.
         """
         removed = -tokens_to_remove
         if not 0 <= removed <= self.length:
@@ -158,18 +157,18 @@ class RoutedCache(Cache):
             slot.used -= removed
 
     def reset(self) -> None:
-        """Forget everything, the rows' paths included."""
+        """Remove everything, the rows' paths included."""
         self.length = 0
         self.plans.clear()
         self.slots.clear()
 
     def activate_past_recording(self) -> None:
-        """Speculative decoding announces itself; slots can always be cropped, so there is nothing to do."""
+        """Called by speculative decoding; slots can always be cropped, so there is nothing to do."""
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep, in this order, the batch rows `indices` [B']: their slots and their paths.
+        """Keep the batch rows `indices` [B'], with their slots and paths, in this order.
 
-        Which rows ran what is known on the CPU, so that the indices are read back from a device once.
+        The actions are on the CPU, so the indices are read back from the device only once.
         """
         device, index = self._device(), torch.as_tensor(indices).cpu()
         for (layer, turn), slot in self.slots.items():
@@ -180,11 +179,11 @@ class RoutedCache(Cache):
             self.plans[layer] = RowPlan.of(plan.actions[index], device)
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Beam search's name for the same."""
+        """As `batch_select_indices`, under the name that beam search calls."""
         self.batch_select_indices(beam_idx)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
-        """Each row `repeats` times in a row."""
+        """Repeat each row `repeats` times, next to each other."""
         self.batch_select_indices(torch.arange(self.batch_size).repeat_interleave(repeats))
 
     def _device(self) -> torch.device:

@@ -21,19 +21,18 @@ from torch import Tensor
 
 from ..paths.layer_path import LayerPath
 from .cache import RoutedCache
-from .float32_head import float32_head
 from .kept_states import KeptStates
+from .logprobs import state_logprobs
+from .padded_rows import row_inputs
 from .path_model import PathModel
 from .shared_prefill import RecordingCache
 from .sharing import Plan, StateKey, Step, plan_sharing, states_to
 from .supported import take_rows
-from .token_rows import Row
+from .token_rows import Row, Targets
 from .tree_masks import MaskForm
 
 STEP_TOKENS = {"cpu": 4096, "cuda": 32768}
 """Most tokens in one call of one layer, by device type."""
-HEAD_ROWS = 256
-"""Most positions whose logits over the vocabulary exist at a time."""
 KEEP_BYTES = 1 << 30
 """Default bound on states kept between calls."""
 
@@ -187,53 +186,10 @@ class Executor:
 
     def _finish(self, pool: Tensor, finals: list[int], rows: list[Row]) -> list[np.ndarray]:
         """Log-probabilities of the rows' targets, from the final states in `finals`' slots."""
-        slots = np.concatenate([np.full(len(row.scored), slot) for slot, row in zip(finals, rows, strict=True)])
-        tokens = np.concatenate([row.scored for row in rows])
-        starts = np.cumsum([0] + [len(row.scored) for row in rows])
-        predicts = np.concatenate([row.predicts + start for row, start in zip(rows, starts, strict=False)])
-        targets = np.concatenate([row.targets for row in rows])
-        order = np.argsort(predicts, kind="stable")
-        at, wanted, slots_at, tokens_at = (
-            torch.from_numpy(a).to(pool.device) for a in (predicts[order], targets[order], slots, tokens)
-        )
-        states = pool[slots_at, tokens_at]  # [positions, H]
-        found = []
-        for start in range(0, len(slots), HEAD_ROWS):
-            first, last = np.searchsorted(predicts[order], [start, start + HEAD_ROWS])
-            with float32_head(self.model.hf_model):
-                logits = self.model.head(states[start : start + HEAD_ROWS]).float()
-            here = at[first:last] - start
-            found.append(logits[here, wanted[first:last]] - logits.logsumexp(-1)[here])
-        values = np.empty(len(predicts), dtype=np.float32)
-        values[order] = torch.cat(found).cpu().numpy()
+        flat = Targets.of(rows)
+        slots, tokens = (torch.from_numpy(a).to(pool.device) for a in (np.array(finals)[flat.rows], flat.tokens))
+        values = state_logprobs(self.model, pool[slots, tokens], flat.predicts, flat.targets)
         return np.split(values, np.cumsum([len(row.targets) for row in rows])[:-1])
-
-
-def row_inputs(model: PathModel, masks: MaskForm | None, rows: list[Row]) -> dict[str, Any]:
-    """The rows as arguments of the model's forward, padded on the right: ids and positions [R, T], and their mask.
-
-    Args:
-        model: the wrapped model.
-        masks: how tree masks are handed to it; None for plain causal rows.
-        rows: at least one.
-    """
-    width = max(map(len, rows))
-    ids = np.zeros((len(rows), width), dtype=np.int64)
-    positions = np.zeros_like(ids)
-    for index, row in enumerate(rows):
-        ids[index, : len(row)] = row.ids
-        positions[index, : len(row)] = row.positions
-    device = model.device
-    mask = (
-        masks.build(rows, width, model.hf_model.dtype, device)
-        if masks is not None
-        else torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
-    )
-    return {
-        "input_ids": torch.from_numpy(ids).to(device),
-        "position_ids": torch.from_numpy(positions).to(device),
-        "attention_mask": mask,
-    }
 
 
 def _not_run(asked: Sequence[tuple[Row, LayerPath]], plan: Plan) -> list[StateKey]:

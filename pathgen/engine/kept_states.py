@@ -1,4 +1,4 @@
-"""Boundary states kept between calls, bounded in bytes: a search's next paths share most of what its last ran."""
+"""States between layers, kept from call to call up to a limit in bytes: the next paths of a search reuse most."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .sharing import StateKey, states_to
 
 @dataclass(slots=True, eq=False)
 class _Block:
-    """States [n, T, H] as a layer returned them, the keys and values it made on the way, and who is held in it."""
+    """States [n, T, H] as a layer returned them, with the keys and values it made, and the states still held here."""
 
     states: Tensor
     key_values: KeyValues | None
@@ -22,18 +22,18 @@ class _Block:
 
     @property
     def nbytes(self) -> int:
-        """What stays allocated for it: a model may hand out its keys and values as views of something larger."""
+        """Bytes that stay allocated: a model may return keys and values as views of a larger tensor."""
         storages = [tensor.untyped_storage() for tensor in (self.states, *(self.key_values or ()))]
         return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 class KeptStates:
-    """States by key, in the blocks in which layers returned them; the least recently used block goes first.
+    """States by key, in the blocks that layers returned; the least recently used block is dropped first.
 
-    A block is held without a copy and dropped as a whole, so `nbytes` is what really stays allocated.
+    A block is held without a copy and dropped as a whole, so `nbytes` is the memory really allocated.
 
     Args:
-        max_bytes: most bytes held; 0 keeps nothing.
+        max_bytes: limit of the bytes held; 0 keeps nothing.
     """
 
     def __init__(self, max_bytes: int):
@@ -47,23 +47,23 @@ class KeptStates:
         return key in self._where
 
     def __getitem__(self, key: StateKey) -> Tensor:
-        """[T, H] the state; using it makes its block the most recent."""
+        """[T, H] the state; reading it makes its block the most recently used."""
         block, index = self._used(key)
         return block.states[index]
 
     def key_values(self, key: StateKey) -> KeyValues:
-        """[heads, T, head_dim] keys and values that the state's last layer made; using them counts as above."""
+        """[heads, T, head_dim] keys and values that the state's last layer made; marks its block as used."""
         block, index = self._used(key)
         assert block.key_values is not None
         return block.key_values[0][index], block.key_values[1][index]
 
     def holds_way_to(self, key: StateKey) -> bool:
-        """Whether every state on the way to this one, itself included, is held with its keys and values."""
+        """Whether all states up to and including this one are held with their keys and values."""
         places = (self._where.get(state) for state in states_to(key))
         return all(place is not None and self._blocks[place[0]].key_values is not None for place in places)
 
     def put(self, keys: Sequence[StateKey], states: Tensor, key_values: KeyValues | None = None) -> None:
-        """Hold a block [n, T, H], one key a row; a state that was held before is held in the new block only."""
+        """Hold a block [n, T, H], one key per row; a state already held moves to the new block."""
         block = _Block(states, key_values, set(keys))
         if block.nbytes > self.max_bytes:
             return
@@ -76,7 +76,7 @@ class KeptStates:
             self._remove(list(next(iter(self._blocks.values())).held))
 
     def forget(self, rows: set[Hashable]) -> None:
-        """Drop the states of rows that no search asks for any more."""
+        """Drop the states of rows that no search needs any more."""
         self._remove([key for key in self._where if key[0] in rows])
 
     def clear(self) -> None:
@@ -91,7 +91,7 @@ class KeptStates:
         return self._blocks[number], index
 
     def _remove(self, keys: Iterable[StateKey]) -> None:
-        """Drop states, and each block in which none is held any more."""
+        """Drop states, and each block that holds none any more."""
         for key in keys:
             number, _ = self._where.pop(key)
             block = self._blocks[number]

@@ -1,4 +1,4 @@
-"""Which mask form a model takes, found by running it: packed choices must score as plain rows do."""
+"""Finds by a trial run which mask form a model takes: packed choices must score as plain rows do."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ LOW_PRECISION_TOLERANCE = 0.25
 
 
 def find_mask_form(model: PathModel) -> MaskForm | None:
-    """The first form under which packed choices score as plain rows do; None if the family takes none.
+    """The first form with which packed choices score as plain rows do; None if there is none.
 
-    Both are run once on a short made-up question, longer than the sliding window where that is short.
+    Both run once on a short artificial question, longer than a short sliding window.
     """
     config = model.config
     attention = getattr(config, "_attn_implementation", None)
@@ -44,7 +44,7 @@ def find_mask_form(model: PathModel) -> MaskForm | None:
     for form in forms:
         try:
             packed = Executor(model, form, keep_bytes=0).token_logprobs([(packed_row("probe", prompt, choices), full)])
-        except Exception:  # noqa: S112 - a family that does not take this form fails in its own way
+        except Exception:  # noqa: S112 - a family that does not take this form may raise any error
             continue
         if np.abs(packed[0] - np.concatenate(plain)).max() <= tolerance:
             return form

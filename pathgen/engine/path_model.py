@@ -25,16 +25,16 @@ LayerFunction = Callable[..., Any]
 class PathModel:
     """Runs an unmodified Hugging Face model along layer paths.
 
-    The model's own forward drives embeddings, masks, rotary tables, final norm and head. Each decoder layer's
-    `forward` is replaced on the instance by one that consults the current mode; no module is swapped, names
-    in the state dict stay, and with no policy set the model gives its published outputs.
+    The model's own forward runs embeddings, masks, rotary tables, final norm and head. Each decoder layer's `forward`
+    is replaced on the instance by one that consults the current mode. No module is replaced, the names in the state
+    dict stay, and without a policy the model gives its published outputs.
 
     Args:
         hf_model: any supported causal language model, already on its device.
-        tokenizer: kept for those who need one.
+        tokenizer: stored, not used here.
 
     Raises:
-        UnsupportedModelError: for a family that cannot be run along paths, by name and with the reason.
+        UnsupportedModelError: the model cannot be run along paths; the message names it and the reason.
     """
 
     def __init__(self, hf_model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None):
@@ -80,11 +80,11 @@ class PathModel:
         Args:
             input_ids: [B, T] token ids, padded left or right.
             attention_mask: [B, T] 1 for tokens, 0 for padding; all ones if absent.
-            policy: who decides.
-            kwargs: passed on to the model's forward (for example `logits_to_keep`).
+            policy: decides the paths.
+            kwargs: passed to the model's forward (for example `logits_to_keep`).
 
         Returns:
-            [B, T, V] logits; those at padding are meaningless.
+            [B, T, V] logits; those at padding have no meaning.
         """
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
@@ -108,15 +108,15 @@ class PathModel:
         Args:
             input_ids: [B, T] prompts, padded left.
             attention_mask: [B, T]; all ones if absent.
-            policy: who decides.
-            cache: a cache already filled with the first tokens of these prompts; a fresh one if absent.
-            kwargs: as transformers' `generate`; greedy unless `do_sample` or beams are asked for.
+            policy: decides the paths.
+            cache: a cache already filled with the first tokens of these prompts; a new one if absent.
+            kwargs: as transformers' `generate`; greedy unless `do_sample` or beams are set.
 
         Returns:
             [B, T + new] token ids.
 
         Raises:
-            ValueError: `use_cache=False`: the path is decided once, and the cache holds it.
+            ValueError: `use_cache=False`: the cache is needed, because it stores the path.
         """
         if not kwargs.pop("use_cache", True):
             raise ValueError("generation along paths needs the cache: the paths are decided at prefill and kept in it")
@@ -133,21 +133,21 @@ class PathModel:
 
     @property
     def pad_token_id(self) -> int:
-        """What follows a generated row where others go on: published with the model, else its end of text, else 0."""
+        """Fills a finished row while others continue: the model's pad token, else its end of text, else 0."""
         config = self.hf_model.generation_config
         eos = config.eos_token_id
         candidates = (config.pad_token_id, eos[0] if isinstance(eos, list) else eos)
         return next((token for token in candidates if token is not None), 0)
 
     def unwrap(self) -> None:
-        """Give the model its own layer forwards back."""
+        """Restore the model's own layer forwards."""
         for layer, own in zip(self.layers, self._own, strict=True):
             if own is None:
                 del layer.forward
             else:
                 layer.forward = own
 
-    # Modes: what a layer's forward does at this moment.
+    # Modes: what a layer's forward currently does.
 
     def _wrapper(self, index: int) -> LayerFunction:
         def forward(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -159,7 +159,7 @@ class PathModel:
 
     @contextmanager
     def mode(self, function: LayerFunction) -> Iterator[None]:
-        """Within the block, every decoder layer calls `function` in place of its own forward."""
+        """Within the block, every decoder layer calls `function` instead of its own forward."""
         before, self._mode = self._mode, function
         try:
             yield
@@ -171,12 +171,12 @@ class PathModel:
         """Within the block the model's forward runs along the policy's paths.
 
         Args:
-            policy: who decides.
-            prompt_mask: [B, T] as the policy sees it; a forward over k·B rows (beams) repeats each row's
-                decision k times.
+            policy: decides the paths.
+            prompt_mask: [B, T] as the policy sees it; a forward over k·B rows (beams) repeats each row's decision
+                k times.
 
         Raises:
-            ValueError: fixed paths of another number of layers, or a policy that does not answer once per row.
+            ValueError: fixed paths of another number of layers, or a policy that does not return one action per row.
         """
         if isinstance(policy, FixedPaths) and policy.table.shape[1] != self.num_layers:
             raise ValueError(f"paths of {policy.table.shape[1]} layers for a model of {self.num_layers}")
@@ -211,7 +211,7 @@ class PathModel:
         rows = rows.to(hidden.device)
         some_args, some_kwargs = take_rows((args, kwargs), rows, hidden.shape[0])
         ran = self.run_layer(index, hidden[rows], some_args, some_kwargs)
-        # A layer of a model spread over devices answers on its own; the states go on from there.
+        # In a model spread over devices, each layer returns on its own device, and the states continue there.
         return hidden.to(ran.device).index_copy(0, rows.to(ran.device), ran)
 
     def run_layer(self, index: int, hidden: Tensor, args: tuple, kwargs: dict) -> Tensor:
@@ -221,10 +221,10 @@ class PathModel:
         return out[0] if isinstance(out, tuple) else out
 
     def head(self, states: Tensor) -> Tensor:
-        """[N, H] states as the last layer leaves them to [N, V] logits.
+        """[N, V] logits of [N, H] states that the last layer returned.
 
-        They go back in through the last layer of a one-token stock forward, so that final norm, head and
-        soft-capping stay the model's own.
+        A one-token stock forward takes them as the output of its last layer, so that final norm, head and
+        soft-capping are the model's own.
         """
 
         def inject(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -242,10 +242,10 @@ class PathModel:
 
 @torch.inference_mode()
 def _check_wrapped(model: PathModel) -> None:
-    """A few three-token forwards that show the wrapped model to be causal, row-wise and cached as assumed.
+    """Check by a few three-token forwards that the wrapped model is causal, row-wise and cached as assumed.
 
     Raises:
-        UnsupportedModelError: naming the model's class and the first assumption that does not hold.
+        UnsupportedModelError: it is not; the message names the model's class and the first failed assumption.
     """
     name, hf_model = type(model.hf_model).__name__, model.hf_model
     vocab = model.config.vocab_size

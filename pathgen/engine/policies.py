@@ -1,4 +1,4 @@
-"""Policies: who decides, layer by layer, which action each row of a batch takes."""
+"""Policies decide, layer by layer, which action each row of a batch takes."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from ..paths.layer_path import LayerPath
 
 
 class LayerPolicy(Protocol):
-    """Decides, layer by layer, which action each row of a batch takes. Everything that can run a model is one."""
+    """Decides, layer by layer, which action each row of a batch takes."""
 
     def actions(self, layer: int, hidden: Tensor, prompt_mask: Tensor) -> Tensor:
-        """Called once per layer at prefill; the answer holds for the whole sequence.
+        """Called once per layer at prefill; the actions hold for the whole sequence.
 
         Args:
             layer: index of the layer about to run.
-            hidden: [B, T, H] the states that reach it.
+            hidden: [B, T, H] its input.
             prompt_mask: [B, T] 1 for prompt tokens, 0 for padding.
 
         Returns:
-            [B] integers, one LayerAction a row, on any device.
+            [B] integers, one LayerAction per row, on any device.
         """
         ...
 
 
 class FixedPaths:
-    """The policy of search, replay and static paths: row r of the batch takes `paths[r]`."""
+    """Row r of the batch takes `paths[r]`: the policy of search, replay and static paths."""
 
     def __init__(self, paths: Iterable[LayerPath]):
         rows = [LayerPath(path) for path in paths]
         if len({len(path) for path in rows}) != 1:
             raise ValueError("all paths of a batch must have one action per layer of the same model")
-        self.table = torch.tensor(rows, dtype=torch.int64)  # [B, L], on the CPU: no device is ever read back
+        self.table = torch.tensor(rows, dtype=torch.int64)  # [B, L], on the CPU, so no device is read back
 
     def actions(self, layer: int, hidden: Tensor, prompt_mask: Tensor) -> Tensor:
         """[B] the paths' actions at this layer.
 
         Raises:
-            ValueError: when the batch has another number of rows than there are paths.
+            ValueError: the batch has another number of rows than there are paths.
         """
         if len(self.table) != hidden.shape[0]:
             raise ValueError(f"{len(self.table)} paths for a batch of {hidden.shape[0]} rows")
@@ -49,23 +49,19 @@ class FixedPaths:
 
 
 class RecordedPolicy:
-    """A policy whose decisions are kept.
-
-    Args:
-        policy: who decides.
-    """
+    """Records the decisions of another policy."""
 
     def __init__(self, policy: LayerPolicy):
         self._policy = policy
         self._taken: list[Tensor] = []
 
     def actions(self, layer: int, hidden: Tensor, prompt_mask: Tensor) -> Tensor:
-        """[B] what the policy answers."""
+        """[B] the actions of the recorded policy."""
         taken = self._policy.actions(layer, hidden, prompt_mask)
         self._taken.append(taken)
         return taken
 
     def paths(self) -> list[LayerPath]:
-        """One path a row, once the forward is over; the one read-back from the device."""
+        """One path per row, after the forward; this is the only read-back from the device."""
         table = torch.stack([taken.to(self._taken[-1].device) for taken in self._taken], dim=1)
         return [LayerPath(row) for row in table.tolist()]

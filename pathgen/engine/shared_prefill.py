@@ -1,4 +1,4 @@
-"""Prefill that many paths share: keys and values recorded state by state, and a cache put together from them."""
+"""A prefill shared by many paths: keys and values are recorded per state, and a cache is assembled from them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from .sharing import StateKey
 from .token_rows import Row
 
 KeyValues = tuple[Tensor, Tensor]
-"""Keys and values that one execution of a layer makes: [n, heads, T, head_dim], or without n for one state."""
+"""Keys and values of one execution of a layer: [n, heads, T, head_dim], or without n for one state."""
 
 
 class RecordingCache(RoutedCache):
-    """Handed to layers that run one whole row after another: it stays empty, and notes what it is given.
+    """Passed to layers in place of a cache: it stays empty, and records the keys and values it receives.
 
     Attributes:
-        last: what the layer that ran last gave, [n, heads, T, head_dim] each.
-        states: keys and values by state, [heads, T, head_dim] each: what the state's last layer made of the
-            state before it.
+        last: keys and values of the layer that ran last, [n, heads, T, head_dim] each.
+        states: by state, the keys and values that its last layer made, [heads, T, head_dim] each.
     """
 
     def __init__(self, num_layers: int):
@@ -31,21 +30,21 @@ class RecordingCache(RoutedCache):
         self.states: dict[StateKey, KeyValues] = {}
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs) -> KeyValues:
-        """Note one execution of one layer; called by the model's own attention."""
+        """Record one execution of one layer; called by the model's own attention."""
         self.last = (key_states, value_states)
         return self.last
 
     def name_last(self, states: Sequence[StateKey]) -> KeyValues:
-        """Say which states the layer that ran last has made; what it gave for them."""
+        """File the last layer's keys and values under the states that it made, and return them."""
         assert self.last is not None
         last, self.last = self.last, None
         self.states.update(zip(states, zip(*last, strict=True), strict=True))
         return last
 
     def filled(self, asked: Sequence[tuple[Row, LayerPath]], device: torch.device) -> RoutedCache:
-        """A cache as prefill would leave it: each row's prompt along its path, but for the prompt's last token.
+        """A cache as after prefill: each row's prompt along its path, without the prompt's last token.
 
-        That token is what generation feeds first. Prompts are padded on the left to the longest.
+        Generation feeds that token first. Prompts are padded on the left to the longest.
         """
         tokens = [row.prompt_tokens - 1 for row, _ in asked]
         cache = RoutedCache(self.num_layers)
@@ -63,12 +62,12 @@ class RecordingCache(RoutedCache):
 
 
 def _executed(path: LayerPath, layer: int, turn: int) -> tuple[int, ...]:
-    """The layers executed up to and with this pass of this layer."""
+    """The layers executed up to and including this pass of this layer."""
     return path.executions[: sum(path[:layer]) + turn + 1]
 
 
 def _aligned(rows: list[Tensor], tokens: list[int], width: int) -> Tensor:
-    """[n, heads, width, head_dim]: the first tokens of each row, padded on the left."""
+    """[n, heads, width, head_dim]: the first `tokens` of each row, padded on the left."""
     heads, _, head_dim = rows[0].shape
     together = rows[0].new_zeros(len(rows), heads, width, head_dim)
     for place, (row, count) in enumerate(zip(rows, tokens, strict=True)):

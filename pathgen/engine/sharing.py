@@ -1,7 +1,7 @@
-"""Which layer runs are shared by many paths: a plan over unique states, made on the host before anything runs.
+"""Plans which layer runs many paths share: each unique state is computed once. The plan is made on the CPU.
 
-A state is named by its row and the layers executed so far, in order. Skipping changes no state, and a repeat
-starts from the state that executing once gives, so paths that ran the same layers share everything so far.
+The key of a state is its row and the layers executed so far, in order. A skip changes no state, and a repeat starts
+from the state after one execution. Paths that have executed the same layers therefore share all states so far.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ StateKey = tuple[Hashable, tuple[int, ...]]
 
 @dataclass(slots=True)
 class Step:
-    """One call of one layer on a batch of states, held in numbered slots of a pool.
+    """One call of one layer on a batch of states, which are stored in numbered slots of a pool.
 
     Attributes:
         layer: index of the layer.
-        loads: (slot, state) put into the pool before this step: embeddings and kept states. The slots have
-            never been written before: each freed slot goes to a target of the step that freed it.
-        sources: slots read; targets: slots written, one for each (they may overlap: all is read first).
+        loads: (slot, state) to put into the pool before this step: embeddings and kept states. These slots are
+            new: each freed slot goes to a target of the step that freed it.
+        sources: slots read.
+        targets: slots written, one for each source (they may overlap, because all sources are read first).
         rows: index of each state's row in the batch.
-        states: what the targets then hold.
+        states: the states that the targets then hold.
     """
 
     layer: int
@@ -40,7 +41,7 @@ class Step:
 
 @dataclass(slots=True)
 class Plan:
-    """Steps in order, the loads needed after them, and the slot of each asked (row, path)'s final state."""
+    """Steps in order, the loads after them, and the slot of the final state of each asked (row, path)."""
 
     steps: list[Step]
     last_loads: list[tuple[int, StateKey]]
@@ -49,12 +50,12 @@ class Plan:
 
     @property
     def layers_run(self) -> int:
-        """States computed: layer executions after sharing."""
+        """Number of states computed: layer executions after sharing."""
         return sum(len(step.states) for step in self.steps)
 
 
 def states_to(end: StateKey) -> Iterator[StateKey]:
-    """The states on the way to one, from itself back to the first layer's; the embeddings are not among them."""
+    """The states that lead to `end`, from itself back to the first executed layer's, without the embeddings."""
     row, executions = end
     for length in range(len(executions), 0, -1):
         yield row, executions[:length]
@@ -66,13 +67,13 @@ def plan_sharing(
     is_kept: Callable[[StateKey], bool],
     max_rows: int,
 ) -> Plan:
-    """Plan the execution of many paths on many rows, each shared state once.
+    """Plan the execution of many paths on many rows, with each shared state computed once.
 
     Args:
-        asked: (row key, path) pairs; equal pairs are run once.
+        asked: (row key, path) pairs; equal pairs run once.
         row_index: row key -> its index in the batch.
         is_kept: whether a state of an earlier call is still held.
-        max_rows: most states in one step.
+        max_rows: limit of states in one step.
     """
     ends = [(key, path.executions) for key, path in asked]
     computed: dict[StateKey, None] = {}
@@ -95,12 +96,12 @@ def _parent(state: StateKey) -> StateKey:
 
 
 def _missing_states(end: StateKey, is_kept: Callable[[StateKey], bool]) -> Iterator[StateKey]:
-    """The states between the path's longest kept beginning (at worst the embeddings) and its end."""
+    """The states to compute: those after the last kept state, or after the embeddings."""
     return takewhile(lambda state: not is_kept(state), states_to(end))
 
 
 def _batches(computed: dict[StateKey, None], max_rows: int) -> Iterator[tuple[Step, list[StateKey]]]:
-    """Layer-synchronous batches in the order they run: layer by layer, first executions before repeats."""
+    """Batches of states of the same layer, in the order they run: layer by layer, first executions before repeats."""
     groups: dict[tuple[int, bool], list[StateKey]] = defaultdict(list)
     for state in computed:
         executions = state[1]
@@ -111,7 +112,7 @@ def _batches(computed: dict[StateKey, None], max_rows: int) -> Iterator[tuple[St
 
 
 class _Slots:
-    """Numbered places for states; a freed one is given out again."""
+    """Numbered places for states; a freed one is reused."""
 
     def __init__(self) -> None:
         self.where: dict[StateKey, int] = {}

@@ -1,4 +1,4 @@
-"""Which models can be run along paths: their decoder layers, and the rows of their layers' arguments."""
+"""Models that can run along paths: finds their decoder layers, and takes rows of the layers' arguments."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ ATTENTION_KINDS = {"full_attention", "sliding_attention"}
 
 
 class UnsupportedModelError(InputError):
-    """A model family that cannot be run along paths."""
+    """The model family cannot be run along paths."""
 
 
 def find_layers(hf_model: Any) -> list[nn.Module]:
-    """The decoder layers, first to last: the one list of `num_hidden_layers` equal modules that hold attention.
+    """The decoder layers in order: the only list of `num_hidden_layers` modules of one class with attention.
 
     Raises:
-        UnsupportedModelError: naming the model's class and the reason.
+        UnsupportedModelError: the model has no such layers; the message names its class and the reason.
     """
     name, config = type(hf_model).__name__, hf_model.config.get_text_config()
     if hf_model.config.is_encoder_decoder:
@@ -46,9 +46,9 @@ def find_layers(hf_model: Any) -> list[nn.Module]:
 
 
 def take_rows(value: Any, rows: Tensor, batch: int) -> Any:
-    """Index by row every tensor of two or more dimensions whose first is the batch, inside tuples and dicts too.
+    """Take rows of every tensor of two or more dimensions whose first is the batch, inside tuples and dicts too.
 
-    A first dimension of 1 broadcasts and stays; so does everything else (flags, None, the cache).
+    A first dimension of 1 broadcasts and stays unchanged, as does everything else (flags, None, the cache).
     """
     if isinstance(value, Tensor):
         return value[rows.to(value.device)] if value.dim() > 1 and value.shape[0] == batch > 1 else value

@@ -53,6 +53,35 @@ class Row:
         return causal & kin & near
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Targets:
+    """What several rows score, one row after another.
+
+    Attributes:
+        rows: [N] index of the row of each scored token.
+        tokens: [N] index of the token in its row.
+        predicts: [K] which of the N tokens predicts each continuation token.
+        targets: [K] the continuation tokens.
+    """
+
+    rows: NDArray[np.int64]
+    tokens: NDArray[np.int64]
+    predicts: NDArray[np.int64]
+    targets: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> Targets:
+        """Of these rows, in their order."""
+        counts = [len(row.scored) for row in rows]
+        starts = np.cumsum([0, *counts[:-1]])
+        return cls(
+            rows=np.repeat(np.arange(len(rows)), counts),
+            tokens=np.concatenate([row.scored for row in rows]),
+            predicts=np.concatenate([row.predicts + start for row, start in zip(rows, starts, strict=True)]),
+            targets=np.concatenate([row.targets for row in rows]),
+        )
+
+
 def packed_row(key: Hashable, prompt: Sequence[int], continuations: Sequence[Sequence[int]]) -> Row:
     """The prompt once, then every continuation, for attention under a tree mask."""
     return _row(key, prompt, list(enumerate(continuations)))

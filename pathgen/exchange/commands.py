@@ -7,7 +7,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -185,10 +185,10 @@ def _checked(records: Iterable[PathRecord], info: RunInfo, source: str) -> Itera
     """The records, each seen to be one that `pathgen validate` passes."""
     seen: set[str] = set()
     for number, record in enumerate(records, start=1):
-        where = f"{source}: record {number} ({record.question_id!r:.60})"
-        if record.question_id in seen:
+        where = f"{source}: record {number} ({record.question.id!r:.60})"
+        if record.question.id in seen:
             raise InputError(f"{where}: its question came before")
-        seen.add(record.question_id)
+        seen.add(record.question.id)
         if faults := record_faults(record, info):
             raise InputError(f"{where}: {faults[0]}")
         yield record
@@ -208,7 +208,6 @@ def _commit(
         write_shard(fs, directory.paths, IMPORTER, seq, shard, metadata, guard)
         counts.update(record.status for record in shard)
         seq += 1
-    info = RunInfo(info.settings, info.model_id, info.fingerprint, info.task, info.source, questions=counts.total())
     write_card(fs, root, info, {"questions": counts.total(), "failed": counts["failed"]}, guard)
-    put(fs, f"{root}/{RUN_NAME}", info.to_json(), guard=guard)
+    put(fs, f"{root}/{RUN_NAME}", replace(info, questions=counts.total()).to_json(), guard=guard)
     return counts

@@ -57,10 +57,7 @@ def _record(where: str, line: str, target: ImportTarget) -> PathRecord:
     if row["stop_reason"] not in (None, *get_args(StopReason)):
         reasons = ", ".join(get_args(StopReason))
         raise InputError(f"{where}: stop_reason must be null or one of {reasons}; got {row['stop_reason']!r:.40}")
-    if row["num_layers"] != target.num_layers:
-        raise ArtefactError(
-            f"{where} is of a model with {row['num_layers']} layers, {target.model_id} has {target.num_layers}"
-        )
+    target.check_layers(where, row["num_layers"])
     if row["task"] != target.task.name:
         raise ArtefactError(f"{where} is of task {row['task']!r}, not {target.task.name!r}")
     try:

@@ -1,181 +1,198 @@
-"""A question as peers' files have it: which paths answer it right, and no margins. To and from our records."""
+"""What peers' formats share: a question's fields under a format's own names, to and from our records.
+
+A peer's file holds which paths answer a question right, and no margins. A path is the list of layer indices in the
+order they run.
+"""
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..errors import ArtefactError, InputError
 from ..paths.layer_path import LayerPath
-from ..paths.records import SOLVED, Evaluation, PathRecord
-from ..questions.parsing import parse_choices, parse_text
+from ..paths.records import Evaluation, PathRecord
+from ..questions.parsing import parse_choices, parse_json, parse_text
 from ..questions.question import Question
 from ..questions.tasks import Task, find_task
 
 IMPORTER = "import"
 """Writer id of imported shards, and of records that had none."""
+Judge = Callable[[dict[str, Any], LayerPath, Sequence[LayerPath], Sequence[LayerPath]], tuple[bool, LayerPath | None]]
+"""From a row, the full path, the right and the wrong paths: whether full depth is right, and the file's best path.
+
+Raises ValueError where the row contradicts itself.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportTarget:
-    """What a file's records are of: the model that the paths run through, and the task they were found on."""
+    """The model that a file's paths run through, and the task they were found on."""
 
     model_id: str
     fingerprint: str
     num_layers: int
     task: Task
 
+    def check_layers(self, where: str, num_layers: Any) -> None:
+        """Raise ArtefactError if the file states another number of layers."""
+        if num_layers != self.num_layers:
+            raise ArtefactError(
+                f"{where} is of a model with {num_layers} layers, {self.model_id} has {self.num_layers}"
+            )
+
 
 @dataclass(frozen=True, slots=True)
-class PeerQuestion:
-    """One question of a peer's file.
+class PeerFields:
+    """The names of a question's fields. `choices` and `gold` have these names in all formats: only we write them.
 
     Attributes:
-        question: its choices are None where the file has none; the right answer then is its `reference`.
-        base_correct: whether the full path answers right.
-        good: paths that do, in the file's order.
-        wrong: paths that do not.
-        preferred: the file's own best path; it counts among equally short ones.
+        answer: the right answer as text; without `choices` it becomes our `reference`.
+        base_correct: 1 if full depth answers right, else 0.
+        good: the paths that answer right.
+        wrong: the paths that do not; empty if the format leaves them out.
     """
 
-    question: Question
-    base_correct: bool
-    good: Sequence[LayerPath]
-    wrong: Sequence[LayerPath] = ()
-    preferred: LayerPath | None = None
+    question_id: str
+    prompt: str
+    answer: str
+    base_correct: str
+    good: str
+    wrong: str = ""
 
-    def to_record(self, target: ImportTarget) -> PathRecord:
-        """As a search would have left it, without margins: the full path first, then each other path once.
+    def write(self, record: PathRecord) -> dict[str, Any]:
+        """A record's row in the file."""
+        paths: dict[bool, list[tuple[int, ...]]] = {True: [], False: []}
+        for evaluation in record.evaluations:
+            paths[evaluation.correct].append(evaluation.path.executions)
+        return {
+            self.question_id: record.question.id,
+            self.prompt: record.question.prompt,
+            self.answer: _right_answer(record),
+            self.base_correct: int(bool(record.base_correct)),
+            self.good: paths[True],
+            **({self.wrong: paths[False]} if self.wrong else {}),
+            "choices": record.question.choices,
+            "gold": record.question.gold,
+        }
 
-        The best path is the shortest right one, whatever cost the file's own best was chosen by.
+    def read(
+        self, path: Path, rows: Iterable[dict[str, Any]], target: ImportTarget, judge: Judge
+    ) -> Iterator[PathRecord]:
+        """The records of a file's rows.
+
+        Raises:
+            InputError: a row cannot be used; names the question.
         """
         full = LayerPath.full(target.num_layers)
-        verdicts = {full: self.base_correct, **dict.fromkeys(self.good, True), **dict.fromkeys(self.wrong, False)}
-        evaluations = [
-            Evaluation(path, correct, None, simulation=simulation)
-            for simulation, (path, correct) in enumerate(verdicts.items())
-        ]
-        right = [path for path, correct in verdicts.items() if correct]
-        best = min(right, key=lambda path: (path.depth, path != self.preferred, path), default=full)
-        question = self.question
-        return PathRecord(
-            question_id=question.id,
-            question_sha=question.sha,
-            task=target.task.name,
-            prompt=question.prompt,
-            choices=question.choices,
-            gold=question.gold,
-            reference=question.reference,
-            status="kept" if self.base_correct else "improved" if right else "unsolved",
-            num_layers=target.num_layers,
-            seed=0,
-            writer=IMPORTER,
-            attempts=1,
-            created_ms=time.time_ns() // 1_000_000,
-            base_correct=self.base_correct,
-            best_path=best,
-            best_depth=best.depth,
-            evaluations=evaluations,
-            simulations=len(evaluations) - 1,
-            layer_executions=sum(path.depth for path in verdicts),
-        )
+        for number, row in enumerate(rows, start=1):
+            try:
+                question = self._question(row)
+                good = _parse_paths(self.good, row.get(self.good), target.num_layers)
+                wrong = _parse_paths(self.wrong, row.get(self.wrong, []), target.num_layers)
+                base_correct, preferred = judge(row, full, good, wrong)
+            except ValueError as error:
+                raise InputError(f"{path}: question {number} ({row.get(self.prompt)!r:.40}): {error}") from error
+            verdicts = {full: base_correct, **dict.fromkeys(good, True), **dict.fromkeys(wrong, False)}
+            yield _record(question, verdicts, preferred, target)
 
-
-def good_paths(record: PathRecord) -> list[LayerPath]:
-    """The paths that answer right, in the order they were tried."""
-    return [evaluation.path for evaluation in record.evaluations if evaluation.correct]
-
-
-def is_solved(record: PathRecord) -> bool:
-    """Whether any path answers right."""
-    return record.status in SOLVED
-
-
-def right_answer(record: PathRecord) -> str:
-    """The text that counts as right: what the task asks for of the gold choice, or the reference."""
-    if record.choices is None or record.gold is None:
-        return record.reference or ""
-    question = Question(record.question_id, record.prompt, record.choices, record.gold)
-    return find_task(record.task).continuations(question)[record.gold]
+    def _question(self, row: dict[str, Any]) -> Question:
+        """The id is a digest of the content if the row has none."""
+        question_id, answer, gold = row.get(self.question_id), row.get(self.answer), row.get("gold")
+        if question_id is not None:
+            question_id = parse_text(str(question_id) if type(question_id) is int else question_id, "its id")
+        question = Question("", parse_text(row.get(self.prompt), "the question"))
+        if row.get("choices") is not None:
+            choices, _ = parse_choices(row["choices"])
+            if type(gold) is not int or not 0 <= gold < len(choices):
+                raise ValueError(f"gold must be an index of its {len(choices)} choices; got {gold!r:.60}")
+            if len(set(choices)) == 1:
+                raise ValueError("its choices are all the same")
+            question = replace(question, choices=choices, gold=gold)
+        elif answer not in (None, ""):
+            question = replace(question, reference=parse_text(answer, "the right answer"))
+        return replace(question, id=question_id or question.sha)
 
 
 def read_json(path: Path) -> Any:
     """The value of a JSON file.
 
     Raises:
-        InputError: it cannot be read, or is no JSON; names the line.
+        InputError: it cannot be read, or is not JSON; names the line.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_bytes())
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 at byte {error.start}") from error
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: not JSON: {error.msg} at line {error.lineno} column {error.colno}") from error
-    except RecursionError as error:
-        raise InputError(f"{path}: not JSON: nested too deeply") from error
-    except ValueError as error:  # the one limit that Python sets beside the format's own
-        raise InputError(f"{path}: not usable JSON: a number in it has thousands of digits") from error
-
-
-def parse_question(
-    where: str,
-    *,
-    prompt: Any,
-    answer: Any = None,
-    question_id: Any = None,
-    choices: Any = None,
-    gold: Any = None,
-) -> Question:
-    """A question from a peer's fields; its id is made from its content where there is none.
-
-    Raises:
-        InputError: a field that `pathgen generate` would not take of a source either, or a gold that is no index.
-    """
-    try:
-        name = None if question_id is None else parse_text(question_id, "its id")
-        text = parse_text(prompt, "the question")
-        if choices is None:
-            reference = None if answer in (None, "") else parse_text(answer, "the right answer")
-            question = Question("", text, reference=reference)
-        else:
-            texts, _ = parse_choices(choices)
-            if type(gold) is not int or not 0 <= gold < len(texts):
-                raise ValueError(f"gold must be an index of its {len(texts)} choices; got {gold!r:.60}")
-            if len(set(texts)) == 1:
-                raise ValueError("its choices are all the same")
-            question = Question("", text, texts, gold)
     except ValueError as error:
-        raise InputError(f"{where}: {error}") from error
-    return replace(question, id=name or question.sha)
+        raise InputError(f"{path}: {error}") from error
 
 
-def parse_paths(where: str, name: str, value: Any, num_layers: int) -> list[LayerPath]:
-    """A list of paths; see `parse_path`."""
-    if not isinstance(value, list):
-        raise InputError(f"{where}: {name} must be a list of paths; got {value!r:.60}")
-    return [parse_path(where, name, entry, num_layers) for entry in value]
-
-
-def parse_path(where: str, name: str, value: Any, num_layers: int) -> LayerPath:
+def parse_path(name: str, value: Any, num_layers: int) -> LayerPath:
     """A path from the layer indices that it executes, in order.
 
     Raises:
-        InputError: it is no list of indices, a layer runs more than twice, an index is out of range, or the
-            indices do not ascend (a block run twice as a whole is no path of ours).
+        ValueError: not a list of indices, a layer runs more than twice, an index is out of range, or the indices do
+            not ascend (a block that runs twice as a whole is not a LayerPath).
     """
     if not isinstance(value, list) or not all(type(index) is int for index in value):
-        raise InputError(f"{where}: {name}: a path is a list of layer indices; got {value!r:.60}")
+        raise ValueError(f"{name}: a path is a list of layer indices; got {value!r:.60}")
     layer, times = max(Counter(value).items(), key=lambda item: item[1], default=(0, 0))
     if times > 2:
-        raise InputError(f"{where}: {name}: layer {layer} runs {times} times; a layer runs twice at most")
+        raise ValueError(f"{name}: layer {layer} runs {times} times; a layer runs twice at most")
     try:
         return LayerPath.from_executions(value, num_layers)
     except ValueError as error:
-        raise InputError(f"{where}: {name}: {error}") from error
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _parse_paths(name: str, value: Any, num_layers: int) -> list[LayerPath]:
+    if not isinstance(value, list):
+        raise ValueError(f"{name} must be a list of paths; got {value!r:.60}")
+    return [parse_path(name, entry, num_layers) for entry in value]
+
+
+def _right_answer(record: PathRecord) -> str:
+    """The gold choice as the task asks for it, or the reference."""
+    question = record.question
+    if question.choices is None or question.gold is None:
+        return question.reference or ""
+    return find_task(record.task).continuations(question)[question.gold]
+
+
+def _record(
+    question: Question, verdicts: dict[LayerPath, bool], preferred: LayerPath | None, target: ImportTarget
+) -> PathRecord:
+    """A record as a search leaves it, without margins. The first of the verdicts is of the full path.
+
+    The best path is the shortest right one, whatever cost the file chose its own by; among equally short ones it is
+    the preferred one.
+    """
+    full, base_correct = next(iter(verdicts.items()))
+    evaluations = [
+        Evaluation(path, correct, None, simulation=simulation)
+        for simulation, (path, correct) in enumerate(verdicts.items())
+    ]
+    right = [path for path, correct in verdicts.items() if correct]
+    best = min(right, key=lambda path: (path.depth, path != preferred, path), default=full)
+    return PathRecord(
+        question=question,
+        question_sha=question.sha,
+        task=target.task.name,
+        status="kept" if base_correct else "improved" if right else "unsolved",
+        num_layers=target.num_layers,
+        seed=0,
+        writer=IMPORTER,
+        attempts=1,
+        created_ms=time.time_ns() // 1_000_000,
+        base_correct=base_correct,
+        best_path=best,
+        best_depth=best.depth,
+        evaluations=evaluations,
+        simulations=len(evaluations) - 1,
+        layer_executions=sum(path.depth for path in verdicts),
+    )

@@ -1,20 +1,18 @@
-"""What an actor is told: the run's settings as small plain data, and one job per question."""
+"""What an actor is told, as small plain data: the run's settings, and one job per question."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from ..actors.model_spec import ModelSpec
 from ..paths.cost import CostModel
-from ..paths.layer_path import LayerPath
-from ..paths.records import Evaluation, PathRecord, seeded_hash
+from ..paths.records import PathRecord, seeded_hash
 from ..questions.question import Question
-from ..search.path_search import PathSearch
 from ..search.prior import Prior
-from ..search.settings import SearchSettings
 from ..store.shards import ShardMetadata
+from .options import GenerateOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +23,9 @@ class RunSettings:
         out: the run's folder.
         token: of the run's lease.
         metadata: origin of the records.
-        model: alias, folder or hub id.
-        dtype: of the weights.
-        device: torch device.
-        devices_per_actor: above 1, the model is spread over so many devices.
-        task: its name.
-        chat: whether prompts go through the chat template.
-        search: how one question is searched.
-        seconds_budget: of search per question.
+        model: what it loads, and on what.
+        options: of the command.
         cost: prices paths.
-        seed: of the run.
-        threads: torch threads.
         in_flight: searches interleaved in one actor.
         prior: calibrated move statistics, or None for a uniform prior.
     """
@@ -43,24 +33,16 @@ class RunSettings:
     out: str
     token: str
     metadata: ShardMetadata
-    model: str
-    dtype: str
-    device: str
-    devices_per_actor: int
-    task: str
-    chat: bool
-    search: SearchSettings
-    seconds_budget: float | None
+    model: ModelSpec
+    options: GenerateOptions
     cost: CostModel
-    seed: int
-    threads: int
     in_flight: int
     prior: Prior | None = None
 
     @property
-    def fingerprint(self) -> str:
-        """Of the weights."""
-        return self.metadata.fingerprint
+    def num_layers(self) -> int:
+        """Of the model."""
+        return len(self.cost.weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,57 +61,33 @@ class Job:
     resume: tuple[str, ...] = ()
     attempts: int = 0
 
+    @property
+    def key(self) -> str:
+        """The question's id."""
+        return self.question.id
 
-def blank_record(job: Job, run: RunSettings, num_layers: int, writer: str) -> PathRecord:
-    """A record of the question with nothing found yet, status `failed`."""
-    question = job.question
+
+def new_record(
+    question: Question, attempts: int, run: RunSettings, writer: str, error: str | None = None
+) -> PathRecord:
+    """A record with nothing found, status `failed`.
+
+    Args:
+        question: the question.
+        attempts: times that it failed before.
+        run: the run's settings.
+        writer: id that the record carries.
+        error: why the question could not be searched.
+    """
     return PathRecord(
-        question_id=question.id,
+        question=question,
         question_sha=question.sha,
-        task=run.task,
-        prompt=question.prompt,
-        choices=question.choices,
-        gold=question.gold,
-        reference=question.reference,
+        task=run.options.task,
         status="failed",
-        num_layers=num_layers,
-        seed=seeded_hash(run.seed, question.id),
+        num_layers=run.num_layers,
+        seed=seeded_hash(run.options.seed, question.id),
         writer=writer,
-        attempts=job.attempts + 1,
+        attempts=attempts + 1,
         created_ms=time.time_ns() // 1_000_000,
+        error=error,
     )
-
-
-def failed_record(job: Job, run: RunSettings, num_layers: int, writer: str, error: str) -> PathRecord:
-    """The record of a question that could not be searched."""
-    record = blank_record(job, run, num_layers, writer)
-    record.error = error
-    return record
-
-
-def fill_searching(
-    record: PathRecord, evaluations: Iterable[Evaluation], *, simulations: int, layers_run: int, seconds: float
-) -> None:
-    """Make it the record of a search or scan under way, which holds what a replay needs."""
-    record.status = "searching"
-    record.stop_reason = "interrupted"
-    record.evaluations = list(evaluations)
-    record.simulations = simulations
-    record.layer_executions = sum(evaluation.path.depth for evaluation in record.evaluations)
-    record.layers_run = layers_run
-    record.seconds = seconds
-
-
-def fill_searched(record: PathRecord, search: PathSearch, *, layers_run: int, seconds: float) -> None:
-    """Make it the record of a search that has stopped."""
-    base = search.base
-    assert base is not None
-    assert search.stop_reason is not None
-    best = search.best() or base  # unsolved: the full path
-    record.status = search.status()
-    record.stop_reason = search.stop_reason
-    record.base_correct, record.base_margin = base.correct, base.margin
-    record.best_path, record.best_depth, record.best_margin = LayerPath(best.path), best.path.depth, best.margin
-    record.evaluations = list(search.evaluations)
-    record.simulations, record.layer_executions = search.simulations, search.layer_executions
-    record.layers_run, record.seconds = layers_run, seconds

@@ -6,17 +6,15 @@ import statistics
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cluster import ClusterError
 from cluster.program.causes import cause_of
 
+from ..actors.model_spec import ModelSpec
 from ..errors import InputError
 from ..models.facts import layer_parameters
 from ..paths.cost import CostModel
-
-if TYPE_CHECKING:
-    from .jobs import RunSettings
 
 LATENCY_TOKENS = 64
 LATENCY_REPEATS = 9
@@ -34,11 +32,12 @@ def flops_cost(folder: Path, num_layers: int) -> CostModel:
     return CostModel.from_measures("flops", parameters)
 
 
-def latency_cost(run: RunSettings, resources: Mapping[str, float], timeout_s: float) -> CostModel:
+def latency_cost(model: ModelSpec, out: str, resources: Mapping[str, float], timeout_s: float) -> CostModel:
     """Measure each layer where an actor would run, in one Ray task.
 
     Args:
-        run: what actors are told.
+        model: as actors load it.
+        out: the run's folder.
         resources: what each asks of Ray.
         timeout_s: bound on finding a place and measuring.
 
@@ -49,19 +48,17 @@ def latency_cost(run: RunSettings, resources: Mapping[str, float], timeout_s: fl
 
     remote = ray.remote(num_cpus=resources["CPU"], num_gpus=resources.get("GPU", 0), max_retries=0)
     try:
-        milliseconds = ray.get(remote(layer_milliseconds).remote(run), timeout=timeout_s)
+        milliseconds = ray.get(remote(layer_milliseconds).remote(model, out), timeout=timeout_s)
     except ray.exceptions.RayError as error:
         raise ClusterError(f"layers cannot be timed for --cost latency: {cause_of(error)}") from error
     return CostModel.from_measures("latency", milliseconds)
 
 
-def layer_milliseconds(run: RunSettings) -> list[float]:
+def layer_milliseconds(spec: ModelSpec, out: str) -> list[float]:
     """Median milliseconds of each layer on one row of LATENCY_TOKENS tokens; the first run only warms up."""
     import torch
 
-    from ..actors.placed_model import load_placed
-
-    model = load_placed(run)
+    model = spec.load(out)
     times: list[list[float]] = [[] for _ in range(model.num_layers)]
 
     def timed(index: int, hidden: Any, *args: Any, **kwargs: Any) -> Any:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from operator import not_
+from typing import TYPE_CHECKING, Annotated, Any
 
+from cluster.program.options import option
+
+from ..actors.options import ActorOptions
 from ..errors import InputError
-from ..models.devices import check_device_and_dtype
 from ..paths.cost import CostName
+from ..questions.loading import parse_columns
 from ..search.settings import SearchSettings
 
 if TYPE_CHECKING:
@@ -24,51 +27,49 @@ NO_SETTINGS = (*_PLACES, *ABOVE_ZERO[1:], "limit", "columns", "retry_failed", "a
 
 
 @dataclass(frozen=True, slots=True)
-class GenerateOptions:
+class GenerateOptions(ActorOptions):
     """The options of `pathgen generate`; its help tells each.
 
     Raises:
         InputError: names the option, what it may be, and what was given.
     """
 
-    out: str
-    model: str = "smollm2-135m"
-    task: str = "arc"
-    questions: str = "builtin"
-    limit: int | None = None
-    columns: Mapping[str, str] = field(default_factory=dict)
-    chat: bool = False
+    out: Annotated[str, option("Folder or URL of the run; the same command again resumes.")]
+    model: Annotated[str, option("Alias, hub id or local folder.")] = "smollm2-135m"
+    task: Annotated[str, option("arc, arc-letter or math.")] = "arc"
+    questions: Annotated[str, option("builtin[:test], builtin-math, a file, or owner/name[:config][:split].")] = (
+        "builtin"
+    )
+    limit: Annotated[int | None, option("Only the first N questions.", min=1)] = None
+    columns: Annotated[
+        Mapping[str, str],
+        option("Our field = the source's column, e.g. id=qid,prompt=stem,gold=label.", parse=parse_columns),
+    ] = field(default_factory=dict)
+    chat: Annotated[bool, option("Ask through the chat template.", "--chat/--no-chat")] = False
     search: SearchSettings = field(default_factory=SearchSettings)
-    seconds_budget: float | None = None
-    cost: CostName = "layers"
-    calibrate: int = 0
-    prior: str | None = None
-    seed: int = 0
-    actors: int | None = None
-    threads_per_actor: int | None = None
-    gpus_per_actor: float = 1.0
-    in_flight: int | None = None
-    device: str | None = None
-    dtype: str | None = None
-    address: str | None = None
-    shared_fs: bool = False
-    question_timeout_s: float = 600.0
-    start_timeout_s: float = 300.0
-    retry_failed: bool = True
-    allow_failures: float = 0.0
-    dry_run: bool = False
-    quiet: bool = False
+    seconds_budget: Annotated[float | None, option("Seconds per question.")] = None
+    cost: Annotated[CostName, option("What a path's cost counts.")] = "layers"
+    calibrate: Annotated[int, option("Scan all moves on the first N questions for a prior; 0: none.", min=0)] = 0
+    prior: Annotated[str | None, option("Another run's prior.json.")] = None
+    seed: Annotated[int, option("Seed of all searches.")] = 0
+    question_timeout_s: Annotated[float, option("Seconds without movement after which an actor is replaced.")] = 600.0
+    retry_failed: Annotated[
+        bool, option("Leave failed questions as they are.", "--no-retry-failed", reads=bool, parse=not_)
+    ] = True
+    allow_failures: Annotated[
+        float, option("Share of failed questions that still counts as success.", min=0, max=1)
+    ] = 0.0
+    dry_run: Annotated[bool, option("Check everything, start nothing.")] = False
 
     def __post_init__(self) -> None:
         """Check what no other part of a run would refuse before it starts actors."""
+        ActorOptions.__post_init__(self)
         for name in ABOVE_ZERO:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise InputError(f"--{name.replace('_', '-')} must be a finite number above 0; got {value:g}")
-        check_gpus_per_actor(self.gpus_per_actor)
         if self.calibrate and self.prior is not None:
             raise InputError("--calibrate measures a prior and --prior gives one; leave one of them out")
-        check_device_and_dtype(None, self.dtype)
         if self.device not in (None, "cpu", "cuda"):
             raise InputError(
                 f"--device must be cpu or cuda; got {self.device!r} (Ray gives each actor its GPU, and "
@@ -84,19 +85,10 @@ class GenerateOptions:
             dtype: of the weights.
             prior: the one given by `--prior`, if any.
         """
-        search = self.search
         return {
-            "simulations": search.simulations,
-            "layer_budget": search.layer_budget,
+            **asdict(self.search),
+            "max_depth": self.search.depth_cap(num_layers),
             "seconds_budget": self.seconds_budget,
-            "max_depth": search.depth_cap(num_layers),
-            "max_edits": search.max_edits,
-            "parallel_leaves": search.parallel_leaves,
-            "stop": search.stop,
-            "exploration": search.exploration,
-            "widening_k": search.widening_k,
-            "widening_alpha": search.widening_alpha,
-            "length_weight": search.length_weight,
             "cost": self.cost,
             "calibrate": self.calibrate,
             "prior": prior.digest if prior else None,
@@ -113,50 +105,3 @@ class GenerateOptions:
         """The same with the budgets of a run's settings."""
         search = replace(self.search, simulations=settings["simulations"], layer_budget=settings["layer_budget"])
         return replace(self, search=search, seconds_budget=settings["seconds_budget"])
-
-
-def make_search_settings(**settings: Any) -> SearchSettings:
-    """Search settings from the command line.
-
-    Raises:
-        InputError: naming the setting that is out of its bounds.
-    """
-    with flags_named():
-        return SearchSettings(**settings)
-
-
-@contextmanager
-def flags_named() -> Iterator[None]:
-    """Within the block a setting out of its bounds is told by its flag.
-
-    Raises:
-        InputError: for a ValueError that begins with the setting's name.
-    """
-    try:
-        yield
-    except ValueError as error:
-        name, _, rest = str(error).partition(" ")
-        raise InputError(f"--{name.replace('_', '-')} {rest}") from error
-
-
-def check_gpus_per_actor(count: float) -> None:
-    """A share of one GPU, or several whole ones.
-
-    Raises:
-        InputError: it is neither.
-    """
-    if not 0 < count < math.inf or (count > 1 and count % 1):
-        raise InputError(f"--gpus-per-actor must be a whole number, or a share between 0 and 1; got {count:g}")
-
-
-def parse_actors(text: str) -> int | None:
-    """`auto` is None.
-
-    Raises:
-        InputError: neither `auto` nor a positive number.
-    """
-    if text == "auto":
-        return None
-    if text.isdecimal() and int(text) > 0:
-        return int(text)
-    raise InputError(f"--actors must be auto or a positive number; got {text!r}")

@@ -12,14 +12,16 @@ from typing import Any
 import polars as pl
 
 from cluster.connection.probe import Probe
-from cluster.connection.session import connect
 from cluster.program.errors import Interrupted
 from cluster.program.json_codec import decoded, encoded
+from cluster.program.options import flags_named
 
-from ..actors.placement import check_disks, place_actors
+from ..actors.fleet_run import fleet_run
+from ..actors.model_spec import ModelSpec
+from ..actors.placement import check_disks
 from ..models.devices import check_device, default_device, default_dtype
 from ..models.facts import fingerprint, num_layers
-from ..models.resolving import absolute_name, resolve_model
+from ..models.resolving import resolve_model
 from ..paths.cost import CostModel
 from ..questions.loading import load_questions
 from ..questions.tasks import find_task
@@ -33,11 +35,11 @@ from ..store.index import Budgets
 from ..store.run_folder import Plan, RunDirectory
 from ..store.run_json import GROWABLE, RunInfo
 from ..store.shards import ShardMetadata
-from .fleet import FleetRun
+from .fleet import SearchFleet
 from .jobs import Job, RunSettings
 from .layer_costs import flops_cost, latency_cost
-from .options import GenerateOptions, flags_named
-from .outcome import Outcome, card_rows, run_summary, verdict
+from .options import GenerateOptions
+from .outcome import DrySummary, Outcome, RunSummary, verdict
 from .stopping import INTERRUPTED, Stopping
 
 PRIOR_NAME = "prior.json"
@@ -101,9 +103,9 @@ class GenerationRun:
                     compact(fs, root, self.lease.check)
                 self.info = self.directory.begin(replace(self.info, finished=True), self.lease.check)
             rows = pl.DataFrame(pl.from_arrow(self.directory.committed.table(LIGHT_COLUMNS)))
-            summary = {"out": self.options.out, **run_summary(rows, work, len(plan.done), self.num_layers)}
-            summary["wall_seconds"] = time.perf_counter() - started
-            write_card(fs, root, self.info, card_rows(summary), self.lease.check)
+            seconds = time.perf_counter() - started
+            summary = RunSummary.of(self.options.out, rows, work, len(plan.done), self.num_layers, seconds)
+            write_card(fs, root, self.info, summary.card_rows(), self.lease.check)
         if self.stopping.number is not None:
             return Outcome(summary, 128 + self.stopping.number, [INTERRUPTED])
         asked = [question.id for question in self.questions]
@@ -168,7 +170,8 @@ class GenerationRun:
         plan = self._scan(None) if self.directory.holds_run else Plan(frozenset(), {}, {}, [], 0)
         jobs = self._jobs(plan)
         if self.cluster is not None:
-            self._check_disks(len(self.cluster.nodes()))
+            out, shared_fs = f"--out {self.options.out}", self.options.shared_fs
+            check_disks(out, self.directory.fs, len(self.cluster.nodes()), shared_fs=shared_fs)
         going, asked = sum(bool(job.resume) for job in jobs), len(self.questions)
         failed = asked - len(plan.done) - len(jobs)
         self.tell(
@@ -176,13 +179,7 @@ class GenerationRun:
             f"{f'{failed} failed and left alone, ' if failed else ''}"
             f"{self.options.search.simulations} simulations each; nothing was started"
         )
-        summary = {
-            "out": self.options.out,
-            "questions": asked,
-            "done_before": len(plan.done),
-            "to_search": len(jobs),
-        }
-        return Outcome(summary, 0, [])
+        return Outcome(DrySummary(self.options.out, asked, len(plan.done), len(jobs)), 0, [])
 
     def _scan(self, guard: Callable[[], object] | None) -> Plan:
         shas = {question.id: question.sha for question in self.questions}
@@ -225,62 +222,43 @@ class GenerationRun:
             return plan, fleet.totals()
 
     @contextmanager
-    def _fleet(self, most: int) -> Iterator[FleetRun]:
+    def _fleet(self, most: int) -> Iterator[SearchFleet]:
         """A fleet on Ray for so many questions at most.
 
         Its actors start at once, unless the prior that they are told of must be measured first.
         """
-        device = self._find_device()
-        with connect(self.cluster) as session:
-            self._check_disks(len(session.nodes()))
-            placement = place_actors(self.options, device, session, self.folder, most)
+        options, directory = self.options, self.directory
+        where = f"--out {options.out}"
+        with fleet_run(options, self.cluster, self._find_device(), self.folder, directory.fs, where, most) as actors:
+            placement = actors.placement
+            out = full_name(directory.fs, directory.root)  # actors may have been started in another folder
+            model = placement.model_spec(options.model, self.fingerprint, self.info.settings["dtype"])
             run = RunSettings(
-                # Actors may have been started in another folder.
-                out=full_name(self.directory.fs, self.directory.root),
+                out=out,
                 token=self.lease.token,
-                metadata=ShardMetadata.here(self.options.model, self.fingerprint, self.task.name),
-                model=absolute_name(self.options.model),
-                dtype=self.info.settings["dtype"],
-                device=placement.device,
-                devices_per_actor=placement.devices_per_actor,
-                task=self.task.name,
-                chat=self.options.chat,
-                search=self.options.search,
-                seconds_budget=self.options.seconds_budget,
-                cost=CostModel.layers(self.num_layers),
-                seed=self.options.seed,
-                threads=placement.threads,
+                metadata=ShardMetadata.here(options.model, self.fingerprint, self.task.name),
+                model=model,
+                options=options,
+                cost=self._cost(model, out, placement.resources),
                 in_flight=placement.in_flight,
             )
-            run = replace(run, cost=self._cost(run, placement.resources))
-            fleet = FleetRun(
-                self.directory,
-                run,
-                session,
-                placement,
-                self.options,
-                self.budgets,
-                self.num_layers,
-                self.stopping,
-            )
+            fleet = SearchFleet(actors, directory, run, self.budgets, self.stopping)
             prior = self._known_prior()
-            if prior is not None or not self.options.calibrate:
+            if prior is not None or not options.calibrate:
                 # No more than there is room for now: until the folder is read, nobody knows how many are needed.
-                fleet.start(prior, min(most, placement.fitting(session.nodes())))
+                fleet.start(prior, min(most, placement.fitting(actors.session.nodes())))
             yield fleet
 
-    def _check_disks(self, nodes: int) -> None:
-        check_disks(f"--out {self.options.out}", self.directory.fs, nodes, shared_fs=self.options.shared_fs)
-
-    def _cost(self, run: RunSettings, resources: Mapping[str, float]) -> CostModel:
+    def _cost(self, model: ModelSpec, out: str, resources: Mapping[str, float]) -> CostModel:
         """The chosen cost model; a measured one is measured once and kept in run.json."""
         if self.options.cost == "layers":
-            return run.cost
+            return CostModel.layers(self.num_layers)
         if stored := self.info.notes.get("cost"):
             return decoded(CostModel, stored)
-        by_flops = self.options.cost == "flops"
-        timeout_s = self.options.start_timeout_s
-        cost = flops_cost(self.folder, self.num_layers) if by_flops else latency_cost(run, resources, timeout_s)
+        if self.options.cost == "flops":
+            cost = flops_cost(self.folder, self.num_layers)
+        else:
+            cost = latency_cost(model, out, resources, self.options.start_timeout_s)
         self.info = self.directory.begin(
             replace(self.info, notes=self.info.notes | {"cost": encoded(cost)}), self.lease.check
         )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from cluster.fleet.work_thread import WorkThread
 
+from ..actors.model_spec import is_sticky
 from ..faults import fault_point
 from ..questions.tasks import find_task
 from ..store.run_folder import RunDirectory
@@ -25,12 +26,12 @@ class SearchWorker(WorkThread):
     """
 
     def __init__(self, run: RunSettings, writer: str):
-        from ..actors.placed_model import is_sticky, load_placed
         from ..evaluation.evaluator import Evaluator
         from .searcher import Searcher
 
-        evaluator = Evaluator(load_placed(run), find_task(run.task), chat=run.chat)
+        evaluator = Evaluator(run.model.load(run.out), find_task(run.options.task), chat=run.options.chat)
         self._searcher = Searcher(run, writer, evaluator, RunDirectory(run.out).load_record)
+        self.moved_at, self.counters = self._searcher.moved_at, self._searcher.counters
         self._writer = RecordWriter(run.out, writer, run.metadata, run.token)
         super().__init__(run.in_flight * (1 + BACKLOG), is_sticky)
 
@@ -39,20 +40,10 @@ class SearchWorker(WorkThread):
         """Questions taken up and not ended."""
         return self._searcher.held
 
-    @property
-    def moved_at(self) -> Mapping[str, float]:
-        """As `Searcher.moved_at`."""
-        return self._searcher.moved_at
-
-    @property
-    def counters(self) -> Mapping[str, float]:
-        """As `Searcher.counters`."""
-        return self._searcher.counters
-
-    def take_up(self, job: Job) -> None:
+    def take_up(self, item: Job) -> None:
         """Take a question into the searcher's backlog."""
-        fault_point(f"take-up-{job.question.id}")
-        self._searcher.take_up(job)
+        fault_point(f"take-up-{item.key}")
+        self._searcher.take_up(item)
 
     def step(self) -> None:
         """One round of all searches; records that ended go to the writer, which commits what is due."""
@@ -62,8 +53,8 @@ class SearchWorker(WorkThread):
             for record in records:
                 self._writer.add(record)
             self.publish(
-                finished=[record.question_id for record in records],
-                failed=[record.question_id for record in records if record.status == "failed"],
+                finished=[record.question.id for record in records],
+                failed=[record.question.id for record in records if record.status == "failed"],
             )
         self.publish(durable=self._writer.tick(self._searcher.under_way))
 

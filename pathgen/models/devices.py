@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
 from cluster.connection.probe import Probe
+from cluster.program.options import option
 
 from ..errors import InputError
 
 DTYPES = ("float32", "bfloat16", "float16")
 """In which a model is run."""
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
+Device = Annotated[str | None, option("cpu, cuda or cuda:N [default: what there is].")]
 
 
 def default_device(cluster: Probe | None = None) -> str:

@@ -1,4 +1,4 @@
-"""What a path costs: one weight per layer, scaled so that the full path costs its number of layers."""
+"""The cost of a path: one weight per layer, scaled so that the full path costs its number of layers."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ class CostModel:
     """The cost of running a path, in units of an average layer of this model.
 
     Attributes:
-        name: what was counted: layer executions, FLOPs, or measured time.
+        name: the unit counted: layer executions, FLOPs, or measured time.
         weights: [num_layers] cost of one execution of each layer; non-negative, mean 1.
 
     Raises:
-        ValueError: on an unknown name, or weights that are empty, negative, not finite or not of mean 1.
+        ValueError: the name is unknown, or the weights are empty, negative, not finite or not of mean 1.
     """
 
     name: CostName
     weights: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Check the weights; `from_measures` scales, this does not."""
+        """Check the weights, without scaling them."""
         if self.name not in get_args(CostName):
             raise ValueError(f"a cost is one of {', '.join(get_args(CostName))}; got {self.name!r}")
         if not self.weights:
@@ -40,7 +40,7 @@ class CostModel:
 
     @classmethod
     def layers(cls, num_layers: int) -> CostModel:
-        """Every execution costs 1, so a path's cost is its depth."""
+        """Every execution costs 1, so the cost of a path is its depth."""
         return cls("layers", (1.0,) * num_layers)
 
     @classmethod
@@ -48,7 +48,7 @@ class CostModel:
         """Scale one measure per layer, in any unit, to mean 1.
 
         Raises:
-            ValueError: if there is no layer, a measure is negative or not finite, or all are zero.
+            ValueError: there is no layer, a measure is negative or not finite, or all are zero.
         """
         measures = tuple(float(measure) for measure in per_layer)
         _check_costs(measures)
@@ -60,13 +60,13 @@ class CostModel:
     def cost(self, path: LayerPath) -> float:
         """Σ action · weight over the layers.
 
-        `fsum` rounds once, so two paths that run equally dear layers cost exactly the same whatever
-        their order, and ties between paths are real ties.
+        `fsum` rounds once, so paths that run layers of equal weight cost exactly the same in any order, and ties
+        between paths are exact.
         """
         return math.fsum(action * weight for action, weight in zip(path, self.weights, strict=True))
 
 
 def _check_costs(costs: tuple[float, ...]) -> None:
-    """Refuse what no layer can cost."""
+    """Refuse costs that are negative or not finite."""
     if bad := [cost for cost in costs if not (math.isfinite(cost) and cost >= 0)]:
         raise ValueError(f"a layer's cost is a finite number >= 0; got {bad[0]}")

@@ -1,4 +1,4 @@
-"""The vocabulary of paths: what a layer may do, a path through all layers, and the moves a search makes."""
+"""Paths: the actions of a layer, a path through all layers, and the moves of a search."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from operator import index
 
 
 class LayerAction(IntEnum):
-    """What one layer does. The integer is the number of executions, so a path's sum is its depth."""
+    """The action of one layer. The integer is the number of executions, so the sum of a path is its depth."""
 
     SKIP = 0
     EXECUTE = 1
@@ -20,17 +20,17 @@ class LayerPath(tuple[int, ...]):
     """One LayerAction per layer, first layer first. Immutable, hashable, ordered lexicographically.
 
     Raises:
-        ValueError: on an empty path or an entry that is no LayerAction.
+        ValueError: the path is empty, or an entry is not a LayerAction.
     """
 
     __slots__ = ()
 
     def __new__(cls, actions: Iterable[int]) -> LayerPath:
-        """Check and freeze the actions."""
+        """Check the actions."""
         try:
             path = super().__new__(cls, map(index, actions))
         except TypeError as error:
-            raise ValueError(f"a path is a sequence of whole numbers, one a layer: {error}") from error
+            raise ValueError(f"a path is a sequence of whole numbers, one per layer: {error}") from error
         if not path:
             raise ValueError("a path needs at least one layer")
         if bad := [a for a in path if a not in (0, 1, 2)]:
@@ -39,15 +39,15 @@ class LayerPath(tuple[int, ...]):
 
     @classmethod
     def full(cls, num_layers: int) -> LayerPath:
-        """The model as published: every layer once."""
+        """The path of the model as published: every layer once."""
         return cls((LayerAction.EXECUTE,) * num_layers)
 
     @classmethod
     def from_executions(cls, executions: Iterable[int], num_layers: int) -> LayerPath:
-        """Rebuild a path from the layer indices it runs, in order (the inverse of `executions`).
+        """The path of these layer indices, in the order they run (the inverse of `executions`).
 
         Raises:
-            ValueError: if the indices do not ascend, or a layer runs more than twice.
+            ValueError: the indices do not ascend or are out of range, or a layer runs more than twice.
         """
         indices = list(executions)
         if indices != sorted(indices):
@@ -64,12 +64,12 @@ class LayerPath(tuple[int, ...]):
 
     @property
     def edits(self) -> int:
-        """How many actions are not EXECUTE."""
+        """Number of actions that are not EXECUTE."""
         return len(self) - self.count(LayerAction.EXECUTE)
 
     @property
     def executions(self) -> tuple[int, ...]:
-        """Layer indices in the order they run; a repeated layer stands twice."""
+        """Layer indices in the order they run; a repeated layer occurs twice."""
         return tuple(layer for layer, times in enumerate(self) for _ in range(times))
 
     def __str__(self) -> str:
@@ -79,9 +79,9 @@ class LayerPath(tuple[int, ...]):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Move:
-    """What a search does to a path: `width` adjacent EXECUTE layers, from `layer` on, become `action`.
+    """A change of a path: `width` adjacent EXECUTE layers, starting at `layer`, become `action`.
 
-    Width 2 exists for SKIP only. Moves never undo edits.
+    Width 2 exists for SKIP only. No move undoes an edit.
     """
 
     layer: int
@@ -89,7 +89,7 @@ class Move:
     width: int = 1
 
     def fits(self, path: LayerPath) -> bool:
-        """Whether all layers it touches are still EXECUTE."""
+        """Whether all layers of the move are still EXECUTE."""
         return all(action == LayerAction.EXECUTE for action in path[self.layer : self.layer + self.width])
 
     def apply(self, path: LayerPath) -> LayerPath:
@@ -104,7 +104,7 @@ class Move:
 
 
 def all_moves(num_layers: int) -> tuple[Move, ...]:
-    """Every move there is on `num_layers` layers, in a fixed order: skips, adjacent pairs of skips, repeats."""
+    """Every move on `num_layers` layers, in a fixed order: skips, adjacent pairs of skips, repeats."""
 
     def moves() -> Iterator[Move]:
         yield from (Move(layer, LayerAction.SKIP) for layer in range(num_layers))

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ..questions.question import Question
 from .layer_path import LayerPath
 
 Status = Literal["improved", "kept", "unsolved", "failed", "searching"]
@@ -13,6 +14,7 @@ StopReason = Literal["budget", "early", "exhausted", "interrupted"]
 
 HASH_BITS = 63
 SOLVED: tuple[Status, ...] = ("improved", "kept")
+SEARCHED: tuple[Status, ...] = (*SOLVED, "unsolved")
 NOT_ASKED = -1
 """`Evaluation.simulation` of a path that calibration ran and no search has asked for yet."""
 
@@ -41,15 +43,14 @@ class Evaluation:
 
 @dataclass(slots=True)
 class PathRecord:
-    """All that a search learned about one question; one row of a shard (see `rows.SCHEMA` for the columns)."""
+    """All that a search learned about one question; one row of a shard (see `store.schema.SCHEMA` for the columns).
 
-    question_id: str
+    `question_sha` is as the shard has it: the question's own `sha` when the record was made.
+    """
+
+    question: Question
     question_sha: str
     task: str
-    prompt: str
-    choices: tuple[str, ...] | None
-    gold: int | None
-    reference: str | None
     status: Status
     num_layers: int
     seed: int

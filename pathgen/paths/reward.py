@@ -1,4 +1,4 @@
-"""What a search maximises: being right, by a margin, on few layers."""
+"""The reward of a search: a right answer, a large margin, few layers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def path_quality(evaluation: Evaluation, base_margin: float) -> float:
 
     Args:
         evaluation: the path's result.
-        base_margin: subtracted from the margin to give z, in nats: the full path's where an answer is
-            generated, 0 where choices compete (their margin is relative already).
+        base_margin: in nats; z is the margin minus this. The full path's margin if an answer is generated, 0 for
+            choices, whose margin is already relative.
     """
     if evaluation.margin is None:
         return 0.0
@@ -29,7 +29,7 @@ def path_reward(evaluation: Evaluation, base_margin: float, cost: CostModel, len
     Args:
         evaluation: the path's result.
         base_margin: as for `path_quality`.
-        cost: prices the path.
+        cost: the cost model of paths.
         length_weight: λ.
     """
     full = LayerPath.full(len(evaluation.path))

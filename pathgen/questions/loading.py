@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any, Literal
 
 from ..errors import InputError
-from .parsing import parse_choices, parse_gold, parse_id, parse_reference, parse_text
+from .parsing import parse_choices, parse_gold, parse_id, parse_reference, parse_text, refuse_unusable
 from .question import Question
 from .sources import Row, read_rows
 
@@ -32,8 +32,6 @@ FIELDS: dict[Needs, tuple[str, ...]] = {
     "reference": ("prompt", "reference"),
 }
 """The fields that a source must have; an id column is welcome, not needed."""
-
-PROBLEMS_SHOWN = 5
 
 
 def load_questions(
@@ -143,8 +141,7 @@ def _parse_rows(source: str, rows: Sequence[Row], names: Mapping[str, str], need
         questions.append(question)
         if question.choices and len(set(question.choices)) < len(question.choices):
             equal.append(row.where)
-    if problems:
-        raise InputError(f"{source}: {_summary(problems, len(rows))}")
+    refuse_unusable("questions", problems, len(rows), source)
     if equal:
         logger.warning(
             "%s: %d of %d questions have equal choices (first: %s); the first of the equal ones counts",
@@ -167,10 +164,3 @@ def _parse_row(values: Mapping[str, Any], needs: Needs) -> Question:
     else:
         question = Question(question_id, prompt, reference=parse_reference(values["reference"]))
     return question if "id" in values else replace(question, id=question.sha)
-
-
-def _summary(problems: Sequence[str], num_rows: int) -> str:
-    shown = list(problems[:PROBLEMS_SHOWN])
-    if hidden := len(problems) - len(shown):
-        shown.append(f"and {hidden} more")
-    return f"{len(problems)} of {num_rows} questions cannot be used: {'; '.join(shown)}"

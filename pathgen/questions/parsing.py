@@ -1,15 +1,35 @@
-"""The fields of a question, read from the values of a source. Each ValueError says what is wrong."""
+"""JSON, and the fields of a question from a source's values. Each ValueError says what is wrong, in one line."""
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import reprlib
+from collections.abc import Sequence
 from string import ascii_uppercase
 from typing import Any, TypeGuard
 
+from ..errors import InputError
+
+PROBLEMS_SHOWN = 5
 MAX_CHOICES = len(ascii_uppercase)
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def parse_json(data: bytes) -> Any:
+    """The value of UTF-8 JSON, with or without a byte order mark."""
+    try:
+        return json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8: byte {data[error.start]:#04x} at offset {error.start}") from error
+    except json.JSONDecodeError as error:
+        place = f"column {error.colno}" if error.lineno == 1 else f"line {error.lineno} column {error.colno}"
+        raise ValueError(f"not JSON: {error.msg} at {place}") from error
+    except RecursionError as error:
+        raise ValueError("not JSON: nested too deeply") from error
+    except ValueError as error:  # Python's own limit, beside those of JSON
+        raise ValueError("not usable JSON: a number in it has thousands of digits") from error
 
 
 def parse_text(value: Any, what: str) -> str:
@@ -81,6 +101,22 @@ def parse_reference(value: Any) -> str:
     if _is_whole(value):
         return str(value)
     return parse_text(parse_text(value, what).rpartition("####")[2].strip(), what)
+
+
+def refuse_unusable(what: str, problems: Sequence[str], total: int, source: str | None = None) -> None:
+    """Raise InputError that names the first five problems, if there are any.
+
+    Args:
+        what: `questions` or `prompts`.
+        problems: one line each.
+        total: how many questions or prompts there are.
+        source: where they come from, if it is one place.
+    """
+    if problems:
+        hidden = len(problems) - PROBLEMS_SHOWN
+        shown = "; ".join([*problems[:PROBLEMS_SHOWN], *([f"and {hidden} more"] if hidden > 0 else [])])
+        where = f"{source}: " if source else ""
+        raise InputError(f"{where}{len(problems)} of {total} {what} cannot be used: {shown}")
 
 
 def _is_whole(value: Any) -> TypeGuard[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, one_line
+from .parsing import parse_json
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
 HUB_NAME = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[\w.-]+)(:(?P<config>[^:]*))?(:(?P<split>[^:]+))?")
@@ -76,39 +76,25 @@ def _read_jsonl(path: Path) -> Iterator[Row]:
 
 def _json_row(where: str, line: bytes) -> Row:
     try:
-        values = _parse_json(line)
+        return _object_row(where, parse_json(line))
     except ValueError as error:
         return Row(where, {}, str(error))
-    if not isinstance(values, dict):
-        return Row(where, {}, f"not a JSON object but {type(values).__name__}")
-    return Row(where, values)
+
+
+def _object_row(where: str, values: Any) -> Row:
+    fault = "" if isinstance(values, dict) else f"not a JSON object but {type(values).__name__}"
+    return Row(where, {} if fault else values, fault)
 
 
 def _read_json(path: Path) -> Iterator[Row]:
     try:
-        rows = _parse_json(path.read_bytes())
+        rows = parse_json(path.read_bytes())
     except ValueError as error:
         raise InputError(f"{path}: {error}") from error
     if not isinstance(rows, list):
         raise InputError(f"{path}: must hold a list of objects, not {type(rows).__name__}")
     for number, values in enumerate(rows, start=1):
-        if isinstance(values, dict):
-            yield Row(f"row {number}", values)
-        else:
-            yield Row(f"row {number}", {}, f"not a JSON object but {type(values).__name__}")
-
-
-def _parse_json(data: bytes) -> Any:
-    """Parse UTF-8 JSON, with or without a byte order mark; ValueError says what is wrong in one line."""
-    try:
-        return json.loads(data.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"not UTF-8: byte {data[error.start]:#04x} at offset {error.start}") from error
-    except json.JSONDecodeError as error:
-        place = f"column {error.colno}" if error.lineno == 1 else f"line {error.lineno} column {error.colno}"
-        raise ValueError(f"not JSON: {error.msg} at {place}") from error
-    except RecursionError as error:
-        raise ValueError("not JSON: nested too deeply") from error
+        yield _object_row(f"row {number}", values)
 
 
 def _read_parquet(path: Path) -> Iterator[Row]:

@@ -72,10 +72,7 @@ class Task:
             ids = tokenizer(prompt)["input_ids"]
             wholes = [tokenizer(f"{prompt} {text}")["input_ids"] for text in self.continuations(question)]
             return ids, [whole[len(ids) :] for whole in wholes]
-        if not tokenizer.chat_template:
-            raise InputError("--chat needs a model whose tokenizer has a chat template; use --no-chat")
-        turns = [{"role": "user", "content": self.prompt(question)}]
-        prompt = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        prompt = chat_turn(tokenizer, self.prompt(question))
 
         def ids_of(text: str) -> list[int]:
             return tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -108,6 +105,18 @@ def find_task(name: str) -> Task:
     if name not in TASKS:
         raise InputError(f"unknown task {name!r}: choose from {', '.join(TASKS)}")
     return TASKS[name]
+
+
+def chat_turn(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
+    """The prompt as the user's turn of a chat, with the assistant's turn opened.
+
+    Raises:
+        InputError: the tokenizer has no chat template.
+    """
+    if not tokenizer.chat_template:
+        raise InputError("--chat needs a model whose tokenizer has a chat template; use --no-chat")
+    turns = [{"role": "user", "content": prompt}]
+    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
 
 def choice_margin(scores: Sequence[float], choices: Sequence[str], gold: int) -> float:

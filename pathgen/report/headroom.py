@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
+
+from .figures import interval, points
 
 DRAWS = 2000
 SEED = 0
@@ -26,60 +27,32 @@ path reaches."""
 
 
 @dataclass(frozen=True, slots=True)
-class RankedHits:
-    """What the paths of the questions that full depth answers wrong reach, by the choice's rank at full depth.
+class Headroom:
+    """How much of what the search mends is at most more than luck.
 
-    Row q holds the choices of one kind of question but the one that full depth gives; R is the largest number of
-    them. Ranks count from 0 here, the first after full depth's answer.
+    All shares but `breaks` are over the questions that full depth answers wrong, and not by a tie with gold alone.
 
     Attributes:
-        gold: [Q, R] 1 at gold's rank.
-        gold_hits: [Q, R] 1 there if some path reaches gold.
-        placebos: [Q, R] 1 at the rank of each wrong choice.
-        placebo_hits: [Q, R] 1 there if some path reaches it.
-        counts: [Q] how many questions are of this kind.
+        questions: that full depth answers wrong.
+        gold: share for which some evaluated path reaches the right choice.
+        placebo: share for which some path reaches a wrong choice that full depth ranked like gold, weighted to gold's
+            ranks. A rank that only gold ever had (the second of two choices, say) has no placebo: its questions count
+            for `gold` alone.
+        excess: gold less placebo; an upper bound, as the search looked for gold.
+        excess_ci95: its bootstrap interval over questions.
+        breaks: share of right answers that some path breaks.
+        stopped_early: searches that stopped at the first right path; with any, gold and placebo do not compare.
+        verdict: what these allow to be said, in words; None where nothing was wrong.
     """
 
-    gold: np.ndarray
-    gold_hits: np.ndarray
-    placebos: np.ndarray
-    placebo_hits: np.ndarray
-    counts: np.ndarray
-
-    @classmethod
-    def of(cls, kinds: Mapping[WrongAnswer, int]) -> RankedHits:
-        """From how many questions there are of each kind."""
-        width = max((len(ranking) - 1 for _, ranking, _ in kinds), default=0)
-        gold, gold_hits, placebos, placebo_hits = np.zeros((4, len(kinds), width), dtype=np.int64)
-        for row, (right, ranking, reached) in enumerate(kinds):
-            for rank, choice in enumerate(ranking[1:]):
-                kind, hits = (gold, gold_hits) if choice == right else (placebos, placebo_hits)
-                kind[row, rank] = 1
-                hits[row, rank] = choice in reached
-        return cls(gold, gold_hits, placebos, placebo_hits, np.array(list(kinds.values()), dtype=np.int64))
-
-    def interval(self) -> list[float] | None:
-        """95 % of the excess: percentiles of a bootstrap over questions, the placebo drawn anew with them.
-
-        Questions of one pattern are exchangeable, so their counts are drawn rather than the questions. None where
-        no draw has a placebo.
-        """
-        patterns, kinds = np.unique(np.hstack(self._parts()), axis=0, return_inverse=True)
-        counts = np.bincount(kinds, weights=self.counts)
-        total = self.counts.sum()
-        drawn = np.random.default_rng(SEED).multinomial(total, counts / total, size=DRAWS)  # [draws, patterns]
-        sums = np.split(drawn @ patterns, 4, axis=1)
-        _, excess = _placebo_and_excess(*sums)
-        excess = excess[np.isfinite(excess)]
-        return np.percentile(excess, [2.5, 97.5]).tolist() if excess.size else None
-
-    def placebo_and_excess(self) -> tuple[float | None, float | None]:
-        """Both weighted to gold's ranks, over the questions whose rank has a placebo; None where there are none."""
-        placebo, excess = _placebo_and_excess(*(self.counts[None] @ part for part in self._parts()))
-        return (float(placebo[0]), float(excess[0])) if np.isfinite(excess[0]) else (None, None)
-
-    def _parts(self) -> tuple[np.ndarray, ...]:
-        return self.gold, self.gold_hits, self.placebos, self.placebo_hits
+    questions: int
+    gold: float | None
+    placebo: float | None
+    excess: float | None
+    excess_ci95: tuple[float, float] | None
+    breaks: float | None
+    stopped_early: int
+    verdict: str | None = None
 
 
 class HeadroomTally:
@@ -124,36 +97,29 @@ class HeadroomTally:
             elif ranking[0] != gold:  # else gold ties with another: there is nothing to mend
                 self._wrong[gold, ranking, reached] += 1
 
-    def result(self) -> dict[str, Any] | None:
-        """As `headroom`."""
+    def result(self) -> Headroom | None:
+        """The headroom of all records taken in; None for records without choice scores."""
         questions = self._wrong.total()
         if not questions and not self._right:
             return None
         mended = sum(count for (gold, _, reached), count in self._wrong.items() if gold in reached)
-        hits = RankedHits.of(self._wrong)
-        placebo, excess = hits.placebo_and_excess()
-        found = {
-            "questions": questions,
-            "gold": mended / questions if questions else None,
-            "placebo": placebo,
-            "excess": excess,
-            "excess_ci95": hits.interval() if excess is not None else None,
-            "breaks": self._broken / self._right if self._right else None,
-            "stopped_early": self._early,
-        }
-        return found | {"verdict": _verdict(found)}
+        ranked, counts = _ranked(self._wrong), np.array(list(self._wrong.values()), dtype=np.int64)
+        (placebo,), (excess,) = _placebo_and_excess(*(counts[None] @ part for part in ranked))
+        has_placebo = bool(np.isfinite(excess))
+        found = Headroom(
+            questions,
+            gold=mended / questions if questions else None,
+            placebo=float(placebo) if has_placebo else None,
+            excess=float(excess) if has_placebo else None,
+            excess_ci95=_interval(ranked, counts) if has_placebo else None,
+            breaks=self._broken / self._right if self._right else None,
+            stopped_early=self._early,
+        )
+        return replace(found, verdict=_verdict(found))
 
 
-def headroom(rows: pl.DataFrame) -> dict[str, Any] | None:
-    """How much of what the search mends is at most more than luck.
-
-    Over the questions that full depth answers wrong, and not by a tie with gold alone: `gold`, the share for which some
-    evaluated path reaches the right choice; `placebo`, the share for which some path reaches a wrong choice that
-    full depth ranked like gold, weighted to gold's ranks; `excess`, their difference, an upper bound as the search
-    looked for gold, and `excess_ci95`, its bootstrap interval over questions. A rank that only gold ever had (the
-    second of two choices, say) has no placebo: its questions count for `gold` alone. `verdict` says in words what
-    these allow to be said, None where nothing was wrong. `breaks` is the share of right answers that some path
-    breaks. None for records without choice scores.
+def headroom(rows: pl.DataFrame) -> Headroom | None:
+    """The headroom of a run's records; None without choice scores.
 
     Args:
         rows: as `HeadroomTally.add` takes them.
@@ -163,10 +129,31 @@ def headroom(rows: pl.DataFrame) -> dict[str, Any] | None:
     return tally.result()
 
 
+def _ranked(kinds: Mapping[WrongAnswer, int]) -> np.ndarray:
+    """Where gold and the placebos stand, and which of them some path reaches.
+
+    Returns:
+        [4, Q, R] for Q kinds of questions and R ranks, counted from 0 after full depth's own answer: 1 at gold's
+        rank; 1 there if some path reaches gold; 1 at the rank of each wrong choice; 1 there if some path reaches it.
+    """
+    width = max((len(ranking) - 1 for _, ranking, _ in kinds), default=0)
+    ranked = np.zeros((4, len(kinds), width), dtype=np.int64)
+    for row, (right, ranking, reached) in enumerate(kinds):
+        for rank, choice in enumerate(ranking[1:]):
+            part = 0 if choice == right else 2
+            ranked[part, row, rank] = 1
+            ranked[part + 1, row, rank] = choice in reached
+    return ranked
+
+
 def _placebo_and_excess(
     gold: np.ndarray, gold_hits: np.ndarray, placebos: np.ndarray, placebo_hits: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """From sums over questions, each [draws, R]; [draws] each, NaN where no rank of gold's has a placebo."""
+    """Both weighted to gold's ranks, over the questions whose rank has a placebo.
+
+    Args are sums of `_ranked` over questions, each [draws, R]. Returns [draws] each, NaN where no rank of gold's has
+    a placebo.
+    """
     has_placebo = placebos > 0
     expected = gold * placebo_hits / np.maximum(placebos, 1)  # 0 where there is no placebo
     counted = np.where(has_placebo, gold, 0).sum(axis=1).astype(float)
@@ -176,19 +163,40 @@ def _placebo_and_excess(
     return placebo, reached / counted - placebo
 
 
-def _verdict(found: Mapping[str, Any]) -> str | None:
-    if not found["questions"]:
+def _interval(ranked: np.ndarray, counts: np.ndarray) -> tuple[float, float] | None:
+    """95 % of the excess: percentiles of a bootstrap over questions, the placebo drawn anew with them.
+
+    Questions of one pattern are exchangeable, so their counts are drawn rather than the questions. None where no
+    draw has a placebo.
+
+    Args:
+        ranked: as `_ranked` returns it.
+        counts: [Q] questions of each kind.
+    """
+    patterns, kinds = np.unique(np.hstack(list(ranked)), axis=0, return_inverse=True)
+    weights = np.bincount(kinds, weights=counts)
+    total = counts.sum()
+    drawn = np.random.default_rng(SEED).multinomial(total, weights / total, size=DRAWS)  # [draws, patterns]
+    _, excess = _placebo_and_excess(*np.split(drawn @ patterns, 4, axis=1))
+    excess = excess[np.isfinite(excess)]
+    if not excess.size:
         return None
-    mended = f"some path mends {found['gold']:.1%} of the wrong answers"
-    if found["excess_ci95"] is None:
+    low, high = np.percentile(excess, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _verdict(found: Headroom) -> str | None:
+    if not found.questions:
+        return None
+    mended = f"some path mends {found.gold:.1%} of the wrong answers"
+    if found.excess is None or found.excess_ci95 is None:
         return f"{mended}, and no wrong choice ever had gold's rank: nothing tells how much of that is chance"
-    low, high = found["excess_ci95"]
     compared = (
-        f"{mended}, and {found['placebo']:.1%} reach an equally likely wrong answer: "
-        f"excess {100 * found['excess']:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]: "
+        f"{mended}, and {found.placebo:.1%} reach an equally likely wrong answer: "
+        f"excess {points(found.excess)} points {interval(found.excess_ci95, points)}: "
     )
-    if found["stopped_early"]:
-        return f"{compared}not comparable, {found['stopped_early']} searches stopped early, at the first right path"
-    if low <= 0:
+    if found.stopped_early:
+        return f"{compared}not comparable, {found.stopped_early} searches stopped early, at the first right path"
+    if found.excess_ci95[0] <= 0:
         return f"{compared}not above chance, though the search looked for gold"
     return f"{compared}an upper bound, no proof of more than chance: the search looked for gold alone"

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import polars as pl
+
+from cluster.program.plain import SPLICED
 
 from ..errors import InputError
 from ..store.folder_lock import LEASE_NAME, Holder
 from ..store.index import Budgets
 from ..store.run_folder import RunDirectory
 from ..store.schema import SCHEMA
-from .headroom import HeadroomTally
+from .headroom import Headroom, HeadroomTally
 
 COLUMNS = [
     "question_id",
@@ -34,36 +37,93 @@ COLUMNS = [
 LIGHT_COLUMNS = [name for name in COLUMNS if name not in ("best_path", "gold")]
 
 
-def summarize(rows: pl.DataFrame) -> dict[str, Any]:
-    """Counts, accuracies and depth over a run's records; rates leave the failed out.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordStats:
+    """Counts, accuracies and depth over a run's records. All but `failed` leave the failed out.
 
-    Args:
-        rows: one row a question, with LIGHT_COLUMNS.
+    Rates, depths and margins are None where nothing was searched or solved.
 
-    Returns:
-        A JSON object; rates are None where nothing was searched.
+    Attributes:
+        questions: that were searched.
+        solved: of these, questions that some path answers right.
+        mean_best_depth: over the solved, in layer executions.
+        median_base_margin: nats.
+        median_best_margin: nats, over the solved.
+        seconds: of all searches together.
     """
-    searched = rows.filter(pl.col("status") != "failed")
-    solved = searched.filter(pl.col("status") != "unsolved")
-    counts = {status: int((rows["status"] == status).sum()) for status in ("improved", "kept", "unsolved", "failed")}
-    return {
-        "questions": searched.height,
-        **counts,
-        "base_accuracy": _mean(searched["base_correct"]),
-        "solved": solved.height,
-        "solved_rate": solved.height / searched.height if searched.height else None,
-        "mean_best_depth": _mean(solved["best_depth"]),
-        "num_layers": _first(searched["num_layers"]),
-        "median_base_margin": _median(searched["base_margin"]),
-        "median_best_margin": _median(solved["best_margin"]),
-        "layer_executions": int(searched["layer_executions"].sum()),
-        "layers_run": int(searched["layers_run"].sum()),
-        "seconds": float(searched["seconds"].sum()),
-    }
+
+    questions: int
+    improved: int
+    kept: int
+    unsolved: int
+    failed: int
+    base_accuracy: float | None
+    solved: int
+    solved_rate: float | None
+    mean_best_depth: float | None
+    num_layers: int | None
+    median_base_margin: float | None
+    median_best_margin: float | None
+    layer_executions: int
+    layers_run: int
+    seconds: float
+
+    @classmethod
+    def of(cls, rows: pl.DataFrame) -> RecordStats:
+        """Count records.
+
+        Args:
+            rows: one row a question, with LIGHT_COLUMNS.
+        """
+        searched = rows.filter(pl.col("status") != "failed")
+        solved = searched.filter(pl.col("status") != "unsolved")
+        improved, kept, unsolved, failed = (
+            int((rows["status"] == status).sum()) for status in ("improved", "kept", "unsolved", "failed")
+        )
+        return cls(
+            questions=searched.height,
+            improved=improved,
+            kept=kept,
+            unsolved=unsolved,
+            failed=failed,
+            base_accuracy=_mean(searched["base_correct"]),
+            solved=solved.height,
+            solved_rate=solved.height / searched.height if searched.height else None,
+            mean_best_depth=_mean(solved["best_depth"]),
+            num_layers=_first(searched["num_layers"]),
+            median_base_margin=_median(searched["base_margin"]),
+            median_best_margin=_median(solved["best_margin"]),
+            layer_executions=int(searched["layer_executions"].sum()),
+            layers_run=int(searched["layers_run"].sum()),
+            seconds=float(searched["seconds"].sum()),
+        )
 
 
-def run_stats(out: str) -> dict[str, Any]:
-    """Everything `pathgen stats` shows.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStats:
+    """What a run holds, as `pathgen stats` shows it.
+
+    Attributes:
+        total: questions asked for.
+        done: questions searched within the run's budgets.
+        action_counts: per layer, how many best paths skip, execute and repeat it.
+        headroom: None for records without choice scores.
+        under_way: whether a run is at work in the folder.
+    """
+
+    out: str
+    model: str
+    task: str
+    total: int
+    done: int
+    records: RecordStats = field(metadata=SPLICED)
+    action_counts: list[list[int]]
+    headroom: Headroom | None
+    under_way: bool
+
+
+def run_stats(out: str) -> RunStats:
+    """What a run has found so far.
 
     Raises:
         InputError: the folder holds no run.
@@ -72,19 +132,19 @@ def run_stats(out: str) -> dict[str, Any]:
     directory = RunDirectory(out)
     info = directory.info()
     rows, tally = _read_once(directory)
-    summary = summarize(rows)
-    num_layers = summary["num_layers"]
-    return {
-        "out": out,
-        "model": info.model_id,
-        "task": info.task,
-        "total": max(info.questions, rows.height),
-        "done": rows.filter(Budgets.of(info.settings, num_layers).reached()).height if num_layers else 0,
-        **summary,
-        "action_counts": action_counts(rows["best_path"].drop_nulls().to_list()),
-        "headroom": tally.result(),
-        "under_way": _is_held(directory),
-    }
+    records = RecordStats.of(rows)
+    num_layers = records.num_layers
+    return RunStats(
+        out=out,
+        model=info.model_id,
+        task=info.task,
+        total=max(info.questions, rows.height),
+        done=rows.filter(Budgets.of(info.settings, num_layers).reached()).height if num_layers else 0,
+        records=records,
+        action_counts=action_counts(rows["best_path"].drop_nulls().to_list()),
+        headroom=tally.result(),
+        under_way=_is_held(directory),
+    )
 
 
 def action_counts(paths: Sequence[Sequence[int]]) -> list[list[int]]:

@@ -1,8 +1,7 @@
-"""Runs and records as people like to see them, in a terminal."""
+"""Runs and records in a terminal."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,59 +10,40 @@ from rich.table import Table
 from rich.text import Text
 
 from ..paths.layer_path import LayerPath
+from .figures import count_text
+from .headroom import Headroom
+from .stats import RunStats
+from .validate import Validation
 
 SHADES = " ▁▂▃▄▅▆▇█"
 MOST_PATHS = 12
 
 
-def summary_text(summary: Mapping[str, Any]) -> str:
-    """What `pathgen generate` says at the end, the next command included."""
-    failed = f", {summary['failed']} failed" if summary["failed"] else ""
-    lines = [f"{_count(summary['questions'], 'question')} in {summary['out']}{failed}"]
-    if summary["solved_rate"] is not None:
-        lines.append(
-            f"full depth is right on {summary['base_accuracy']:.1%}, some path on {summary['solved_rate']:.1%} "
-            "(chosen with gold; `pathgen stats` sets a placebo beside it)"
-        )
-    if summary["mean_best_depth"] is not None:
-        saved = summary["num_layers"] - summary["mean_best_depth"]
-        lines.append(
-            f"best paths run {summary['mean_best_depth']:.1f} of {summary['num_layers']} layers ({saved:.1f} saved)"
-        )
-    if summary["questions_per_second"]:
-        lines.append(
-            f"searched {summary['searched']} in {summary['search_seconds']:.1f} s "
-            f"({summary['questions_per_second']:.2f} questions a second, {_count(summary['actors'], 'actor')})"
-        )
-    lines.append(f"next: pathgen stats {shlex.quote(summary['out'])}")
-    return "\n".join(lines)
-
-
-def stats_text(stats: Mapping[str, Any]) -> None:
+def stats_text(stats: RunStats) -> None:
     """Print `pathgen stats`."""
-    console = Console(highlight=False)
-    going = " (a run is at work)" if stats["under_way"] else ""
-    console.print(Text(f"{stats['out']}: {stats['model']}, task {stats['task']}{going}", style="bold"))
+    console, records = Console(highlight=False), stats.records
+    going = " (a run is at work)" if stats.under_way else ""
+    console.print(Text(f"{stats.out}: {stats.model}, task {stats.task}{going}", style="bold"))
     console.print(
-        f"done {stats['done']} of {stats['total']}: improved {stats['improved']}, kept {stats['kept']}, "
-        f"unsolved {stats['unsolved']}, failed {stats['failed']}"
+        f"done {stats.done} of {stats.total}: improved {records.improved}, kept {records.kept}, "
+        f"unsolved {records.unsolved}, failed {records.failed}"
     )
-    if not stats["questions"]:
+    if not records.questions:
         return
     table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_row("accuracy, full depth", f"{stats['base_accuracy']:.1%}")
-    note = "placebo below" if (stats["headroom"] or {}).get("questions") else "no placebo"
-    table.add_row("some path right", f"{stats['solved_rate']:.1%}", f"upper bound, chosen with gold; {note}")
-    if stats["mean_best_depth"] is not None:
-        table.add_row("depth of best paths", f"{stats['mean_best_depth']:.2f} of {stats['num_layers']}")
-        table.add_row("layers saved", f"{stats['num_layers'] - stats['mean_best_depth']:.2f}", "per forward pass")
-    if stats["median_best_margin"] is not None:
-        table.add_row("median margin", f"{stats['median_best_margin']:.2f} nats", "of best paths")
-    shared = f"{stats['layers_run']:,} run, the rest shared" if stats["layers_run"] else ""
-    table.add_row("layers asked", f"{stats['layer_executions']:,}", shared)
+    table.add_row("accuracy, full depth", f"{records.base_accuracy:.1%}")
+    note = "placebo below" if stats.headroom and stats.headroom.questions else "no placebo"
+    table.add_row("some path right", f"{records.solved_rate:.1%}", f"upper bound, chosen with gold; {note}")
+    if records.mean_best_depth is not None and records.num_layers is not None:
+        table.add_row("depth of best paths", f"{records.mean_best_depth:.2f} of {records.num_layers}")
+        table.add_row("layers saved", f"{records.num_layers - records.mean_best_depth:.2f}", "per forward pass")
+    if records.median_best_margin is not None:
+        table.add_row("median margin", f"{records.median_best_margin:.2f} nats", "of best paths")
+    shared = f"{records.layers_run:,} run, the rest shared" if records.layers_run else ""
+    table.add_row("layers asked", f"{records.layer_executions:,}", shared)
     console.print(table)
-    _print_headroom(console, stats["headroom"])
-    _print_histogram(console, stats["action_counts"])
+    _print_headroom(console, stats.headroom)
+    _print_histogram(console, stats.action_counts)
 
 
 def record_text(record: Mapping[str, Any]) -> None:
@@ -102,23 +82,23 @@ def record_text(record: Mapping[str, Any]) -> None:
     console.print(_effort(record))
 
 
-def report_text(report: Mapping[str, Any]) -> None:
+def report_text(report: Validation) -> None:
     """Print `pathgen validate`."""
     console = Console(highlight=False)
     console.print(
-        f"{_count(report['shards'], 'shard')}, {_count(report['records'], 'record')}, "
-        f"{_count(report['questions'], 'question')}"
+        f"{count_text(report.shards, 'shard')}, {count_text(report.records, 'record')}, "
+        f"{count_text(report.questions, 'question')}"
     )
-    for problem in report["problems"]:
+    for problem in report.problems:
         console.print(Text(f"  {problem}", style="red"))
-    for note in report["notes"]:
+    for note in report.notes:
         console.print(Text(f"  {note}"))
-    if report["replayed"]:
+    if (again := report.replay).replayed:
         console.print(
-            f"{_count(report['replayed'], 'evaluation')} run again: largest gap {report['largest_gap_nats']:.2g} nats, "
-            f"{_count(report['verdicts_changed'], 'verdict')} changed"
+            f"{count_text(again.replayed, 'evaluation')} run again: largest gap {again.largest_gap_nats:.2g} nats, "
+            f"{count_text(again.verdicts_changed, 'verdict')} changed"
         )
-    console.print("valid" if report["valid"] else "not valid")
+    console.print("valid" if report.valid else "not valid")
 
 
 def _effort(record: Mapping[str, Any]) -> str:
@@ -145,17 +125,17 @@ def _answer(evaluation: Mapping[str, Any], choices: Sequence[str] | None) -> str
     return choices[max(range(len(scores)), key=scores.__getitem__)] if scores and choices else ""
 
 
-def _print_headroom(console: Console, headroom: Mapping[str, Any] | None) -> None:
+def _print_headroom(console: Console, headroom: Headroom | None) -> None:
     """What some path mends, never without its placebo."""
-    if not headroom:
+    if headroom is None:
         line = "no placebo without scored choices: nothing tells how much of what is solved is chance"
         console.print(line, soft_wrap=True)
         return
-    if headroom["questions"]:
-        console.print(f"wrong at full depth: {_count(headroom['questions'], 'question')}")
-        console.print(headroom["verdict"], soft_wrap=True, markup=False)
-    if headroom["breaks"] is not None:
-        console.print(f"of those right at full depth, some path breaks {headroom['breaks']:.1%}")
+    if headroom.verdict is not None:
+        console.print(f"wrong at full depth: {count_text(headroom.questions, 'question')}")
+        console.print(headroom.verdict, soft_wrap=True, markup=False)
+    if headroom.breaks is not None:
+        console.print(f"of those right at full depth, some path breaks {headroom.breaks:.1%}")
 
 
 def _print_histogram(console: Console, counts: Sequence[Sequence[int]]) -> None:
@@ -164,8 +144,4 @@ def _print_histogram(console: Console, counts: Sequence[Sequence[int]]) -> None:
     most = max(max(skip, repeat) for skip, _, repeat in counts) or 1
     for name, action in (("skipped ", 0), ("repeated", 2)):
         bars = "".join(SHADES[round(row[action] / most * (len(SHADES) - 1))] for row in counts)
-        console.print(f"{name} {bars}  layers 0-{len(counts) - 1}, full bar: {_count(most, 'question')}")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+        console.print(f"{name} {bars}  layers 0-{len(counts) - 1}, full bar: {count_text(most, 'question')}")

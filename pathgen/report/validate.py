@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from cluster.program.json_codec import decoded
+from cluster.program.plain import SPLICED
 
 from ..errors import InputError
 from ..paths.cost import CostModel
 from ..paths.layer_path import LayerPath
 from ..paths.records import Evaluation, PathRecord
-from ..questions.question import Question
 from ..store.files import TEMPORARY_PREFIX, list_files
 from ..store.index import progress_files, read_all, shard_files
 from ..store.provenance import ShardMetadata
@@ -27,12 +27,37 @@ from ..store.shards import PROGRESS_FOLDER, QUARANTINE_FOLDER, SCHEMA, Unreadabl
 REPLAY_TOLERANCE_NATS = 1e-3
 
 
-def validate_run(out: str, replay: int) -> dict[str, Any]:
-    """Check a run's folder; run `replay` evaluations again on the model.
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Evaluations run again: how many, and by how much they differ from what is stored."""
 
-    Returns:
-        A JSON object; `valid` is whether there are no problems. What an interrupted run leaves behind is noted
-        and no problem: leftover and quarantined files, questions in several rows.
+    replayed: int = 0
+    largest_gap_nats: float | None = None
+    verdicts_changed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What a run's folder holds, and what is wrong with it.
+
+    Attributes:
+        problems: what makes the run invalid.
+        notes: what an interrupted run leaves behind: leftover and quarantined files, questions in several rows.
+        valid: whether there are no problems.
+    """
+
+    out: str
+    shards: int
+    records: int
+    questions: int
+    problems: list[str]
+    notes: list[str]
+    replay: Replay = field(metadata=SPLICED)
+    valid: bool
+
+
+def validate_run(out: str, replay: int) -> Validation:
+    """Check a run's folder; run `replay` evaluations again on the model.
 
     Raises:
         InputError: the folder holds no run, or an imported one is to be replayed.
@@ -50,24 +75,15 @@ def validate_run(out: str, replay: int) -> dict[str, Any]:
         except UnreadableShard as error:
             problems.append(f"{file}: {error}")
     for record in records:
-        problems += [f"{record.question_id}: {fault}" for fault in record_faults(record, info)]
-    counts = Counter(record.question_id for record in records)
+        problems += [f"{record.question.id}: {fault}" for fault in record_faults(record, info)]
+    counts = Counter(record.question.id for record in records)
     repeated = [f"{question_id}: in {count} rows" for question_id, count in sorted(counts.items()) if count > 1]
-    report: dict[str, Any] = {
-        "out": out,
-        "shards": len(tables),
-        "records": len(records),
-        "questions": len(counts),
-        "problems": problems,
-        "notes": repeated + _notes(directory),
-        "replayed": 0,
-        "largest_gap_nats": None,
-        "verdicts_changed": 0,
-    }
-    if replay:
-        _replay(records, info, out, replay, report)
-    report["valid"] = not problems
-    return report
+    notes = repeated + _notes(directory)
+    again = _replay(records, info, out, replay) if replay else Replay()
+    gap = again.largest_gap_nats
+    if gap is not None and gap > REPLAY_TOLERANCE_NATS and info.settings["dtype"] == "float32":
+        problems.append(f"evaluations differ by up to {gap:.2g} nats when run again")
+    return Validation(out, len(tables), len(records), len(counts), problems, notes, again, valid=not problems)
 
 
 def record_faults(record: PathRecord, info: RunInfo) -> list[str]:
@@ -132,7 +148,7 @@ def _notes(directory: RunDirectory) -> list[str]:
     return notes
 
 
-def _replay(records: list[PathRecord], info: RunInfo, out: str, count: int, report: dict[str, Any]) -> None:
+def _replay(records: list[PathRecord], info: RunInfo, out: str, count: int) -> Replay:
     """Run a sample of evaluations again, and compare margins and verdicts."""
     from ..engine.path_model import PathModel
     from ..evaluation.evaluator import Evaluator
@@ -150,20 +166,12 @@ def _replay(records: list[PathRecord], info: RunInfo, out: str, count: int, repo
         chat=info.settings["task"]["chat"],
     )
     sample = [pairs[index] for index in sorted(chosen)]
-    prepared = {
-        record.question_id: evaluator.prepare(
-            Question(record.question_id, record.prompt, record.choices, record.gold, record.reference)
-        )
-        for record, _ in sample
-    }
-    again = evaluator.evaluate([(prepared[record.question_id], evaluation.path) for record, evaluation in sample])
+    prepared = {record.question.id: evaluator.prepare(record.question) for record, _ in sample}
+    again = evaluator.evaluate([(prepared[record.question.id], evaluation.path) for record, evaluation in sample])
     gaps = [
         abs(new.margin - old.margin)
         for (_, old), new in zip(sample, again, strict=True)
         if new.margin is not None and old.margin is not None
     ]
-    report["replayed"] = len(sample)
-    report["largest_gap_nats"] = max(gaps, default=0.0)
-    report["verdicts_changed"] = sum(new.correct != old.correct for (_, old), new in zip(sample, again, strict=True))
-    if info.settings["dtype"] == "float32" and report["largest_gap_nats"] > REPLAY_TOLERANCE_NATS:
-        report["problems"].append(f"evaluations differ by up to {report['largest_gap_nats']:.2g} nats when run again")
+    changed = sum(new.correct != old.correct for (_, old), new in zip(sample, again, strict=True))
+    return Replay(len(sample), max(gaps, default=0.0), changed)

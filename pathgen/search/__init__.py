@@ -1,1 +1,1 @@
-"""The search for one question's paths. Pure: no model, no files."""
+"""The search for one question's paths. Pure code: no model, no files."""

@@ -1,7 +1,7 @@
-"""The search for one question's layer paths: UCT over a graph of paths, driven by ask and tell.
+"""The search for one question's layer paths: UCT over a graph of paths, with ask and tell.
 
-It knows no model: `PathSearch.ask` names paths, the caller evaluates them in any order and on any machine,
-and `PathSearch.tell` takes each result. Same seed and same results give the same tree.
+It needs no model: `PathSearch.ask` returns paths, the caller evaluates them in any order and on any machine, and
+`PathSearch.tell` takes each result. The same seed and the same results give the same tree.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ EARLY_SAVED_LAYERS = 2
 
 @dataclass(slots=True)
 class _Asked:
-    """A path that is out for evaluation: its number, the walk that led to it, and its result once told."""
+    """A path asked for: its number, the walk that led to it, and its result, if told."""
 
     simulation: int
     walk: Walk
@@ -41,24 +41,24 @@ class PathSearch:
 
     Attributes:
         tree: nodes and edges.
-        evaluations: what was told, in the order asked, `simulation` filled in.
-        simulations: finished walks; those that ended at a path already evaluated count, the full path not.
-        layer_executions: Σ depth of the evaluated paths, the full path's included.
-        stop_reason: None while the search goes on.
+        evaluations: the results told, in the order asked, with `simulation` filled in.
+        simulations: finished walks, also those that end at a path already evaluated; the full path does not count.
+        layer_executions: Σ depth of the evaluated paths, the full path included.
+        stop_reason: None while the search continues.
 
     Args:
         num_layers: layers of the model.
         settings: budgets, caps and constants.
-        cost: prices paths, for the reward, the depth cap and the choice of the best.
-        rng: the only source of chance; it shuffles each node's moves.
-        prior: weight >= 0 of each move, a missing one 0; larger is considered earlier and explored more.
-            None: all alike.
-        relative_margin: whether quality measures the margin from the full path's, as generation needs.
-        prior_if_wrong: takes the place of `prior` where the full path is wrong.
+        cost: cost of paths, for the reward, the depth cap and the choice of the best path.
+        rng: the only source of randomness; it shuffles each node's moves.
+        prior: weight >= 0 of each move; 0 if missing. A larger weight is considered earlier and explored more.
+            None weighs all moves equally.
+        relative_margin: whether quality uses the margin relative to the full path's, as generation needs.
+        prior_if_wrong: replaces `prior` if the full path is wrong.
 
     Raises:
-        ValueError: if the cost model is of another number of layers, a budget or cap leaves no room for the
-            full path, or the prior names a move that does not exist here or has a negative weight.
+        ValueError: the cost model has another number of layers, a budget or cap is below the full path, or the
+            prior has an unknown move or a negative weight.
     """
 
     def __init__(
@@ -85,11 +85,11 @@ class PathSearch:
         self._layers_spent = False
 
     def ask(self) -> list[LayerPath]:
-        """The next paths to evaluate, at most `parallel_leaves`; the full path alone at first.
+        """The next paths to evaluate, at most `parallel_leaves`; first the full path alone.
 
         Returns:
-            New paths, none of which was asked before. Nothing while paths asked earlier are untold, and
-            nothing once `stop_reason` is set.
+            New paths, none asked before. Empty while results of earlier paths are missing, and once `stop_reason`
+            is set.
         """
         if self._asked or self.stop_reason:
             return []
@@ -99,21 +99,21 @@ class PathSearch:
         while len(self._asked) < self._settings.parallel_leaves and self._walk():
             pass
         if not self._asked:
-            # Pending paths alone can block a walk, and there are none: a budget is spent.
+            # Only pending paths can block a walk, and there are none: a budget is spent.
             self.stop_reason = "budget"
         return list(self._asked)
 
     def tell(self, path: LayerPath, evaluation: Evaluation) -> bool:
-        """Hand in the result of an asked path.
+        """Take the result of an asked path.
 
-        A result without a finite margin counts as wrong. Once all asked paths are told, the results enter
-        the tree in the order asked, so the order of telling changes nothing.
+        A result without a finite margin counts as wrong. Once all asked paths have results, these enter the tree in
+        the order asked, so the order of telling does not matter.
 
         Returns:
-            Whether it was taken; a repeated or unknown one changes nothing.
+            Whether the result was used; a repeated or unknown one is ignored.
 
         Raises:
-            ValueError: if the evaluation is of another path.
+            ValueError: the evaluation is of another path.
         """
         if evaluation.path != path:
             raise ValueError(f"the evaluation told for path {path} is of path {evaluation.path}")
@@ -129,10 +129,10 @@ class PathSearch:
         return True
 
     def finish(self, reason: StopReason) -> None:
-        """Stop for a limit that the search cannot see, such as seconds.
+        """Stop for a limit outside the search, such as seconds.
 
-        What was told is kept; paths still untold are withdrawn, and their later results ignored.
-        A search that has stopped already keeps its own reason.
+        Results told so far are kept; paths without a result are withdrawn, and their later results are ignored. A
+        search that has already stopped keeps its reason.
         """
         if self.stop_reason is None:
             self._settle()
@@ -140,16 +140,16 @@ class PathSearch:
 
     @property
     def base(self) -> Evaluation | None:
-        """The full path's evaluation, once told."""
+        """The full path's evaluation; None before it is told."""
         return self.evaluations[0] if self.evaluations else None
 
     def best(self) -> Evaluation | None:
-        """The cheapest right evaluation, then largest margin, then lexicographic; None if none is right."""
+        """The right evaluation of least cost, ties by largest margin, then by path; None if none is right."""
         right = [evaluation for evaluation in self.evaluations if evaluation.correct]
         return min(right, key=lambda e: (self._cost.cost(e.path), -(e.margin or 0.0), e.path), default=None)
 
     def status(self) -> Status:
-        """What the evaluations so far amount to; `failed` when the full path gave no finite margin."""
+        """Status of the evaluations so far; `failed` if the full path gave no finite margin."""
         if self.base is None:
             return "searching"
         if self.base.margin is None:
@@ -159,12 +159,12 @@ class PathSearch:
         return "unsolved" if self.best() is None else "improved"
 
     def reward(self, evaluation: Evaluation) -> float:
-        """`path_reward`, with z relative to the full path's margin (where that one exists) if so set."""
+        """`path_reward`; with `relative_margin`, z is relative to the full path's margin, if there is one."""
         base_margin = self.base.margin if self.base and self._relative_margin else None
         return path_reward(evaluation, base_margin or 0.0, self._cost, self._settings.length_weight)
 
     def _walk(self) -> bool:
-        """Walk once from the full path to a path that is new, or newly reached; False where there is none."""
+        """Walk once from the full path to a new path or a new way to a known path; False if there is none."""
         if self.simulations + len(self._asked) >= self._settings.simulations:
             return False
         node, walk = self.tree.root, Walk()
@@ -181,10 +181,10 @@ class PathSearch:
         return False
 
     def _send_out(self, path: LayerPath, walk: Walk) -> bool:
-        """Put a path out for evaluation, if its layers still fit the budget.
+        """Ask for a path if its layers fit the budget.
 
-        The first that does not fit ends the search even if a later one would: a search with a larger budget
-        then passes through the same tree, and reuses every evaluation of this one.
+        The first path that does not fit ends the search, even if a later one would fit. A search with a larger
+        budget then builds the same tree, and reuses every evaluation of this one.
         """
         layers = self.layer_executions + sum(asked.depth for asked in self._asked) + path.depth
         if self._settings.layer_budget is not None and layers > self._settings.layer_budget:
@@ -196,7 +196,7 @@ class PathSearch:
         return True
 
     def _settle(self) -> None:
-        """Bring the results told so far into the tree, in the order asked, and withdraw the other paths."""
+        """Add the results so far to the tree, in the order asked, and withdraw the other paths."""
         for path, asked in self._asked.items():
             for _, edge in asked.walk:
                 edge.pending -= 1
@@ -213,7 +213,7 @@ class PathSearch:
         self._asked.clear()
 
     def _check_stop(self) -> None:
-        """Apply the stop rules to what was just told."""
+        """Apply the stop rules."""
         if self._settings.stop == "published" and self._is_early():
             self.stop_reason = "early"
         elif self.tree.root.closed:
@@ -222,7 +222,7 @@ class PathSearch:
             self.stop_reason = "budget"
 
     def _is_early(self) -> bool:
-        """Whether a wrong question has a right path, or a right path saves enough layers."""
+        """Whether some path is right although the full path is wrong, or a right path saves enough layers."""
         right = [evaluation for evaluation in self.evaluations if evaluation.correct]
         shallow = len(self.tree.full) - EARLY_SAVED_LAYERS
         base_wrong = not self.evaluations[0].correct

@@ -1,4 +1,4 @@
-"""The calibrated prior: which moves are worth trying first, from a scan of all single moves on a few questions."""
+"""The calibrated prior: which moves to try first, from a scan of all single moves on a few questions."""
 
 from __future__ import annotations
 
@@ -19,25 +19,26 @@ from ..paths.reward import path_reward
 from .settings import SearchSettings
 
 TEMPERATURE = 0.15
-"""Reward by which a move must be better on average to be e times likelier; chosen by measurement (docs/LOG.md)."""
+"""A move whose mean reward is larger by this much weighs e times more; chosen by measurement (docs/LOG.md)."""
 MAX_GAIN = 100.0
-"""Reward that a move may gain in a file: far more than any does, and exp(MAX_GAIN / TEMPERATURE) is a number."""
+"""Largest gain accepted from a file: no move gains that much, and exp(MAX_GAIN / TEMPERATURE) is finite."""
 SCAN_CHUNK = 24
-"""Paths a scan asks at a time."""
+"""Paths that a scan asks at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class MoveStatistics:
-    """What one move from the full path does, over the calibration questions.
+    """Effect of one move from the full path, over the calibration questions.
 
     Attributes:
         move: the move.
         keeps: share of the right answers that stay right; None if full depth got none right.
         mends: share of the wrong answers that become right; None if full depth got none wrong.
         margin_shift: mean change of the margin, in nats.
-        gain_if_right: mean change of the search's reward (the length term included) where full depth is right.
-        gain_if_wrong: the same where it is wrong. Both are the mean over all questions where one group is empty.
-        layers_run: layer executions that the move costs when everything below it is shared.
+        gain_if_right: mean change of the search's reward (length term included) on questions that full depth
+            answers right.
+        gain_if_wrong: the same on those it answers wrong. If one group is empty, both are the mean over all.
+        layers_run: layer executions of the move when all states below it are shared.
     """
 
     move: Move
@@ -54,9 +55,9 @@ class Prior(JsonArtefact):
     """Statistics of every move, frozen before the first search.
 
     Attributes:
-        model_fingerprint: the model they were measured on.
-        task: the task.
-        questions: how many questions were scanned.
+        model_fingerprint: of the model they were measured on.
+        task: name of the task.
+        questions: number of questions scanned.
         statistics: one entry per move.
     """
 
@@ -68,39 +69,40 @@ class Prior(JsonArtefact):
     statistics: tuple[MoveStatistics, ...]
 
     def weights(self, base_correct: bool) -> dict[Move, float]:
-        """P of each move, up to a factor: exp(reward gain / TEMPERATURE), by whether full depth is right.
+        """P of each move, up to a factor: exp(reward gain / TEMPERATURE).
 
-        What mends a wrong answer is not what keeps a right one: the moves that change most do the former.
+        The gains depend on whether full depth is right: moves that change much mend wrong answers, but they also
+        break right ones.
         """
         gains = {entry.move: entry.gain_if_right if base_correct else entry.gain_if_wrong for entry in self.statistics}
         return {move: math.exp(gain / TEMPERATURE) for move, gain in gains.items()}
 
     @property
     def digest(self) -> str:
-        """16 hex digits over all of it, for the run's settings."""
+        """16 hex digits over the whole content, for the run's settings."""
         return hashlib.blake2b(self.to_json(), digest_size=8).hexdigest()
 
     def check_matches(self, fingerprint: str, task: str, num_layers: int, where: str) -> None:
-        """See that it was measured on this model and task.
+        """Check that the prior was measured on this model and task.
 
         Raises:
-            ArtefactError: if not.
+            ArtefactError: it was not.
         """
         if (self.model_fingerprint, self.task) != (fingerprint, task):
             raise ArtefactError(
                 f"{where} was measured on model {self.model_fingerprint} and task {self.task}, "
-                f"this run is of {fingerprint} and {task}; calibrate anew with --calibrate N"
+                f"this run is of {fingerprint} and {task}; calibrate again with --calibrate N"
             )
         if {entry.move for entry in self.statistics} != set(all_moves(num_layers)):
             raise ArtefactError(f"{where} does not list the moves of a model with {num_layers} layers")
 
 
 def load_prior(path: str) -> Prior:
-    """The prior in a file.
+    """Read a prior from a file.
 
     Raises:
         InputError: the file cannot be read.
-        ArtefactError: it is no prior.json.
+        ArtefactError: its content is invalid.
     """
     try:
         return Prior.from_json(Path(path).read_bytes(), path)
@@ -109,7 +111,7 @@ def load_prior(path: str) -> Prior:
 
 
 class MoveScan:
-    """Asks for the full path and every single move of one question; what calibration runs in place of a search."""
+    """Asks for the full path and every single move of one question. Calibration runs it in place of a search."""
 
     def __init__(self, num_layers: int, settings: SearchSettings, cost: CostModel) -> None:
         full = LayerPath.full(num_layers)
@@ -122,7 +124,7 @@ class MoveScan:
         self.stop_reason: StopReason | None = None
 
     def ask(self) -> list[LayerPath]:
-        """The next paths; empty while some are untold, and at the end."""
+        """The next paths; empty while results are missing, and at the end."""
         if self._asked or self.stop_reason:
             return []
         self._asked, self._waiting = self._waiting[:SCAN_CHUNK], self._waiting[SCAN_CHUNK:]
@@ -152,7 +154,7 @@ def measure_moves(
 ) -> tuple[MoveStatistics, ...]:
     """Statistics of every move over scans of single moves; scans whose full path has no margin are left out.
 
-    A move that no scan could run (it breaks a cap) has reward gain −1, the worst there is.
+    A move that no scan could run (it breaks a cap) gets the gain −1, the worst possible.
     """
     full = LayerPath.full(num_layers)
 

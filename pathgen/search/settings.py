@@ -1,10 +1,12 @@
-"""How one question is searched: budgets, caps, and the constants of the tree."""
+"""Settings of a search: budgets, caps, and the constants of the tree."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from cluster.program.options import option
 
 from ..paths.cost import CostModel
 from ..paths.layer_path import LayerPath
@@ -12,38 +14,40 @@ from ..paths.layer_path import LayerPath
 StopRule = Literal["budget", "published"]
 
 ROUNDING = 1e-9
+"""Slack for sums of measured costs and for powers, so that a bound does not depend on the last bit."""
 EXTRA_DEPTH = 4
-"""Layer executions that a path may spend beyond the full path, unless `max_depth` says otherwise."""
+"""Layer executions that a path may have beyond the full path, unless `max_depth` is set."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchSettings:
-    """How one question is searched. Only `simulations` and `layer_budget` may rise when a search is extended.
+    """Settings of a search. Only `simulations` and `layer_budget` may rise when a search is extended.
 
     Attributes:
-        simulations: walks through the tree, beside the full path, which is always evaluated.
-        layer_budget: layer executions of all evaluated paths together, the full path's included; None: no
-            limit.
-        max_depth: layer executions of one path; None: `num_layers + EXTRA_DEPTH`. Where another cost than
-            layers is counted, a path may cost as much as `max_depth` average layers.
+        simulations: walks through the tree; the full path is always evaluated and does not count.
+        layer_budget: layer executions of all evaluated paths together, the full path included; None: no limit.
+        max_depth: layer executions of one path; None: `num_layers + EXTRA_DEPTH`. With another cost than layers,
+            a path may cost as much as `max_depth` average layers.
         max_edits: actions of one path that are not EXECUTE.
         parallel_leaves: paths asked at a time.
-        stop: `budget`; or `published`, which also stops early, as the published search does.
+        stop: `budget`, or `published`, which also stops early, as the published search does.
         exploration: c of `PathTree.score`, in units of reward.
-        widening_k: a node visited N times considers ⌈k·N^α⌉ moves; this is k.
-        widening_alpha: and this α, 0 to 1.
-        length_weight: λ, the reward that a path as dear as the full one gives up.
+        widening_k: k of ⌈k·N^α⌉, the number of moves that a node visited N times considers.
+        widening_alpha: α of the same, 0 to 1.
+        length_weight: λ, the reward that the full path loses for its cost.
 
     Raises:
-        ValueError: names the field, its bound and the value.
+        ValueError: a field is out of bounds; the message names field, bound and value.
     """
 
-    simulations: int = 50
-    layer_budget: int | None = None
-    max_depth: int | None = None
-    max_edits: int = 8
-    parallel_leaves: int = 4
-    stop: StopRule = "budget"
+    simulations: Annotated[int, option("Simulations per question.", min=1)] = 50
+    layer_budget: Annotated[int | None, option("Layer executions per question.", min=1)] = None
+    max_depth: Annotated[
+        int | None, option(f"Layer executions of one path [default: layers + {EXTRA_DEPTH}].", min=1)
+    ] = None
+    max_edits: Annotated[int, option("Skips and repeats of one path.", min=1)] = 8
+    parallel_leaves: Annotated[int, option("Paths a search asks at a time.", min=1)] = 4
+    stop: Annotated[StopRule, option("When a search stops.")] = "budget"
     exploration: float = 0.02
     widening_k: float = 2.0
     widening_alpha: float = 0.5
@@ -71,10 +75,10 @@ class SearchSettings:
             raise ValueError(f"stop must be budget or published; got {self.stop!r}")
 
     def depth_cap(self, num_layers: int) -> int:
-        """`max_depth` on a model of `num_layers`.
+        """`max_depth` for a model of `num_layers`.
 
         Raises:
-            ValueError: if `max_depth` is below the full path, which every search evaluates.
+            ValueError: `max_depth` is below the full path's depth.
         """
         cap = num_layers + EXTRA_DEPTH if self.max_depth is None else self.max_depth
         if cap < num_layers:
@@ -82,18 +86,18 @@ class SearchSettings:
         return cap
 
     def cost_cap(self, cost: CostModel, num_layers: int) -> float:
-        """What a path may cost: as much as `depth_cap` average layers, with room for rounding.
+        """Largest cost of a path: `depth_cap` average layers, with room for rounding.
 
         Raises:
-            ValueError: as `depth_cap` does.
+            ValueError: as `depth_cap`.
         """
         return cost.cost(LayerPath.full(num_layers)) * self.depth_cap(num_layers) / num_layers + ROUNDING
 
     def check_budget(self, num_layers: int) -> None:
-        """See that the full path of a model of `num_layers` fits `layer_budget`.
+        """Check that the full path of a model of `num_layers` fits `layer_budget`.
 
         Raises:
-            ValueError: if it does not.
+            ValueError: it does not.
         """
         if self.layer_budget is not None and self.layer_budget < num_layers:
             raise ValueError(f"layer_budget must be at least {num_layers}, the full path's; got {self.layer_budget}")

@@ -1,4 +1,4 @@
-"""The tree of a search: evaluated paths as nodes, moves as edges, and the rule that picks the next move."""
+"""The tree of a search: evaluated paths as nodes, moves as edges, and the rule that chooses the next move."""
 
 from __future__ import annotations
 
@@ -16,12 +16,10 @@ from .settings import ROUNDING, SearchSettings
 if TYPE_CHECKING:
     import numpy as np
 
-"""Slack for sums of measured costs and for powers, so that a bound does not hang on the last bit."""
-
 
 @dataclass(slots=True)
 class Edge:
-    """One move from a node: where it leads, its P, the walks that took it, and those still out."""
+    """One move from a node: the path it leads to, its P, the number of finished walks, and of pending ones."""
 
     child: LayerPath
     prior: float
@@ -31,16 +29,16 @@ class Edge:
 
 @dataclass(slots=True)
 class Node:
-    """An evaluated path, by whatever order of moves it was reached.
+    """An evaluated path; different orders of moves lead to the same node.
 
     Attributes:
         path: the path.
         reward: its own reward.
         moves: its legal moves and their P, in the order in which widening considers them.
-        edges: those of the first moves that widening has looked at; the rest are built when needed.
-        reward_sum: its own reward, and that of every walk that went on from here.
-        visits: how many rewards that is; N(s) = 1 + Σ visits of the edges.
-        closed: everything that can be reached from here has been evaluated.
+        edges: of the first moves that widening has considered; the others are built when needed.
+        reward_sum: its own reward plus that of every walk that continued from here.
+        visits: number of rewards in the sum; N(s) = 1 + Σ visits of the edges.
+        closed: whether every path reachable from here has been evaluated.
     """
 
     path: LayerPath
@@ -52,7 +50,7 @@ class Node:
     closed: bool = False
 
     def __post_init__(self) -> None:
-        """The node's own reward is the first."""
+        """Count the node's own reward first."""
         self.add(self.reward)
 
     def add(self, reward: float) -> None:
@@ -66,7 +64,7 @@ class Node:
         return self.reward_sum / self.visits
 
     def all_edges(self) -> Iterator[Edge]:
-        """The edges of all legal moves, in order, built as they are looked at."""
+        """The edges of all legal moves, in order, built when they are reached."""
         for index, (move, prior) in enumerate(self.moves):
             if index == len(self.edges):
                 self.edges.append(Edge(move.apply(self.path), prior))
@@ -112,7 +110,7 @@ class PathTree:
         self._closed_children: Counter[LayerPath] = Counter()
 
     def use_prior(self, prior: Mapping[Move, float] | None) -> None:
-        """Order and weigh the moves of nodes added from now on by this prior.
+        """Use this prior for the moves of nodes added from now on.
 
         Raises:
             ValueError: see the class.
@@ -125,15 +123,15 @@ class PathTree:
         return self.nodes[self.full]
 
     def add(self, path: LayerPath, reward: float) -> None:
-        """Make a node of an evaluated path."""
+        """Add an evaluated path as a node."""
         node = self.nodes[path] = Node(path, reward, self._legal_moves(path))
         self._close(node)
 
     def choose(self, node: Node, pending: Container[LayerPath]) -> Edge | None:
-        """The best-scored of the moves that widening admits, among those to paths neither pending nor closed.
+        """The edge of best score among those that widening considers and that lead to no pending or closed path.
 
         Returns:
-            None if there is none: in a node that is not closed, only pending paths are left then.
+            None if there is none. If the node is not closed, only pending paths are left then.
         """
 
         def is_available(path: LayerPath) -> bool:
@@ -145,27 +143,27 @@ class PathTree:
         return max(candidates, key=lambda edge: self.score(node, edge), default=None)
 
     def score(self, node: Node, edge: Edge) -> float:
-        """`Q(child) + c · P(move) · √N(s) / (1 + n(s, move) + pending)`, the larger the sooner.
+        """`Q(child) + c · P(move) · √N(s) / (1 + n(s, move) + pending)`; the largest is chosen.
 
-        Q of a child not yet told is its parent's value. P has mean 1 over the node's legal moves, so that c
-        means the same with and without a prior and for any number of layers.
+        Q of a child without a result is its parent's value. P has mean 1 over the node's legal moves, so c means the
+        same with or without a prior and for any number of layers.
         """
         child = self.nodes.get(edge.child, node)
         spread = math.sqrt(node.visits) / (1 + edge.visits + edge.pending)
         return child.value + self._settings.exploration * edge.prior * spread
 
     def back_up(self, walk: Walk, reward: float) -> None:
-        """Count a finished walk on the nodes it left and the edges it took.
+        """Count a finished walk on its edges and on the nodes before its end.
 
-        Where it ended is left out: that path's node holds its own reward from the start, and a second
-        route to it is no second measurement.
+        The last node is left out: it has its own reward from the start, and a second way to it is not a second
+        measurement.
         """
         for node, edge in walk:
             node.add(reward)
             edge.visits += 1
 
     def _legal_moves(self, path: LayerPath) -> list[tuple[Move, float]]:
-        """The moves within all caps, with P, in descending prior; ties are shuffled."""
+        """The moves within all caps, with P, by descending prior; ties are shuffled."""
         cost, depth = self._cost.cost(path), path.depth
         edits_left = self._settings.max_edits - path.edits
 
@@ -185,7 +183,7 @@ class PathTree:
         return [(move, self._prior[move] * len(moves) / total if total else 1.0) for move in moves]
 
     def _close(self, node: Node) -> None:
-        """Close a node all of whose legal moves lead to closed nodes, then those that this completes."""
+        """Close a node if all its legal moves lead to closed nodes; then its parents, if that completes them."""
         stack = [node]
         while stack:
             node = stack.pop()
@@ -193,7 +191,7 @@ class PathTree:
                 continue
             node.closed = True
             for parent in _parents(node.path):
-                # Counted for parents not yet evaluated too: they may be reached later, by another order.
+                # Parents not yet evaluated count too: another order of moves may reach them later.
                 self._closed_children[parent] += 1
                 if parent in self.nodes:
                     stack.append(self.nodes[parent])
@@ -209,12 +207,16 @@ def _parents(path: LayerPath) -> Iterator[LayerPath]:
 
 
 def _checked_prior(prior: Mapping[Move, float] | None, num_layers: int) -> dict[Move, float]:
-    """The weight of every move there is."""
+    """The weight of every move.
+
+    Raises:
+        ValueError: the prior has an unknown move, or a weight that is negative or not finite.
+    """
     moves = all_moves(num_layers)
     if prior is None:
         return dict.fromkeys(moves, 1.0)
     if unknown := set(prior) - set(moves):
         raise ValueError(f"the prior names a move that {num_layers} layers do not have: {min(unknown)}")
     if bad := [move for move, weight in prior.items() if not (math.isfinite(weight) and weight >= 0)]:
-        raise ValueError(f"a prior weight is a finite number >= 0; got {prior[bad[0]]} for {bad[0]}")
+        raise ValueError(f"a prior weight must be a finite number >= 0; got {prior[bad[0]]} for {bad[0]}")
     return {move: float(prior.get(move, 0.0)) for move in moves}

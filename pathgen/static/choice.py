@@ -10,9 +10,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from ..evaluation.answer_book import Scores
 from ..paths.layer_path import LayerPath
-from ..store.searched_run import SearchedRun
-from .path_table import Scores
+from ..store.run_reader import SearchedRun
 from .selection import Choice, choose_by_depth, paired_difference
 from .static_paths import FolderResult, PathEntry, StaticPaths, Worth, most_accurate, or_full, shallow_enough
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import InputError
 from ..paths.records import seeded_hash
 from ..questions.question import Question
-from ..store.searched_run import SearchedRun
+from ..store.run_reader import SearchedRun
 
 SCAN_QUESTIONS = 100
 """On which every single edit is measured, to propose candidates by; no accuracy that is told is of these."""

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import time
+import hashlib
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cluster.program.progress import ProgressView
-
 from ..errors import ArtefactError, InputError
-from ..models.devices import check_device_and_dtype
+from ..evaluation.answer_book import AnswerBook, OnProgress, Scores, answering
+from ..evaluation.answer_file import AnswerFile
 from ..models.resolving import resolve_recorded
 from ..paths.layer_path import LayerPath
 from ..questions.tasks import find_task
 from ..store.files import check_writable, open_folder, parent, put
-from ..store.searched_run import SearchedRun, check_askable
+from ..store.run_reader import SearchedRun
 from .candidates import propose
 from .choice import choose_paths
 from .draw import Asked, draw_folds, draw_questions, taking_part
 from .effects import Effects, scanned_paths
-from .path_table import PathTable, Scores
+from .options import StaticOptions
 from .selection import survivors
 from .static_paths import StaticPaths
 
@@ -31,33 +30,11 @@ if TYPE_CHECKING:
     from ..engine.path_model import PathModel
     from ..evaluation.evaluator import Evaluator
 
+ANSWERS_FOLDER = "static"
+"""Of a run's folder: what was evaluated beyond its search."""
+FORMAT_VERSION = 1
 RACE_EVERY_QUESTIONS = 75
 """Candidates are dropped after each so many questions."""
-
-
-@dataclass(frozen=True, slots=True)
-class StaticOptions:
-    """The options of `pathgen static`; its help tells each.
-
-    Raises:
-        InputError: names the option, what it may be, and what was given.
-    """
-
-    paths: tuple[str, ...]
-    out: str
-    limit: int | None = None
-    candidates: int = 48
-    folds: int = 5
-    device: str | None = None
-    dtype: str | None = None
-    threads: int | None = None
-    seed: int = 0
-    quiet: bool = False
-    model: str | None = None
-
-    def __post_init__(self) -> None:
-        """Check what can be checked without a folder."""
-        check_device_and_dtype(self.device, self.dtype)
 
 
 def find_static_paths(options: StaticOptions, wanted: Callable[[str], bool] = lambda question_id: True) -> StaticPaths:
@@ -80,10 +57,11 @@ def find_static_paths(options: StaticOptions, wanted: Callable[[str], bool] = la
     folds = draw_folds(runs, judged, options.folds)
     check_writable(out_fs, parent(out_path), f"--out {options.out}")
     models = Models(runs[0], options)
-    tables = [PathTable(run, models.dtype, models.evaluator_of(run)) for run in runs]
-    quality = scan(tables, scanned, scanned_paths(runs[0].num_layers), quiet=options.quiet)
-    paths = race(tables, judged, propose(Effects.measure(quality), options.candidates), options)
-    scores = scores_of(tables, judged, paths)
+    books = [open_book(run, models.dtype, partial(models.evaluator_of, run)) for run in runs]
+    with answering("evaluating single edits", len(scanned), quiet=options.quiet) as on_progress:
+        quality = scores_of(books, scanned, scanned_paths(runs[0].num_layers), on_progress).quality
+    paths = race(books, judged, propose(Effects.measure(quality), options.candidates), quiet=options.quiet)
+    scores = scores_of(books, judged, paths)
     run_of = np.array([entry.run for entry in judged])
     shas = [entry.question.sha for entry in (*scanned, *judged)]
     found = choose_paths(runs, run_of, folds, paths, scores, options.seed, shas)
@@ -95,7 +73,7 @@ def load_runs(options: StaticOptions, wanted: Callable[[str], bool] = lambda que
     """The runs of --paths, with the questions that take part.
 
     Raises:
-        InputError: a folder given twice, questions that cannot be asked, or as `SearchedRun.load`.
+        InputError: a folder given twice, or as `SearchedRun.load`.
         ArtefactError: as that, or runs of different models or prompt formats.
     """
     if len(set(options.paths)) < len(options.paths):
@@ -104,8 +82,6 @@ def load_runs(options: StaticOptions, wanted: Callable[[str], bool] = lambda que
         SearchedRun.load(folder, lambda searched: taking_part(searched, options.limit, options.seed, wanted))
         for folder in options.paths
     ]
-    for run in runs:
-        check_askable(run.questions, find_task(run.info.task), run.out)
     for run in runs[1:]:
         if run.info.fingerprint != runs[0].info.fingerprint:
             raise ArtefactError(
@@ -119,12 +95,25 @@ def load_runs(options: StaticOptions, wanted: Callable[[str], bool] = lambda que
     return runs
 
 
-def scan(tables: Sequence[PathTable], asked: Sequence[Asked], paths: Sequence[LayerPath], *, quiet: bool) -> np.ndarray:
-    """[Q, P] quality of all paths on all questions, evaluated where it is not known."""
-    with _Watch("single edits", len(asked), quiet=quiet) as watch:
-        for index, table in enumerate(tables):
-            table.evaluate([entry.question for entry in asked if entry.run == index], paths, watch)
-    return scores_of(tables, asked, paths).quality
+def open_book(run: SearchedRun, dtype: str, make_evaluator: Callable[[], Evaluator]) -> AnswerBook:
+    """The answers to a run's questions: those of its search, and those that earlier calls have kept in its folder.
+
+    Args:
+        run: whose questions.
+        dtype: in which paths are evaluated; what the run's search evaluated in another is not used.
+        make_evaluator: of the run's task, with its chat setting.
+    """
+    fs, root = open_folder(run.out)
+    origin = [FORMAT_VERSION, run.info.fingerprint, run.info.settings["task"], dtype]
+    digest = hashlib.blake2b(json.dumps(origin, sort_keys=True).encode(), digest_size=8).hexdigest()
+    file = AnswerFile(fs, f"{root}/{ANSWERS_FOLDER}/{digest}.parquet", run.num_layers)
+    book = AnswerBook(find_task(run.info.task), make_evaluator, file=file)
+    if dtype == run.dtype:
+        imported = "imported" in run.info.settings
+        for sha, evaluations in run.evaluations.items():
+            # Of another program there may be a verdict alone: without a margin it is no quality, so it is run here.
+            book.learn(sha, (one for one in evaluations if one.margin is not None or not imported))
+    return book
 
 
 class Models:
@@ -163,22 +152,15 @@ class Models:
         device = self._options.device or default_device()
         return PathModel.from_pretrained(name, dtype=self.dtype, device=device)
 
-    def evaluator_of(self, run: SearchedRun) -> Callable[[], Evaluator]:
-        """Gives the evaluator of a run's task, always the same one."""
-        made: list[Evaluator] = []
+    def evaluator_of(self, run: SearchedRun) -> Evaluator:
+        """The model on a run's task."""
+        from ..evaluation.evaluator import Evaluator
 
-        def give() -> Evaluator:
-            if not made:
-                from ..evaluation.evaluator import Evaluator
-
-                made.append(Evaluator(self.model, find_task(run.info.task), chat=run.chat))
-            return made[0]
-
-        return give
+        return Evaluator(self.model, find_task(run.info.task), chat=run.chat)
 
 
 def race(
-    tables: Sequence[PathTable], asked: Sequence[Asked], paths: Sequence[LayerPath], options: StaticOptions
+    books: Sequence[AnswerBook], asked: Sequence[Asked], paths: Sequence[LayerPath], *, quiet: bool
 ) -> list[LayerPath]:
     """Evaluate the paths on the questions, dropping on the way those that fall behind for good.
 
@@ -187,51 +169,27 @@ def race(
     """
     full = LayerPath.full(len(paths[0]))
     left = list(paths)
-    with _Watch(f"{len(paths)} paths", len(asked), quiet=options.quiet) as watch:
-        for start in range(0, len(asked), RACE_EVERY_QUESTIONS):
-            block = asked[start : start + RACE_EVERY_QUESTIONS]
-            for index, table in enumerate(tables):
-                table.evaluate([entry.question for entry in block if entry.run == index], left, watch)
-            seen = asked[: start + len(block)]
-            if len(seen) < len(asked):
-                quality = scores_of(tables, seen, left).quality
+    with answering(f"evaluating {len(paths)} paths", len(asked), quiet=quiet) as on_progress:
+        for end in range(RACE_EVERY_QUESTIONS, len(asked) + RACE_EVERY_QUESTIONS, RACE_EVERY_QUESTIONS):
+            scores_of(books, asked[end - RACE_EVERY_QUESTIONS : end], left, on_progress)
+            if end < len(asked):
+                quality = scores_of(books, asked[:end], left).quality
                 stays = survivors(quality, np.array([path.depth for path in left]), left.index(full))
                 left = [path for path, stay in zip(left, stays, strict=True) if stay]
     return left
 
 
-class _Watch:
-    """Progress over questions; called as `PathTable.evaluate` tells it.
-
-    Args:
-        what: is evaluated on them.
-        total: questions.
-        quiet: show nothing.
-    """
-
-    def __init__(self, what: str, total: int, *, quiet: bool):
-        self._view = ProgressView(f"evaluating {what}", total, quiet=quiet)
-        self._done, self._evaluated, self._started = 0, 0, time.monotonic()
-
-    def __enter__(self) -> _Watch:
-        self._view.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._view.__exit__(*error)
-
-    def __call__(self, questions: int, evaluations: int) -> None:
-        """So many more questions are done, by so many new evaluations."""
-        self._done += questions
-        self._evaluated += questions if evaluations else 0
-        self._view.update(self._done, 0, self._evaluated / max(time.monotonic() - self._started, 1e-9), {})
-
-
-def scores_of(tables: Sequence[PathTable], asked: Sequence[Asked], paths: Sequence[LayerPath]) -> Scores:
-    """What is known of the paths, one row a question in the order asked."""
-    rows = [[row for row, entry in enumerate(asked) if entry.run == index] for index in range(len(tables))]
+def scores_of(
+    books: Sequence[AnswerBook],
+    asked: Sequence[Asked],
+    paths: Sequence[LayerPath],
+    on_progress: OnProgress = lambda questions, evaluations: None,
+) -> Scores:
+    """[Q, P] scores of all paths, one row a question in the order asked; what is not known yet runs first."""
+    rows = [[row for row, entry in enumerate(asked) if entry.run == index] for index in range(len(books))]
     parts = [
-        table.scores([asked[row].question for row in mine], paths) for table, mine in zip(tables, rows, strict=True)
+        book.scores([asked[row].question for row in mine], paths, on_progress)
+        for book, mine in zip(books, rows, strict=True)
     ]
     order = np.argsort(np.concatenate([np.array(mine, dtype=np.int64) for mine in rows]))
     return Scores.stack(parts).of(order)

@@ -36,37 +36,50 @@ class CommittedRows:
         Raises:
             ArtefactError: a shard is unreadable.
         """
-        wanted = list(SCHEMA.names if columns is None else columns)
-        needed = list(dict.fromkeys([*wanted, *INDEX_COLUMNS]))
+        return self.placed(SCHEMA.names if columns is None else columns)[0]
+
+    def placed(self, columns: Sequence[str]) -> tuple[pa.Table, pl.DataFrame]:
+        """`table`, and where each of its rows lies: its `question_id`, `file` and `row`. Errors as `table`."""
+        needed = list(dict.fromkeys([*columns, *INDEX_COLUMNS]))
         tables = self._all(needed)
-        best = best_rows(index(tables).with_row_index("position"))
+        best = best_rows(index(tables).with_row_index("position")).sort("position")
         rows = pa.concat_tables([SCHEMA.empty_table().select(needed), *tables.values()])
         is_best = np.zeros(rows.num_rows, dtype=bool)
         is_best[best["position"].to_numpy()] = True
-        return rows.filter(pa.array(is_best)).select(wanted)
+        return rows.filter(pa.array(is_best)).select(list(columns)), best.select("question_id", "file", "row")
 
-    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The rows of `table`, in the same order, shard by shard beside an index of the light columns.
-
-        No more than READERS shards are in memory at a time.
+    def batches(
+        self, columns: Sequence[str] | None = None, *, places: pl.DataFrame | None = None
+    ) -> Iterator[pa.Table]:
+        """The rows of `table`, in the same order, shard by shard; no more than READERS shards are in memory at a time.
 
         Each question comes once, even if a run replaces shards meanwhile.
+
+        Args:
+            columns: the columns to decode, all if None.
+            places: the rows wanted, as `placed` found them; None looks for all there are.
 
         Raises:
             ArtefactError: a shard is unreadable.
         """
         wanted = list(SCHEMA.names if columns is None else columns)
+        needed = list({*wanted, "question_id"})
+        asked = None if places is None else set(places["question_id"])
         given: set[str] = set()
         while True:
             # A run that tidies up may replace shards since they were indexed: look again then, and give nothing twice.
             with suppress(FileNotFoundError):
-                best = self._best().filter(~pl.col("question_id").is_in(given)).sort("file", "row")
-                groups = [(str(file), rows["row"]) for (file,), rows in best.group_by("file", maintain_order=True)]
+                left = (self._best() if places is None else places).filter(~pl.col("question_id").is_in(given))
+                if asked is not None:
+                    left = left.filter(pl.col("question_id").is_in(asked))
+                shards = left.sort("file", "row").group_by("file", maintain_order=True)
+                groups = [(str(file), rows["row"]) for (file,), rows in shards]
                 for start in range(0, len(groups), READERS):
-                    for table in self._take(groups[start : start + READERS], list({*wanted, "question_id"})):
+                    for table in self._take(groups[start : start + READERS], needed):
                         yield table.select(wanted)
                         given.update(table["question_id"].to_pylist())
                 return
+            places = None
 
     def find(self, question_id: str) -> dict[str, Any] | None:
         """The committed record of a question by column, None if there is none; only its own shard is decoded.

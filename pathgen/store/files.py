@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
@@ -79,6 +80,15 @@ def _refused(fs: AbstractFileSystem, verb: str, path: str, error: OSError) -> Pa
     return kind(f"cannot {verb} {full_name(fs, path)}: {error.strerror or error}")
 
 
+@contextmanager
+def _refusals(fs: AbstractFileSystem, verb: str, path: str) -> Iterator[None]:
+    """Within the block, an error of the file system is a PathgenError that says what it refused."""
+    try:
+        yield
+    except OSError as error:
+        raise _refused(fs, verb, path, error) from error
+
+
 def list_files(fs: AbstractFileSystem, folder: str) -> list[str]:
     """Sorted names of the entries of a folder; none if there is no such folder.
 
@@ -86,12 +96,9 @@ def list_files(fs: AbstractFileSystem, folder: str) -> list[str]:
         PathgenError: the file system refuses.
     """
     fs.invalidate_cache(folder)
-    try:
+    with _refusals(fs, "list", folder), suppress(FileNotFoundError):
         return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in fs.ls(folder, detail=False))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise _refused(fs, "list", folder, error) from error
+    return []
 
 
 def is_file(fs: AbstractFileSystem, path: str) -> bool:
@@ -100,10 +107,8 @@ def is_file(fs: AbstractFileSystem, path: str) -> bool:
     Raises:
         PathgenError: the file system refuses.
     """
-    try:
+    with _refusals(fs, "look up", path):
         return fs.isfile(path)
-    except OSError as error:
-        raise _refused(fs, "look up", path, error) from error
 
 
 def read_file(fs: AbstractFileSystem, path: str) -> bytes | None:
@@ -112,12 +117,9 @@ def read_file(fs: AbstractFileSystem, path: str) -> bytes | None:
     Raises:
         PathgenError: the file system refuses.
     """
-    try:
+    with _refusals(fs, "read", path), suppress(FileNotFoundError, NotADirectoryError):
         return fs.cat_file(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise _refused(fs, "read", path, error) from error
+    return None
 
 
 def check_writable(fs: AbstractFileSystem, folder: str, option: str) -> None:
@@ -150,10 +152,8 @@ def remove_file(fs: AbstractFileSystem, path: str) -> None:
     Raises:
         PathgenError: the file system refuses, or (locally) there is none.
     """
-    try:
+    with _refusals(fs, "delete", path):
         fs.rm_file(path)
-    except OSError as error:
-        raise _refused(fs, "delete", path, error) from error
 
 
 def move_file(fs: AbstractFileSystem, path: str, target: str) -> None:
@@ -162,10 +162,8 @@ def move_file(fs: AbstractFileSystem, path: str, target: str) -> None:
     Raises:
         PathgenError: the file system refuses, or there is none.
     """
-    try:
+    with _refusals(fs, "move", path):
         fs.mv(path, target)
-    except OSError as error:
-        raise _refused(fs, "move", path, error) from error
 
 
 def put(
@@ -192,7 +190,7 @@ def put(
     Raises:
         PathgenError: the file system refuses (disk full, no permission, input/output error).
     """
-    try:
+    with _refusals(fs, "write", path):
         passing("before-temp")
         if is_local(fs):
             _put_local(path, data, guard, passing)
@@ -201,8 +199,6 @@ def put(
             passing("before-rename")
             fs.pipe_file(path, data)
         passing("after-rename")
-    except OSError as error:
-        raise _refused(fs, "write", path, error) from error
 
 
 def _put_local(path: str, data: bytes, guard: Callable[[], object], passing: Callable[[str], object]) -> None:
@@ -254,18 +250,17 @@ def create_exclusive(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
     Raises:
         PathgenError: the file system refuses for another reason.
     """
-    try:
-        if is_local(fs):
-            with fs.open(path, "xb") as file:
-                file.write(data)
-        elif (found := read_file(fs, path)) is not None:
-            return found == data
-        else:
-            fs.pipe_file(path, data, mode="create")
-    except FileExistsError:
-        return not is_local(fs) and read_file(fs, path) == data
-    except OSError as error:
-        raise _refused(fs, "write", path, error) from error
+    with _refusals(fs, "write", path):
+        try:
+            if is_local(fs):
+                with fs.open(path, "xb") as file:
+                    file.write(data)
+            elif (found := read_file(fs, path)) is not None:
+                return found == data
+            else:
+                fs.pipe_file(path, data, mode="create")
+        except FileExistsError:
+            return not is_local(fs) and read_file(fs, path) == data
     return True
 
 
@@ -276,10 +271,7 @@ def remove_leftovers(fs: AbstractFileSystem, folder: str) -> list[str]:
     """
     names = [name for name in list_files(fs, folder) if name.startswith(TEMPORARY_PREFIX)]
     for name in names:
-        try:
+        # A contender's probe, or a heartbeat, is gone as soon as it is made.
+        with _refusals(fs, "delete", f"{folder}/{name}"), suppress(FileNotFoundError):
             fs.rm_file(f"{folder}/{name}")
-        except FileNotFoundError:
-            continue  # a contender's probe, or a heartbeat: gone as soon as it is made
-        except OSError as error:
-            raise _refused(fs, "delete", f"{folder}/{name}", error) from error
     return names

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from ..paths.layer_path import LayerPath
 from ..paths.records import Evaluation, PathRecord
+from ..questions.question import Question
 
 
 class UnreadableShard(Exception):
@@ -67,16 +68,26 @@ SCHEMA = pa.schema(
     ]
 )
 """Columns of a shard; margins and scores in nats. Null is what a failed row lacks, or what does not apply."""
+QUESTION_COLUMNS = {
+    "question_id": "id",
+    "prompt": "prompt",
+    "choices": "choices",
+    "gold": "gold",
+    "reference": "reference",
+}
+"""Columns that hold the question itself, and its field of each."""
 
 
 def to_table(records: Sequence[PathRecord]) -> pa.Table:
     """Records as rows of `SCHEMA`, in their order. Floats become float32."""
-    columns = [
-        _evaluations_to_arrow([record.evaluations for record in records])
-        if field.name == "evaluations"
-        else pa.array([getattr(record, field.name) for record in records], type=field.type)
-        for field in SCHEMA
-    ]
+    columns = []
+    for field in SCHEMA:
+        if field.name == "evaluations":
+            columns.append(_evaluations_to_arrow([record.evaluations for record in records]))
+        elif name := QUESTION_COLUMNS.get(field.name):
+            columns.append(pa.array([getattr(record.question, name) for record in records], type=field.type))
+        else:
+            columns.append(pa.array([getattr(record, field.name) for record in records], type=field.type))
     return pa.Table.from_arrays(columns, schema=SCHEMA)
 
 
@@ -86,18 +97,25 @@ def from_table(table: pa.Table) -> list[PathRecord]:
     Raises:
         UnreadableShard: a path is empty or holds an action that does not exist.
     """
-    columns: dict[str, list[Any]] = {}
+    columns: dict[str, list[Any]] = {"question": questions_of(table)}
     for name in SCHEMA.names:
+        if name in QUESTION_COLUMNS:
+            continue
         column = table[name].combine_chunks()
         if name == "evaluations":
             columns[name] = _evaluations_from_arrow(column)
         elif name == "best_path":
             columns[name] = _paths_from_arrow(column)
-        elif name == "choices":
-            columns[name] = _tuples(column)
         else:
             columns[name] = column.to_pylist()
     return [PathRecord(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+
+
+def questions_of(table: pa.Table) -> list[Question]:
+    """The question of each row of a table that has the QUESTION_COLUMNS."""
+    ids, prompts, choices, golds, references = (table[name].combine_chunks() for name in QUESTION_COLUMNS)
+    fields = (ids.to_pylist(), prompts.to_pylist(), _tuples(choices), golds.to_pylist(), references.to_pylist())
+    return [Question(*row) for row in zip(*fields, strict=True)]
 
 
 def _evaluations_to_arrow(lists: Sequence[Sequence[Evaluation]]) -> pa.ListArray:

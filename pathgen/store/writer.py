@@ -127,7 +127,7 @@ class RecordWriter:
         if not self._shard:
             self._shard, self._finished = self._finished, []
         write_shard(self._run.fs, self._run.paths, self.writer, self._shards, self._shard, self._metadata, self._guard)
-        self._durable += [record.question_id for record in self._shard]
+        self._durable += [record.question.id for record in self._shard]
         self._shards += 1
         self._shard = []
 
@@ -142,7 +142,7 @@ class RecordWriter:
             self._guard()
             remove_file(self._run.fs, f"{self._run.root}/{PROGRESS_FOLDER}/{self.writer}.parquet")
             self._has_progress = False
-        self._durable += [record.question_id for record in self._scanned[self._scans_kept :]]
+        self._durable += [record.question.id for record in self._scanned[self._scans_kept :]]
         self._scans_kept = len(self._scanned)
 
     def _take_durable(self) -> list[str]:

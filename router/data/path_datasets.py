@@ -2,76 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from pathgen.errors import ArtefactError, InputError
 from pathgen.paths.records import PathRecord
 from pathgen.questions.question import Question
-from pathgen.questions.tasks import find_task
-from pathgen.store.run_folder import RunDirectory
-from pathgen.store.run_json import RunInfo
-from pathgen.store.searched_run import check_askable, how_asked
-from pathgen.store.shards import UnreadableShard, from_table
-
-SEARCHED = ("improved", "kept", "unsolved")
-"""Statuses of the records that say something about a question."""
-LIGHT_COLUMNS = ["question_id", "question_sha", "task", "status", "simulations", "num_layers"]
-QUESTION_COLUMNS = ["question_id", "prompt", "choices", "gold", "reference"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Folder:
-    """One run's folder, opened.
-
-    Attributes:
-        directory: the folder.
-        info: its run.json.
-        chat: whether prompts went through the chat template.
-        dtype: of the weights it was searched with.
-        num_layers: of the model.
-        searched: LIGHT_COLUMNS of its searched questions; at least one.
-    """
-
-    directory: RunDirectory
-    info: RunInfo
-    chat: bool
-    dtype: str
-    num_layers: int
-    searched: pl.DataFrame
-
-    @classmethod
-    def open(cls, out: str) -> _Folder:
-        """Read what is light of it.
-
-        Raises:
-            InputError: it is no run, or nothing is searched in it yet.
-            ArtefactError: it is damaged, its task asks otherwise now, or its records differ in their number of layers.
-        """
-        directory = RunDirectory(out)
-        info = directory.info()
-        chat, dtype = how_asked(info, out)
-        rows = pl.DataFrame(pl.from_arrow(directory.committed.table(LIGHT_COLUMNS)))
-        searched = rows.filter(pl.col("status").is_in(SEARCHED))
-        if searched.is_empty():
-            raise InputError(
-                f"{out} holds no searched question; let `pathgen generate --out {out}` finish some, or give another"
-            )
-        layers = searched["num_layers"].unique().sort().to_list()
-        if len(layers) > 1:
-            raise ArtefactError(f"{out} holds records of models of {' and '.join(map(str, layers))} layers")
-        return cls(directory, info, chat, dtype, layers[0], searched)
-
-    def rows(self, ids: pa.Array) -> Iterator[tuple[Question, bool]]:
-        """The questions of all its rows, and whether each is one of these ids."""
-        for shard in self.directory.committed.batches(QUESTION_COLUMNS):
-            yield from zip(_questions_of(shard), pc.is_in(shard["question_id"], ids).to_pylist(), strict=True)
+from pathgen.store.run_reader import RunReader
 
 
 class PathDatasets:
@@ -100,85 +39,63 @@ class PathDatasets:
     """
 
     def __init__(self, outs: Sequence[str]):
-        folders = [_Folder.open(out) for out in dict.fromkeys(outs)]
-        if not folders:
+        self._runs = [RunReader(out) for out in dict.fromkeys(outs)]
+        if not self._runs:
             raise InputError("no folder of paths is given; give the --out of a `pathgen generate`")
-        for other in folders[1:]:
-            _refuse_difference(folders[0], other)
-        self._folders = folders
-        self._ids = _counted_ids(folders)
-        first = folders[0]
+        first, *others = self._runs
+        for other in others:
+            _refuse_difference(first, other)
+        self._ids = _counted_ids(self._runs)
         self.model_id = first.info.model_id
         self.fingerprint = first.info.fingerprint
         self.num_layers = first.num_layers
         self.chat = first.chat
         self.dtype = first.dtype
-        self.tasks = tuple(dict.fromkeys(folder.info.task for folder in folders))
-        self.settings: dict[str, dict[str, Any]] = {folder.directory.out: folder.info.settings for folder in folders}
+        self.tasks = tuple(dict.fromkeys(run.info.task for run in self._runs))
+        self.settings: dict[str, dict[str, Any]] = {run.out: run.info.settings for run in self._runs}
 
     def __len__(self) -> int:
         """How many questions there are."""
         return sum(len(ids) for ids in self._ids)
 
     def records(self) -> Iterator[tuple[str, PathRecord]]:
-        """Folder and record of each question, in the order of folders and rows; a shard in memory at a time.
+        """Folder and record of each question, in the order of folders and rows; each call reads the shards once.
 
         Raises:
             ArtefactError: a shard is unreadable, or a record says what cannot be; names folder and question.
         """
-        for folder, ids in zip(self._folders, self._ids, strict=True):
-            out = folder.directory.out
-            for whole in folder.directory.committed.batches():
-                shard = whole.filter(pc.is_in(whole["question_id"], ids))
-                for row in range(shard.num_rows):
-                    # Row by row, so that whatever is wrong with one is told of its question.
-                    (question_id,) = shard["question_id"][row : row + 1].to_pylist()
-                    try:
-                        (record,) = from_table(shard.take([row]))
-                        if fault := _fault(record, folder):
-                            raise UnreadableShard(fault)
-                    except UnreadableShard as error:
-                        raise ArtefactError(f"{out}: question {question_id}: {error}") from error
-                    yield out, record
+        for run, ids in zip(self._runs, self._ids, strict=True):
+            for record in run.records(ids):
+                yield run.out, record
+
+    def asked(self) -> Iterator[tuple[RunReader, Question]]:
+        """Run and question of each record, in the order of `records`; nothing is read again."""
+        for run, ids in zip(self._runs, self._ids, strict=True):
+            yield from ((run, question) for question in run.questions() if question.id in ids)
 
     def questions(self) -> Iterator[Question]:
-        """The questions in the order of `records`, without what the search learned.
-
-        Raises:
-            ArtefactError: a shard is unreadable.
-        """
-        return (question for question, counts in self.rows() if counts)
+        """The questions in the order of `records`, without what the search learned."""
+        return (question for _, question in self.asked())
 
     def rows(self) -> Iterator[tuple[Question, bool]]:
         """The questions of all rows, failed ones included, and whether the row counts.
 
         What another folder or another id holds a second time does not.
-
-        Raises:
-            ArtefactError: a shard is unreadable.
         """
-        for folder, ids in zip(self._folders, self._ids, strict=True):
-            yield from folder.rows(ids)
+        for run, ids in zip(self._runs, self._ids, strict=True):
+            yield from ((question, question.id in ids) for question in run.questions())
 
     def check_askable(self) -> None:
         """See that the model can be asked every question; for labels alone it need not be.
 
         Raises:
             InputError: some were imported without choices, or a right answer.
-            ArtefactError: a shard is unreadable.
         """
-        for folder, ids in zip(self._folders, self._ids, strict=True):
-            counted = (question for question, counts in folder.rows(ids) if counts)
-            check_askable(counted, find_task(folder.info.task), folder.directory.out)
+        for run, ids in zip(self._runs, self._ids, strict=True):
+            run.check_askable(question for question in run.questions() if question.id in ids)
 
 
-def _questions_of(shard: pa.Table) -> Iterator[Question]:
-    for row in shard.to_pylist():
-        choices = None if row["choices"] is None else tuple(row["choices"])
-        yield Question(row["question_id"], row["prompt"], choices, row["gold"], row["reference"])
-
-
-def _refuse_difference(first: _Folder, other: _Folder) -> None:
+def _refuse_difference(first: RunReader, other: RunReader) -> None:
     for name, a, b in (
         ("model fingerprint", first.info.fingerprint, other.info.fingerprint),
         ("number of layers", first.num_layers, other.num_layers),
@@ -187,32 +104,17 @@ def _refuse_difference(first: _Folder, other: _Folder) -> None:
     ):
         if a != b:
             raise ArtefactError(
-                f"{first.directory.out} and {other.directory.out} do not belong together: "
+                f"{first.out} and {other.out} do not belong together: "
                 f"their {name} is {a} and {b}; give folders of one model, searched alike"
             )
 
 
-def _counted_ids(folders: Sequence[_Folder]) -> list[pa.Array]:
-    """Per folder, the ids of the questions that count from it."""
-    rows = pl.concat([folder.searched.with_columns(folder=pl.lit(place)) for place, folder in enumerate(folders)])
+def _counted_ids(runs: Sequence[RunReader]) -> list[set[str]]:
+    """Per run, the ids of the questions that count from it."""
+    rows = pl.concat(
+        [run.searched.with_columns(run=pl.lit(place), task=pl.lit(run.info.task)) for place, run in enumerate(runs)]
+    )
     counted = rows.sort("simulations", descending=True, maintain_order=True, nulls_last=True).unique(
         ["task", "question_sha"], keep="first", maintain_order=True
     )
-    ids = (counted.filter(pl.col("folder") == place)["question_id"].to_list() for place in range(len(folders)))
-    return [pa.array(sorted(found), pa.string()) for found in ids]
-
-
-def _fault(record: PathRecord, folder: _Folder) -> str | None:
-    """What a record says that cannot be, None if nothing."""
-    paths = [evaluation.path for evaluation in record.evaluations]
-    paths += [record.best_path] if record.best_path is not None else []
-    if record.task != folder.info.task:
-        return f"it is of task {record.task}, the run of {folder.info.task}"
-    if not record.evaluations:
-        return "no evaluations"
-    if wrong := [path for path in paths if len(path) != folder.num_layers]:
-        return f"a path has {len(wrong[0])} actions, the model {folder.num_layers} layers"
-    margins = [record.base_margin, record.best_margin, *(evaluation.margin for evaluation in record.evaluations)]
-    if bad := [margin for margin in margins if margin is not None and not math.isfinite(margin)]:
-        return f"a margin is {bad[0]}; margins are finite or null"
-    return None
+    return [set(counted.filter(pl.col("run") == place)["question_id"]) for place in range(len(runs))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from cluster.program.progress import counted
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import LayerPolicy
+from pathgen.evaluation.answer_book import AnswerBook, answering
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.layer_path import LayerPath
-from pathgen.paths.reward import path_quality
 from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
-from pathgen.store.searched_run import question_of
 
 from ..data.path_datasets import PathDatasets
+from .figures import DevFigures, FolderFigures, RoutedFigures
 from .metrics import PathShares
-from .routed_scores import RoutedScores, paired_difference, route, run_paths
+from .routed_scores import RoutedScores, paired_difference, route
 
 CHUNK_ROUTED = 128
 """Questions routed between two looks at progress; a call sorts them into batches of like length."""
@@ -47,11 +47,7 @@ def dev_questions(
     datasets: PathDatasets, wanted: Callable[[str], bool] = lambda question_id: True
 ) -> list[DevQuestion]:
     """The questions of path datasets, or those whose id is wanted, in their order."""
-    return [
-        DevQuestion(question_of(record), record.task, out)
-        for out, record in datasets.records()
-        if wanted(record.question_id)
-    ]
+    return [DevQuestion(question, run.info.task, run.out) for run, question in datasets.asked() if wanted(question.id)]
 
 
 class DevSet:
@@ -76,8 +72,10 @@ class DevSet:
         self._rows: dict[str, list[int]] = defaultdict(list)
         for row, entry in enumerate(self.questions):
             self._rows[entry.task].append(row)
-        self._evaluators = {task: Evaluator(model, find_task(task), chat=chat) for task in self._rows}
-        self._correct: dict[tuple[int, LayerPath], bool] = {}
+        self._books = {
+            task: AnswerBook(find_task(task), partial(Evaluator, model, find_task(task), chat=chat))
+            for task in self._rows
+        }
 
     def route(self, policy: LayerPolicy) -> list[LayerPath]:
         """The path that the policy takes on each question."""
@@ -85,29 +83,19 @@ class DevSet:
         with counted("routing", len(self.questions), quiet=self._quiet) as on_done:
             for task, rows in self._rows.items():
                 for start in range(0, len(rows), CHUNK_ROUTED):
-                    paths += route(self._evaluators[task], policy, self._asked(rows[start : start + CHUNK_ROUTED]))
+                    part = self._asked(rows[start : start + CHUNK_ROUTED])
+                    paths += route(self._books[task].evaluator, policy, part)
                     on_done(len(paths))
         return paths
 
     def run(self, paths: Sequence[LayerPath]) -> RoutedScores:
         """Each question along its path."""
-        new = {
-            task: [row for row in rows if (row, paths[row]) not in self._correct] for task, rows in self._rows.items()
-        }
-        before = 0
-        with counted("development questions", sum(map(len, new.values())), quiet=self._quiet) as on_done:
-            for task, rows in new.items():
-                chosen = [paths[row] for row in rows]
-                part = run_paths(
-                    self._evaluators[task],
-                    self._asked(rows),
-                    chosen,
-                    lambda done, before=before: on_done(before + done),  # type: ignore[misc]
-                )
-                for row, path, correct in zip(rows, chosen, part.correct, strict=True):
-                    self._correct[row, path] = bool(correct)
-                before += len(rows)
-        return RoutedScores(tuple(paths), np.array([self._correct[row, path] for row, path in enumerate(paths)]))
+        correct: list[bool] = []
+        with answering("development questions", len(self.questions), quiet=self._quiet) as on_progress:
+            for task, rows in self._rows.items():
+                asked = [(self.questions[row].question, [paths[row]]) for row in rows]
+                correct += [found.correct for (found,) in self._books[task].answers(asked, on_progress)]
+        return RoutedScores(tuple(paths), np.array(correct, dtype=bool))
 
     def run_static(self, path: LayerPath) -> NDArray[np.bool_]:
         """[N] whether one path for all is right."""
@@ -120,25 +108,11 @@ class DevSet:
 
     def quality(self, paths: Sequence[LayerPath], limit: int | None) -> NDArray[np.float64]:
         """[Q, P] quality (`pathgen.paths.reward`) of the paths on the first `limit` questions of each task, or all."""
-        found: list[list[float]] = []
-        with counted(
-            "rounded paths", sum(len(rows[:limit]) for rows in self._rows.values()), quiet=self._quiet
-        ) as on_done:
-            for task, rows in self._rows.items():
-                for question in self._asked(rows[:limit]):
-                    found.append(self._qualities(task, question, paths))
-                    on_done(len(found))
-        return np.array(found)
-
-    def _qualities(self, task: str, question: Question, paths: Sequence[LayerPath]) -> list[float]:
-        """[P] of one question; the paths share what they have in common."""
-        evaluator = self._evaluators[task]
-        prepared = evaluator.prepare(question)
-        full = LayerPath.full(self._num_layers)
-        base, *found = evaluator.evaluate([(prepared, path) for path in (full, *paths)])
-        evaluator.forget(prepared)
-        relative = (base.margin or 0.0) if find_task(task).generates else 0.0
-        return [path_quality(evaluation, relative) for evaluation in found]
+        asked = {task: self._asked(rows[:limit]) for task, rows in self._rows.items()}
+        with answering("rounded paths", sum(map(len, asked.values())), quiet=self._quiet) as on_progress:
+            return np.concatenate(
+                [self._books[task].scores(part, paths, on_progress).quality for task, part in asked.items()]
+            )
 
     def _asked(self, rows: Iterable[int]) -> list[Question]:
         return [self.questions[row].question for row in rows]
@@ -149,7 +123,7 @@ class DevSet:
         static: NDArray[np.bool_],
         seed: int,
         own_paths: Mapping[str, LayerPath] | None = None,
-    ) -> dict[str, Any]:
+    ) -> DevFigures:
         """Accuracies, depth and shares, for all and by folder.
 
         Args:
@@ -158,18 +132,18 @@ class DevSet:
             seed: of the bootstrap.
             own_paths: by folder, the best path for it alone; its accuracy stands beside the folder's others.
         """
-        found = self._figures(np.ones(len(self.questions), dtype=bool), routed, static, seed)
-        folders = list(dict.fromkeys(entry.folder for entry in self.questions))
-        owner = np.array([folders.index(entry.folder) for entry in self.questions])
-        found["per_folder"] = [
-            {
-                "folder": folder,
-                **self._figures(owner == index, routed, static, seed),
-                "own_static_accuracy": self._own_accuracy(owner == index, (own_paths or {}).get(folder)),
-            }
-            for index, folder in enumerate(folders)
-        ]
-        return found
+        folders = np.array([entry.folder for entry in self.questions])
+        return DevFigures(
+            self._figures(np.ones(len(folders), dtype=bool), routed, static, seed),
+            tuple(
+                FolderFigures(
+                    folder,
+                    self._figures(folders == folder, routed, static, seed),
+                    self._own_accuracy(folders == folder, (own_paths or {}).get(folder)),
+                )
+                for folder in dict.fromkeys(entry.folder for entry in self.questions)
+            ),
+        )
 
     def _own_accuracy(self, among: NDArray[np.bool_], path: LayerPath | None) -> float | None:
         """Of one path on some questions; the others are left at full depth, which has been run."""
@@ -180,18 +154,18 @@ class DevSet:
 
     def _figures(
         self, among: NDArray[np.bool_], routed: RoutedScores, static: NDArray[np.bool_], seed: int
-    ) -> dict[str, Any]:
+    ) -> RoutedFigures:
         shares = PathShares.of(np.array(routed.paths)[among])
         full = self.full[among]
         difference = paired_difference(routed.correct[among], full, seed)
-        return {
-            "dev_questions": int(among.sum()),
-            "off_full_share": shares.off_full,
-            "off_common_share": shares.off_common,
-            "routed_accuracy": float(routed.correct[among].mean()),
-            "full_accuracy": float(full.mean()),
-            "static_accuracy": float(static[among].mean()),
-            "delta_vs_full": difference["delta"],
-            "delta_ci95": difference["ci95"],
-            "mean_depth": shares.mean_depth,
-        }
+        return RoutedFigures(
+            dev_questions=int(among.sum()),
+            off_full_share=shares.off_full,
+            off_common_share=shares.off_common,
+            routed_accuracy=float(routed.correct[among].mean()),
+            full_accuracy=float(full.mean()),
+            static_accuracy=float(static[among].mean()),
+            delta_vs_full=difference.delta,
+            delta_ci95=difference.ci95,
+            mean_depth=shares.mean_depth,
+        )

@@ -19,6 +19,16 @@ def chosen_actions(scores: np.ndarray) -> np.ndarray:
     return np.array(TIE_ORDER)[scores[..., TIE_ORDER].argmax(-1)]
 
 
+@dataclass(frozen=True, slots=True)
+class ClassFigures:
+    """How well one action is predicted; `support` is how often it is the target."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ActionMetrics:
     """Predicted against target actions, all from one table of counts.
@@ -78,12 +88,11 @@ class ActionMetrics:
         """[L] share of right predictions at each layer."""
         return self.confusion_by_layer.diagonal(axis1=1, axis2=2).sum(1) / self.confusion_by_layer.sum((1, 2))
 
-    def per_class(self) -> dict[str, dict[str, float]]:
-        """Action name to precision, recall, F1 and support, for reports."""
-        columns = {"precision": self.precision, "recall": self.recall, "f1": self.f1, "support": self.support}
+    def per_class(self) -> dict[str, ClassFigures]:
+        """By the action's name."""
+        columns = (self.precision, self.recall, self.f1, self.support)
         return {
-            action.name.lower(): {name: values[action].item() for name, values in columns.items()}
-            for action in LayerAction
+            action.name.lower(): ClassFigures(*(values[action].item() for values in columns)) for action in LayerAction
         }
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,6 @@ from pathgen.evaluation.evaluator import Evaluator, QuestionError
 from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.question import Question
 
-CHUNK_QUESTIONS = 16
 DRAWS = 10_000
 
 
@@ -53,31 +51,6 @@ def route(evaluator: Evaluator, policy: LayerPolicy, questions: Sequence[Questio
     return decide_paths(evaluator.model, policy, prompts)
 
 
-def run_paths(
-    evaluator: Evaluator,
-    questions: Sequence[Question],
-    paths: Sequence[LayerPath],
-    on_done: Callable[[int], None] = lambda done: None,
-) -> RoutedScores:
-    """Each question along its path.
-
-    Args:
-        evaluator: the model on the questions' task.
-        questions: that fit its context.
-        paths: one each.
-        on_done: told how many are done.
-    """
-    correct: list[bool] = []
-    for start in range(0, len(questions), CHUNK_QUESTIONS):
-        part = [evaluator.prepare(question) for question in questions[start : start + CHUNK_QUESTIONS]]
-        for evaluation in evaluator.evaluate(list(zip(part, paths[start : start + CHUNK_QUESTIONS], strict=True))):
-            correct.append(evaluation.correct)
-        for prepared in part:
-            evaluator.forget(prepared)
-        on_done(len(correct))
-    return RoutedScores(tuple(paths), np.array(correct, dtype=bool))
-
-
 def askable(evaluator: Evaluator, questions: Sequence[Question]) -> list[Question]:
     """The questions that fit the model's context."""
     fitting = []
@@ -90,14 +63,34 @@ def askable(evaluator: Evaluator, questions: Sequence[Question]) -> list[Questio
     return fitting
 
 
-def paired_difference(new: NDArray[np.bool_], old: NDArray[np.bool_], seed: int) -> dict[str, Any]:
-    """Accuracy gained by `new` over `old` on the same questions, with its 95 % bootstrap interval over questions.
+@dataclass(frozen=True, slots=True)
+class PairedDifference:
+    """One way to answer against another on the same questions.
+
+    Attributes:
+        delta: accuracy gained.
+        ci95: its 95 % bootstrap interval over questions.
+        discordant: questions won and questions lost.
+    """
+
+    delta: float
+    ci95: tuple[float, float]
+    discordant: tuple[int, int]
+
+
+def paired_difference(new: NDArray[np.bool_], old: NDArray[np.bool_], seed: int) -> PairedDifference:
+    """Compare two rows [N] of right and wrong answers.
 
     A question is won, lost or neither, and those of one kind are exchangeable: their counts are drawn.
+
+    Raises:
+        ValueError: they are empty or differ in length.
     """
+    if new.shape != old.shape or not new.size:
+        raise ValueError(f"two equal rows of answers are needed; got {new.shape} and {old.shape}")
     count = len(new)
     won, lost = int((new & ~old).sum()), int((~new & old).sum())
     shares = np.array([won, lost, count - won - lost]) / count
     drawn = np.random.default_rng(seed).multinomial(count, shares, size=DRAWS)  # [draws, 3]
     low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / count, [0.025, 0.975])
-    return {"delta": (won - lost) / count, "ci95": [float(low), float(high)], "discordant": [won, lost]}
+    return PairedDifference((won - lost) / count, (float(low), float(high)), (won, lost))

@@ -39,6 +39,11 @@ class FeatureKey:
     path: LayerPath
 
     @property
+    def key(self) -> str:
+        """The digest, by which a fleet knows it."""
+        return self.digest
+
+    @property
     def digest(self) -> str:
         """32 hex digits over the question's content, the task, the chat flag and the path; its id plays no part."""
         content = json.dumps([self.question.sha, self.task, self.chat, list(self.path)])

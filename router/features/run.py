@@ -4,67 +4,26 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from cluster import ClusterError
 from cluster.connection.probe import Probe
-from cluster.connection.session import Session, connect
-from cluster.fleet.fleet import Fleet, FleetSettings
-from cluster.fleet.protocol import Item, Progress, Recovered
-from cluster.fleet.status import publishing
-from cluster.program.progress import ProgressView
-from pathgen.actors.placement import Placement, check_disks, only_node, place_actors
+from cluster.fleet.protocol import Recovered
+from pathgen.actors.fleet_run import FleetRun, fleet_run
 from pathgen.errors import PathgenError
-from pathgen.generate.options import check_gpus_per_actor
 from pathgen.models.devices import default_device, default_dtype
-from pathgen.models.resolving import absolute_name, resolve_model
+from pathgen.models.resolving import resolve_model
 from pathgen.store.files import remove_leftovers
 
 from ..net.pooling import Pooling
 from .features import FeatureKey
+from .options import FeatureOptions
 from .store import FeatureSet, FeatureStore
 from .worker import FeatureSettings, FeatureWorker
 
 logger = logging.getLogger(__name__)
 
 NAMES_SHOWN = 5
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureOptions:
-    """What a person may ask for of a feature pass; it satisfies `pathgen.actors.placement.ActorOptions`.
-
-    Attributes:
-        actors: at a time; None as `place_actors` has it.
-        threads_per_actor: torch threads of each; None as `place_actors` has it.
-        gpus_per_actor: GPUs of each, or the share of one.
-        in_flight: keys that an actor works on at a time, and writes as one file.
-        dtype: of the weights; None is float32 on the CPU and bfloat16 on CUDA.
-        device: None is CUDA where there is a GPU.
-        address: of a Ray cluster; None starts Ray on this machine.
-        shared_fs: whether all nodes of the cluster see the folder.
-        start_timeout_s: so long the pass waits for a first actor.
-        forward_timeout_s: an actor whose work has not moved for so long is replaced.
-        quiet: show no progress.
-    """
-
-    actors: int | None = None
-    threads_per_actor: int | None = None
-    gpus_per_actor: float = 1.0
-    in_flight: int = 64
-    dtype: str | None = None
-    device: str | None = None
-    address: str | None = None
-    shared_fs: bool = False
-    start_timeout_s: float = 300.0
-    forward_timeout_s: float = 600.0
-    quiet: bool = False
-
-    def __post_init__(self) -> None:
-        """InputError for GPUs that cannot be."""
-        check_gpus_per_actor(self.gpus_per_actor)
 
 
 def compute_features(
@@ -94,110 +53,65 @@ def compute_features(
     store = FeatureStore(out, fingerprint, dtype, pooling)
     store.scan()
     wanted = {key.digest: key for key in keys}
-    missing = {name: key for name, key in wanted.items() if not store.knows(name)}
+    missing = [key for name, key in wanted.items() if not store.knows(name)]
     given_up: dict[str, str] = {}
     seconds = 0.0
     if missing:
         remove_leftovers(store.fs, store.folder)  # of killed writers; a living one's would be written again
-        with connect(cluster) as session:
-            check_disks(out, store.fs, len(session.nodes()), shared_fs=options.shared_fs)
-            placement = place_actors(options, device, session, resolve_model(model), len(missing))
+        folder = resolve_model(model)
+        with fleet_run(options, cluster, device, folder, store.fs, out, len(missing)) as actors:
+            placement = actors.placement
             settings = FeatureSettings(
                 out=store.out,
-                model=absolute_name(model),
-                fingerprint=fingerprint,
-                dtype=dtype,
-                device=placement.device,
-                devices_per_actor=placement.devices_per_actor,
-                threads=placement.threads,
+                model=placement.model_spec(model, fingerprint, dtype),
                 pooling=pooling,
                 file_keys=min(placement.in_flight, math.ceil(len(missing) / placement.num_actors)),
             )
-            fleet = _FeatureFleet(store, settings, placement, options, session)
-            seconds = fleet.run(missing, done_before=len(wanted) - len(missing))
-            given_up = fleet.given_up
+            given_up, seconds = _compute(store, settings, actors, options, missing, len(wanted) - len(missing))
     return _named(FeatureSet(store, keys, given_up, seconds))
 
 
-class _FeatureFleet:
-    """Computes missing features on actors: a dead actor's files are found, a key that kills is given up.
+def _compute(
+    store: FeatureStore,
+    settings: FeatureSettings,
+    actors: FleetRun,
+    options: FeatureOptions,
+    missing: Sequence[FeatureKey],
+    done_before: int,
+) -> tuple[dict[str, str], float]:
+    """Compute features of these keys on actors; the store knows them afterwards.
 
-    Args:
-        store: scanned.
-        settings: what actors are told.
-        placement: where they run.
-        options: what was asked for.
-        session: the Ray they run on.
+    A dead actor's files are found; a key that kills is given up.
 
-    Attributes:
-        given_up: key digest -> why.
+    Returns:
+        Why keys were given up, by their digests; the seconds it took.
+
+    Raises:
+        PathgenError: actors get nowhere, or write where this machine cannot read.
     """
+    given_up: dict[str, str] = {}
 
-    def __init__(
-        self,
-        store: FeatureStore,
-        settings: FeatureSettings,
-        placement: Placement,
-        options: FeatureOptions,
-        session: Session,
-    ):
-        self._session = session
-        self._store = store
-        self._settings = settings
-        self._placement = placement
-        self._options = options
-        self.given_up: dict[str, str] = {}
+    def recover(writer: str, keys: list[FeatureKey]) -> Recovered:
+        store.scan(writer)
+        return Recovered(frozenset(key.digest for key in keys if store.knows(key.digest)))
 
-    def run(self, missing: Mapping[str, FeatureKey], done_before: int) -> float:
-        """Compute these keys, by their digests; the seconds it took. The store knows them afterwards.
+    def give_up(key: FeatureKey, cause: str) -> None:
+        given_up[key.digest] = f"question {key.question.id}: {cause}"
 
-        Raises:
-            PathgenError: actors get nowhere, or write where this machine cannot read.
-        """
-        options, placement = self._options, self._placement
-        total = done_before + len(missing)
-        with (
-            ProgressView("features", total, done_before, quiet=options.quiet) as view,
-            publishing(f"features {self._settings.out}", done_before, shared=options.address is not None) as publish,
-        ):
-
-            def on_progress(now: Progress, counters: Mapping[str, float]) -> None:
-                view.update(now.done, now.failed, now.rate, counters)
-                publish(now)
-
-            node = only_node(self._store.fs, self._session, shared_fs=options.shared_fs)
-            fleet = Fleet(
-                placement.actor_factory(FeatureWorker, self._settings, node=node),
-                FleetSettings(
-                    num_actors=placement.fleet_size(options, self._session, node),
-                    item_timeout_s=options.forward_timeout_s,
-                    start_timeout_s=options.start_timeout_s,
-                    resources=placement.resources,
-                ),
-                recover=self._recover,
-                on_failed=self._give_up,
-                stop=threading.Event(),
-            )
-            try:
-                items = (Item(name, key) for name, key in missing.items())
-                progress = fleet.run(items, len(missing), on_progress)
-            except ClusterError as error:
-                raise PathgenError(f"features of {self._settings.model} for {self._settings.out}: {error}") from error
-        self._store.scan()
-        unseen = [name for name in missing if not self._store.knows(name) and name not in self.given_up]
-        if unseen:
-            raise PathgenError(
-                f"{len(unseen)} features were computed and are not in {self._store.folder}: the actors' machines do "
-                "not share this folder; use one that they share, or an object store's URL"
-            )
-        return progress.seconds
-
-    def _recover(self, writer: str, items: list[Item]) -> Recovered:
-        self._store.scan(writer)
-        return Recovered(frozenset(item.key for item in items if self._store.knows(item.key)))
-
-    def _give_up(self, item: Item, cause: str) -> None:
-        self.given_up[item.key] = f"question {item.payload.question.id}: {cause}"
+    timeout_s = options.forward_timeout_s
+    fleet = actors.fleet(FeatureWorker, settings, item_timeout_s=timeout_s, recover=recover, on_failed=give_up)
+    try:
+        progress = actors.run(fleet, missing, "features", settings.out, done_before, quiet=options.quiet)
+    except ClusterError as error:
+        raise PathgenError(f"features of {settings.model.name} for {settings.out}: {error}") from error
+    store.scan()
+    unseen = [key for key in missing if not store.knows(key.digest) and key.digest not in given_up]
+    if unseen:
+        raise PathgenError(
+            f"{len(unseen)} features were computed and are not in {store.folder}: the actors' machines do "
+            "not share this folder; use one that they share, or an object store's URL"
+        )
+    return given_up, progress.seconds
 
 
 def _named(features: FeatureSet) -> FeatureSet:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cluster.fleet.work_thread import WorkThread
-from pathgen.actors.placed_model import is_sticky, load_placed
+from pathgen.actors.model_spec import ModelSpec, is_sticky
 
 from ..net.pooling import Pooling
 from .features import Computed, FeatureKey, feature_batches
@@ -20,23 +20,13 @@ class FeatureSettings:
 
     Attributes:
         out: the run's folder.
-        model: alias, folder or hub id.
-        fingerprint: of its weights.
-        dtype: of its weights.
-        device: torch device.
-        devices_per_actor: above 1, the model is spread over so many devices.
-        threads: torch threads.
+        model: which, and on what.
         pooling: what is kept of the states.
         file_keys: most keys of one file; they are in the actor's memory until it is written.
     """
 
     out: str
-    model: str
-    fingerprint: str
-    dtype: str
-    device: str
-    devices_per_actor: int
-    threads: int
+    model: ModelSpec
     pooling: Pooling
     file_keys: int
 
@@ -52,11 +42,11 @@ class FeatureWorker(WorkThread):
     def __init__(self, settings: FeatureSettings, writer: str):
         self._settings = settings
         self._writer = writer
-        self._model = load_placed(settings)
-        self._store = FeatureStore(settings.out, settings.fingerprint, settings.dtype, settings.pooling)
+        self._model = settings.model.load(settings.out)
+        self._store = FeatureStore(settings.out, settings.model.fingerprint, settings.model.dtype, settings.pooling)
         self._waiting: list[FeatureKey] = []
-        self._moved_at: dict[str, float] = {}
-        self._computed = 0
+        self.moved_at = {}
+        self.counters = {"computed": 0}
         super().__init__(settings.file_keys, is_sticky)
 
     @property
@@ -64,19 +54,9 @@ class FeatureWorker(WorkThread):
         """Keys taken up whose file is not written."""
         return len(self._waiting)
 
-    @property
-    def moved_at(self) -> Mapping[str, float]:
-        """When the last forward ended, for each key of the file under way."""
-        return self._moved_at
-
-    @property
-    def counters(self) -> Mapping[str, float]:
-        """`computed`: features computed so far."""
-        return {"computed": self._computed}
-
-    def take_up(self, key: FeatureKey) -> None:
+    def take_up(self, item: FeatureKey) -> None:
         """Keep a key for the next file."""
-        self._waiting.append(key)
+        self._waiting.append(item)
 
     def step(self) -> None:
         """Compute and commit one file."""
@@ -84,14 +64,14 @@ class FeatureWorker(WorkThread):
         if not keys:
             return
         names = [key.digest for key in keys]
-        self._moved_at = dict.fromkeys(names, time.monotonic())
+        self.moved_at = dict.fromkeys(names, time.monotonic())
         file = Computed()
         for batch in feature_batches(self._model, keys, self._settings.pooling):
             file.features.update(batch.features)
             file.errors.update(batch.errors)
-            self._computed += len(batch.features)
-            self._moved_at = dict.fromkeys(names, time.monotonic())
-        self._moved_at = {}
+            self.counters = {"computed": self.counters["computed"] + len(batch.features)}
+            self.moved_at = dict.fromkeys(names, time.monotonic())
+        self.moved_at = {}
         self.publish(finished=names, failed=file.errors)
         self._store.write(self._writer, file.features, file.errors)
         self._waiting = self._waiting[len(keys) :]

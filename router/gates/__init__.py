@@ -1,1 +1,1 @@
-"""Gates trained on the task's own loss, and their rounding to paths."""
+"""Gates trained on the task's loss, and their rounding to paths."""

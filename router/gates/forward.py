@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pathgen.engine.executor import row_inputs
+from pathgen.engine.logprobs import target_logprobs
 from pathgen.engine.mask_probe import find_mask_form
+from pathgen.engine.padded_rows import prompt_mask, row_inputs
 from pathgen.engine.path_model import PathModel
-from pathgen.engine.token_rows import Row
+from pathgen.engine.token_rows import Row, Targets
 from pathgen.evaluation.batching import Extent, like_lengths
 from pathgen.evaluation.evaluator import Prepared
 
@@ -56,14 +57,11 @@ class GatedModel:
         """
         rows = [row for prepared in questions for row in prepared.rows]
         states = self._final_states(rows, gate)
-        logits = self.model.head(states).float()  # [N, V], the scored positions of all rows
-        starts = np.cumsum([0] + [len(row.scored) for row in rows])
-        predicts = np.concatenate([row.predicts + start for row, start in zip(rows, starts, strict=False)])
-        at, wanted = (
-            torch.from_numpy(array).to(logits.device)
-            for array in (predicts, np.concatenate([row.targets for row in rows]))
-        )
-        logprobs = logits[at, wanted] - logits.logsumexp(-1)[at]
+        flat = Targets.of(rows)
+        at, tokens = (torch.from_numpy(array).to(states.device) for array in (flat.rows, flat.tokens))
+        logits = self.model.head(states[at, tokens])  # [N, V], the scored positions of all rows
+        predicts, targets = (torch.from_numpy(array).to(logits.device) for array in (flat.predicts, flat.targets))
+        logprobs = target_logprobs(logits, predicts, targets)
         counts = [1 + max(int(row.owners.max()) for row in prepared.rows) for prepared in questions]
         firsts = np.cumsum([0, *counts])
         owners = np.concatenate(
@@ -73,24 +71,18 @@ class GatedModel:
         return list(sums.split(counts))
 
     def _final_states(self, rows: list[Row], gate: Gate) -> Tensor:
-        """[N, H] what the last layer leaves at the scored positions, row after row."""
+        """[R, T, H] what the last layer leaves."""
         model = self.model
-        inputs = row_inputs(model, self.masks, rows)
-        prompt_mask = torch.zeros_like(inputs["input_ids"])
-        for index, row in enumerate(rows):
-            prompt_mask[index, : row.prompt_tokens] = 1
+        mask = prompt_mask(rows, model.device)
         final: list[Tensor] = []
 
         def mix(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-            weight = gate(index, hidden, prompt_mask.to(hidden.device)).to(hidden)[:, None, None]
+            weight = gate(index, hidden, mask.to(hidden.device)).to(hidden)[:, None, None]
             mixed = torch.lerp(hidden, model.run_layer(index, hidden, args, kwargs), weight)
             if index == model.num_layers - 1:
                 final.append(mixed)
             return model.as_returned(index, mixed)
 
         with model.mode(mix):
-            model.hf_model(**inputs, use_cache=False, logits_to_keep=1)
-        owner = np.concatenate([np.full(len(row.scored), index) for index, row in enumerate(rows)])
-        token = np.concatenate([row.scored for row in rows])
-        states = final[0]
-        return states[torch.from_numpy(owner).to(states.device), torch.from_numpy(token).to(states.device)]
+            model.hf_model(**row_inputs(model, self.masks, rows), use_cache=False, logits_to_keep=1)
+        return final[0]

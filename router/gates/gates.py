@@ -1,10 +1,10 @@
-"""Gates on a frozen model's layers, learnt from the task's own loss rather than from searched paths."""
+"""Gates on a frozen model's layers, trained on the task's loss instead of searched paths."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,72 +15,18 @@ from pathgen.engine.path_model import PathModel
 from pathgen.errors import PathgenError
 from pathgen.evaluation.evaluator import Prepared
 
-from ..net.pooling import Pooling
 from ..net.router import LowRankGate
 from .forward import GatedModel
-
-MAX_GATE = 2.0
-"""A gate of 2 stands for a layer that runs twice."""
-
-
-@dataclass(frozen=True, slots=True)
-class GateSettings:
-    """How gates are trained.
-
-    Attributes:
-        epochs: passes over the questions.
-        batch_questions: questions per step.
-        learning_rate: of the static gates g₀ at the first step; falls to 0 along a half cosine, as the map's does.
-        map_learning_rate: of the conditional part.
-        map_decay: decoupled weight decay of the conditional part.
-        pull: weight of Σ(g₀ − 1)², which holds the gates at the model as published.
-        compute_penalty: weight of the mean of min(g, 1) over layers, which saves depth.
-        rank: of the map from a prompt's states to a gate's shift; 0 trains static gates alone.
-        allow_repeat: gates reach up to 2 rather than 1.
-        pooling: what the conditional part sees of a prompt.
-        seed: of the questions' order and the map's start.
-
-    Raises:
-        ValueError: naming the field that is out of range.
-    """
-
-    epochs: int = 3
-    batch_questions: int = 8
-    learning_rate: float = 0.02
-    map_learning_rate: float = 1e-3
-    map_decay: float = 1.0
-    pull: float = 0.01
-    compute_penalty: float = 0.0
-    rank: int = 0
-    allow_repeat: bool = True
-    pooling: Pooling = field(default_factory=Pooling)
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the fields."""
-        for name in ("epochs", "batch_questions"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1; got {getattr(self, name)}")
-        for name in ("learning_rate", "map_learning_rate"):
-            if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
-                raise ValueError(f"{name} must be above 0; got {getattr(self, name)}")
-        for name in ("map_decay", "pull", "compute_penalty", "rank", "seed"):
-            if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
-                raise ValueError(f"{name} must be 0 or more; got {getattr(self, name)}")
-
-    @property
-    def max_gate(self) -> float:
-        """The largest gate there is."""
-        return MAX_GATE if self.allow_repeat else 1.0
+from .settings import GateSettings
 
 
 @dataclass(frozen=True, slots=True)
 class GateEpoch:
-    """One pass over the questions, each measured at its step, under gates that move.
+    """Figures of one pass over the questions; each question's loss is measured at its own step.
 
     Attributes:
-        epoch: from 1.
-        loss: mean over questions of cross-entropy over choices, or of the reference's mean token NLL; in nats.
+        epoch: counted from 1.
+        loss: mean over questions, in nats, of cross-entropy over choices or of the reference's mean token NLL.
         mean_gate: mean of g₀ at the end.
     """
 
@@ -91,12 +37,12 @@ class GateEpoch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainedGates:
-    """What training found.
+    """The result of training.
 
     Attributes:
         gates: [L] float32, g₀.
-        heads: state of L `LowRankGate`s in a module list, on the CPU; None where rank is 0.
-        settings: by which they were trained.
+        heads: state of L `LowRankGate`s in a module list, on the CPU; None if rank is 0.
+        settings: of the training.
         history: one entry per epoch.
     """
 
@@ -107,12 +53,12 @@ class TrainedGates:
 
 
 class SoftGates(nn.Module):
-    """g = g₀ + u·Vφ(x) per layer, clamped to what is allowed.
+    """g = g₀ + u·Vφ(x) per layer, clamped to the allowed range.
 
     Args:
         num_layers: L, of the base model.
         hidden_size: H, of the base model.
-        settings: rank, pooling, the range, and the seed of the map's start.
+        settings: rank, pooling, range, and the seed of the map's initial weights.
     """
 
     def __init__(self, num_layers: int, hidden_size: int, settings: GateSettings):
@@ -125,7 +71,7 @@ class SoftGates(nn.Module):
             self.heads = nn.ModuleList(LowRankGate(hidden_size, settings.rank) for _ in range(count))
 
     def forward(self, layer: int, hidden: Tensor, prompt_mask: Tensor) -> Tensor:
-        """[R] the gates of this layer, from the states [R, T, H] that reach it."""
+        """[R] gates of this layer, from its input [R, T, H]."""
         gate = self.static[layer].expand(len(hidden))
         if self.heads:
             head = self.heads[layer]
@@ -141,16 +87,16 @@ def train_gates(
     *,
     on_epoch: Callable[[GateEpoch], None] | None = None,
 ) -> TrainedGates:
-    """Train gates through the frozen model, from g = 1, on the loss of the questions themselves.
+    """Train gates through the frozen model, starting at g = 1, on the loss of the questions.
 
     Args:
-        model: whose weights stay as they are.
-        questions: as `Evaluator.prepare` gives them, of one or more tasks.
-        settings: how.
-        on_epoch: told after each pass.
+        model: its weights stay unchanged.
+        questions: as `Evaluator.prepare` returns them, of one or more tasks.
+        settings: of the training.
+        on_epoch: called after each pass.
 
     Raises:
-        ValueError: no questions.
+        ValueError: there are no questions.
         PathgenError: a question's loss is NaN or infinite.
     """
     if not questions:
@@ -186,7 +132,11 @@ def train_gates(
 
 
 def _accumulate(gated: GatedModel, gates: SoftGates, questions: list[Prepared]) -> list[float]:
-    """Add one step's gradients to the gates; each question's loss."""
+    """Add one step's gradients to the gates; return each question's loss.
+
+    Raises:
+        PathgenError: a question's loss is NaN or infinite.
+    """
     settings = gates.settings
     (settings.pull * (gates.static - 1).square().sum()).backward()
     found: list[float] = []
@@ -214,13 +164,13 @@ def _accumulate(gated: GatedModel, gates: SoftGates, questions: list[Prepared]) 
 
 
 def _rivals(prepared: Prepared) -> list[int]:
-    """The choices that gold is measured against; one with gold's own text is none."""
+    """Indices of the choices other than gold; choices with gold's own text are left out."""
     choices, gold = prepared.question.choices or (), prepared.question.gold or 0
     return [index for index, text in enumerate(choices) if text != choices[gold]]
 
 
 def _loss(prepared: Prepared, scores: Tensor) -> Tensor:
-    """[C] scores to a loss in nats: cross-entropy over the choices, or the reference's mean token NLL."""
+    """Loss of [C] scores in nats: cross-entropy over the choices, or the reference's mean token NLL."""
     gold = prepared.question.gold
     if gold is None:
         return -scores[0] / len(prepared.rows[0].targets)

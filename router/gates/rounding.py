@@ -1,4 +1,4 @@
-"""From soft gates to paths that a model can run, and to a router."""
+"""Rounds soft gates to paths that a model can run, and to a router."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from ..net.router import Router, gate_logits
 from .gates import TrainedGates
 
 SKIPPED_AT_MOST = 3
-"""A rounded path skips at most one layer in so many."""
+"""A rounded path skips at most one of so many layers."""
 MAX_REPEATS = 3
 REPEAT_ABOVE = 1.05
 """A layer may be repeated if its gate is above this."""
 TIE = 0.01
-"""Gates that agree to this are equally good to skip: the one beside a skipped layer goes first."""
+"""Gates whose difference is at most this count as equal: a neighbour of a skipped layer is skipped first."""
 ROUNDING = {LayerAction.SKIP: (0.0, 0.45), LayerAction.EXECUTE: (0.55, 1.45), LayerAction.REPEAT: (1.55, 2.0)}
-"""The gates that are moved to an action: those that round to it, by a little more than nothing."""
+"""The range of gates for each action: those that clearly round to it."""
 
 
 def round_gates(gates: NDArray[np.floating]) -> list[LayerPath]:
-    """Paths between which to choose on questions that trained no gates.
+    """Candidate paths; choose among them on questions that did not train the gates.
 
-    For each number of skips from 0 to L/3 the smallest gates are skipped, and of the gates above `REPEAT_ABOVE` the
-    0 to 3 largest are repeated. Contiguous skips go together better than scattered ones, so ties go to neighbours.
+    For each number of skips from 0 to L/3 the layers of the smallest gates are skipped, and the 0 to 3 layers of the
+    largest gates above `REPEAT_ABOVE` are repeated. Contiguous skips work better than scattered ones, so ties go to
+    neighbours of skipped layers.
 
     Args:
-        gates: [L], static.
+        gates: [L] static gates.
 
     Returns:
-        Unequal paths, the full one first, by number of skips, then of repeats.
+        Distinct paths, the full one first, by number of skips, then of repeats.
     """
     values = np.asarray(gates, dtype=float)
     skip_order = _skip_order(values)
@@ -54,13 +55,13 @@ def gates_router(config: RouterConfig, trained: TrainedGates, path: LayerPath | 
     """A router whose argmax rounds the gates.
 
     Args:
-        config: with head `low_rank` of the trained rank and pooling, or `none` where the gates are static.
-        trained: its gates.
-        path: what the router takes where its conditional part is silent: each gate is moved just as far as it takes
-            to round to this path. The rounded gates themselves if absent.
+        config: with head `low_rank` of the trained rank and pooling, or `none` for static gates.
+        trained: the gates.
+        path: the router's path if its conditional part is 0: each gate moves just enough to round to this path. If
+            absent, the gates stay unchanged.
 
     Raises:
-        ValueError: a config that does not fit the gates, or a path that does not fit the config.
+        ValueError: the config does not fit the gates, or the path does not fit the config.
     """
     _check_fit(config, trained, path)
     gates = trained.gates
@@ -76,14 +77,14 @@ def gates_router(config: RouterConfig, trained: TrainedGates, path: LayerPath | 
 
 
 def _skip_order(values: NDArray[np.floating]) -> list[int]:
-    """All layers, the one to skip first before the others."""
+    """All layers, in the order in which they are skipped."""
     order: list[int] = []
     left = set(range(len(values)))
     while left:
         smallest = min(values[layer] for layer in left)
         tied = [layer for layer in left if values[layer] <= smallest + TIE]
-        beside = {layer + step for layer in order for step in (-1, 1)}
-        order.append(min(tied, key=lambda layer: (layer not in beside, values[layer], layer)))
+        neighbours = {layer + step for layer in order for step in (-1, 1)}
+        order.append(min(tied, key=lambda layer: (layer not in neighbours, values[layer], layer)))
         left.remove(order[-1])
     return order
 

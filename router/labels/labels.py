@@ -20,7 +20,6 @@ from pathgen.paths.layer_path import LayerAction, LayerPath
 from pathgen.paths.records import Evaluation, PathRecord
 from pathgen.paths.reward import path_reward
 from pathgen.questions.question import Question
-from pathgen.store.searched_run import question_of
 
 from ..data.path_datasets import PathDatasets
 from ..net.config import allowed_actions
@@ -85,7 +84,7 @@ def consensus(record: PathRecord, right: Sequence[Evaluation]) -> Choice:
     right one that agrees with them most, Σ over layers of its actions' targets; ties as in `shortest`.
     """
     # Margins of choices are relative already; those of generated answers count from the full path's.
-    base = record.base_margin if record.choices is None else 0.0
+    base = record.base_margin if record.question.choices is None else 0.0
     assert base is not None
     cost = CostModel.layers(record.num_layers)
     rewards = np.array([path_reward(evaluation, base, cost, LENGTH_WEIGHT) for evaluation in right])
@@ -116,8 +115,9 @@ def make_labels(
     unsolved: Literal["full", "drop"] = "drop",
     actions: Sequence[str] = ("skip", "execute", "repeat"),
     wanted: Callable[[str], bool] = lambda question_id: True,
+    part: Callable[[str], bool] = lambda question_id: False,
 ) -> Iterator[Label]:
-    """The labels of questions, as a stream in the datasets' order.
+    """The labels of questions, as a stream in the datasets' order, from one pass over the records (`value`: two).
 
     Args:
         datasets: where the records are.
@@ -125,33 +125,49 @@ def make_labels(
         unsolved: what becomes of a question without a right path among those allowed, under a policy that imitates:
             no label, or the full path. `value` needs no right path and labels every question.
         actions: names of what the router may choose; a path with any other action is not imitated.
-        wanted: by its id, whether a question is labelled; others add nothing to `value`'s mean over questions either,
-            so that held-out ones stay unseen.
+        wanted: by its id, whether a question is labelled; others add nothing to `value`'s mean over questions either.
+        part: by its id, which of two parts a question is of, for example the held-out one: each part has its own mean
+            over questions, so that held-out ones stay unseen.
 
     Raises:
         InputError: the policy is unknown; a record has no margins and the policy needs them; or, at the end of the
-            stream, one that imitates has found no label.
+            stream, one that imitates has found no label, or none in one of the parts.
         ValueError: an action is unknown, or execute is not among them.
         ArtefactError: from the datasets.
     """
     if policy not in LABEL_POLICIES:
         raise InputError(f"unknown label policy {policy!r}; policies are {', '.join(LABEL_POLICIES)}")
     allowed = allowed_actions(tuple(actions))
+    parts: set[bool] = set()
 
     def records() -> Records:
         for out, record in datasets.records():
-            if wanted(record.question_id):
+            if wanted(record.question.id):
+                parts.add(part(record.question.id))
                 if record.base_margin is None and policy != WITHOUT_MARGINS:
                     raise InputError(
-                        f"{out}: question {record.question_id} has no margin of the full path (imported records have "
+                        f"{out}: question {record.question.id} has no margin of the full path (imported records have "
                         f"none), and --labels {policy} needs margins; use --labels {WITHOUT_MARGINS}"
                     )
                 yield out, record
 
     if policy == "value":
-        return _value_labels(records, datasets.num_layers, allowed)
+        return _value_labels(records, datasets.num_layers, allowed, part)
     found = _imitation_labels(records(), IMITATION[policy], unsolved, allowed)
-    return _at_least_one(found, datasets, allowed)
+
+    def checked() -> Iterator[Label]:
+        labelled: set[bool] = set()
+        for label in found:
+            labelled.add(part(label.question.id))
+            yield label
+        if not labelled or parts - labelled:
+            names = ", ".join(action.name.lower() for action in allowed)
+            raise InputError(
+                f"no labels in {', '.join(datasets.settings)}: of the questions asked for none has a right path of "
+                f"{names} alone; search more questions, allow more actions, or use --labels value"
+            )
+
+    return checked()
 
 
 def one_hot(path: LayerPath) -> Floats:
@@ -171,37 +187,26 @@ def _imitation_labels(
             yield _label(out, record, full, one_hot(full))
 
 
-def _value_labels(records: Callable[[], Records], num_layers: int, allowed: Sequence[LayerAction]) -> Iterator[Label]:
+def _value_labels(
+    records: Callable[[], Records], num_layers: int, allowed: Sequence[LayerAction], part: Callable[[str], bool]
+) -> Iterator[Label]:
     """Targets exp(value/τ), normalised over the allowed actions of a layer; two passes over the records.
 
     The features' path is the full one: values tell what an edit does to a pass without any.
     """
-    pooled: defaultdict[str, MeanEffects] = defaultdict(lambda: MeanEffects(num_layers))
+    pooled: defaultdict[tuple[str, bool], MeanEffects] = defaultdict(lambda: MeanEffects(num_layers))
     for _, record in records():
-        pooled[record.task].add(record)
-    means = {task: effects.solve() for task, effects in pooled.items()}
+        pooled[record.task, part(record.question.id)].add(record)
+    means = {key: effects.solve() for key, effects in pooled.items()}
     forbidden = np.array([0.0 if action in allowed else -np.inf for action in LayerAction])
     full = LayerPath.full(num_layers)
     for out, record in records():
-        values = action_values(question_effects(record, means[record.task]))
+        values = action_values(question_effects(record, means[record.task, part(record.question.id)]))
         yield _label(out, record, full, _softmax(values / VALUE_TEMPERATURE_NATS + forbidden))
 
 
-def _at_least_one(labels: Iterator[Label], datasets: PathDatasets, allowed: Sequence[LayerAction]) -> Iterator[Label]:
-    found = False
-    for label in labels:
-        found = True
-        yield label
-    if not found:
-        names = ", ".join(action.name.lower() for action in allowed)
-        raise InputError(
-            f"no labels in {', '.join(datasets.settings)}: of the questions asked for none has a right path of {names} "
-            "alone; search more questions, allow more actions, or use --labels value"
-        )
-
-
 def _label(out: str, record: PathRecord, path: LayerPath, targets: Floats) -> Label:
-    return Label(question_of(record), record.task, out, path, targets.astype(np.float32))
+    return Label(record.question, record.task, out, path, targets.astype(np.float32))
 
 
 def _margin(evaluation: Evaluation) -> float:

@@ -1,1 +1,1 @@
-"""A router in memory: its config, its modules, the policy it acts by."""
+"""A router in memory: its config, its modules, and its policy."""

@@ -1,4 +1,4 @@
-"""What a router is: everything about it that is no weight."""
+"""The config of a router: everything but its weights."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathgen.paths.layer_path import LayerAction
 from .pooling import Pooling
 
 MAX_SIZE = 100_000
-"""Of layers, hidden states and bottlenecks: a config that asks for more is no router's, and would fill the memory."""
+"""Limit of layers, hidden sizes and widths: a larger config is damaged, and would fill the memory."""
 TIE_ORDER = (LayerAction.EXECUTE, LayerAction.SKIP, LayerAction.REPEAT)
-"""Of actions with equal logits the first here is taken."""
+"""If logits are equal, the first action here is taken."""
 HeadKind = Literal["none", "bottleneck", "low_rank"]
 
 
@@ -23,24 +23,24 @@ class RouterConfig(JsonArtefact):
     """A router's settings and origin, as in its config.json.
 
     Attributes:
-        base_model: alias or id of the frozen model, for people.
-        base_fingerprint: of its weights, for machines (`pathgen.models.facts.fingerprint`).
+        base_model: alias or id of the frozen model, only shown.
+        base_fingerprint: of its weights, compared (`pathgen.models.facts.fingerprint`).
         num_layers: L, of the base model.
         hidden_size: H, of the base model.
-        tasks: names of the tasks its prompts were of.
-        chat: whether prompts went through the chat template.
-        method: how it was trained.
-        labels: the label policy, None where there are no labels.
-        actions: what it may choose.
-        pooling: what it sees of a prompt.
-        head: the part that reads the question: `none` (static only), `bottleneck` or `low_rank`.
+        tasks: names of the tasks of its prompts.
+        chat: whether prompts used the chat template.
+        method: training method.
+        labels: label policy; None if there are no labels.
+        actions: names of the actions it may choose.
+        pooling: how a prompt's states become the head's input.
+        head: the part that reads the prompt: `none` (static only), `bottleneck` or `low_rank`.
         width: of the bottleneck, or the rank.
-        scale: α, by which the head's logits count beside the static part's; 0 is static only.
-        bias: added to every SKIP logit and taken from every REPEAT logit, beside what the user gives.
-        notes: figures of its training, for people.
+        scale: α, the factor of the head's logits, which are added to the static part's; 0 is static only.
+        bias: added to every SKIP logit and subtracted from every REPEAT logit, in addition to the user's bias.
+        notes: figures of its training, only shown.
 
     Raises:
-        ValueError: on sizes below 1, an unknown head or action.
+        ValueError: a size is out of bounds, a scale or bias is not finite, or a head or action is unknown.
     """
 
     VERSION = ("format_version", 1)
@@ -88,7 +88,7 @@ def allowed_actions(names: tuple[str, ...]) -> tuple[LayerAction, ...]:
     """The actions of these names.
 
     Raises:
-        ValueError: an unknown name, or none to execute.
+        ValueError: a name is unknown, or `execute` is missing.
     """
     known = {action.name.lower(): action for action in LayerAction}
     if unknown := [name for name in names if name not in known]:

@@ -1,35 +1,21 @@
-"""A router at work: the layer policy by which a model takes its own path on each prompt."""
+"""A router as a layer policy: it decides the model's path on each prompt."""
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
-
-from pathgen.errors import InputError
 
 from .config import TIE_ORDER
 from .router import Router
 
 
-def check_bias(bias: object) -> None:
-    """What --bias gives, or a Python caller in its place.
-
-    Raises:
-        InputError: it is no finite number.
-    """
-    if not isinstance(bias, (int, float)) or not math.isfinite(bias):
-        raise InputError(f"--bias must be a finite number; got {bias}")
-
-
 class RouterPolicy:
-    """Each row takes the action of the highest logit, at each layer, from the states that reach it.
+    """At each layer, each row takes the action of the highest logit, computed from the layer's input.
 
     Args:
         router: on the model's device.
-        bias: added to every SKIP logit and taken from every REPEAT logit, beside the router's own: positive is
-            shallower than trained.
+        bias: added to every SKIP logit and subtracted from every REPEAT logit, in addition to the router's own;
+            above 0 is shallower than trained.
     """
 
     def __init__(self, router: Router, bias: float = 0.0):
@@ -38,7 +24,7 @@ class RouterPolicy:
         self._weights: tuple[Tensor, Tensor] | None = None
         with torch.inference_mode():
             self._static_part = router.static_part(router.config.bias + bias)
-            # On the CPU: a path that is known beforehand is never read back from a device.
+            # On the CPU: a path known in advance is never read back from a device.
             self._path = self._chosen(self._static_part).cpu() if router.config.static_only else None
 
     @torch.inference_mode()
@@ -47,16 +33,16 @@ class RouterPolicy:
         if self._path is not None:
             return self._path[layer].expand(len(hidden))
         if layer == 0:
-            self._weights = None  # another prompt, even if its mask is the same tensor with other content
+            self._weights = None  # a new prompt, even if its mask is the same tensor with other content
         pooled = torch.bmm(self._window_weights(prompt_mask, hidden).to(hidden.device), hidden)
         return self._chosen(self.router.logits(layer, pooled.to(self._order.device), self._static_part))
 
     def _chosen(self, logits: Tensor) -> Tensor:
-        """[N, 3] to [N]."""
+        """[N] actions of [N, 3] logits."""
         return self._order[logits[:, self._order].argmax(-1)]
 
     def _window_weights(self, prompt_mask: Tensor, hidden: Tensor) -> Tensor:
-        """The pooling's weights, made once per prompt rather than once per layer."""
+        """The pooling's weights, computed once per prompt instead of once per layer."""
         if self._weights is None or self._weights[0] is not prompt_mask or self._weights[1].dtype != hidden.dtype:
             self._weights = (prompt_mask, self.router.config.pooling.weights(prompt_mask).to(hidden.dtype))
         return self._weights[1]

@@ -1,31 +1,35 @@
-"""What a router sees of a prompt: its hidden states, averaged over windows."""
+"""The input of a router: a prompt's hidden states, averaged over windows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
-from torch import Tensor
+from cluster.program.options import option
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_WINDOWS = 1024
-"""Of a prompt: more than a prompt has tokens tell a router nothing, and would fill the memory."""
+"""Per prompt: more windows than tokens add nothing, and would fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pooling:
-    """How the states of a prompt become the vectors a router reads.
+    """How the states of a prompt become the vectors that a router reads.
 
     Attributes:
-        kind: `windows`: the mean over each of `windows` equal stretches of the prompt; `last`: its last token.
-        windows: how many vectors come of a prompt; 1 for `last`.
+        kind: `windows` is the mean over each of `windows` equal parts of the prompt; `last` is its last token.
+        windows: number of vectors per prompt; 1 for `last`.
 
     Raises:
-        ValueError: on an unknown kind or a number of windows that does not fit it.
+        ValueError: the kind is unknown, or the number of windows does not fit it.
     """
 
-    kind: Literal["windows", "last"] = "windows"
-    windows: int = 8
+    kind: Annotated[
+        Literal["windows", "last"], option("What a head reads: windows of the prompt, or its last token.", "--pooling")
+    ] = "windows"
+    windows: Annotated[int, option("Windows of a prompt.", min=1)] = 8
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -37,16 +41,23 @@ class Pooling:
                 f"pooling {self.kind!r} with {self.windows!r} windows; last takes 1, windows 1 to {MAX_WINDOWS}"
             )
 
-    def weights(self, prompt_mask: Tensor) -> Tensor:
-        """[B, W, T] the share of each token in each window; rows of padding are 0, each window sums to 1.
+    @classmethod
+    def from_flags(cls, kind: Literal["windows", "last"], windows: int) -> Pooling:
+        """The pooling that the command line asks for: `last` leaves --windows unread."""
+        return cls(kind, windows if kind == "windows" else 1)
 
-        Window w of n tokens spans floor(w·n/W) to ceil((w+1)·n/W): equal stretches where W divides n, else
-        neighbours share a token, and prompts shorter than W repeat theirs, so that no window is ever empty
-        (Dr.LLM, section 3.3, leaves the remainder open).
+    def weights(self, prompt_mask: Tensor) -> Tensor:
+        """[B, W, T] the share of each token in each window; padding has 0, each window sums to 1.
+
+        Window w of n tokens spans floor(w·n/W) to ceil((w+1)·n/W). The windows are equal parts if W divides n. Else
+        neighbours share a token, and prompts shorter than W repeat theirs, so no window is empty (Dr.LLM, section
+        3.3, does not define the remainder).
 
         Args:
             prompt_mask: [B, T] 1 for prompt tokens, 0 for padding on either side.
         """
+        import torch
+
         mask = prompt_mask.to(torch.bool)
         place = mask.cumsum(-1) - 1  # [B, T] index of each token among its row's
         length = mask.sum(-1)[:, None, None]  # [B, 1, 1]
@@ -61,4 +72,4 @@ class Pooling:
 
     def pool(self, hidden: Tensor, prompt_mask: Tensor) -> Tensor:
         """[B, W, H] of the states [B, T, H], in their dtype."""
-        return torch.bmm(self.weights(prompt_mask).to(hidden.dtype), hidden)
+        return self.weights(prompt_mask).to(hidden.dtype).bmm(hidden)

@@ -1,4 +1,4 @@
-"""The router's modules: per layer, logits of the three actions, from a static part and a part that reads the prompt."""
+"""The router's modules: logits of the three actions per layer, from a static part and a head that reads the prompt."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .config import RouterConfig, allowed_actions
 
 NUM_ACTIONS = 3
 STATIC_LOGIT = 1.0
-"""How far a static path's action is ahead of the others where only the path is known."""
+"""Static logit of the path's action, with 0 for the others, if only the path is known."""
 
 
 class LayerRouter(nn.Module):
@@ -31,15 +31,15 @@ class LayerRouter(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """[B, W, H] window means to [B, 3] logits; the mean over windows is taken before `up`, which is linear."""
+        """[B, 3] logits of [B, W, H] window means; the mean over windows comes before `up`, which is linear."""
         return self.up(nn.functional.gelu(self.down(pooled)).mean(dim=1))
 
 
 class LowRankGate(nn.Module):
     """A gate's shift as a low-rank function of the prompt: g = g₀ + u·Vφ(x), as logits (0, 2g−1, 4g−4).
 
-    Those logits are −(g − a)² for a = 0, 1, 2 up to a common term, so their argmax is g rounded to an action; the
-    static part holds those of g₀, this module adds (0, 2δ, 4δ).
+    Up to a common term, these logits are −(g − a)² for a = 0, 1, 2, so their argmax is g rounded to an action. The
+    static part holds the logits of g₀, and this module adds (0, 2δ, 4δ).
 
     Args:
         hidden_size: H, of the base model.
@@ -54,17 +54,17 @@ class LowRankGate(nn.Module):
         nn.init.zeros_(self.up.weight)
 
     def shift(self, pooled: Tensor) -> Tensor:
-        """[B, W, H] window means, each scaled to unit root mean square, to [B] shifts of the gate."""
+        """[B] shifts of the gate from [B, W, H] window means, whose mean is scaled to unit root mean square."""
         scaled = nn.functional.rms_norm(pooled.mean(dim=1), pooled.shape[-1:])
         return self.up(self.down(scaled)).squeeze(-1)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """[B, W, H] to [B, 3] logits beside those of g₀."""
+        """[B, 3] logits of [B, W, H] window means, to add to those of g₀."""
         return self.shift(pooled)[:, None] * torch.arange(0, 2 * NUM_ACTIONS, 2, device=pooled.device)
 
 
 def gate_logits(gates: Tensor) -> Tensor:
-    """[L] gates to the static logits [L, 3] that round them: −(g − a)² for a = 0, 1, 2."""
+    """[L, 3] static logits that round the gates [L]: −(g − a)² for a = 0, 1, 2."""
     return -((gates[:, None] - torch.arange(NUM_ACTIONS, device=gates.device)) ** 2)
 
 
@@ -74,14 +74,11 @@ def path_logits(path: LayerPath) -> Tensor:
 
 
 class Router(nn.Module):
-    """One head per layer over a static part.
-
-    Args:
-        config: what it is.
+    """A static part and one head per layer.
 
     Attributes:
-        static_logits: [L, 3], zero where only heads decide.
-        heads: one per layer; none where the router is static only.
+        static_logits: [L, 3], zero if only the heads decide.
+        heads: one per layer; none if `head` is `none`.
         allowed: [3] 0 for actions it may choose, −inf for others.
     """
 
@@ -107,18 +104,18 @@ class Router(nn.Module):
         """[L, 3] logits that do not depend on the prompt: −inf where an action is not allowed.
 
         Args:
-            bias: added to every SKIP logit and taken from every REPEAT logit.
+            bias: added to every SKIP logit and subtracted from every REPEAT logit.
         """
         shift = torch.tensor([bias, 0.0, -bias], device=self.static_logits.device)
         return self.static_logits + self.allowed + shift
 
     def logits(self, layer: int, pooled: Tensor, static_part: Tensor | None = None) -> Tensor:
-        """[B, W, H] pooled states that reach a layer to [B, 3] float32 logits of its actions.
+        """[B, 3] float32 logits of a layer's actions.
 
         Args:
-            layer: index.
-            pooled: what the head reads.
-            static_part: [L, 3] of `static_part` where it was made before; anew if absent.
+            layer: index of the layer.
+            pooled: [B, W, H] pooled input of the layer.
+            static_part: [L, 3] result of `static_part`, if already computed.
         """
         fixed = (self.static_part() if static_part is None else static_part)[layer]
         if self.config.static_only:
@@ -127,5 +124,5 @@ class Router(nn.Module):
 
     @property
     def num_parameters(self) -> int:
-        """Weights that inference holds."""
+        """Number of weights."""
         return sum(parameter.numel() for parameter in self.parameters())

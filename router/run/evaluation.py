@@ -2,91 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from cluster.program.plain import SPLICED
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import ArtefactError, InputError
-from pathgen.models.devices import check_device_and_dtype, default_device
+from pathgen.models.devices import default_device
 from pathgen.models.resolving import resolve_recorded
 from pathgen.paths.layer_path import LayerPath
 
 from ..data.path_datasets import PathDatasets
 from ..dev.dev_set import DevSet, dev_questions
+from ..dev.figures import DevFigures
 from ..dev.metrics import chosen_actions
 from ..labels.labels import make_labels
-from ..net.policy import RouterPolicy, check_bias
+from ..net.policy import RouterPolicy
 from ..net.router import Router
 from ..saved.loading import load_router, resolve_router, seen_by
-from ..training.label_examples import LABEL_FIGURES, label_figures, predict_here
+from ..training.label_examples import LabelFigures, predict_here
+from .options import EvaluateOptions
 
 
-def evaluate_router(
-    folder: str,
-    paths: Sequence[str],
-    *,
-    bias: float = 0.0,
-    model: str | None = None,
-    device: str | None = None,
-    seed: int = 0,
-    quiet: bool = True,
-) -> dict[str, Any]:
-    """Everything `router evaluate` shows.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationResult:
+    """A router on the questions of path shards.
 
-    Args:
-        folder: of the router.
-        paths: folders of path shards, of the router's base model.
-        bias: as of `RouterPolicy`; finite.
-        model: where the router's base model lies; None: where it lay when it was trained.
-        device: a torch device; CUDA where there is a GPU if None.
-        seed: of the bootstrap.
-        quiet: show no progress.
+    Attributes:
+        labels: kind of labels that the heads learned; None without such.
+        seen_in_training: how many of the questions the router was trained or chosen on.
+    """
+
+    router: str
+    method: str
+    labels: str | None
+    seen_in_training: int
+    predicted: LabelFigures = field(metadata=SPLICED)
+    dev: DevFigures = field(metadata=SPLICED)
+
+
+def evaluate_router(options: EvaluateOptions) -> EvaluationResult:
+    """How well a router predicts labels, and how right the routed model is.
 
     Raises:
-        InputError: a folder is none or its questions cannot be asked, a bias that is not finite, or an unusable device.
+        InputError: a folder is none or its questions cannot be asked.
         ArtefactError: the router or the shards are of another model, or one of them was asked through the chat template
             and the other not.
     """
-    check_bias(bias)
-    check_device_and_dtype(device, None)
-    datasets = PathDatasets(paths)
+    datasets = PathDatasets(options.paths)
     datasets.check_askable()
-    place = resolve_router(folder)
+    place = resolve_router(options.router)
     router = load_router(place, fingerprint=datasets.fingerprint, num_layers=datasets.num_layers)
     if router.config.chat != datasets.chat:
-        with_chat, other = (folder, paths[0]) if router.config.chat else (paths[0], folder)
+        with_chat, other = (options.router, options.paths[0])
+        if not router.config.chat:
+            with_chat, other = other, with_chat
         raise ArtefactError(f"{with_chat} went through the chat template, {other} did not; give paths searched alike")
-    name = model or router.config.base_model
-    resolve_recorded(name, router.config.base_fingerprint, folder)
-    base = PathModel.from_pretrained(name, dtype=datasets.dtype, device=device or default_device())
+    name = options.model or router.config.base_model
+    resolve_recorded(name, router.config.base_fingerprint, options.router)
+    base = PathModel.from_pretrained(name, dtype=datasets.dtype, device=options.device or default_device())
     router = router.to(base.device)
     seen = seen_by(place)
-    dev = DevSet(base, dev_questions(datasets), datasets.chat, quiet=quiet)
-    routed = dev.run(dev.route(RouterPolicy(router, bias)))
+    dev = DevSet(base, dev_questions(datasets), datasets.chat, quiet=options.quiet)
+    routed = dev.run(dev.route(RouterPolicy(router, options.bias)))
     static = dev.run_static(static_path(router) if router.config.static_only else routed.common_path)
-    return {
-        "router": folder,
-        "method": router.config.method,
-        "labels": router.config.labels,
-        "seen_in_training": sum(question.sha in seen for question in datasets.questions()),
-        **(_label_figures(router, datasets, base) or dict.fromkeys(LABEL_FIGURES)),
-        **dev.report(routed, static, seed),
-    }
+    return EvaluationResult(
+        router=options.router,
+        method=router.config.method,
+        labels=router.config.labels,
+        seen_in_training=sum(question.sha in seen for question in datasets.questions()),
+        predicted=_label_figures(router, datasets, base),
+        dev=dev.report(routed, static, options.seed),
+    )
 
 
-def _label_figures(router: Router, datasets: PathDatasets, model: PathModel) -> dict[str, Any] | None:
-    """How well the heads predict the labels that they would be trained on here; None where there are no such."""
+def _label_figures(router: Router, datasets: PathDatasets, model: PathModel) -> LabelFigures:
+    """How well the heads predict the labels that they would be trained on here."""
     config = router.config
     if config.labels is None or config.static_only:
-        return None
+        return LabelFigures()
     try:
         labels = list(make_labels(datasets, config.labels, actions=config.actions))
     except InputError:  # no question has a label
-        return None
+        return LabelFigures()
     logits = predict_here(router, labels, model, datasets.chat)
-    return label_figures(logits, np.stack([label.targets for label in labels]))
+    return LabelFigures.of(logits, np.stack([label.targets for label in labels]))
 
 
 def static_path(router: Router) -> LayerPath:

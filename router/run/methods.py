@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from pathgen.evaluation.evaluator import Evaluator, Prepared
+from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.tasks import find_task
-from pathgen.store.searched_run import question_of
 
 from ..dev.tuning import choose_path
 from ..gates.gates import train_gates
@@ -18,7 +16,7 @@ from ..gates.rounding import gates_router, round_gates
 from ..labels.labels import Label, make_labels
 from ..net.config import allowed_actions
 from ..net.router import Router, path_logits
-from ..training.label_examples import LABEL_FIGURES, LabelFeatures, label_figures
+from ..training.label_examples import LabelFeatures, LabelFigures
 from ..training.tracking import Tracker
 from ..training.trainer import Trainer, new_router, predicted_logits
 from .inputs import TrainingInputs
@@ -40,7 +38,7 @@ class Fitted:
         epochs: passes over them.
         feature_seconds: that the feature pass took; 0 where all was in the cache.
         chosen: what was chosen among several on development questions.
-        label_figures: LABEL_FIGURES of the heads' actions on held-out labels, teacher forced; None without labels.
+        labels: how well the heads predict held-out labels.
     """
 
     router: Router
@@ -48,7 +46,7 @@ class Fitted:
     epochs: int = 0
     feature_seconds: float = 0.0
     chosen: tuple[str, ...] = ()
-    label_figures: Mapping[str, Any] = field(default_factory=lambda: dict.fromkeys(LABEL_FIGURES))
+    labels: LabelFigures = field(default_factory=LabelFigures)
 
 
 def fit_static(inputs: TrainingInputs) -> Fitted:
@@ -58,13 +56,35 @@ def fit_static(inputs: TrainingInputs) -> Fitted:
     return Fitted(router, inputs.chosen_on)
 
 
-def fit_imitation(inputs: TrainingInputs, tracker: Tracker) -> Fitted:
+def imitation_labels(inputs: TrainingInputs) -> tuple[list[Label], list[Label]]:
+    """The labels to train on and those of development questions; --paths is read once where it holds both."""
+    options = inputs.options
+
+    def labelled(datasets: PathDatasets) -> list[Label]:
+        labels = make_labels(
+            datasets,
+            options.labels,
+            unsolved=options.unsolved,
+            actions=options.actions,
+            wanted=lambda question_id: inputs.is_trained(question_id) or inputs.is_dev(question_id),
+            part=inputs.is_dev,
+        )
+        return list(labels)
+
+    found = labelled(inputs.training)
+    if inputs.development:
+        return found, labelled(inputs.development)
+    dev = [label for label in found if inputs.is_dev(label.question.id)]
+    return [label for label in found if not inputs.is_dev(label.question.id)], dev
+
+
+def fit_imitation(inputs: TrainingInputs, labels: tuple[list[Label], list[Label]], tracker: Tracker) -> Fitted:
     """Heads that learn the labels' actions, each layer on the states along the label's path (Dr.LLM, section 3.3)."""
     options = inputs.options
-    train_labels = _labels(inputs, inputs.training, inputs.is_trained)
-    dev_labels = _labels(inputs, inputs.development or inputs.training, inputs.is_dev)
-    wishes = replace(options.features, quiet=options.quiet)
-    features = LabelFeatures([*train_labels, *dev_labels], inputs.training, inputs.model_name, options.pooling, wishes)
+    train_labels, dev_labels = labels
+    features = LabelFeatures(
+        [*train_labels, *dev_labels], inputs.training, inputs.model_name, options.pooling, options.features
+    )
     train, dev = features.examples(train_labels), features.examples(dev_labels)
     router = new_router(inputs.config(labels=options.labels), options.training.seed)
     if inputs.static_path is not None:
@@ -80,7 +100,7 @@ def fit_imitation(inputs: TrainingInputs, tracker: Tracker) -> Fitted:
         epochs=len(reports),
         feature_seconds=features.seconds,
         chosen=("epoch",) if len(reports) > 1 else (),
-        label_figures=label_figures(predicted_logits(router, dev), dev.targets),
+        labels=LabelFigures.of(predicted_logits(router, dev), dev.targets),
     )
 
 
@@ -90,10 +110,11 @@ def fit_gates(inputs: TrainingInputs) -> Fitted:
     evaluators = {
         task: Evaluator(inputs.model, find_task(task), chat=inputs.training.chat) for task in inputs.training.tasks
     }
-    prepared: list[Prepared] = []
-    for _, record in inputs.training.records():
-        if inputs.is_trained(record.question_id):
-            prepared.append(evaluators[record.task].prepare(question_of(record)))
+    prepared = [
+        evaluators[record.task].prepare(record.question)
+        for _, record in inputs.training.records()
+        if inputs.is_trained(record.question.id)
+    ]
     settings = replace(options.gates, allow_repeat="repeat" in options.actions, pooling=options.pooling)
 
     def on_epoch(epoch: Any) -> None:
@@ -111,11 +132,3 @@ def fit_gates(inputs: TrainingInputs) -> Fitted:
     router = gates_router(inputs.config(**head), trained, path)
     shas = frozenset(entry.question.sha for entry in prepared)
     return Fitted(router, shas, epochs=settings.epochs, chosen=("path",) if len(rounded) > 1 else ())
-
-
-def _labels(inputs: TrainingInputs, datasets: PathDatasets, wanted: Callable[[str], bool]) -> list[Label]:
-    """The labels of the wanted questions; what is drawn over questions is drawn over those alone."""
-    options = inputs.options
-    return list(
-        make_labels(datasets, options.labels, unsolved=options.unsolved, actions=options.actions, wanted=wanted)
-    )

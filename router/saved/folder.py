@@ -1,4 +1,4 @@
-"""A router's folder as it is written: at a place that is fit for one, whole or not at all."""
+"""Writes a router's folder: checks the place, and writes all files or none."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from .model_card import card_text
 
 
 def local_folder(out: str) -> Path:
-    """Where the router is written, links followed.
+    """The folder to write the router to, with links resolved.
 
     Raises:
-        InputError: it is a URL, or a mount point, which no other folder can take the place of.
+        InputError: it is a URL, or a mount point, which cannot be replaced by another folder.
     """
     fs, root = open_folder(out)
     if not is_local(fs):
@@ -34,7 +34,7 @@ def local_folder(out: str) -> Path:
 
 
 def check_folder(folder: Path) -> None:
-    """See that a router may be written there: a new or empty folder, a router, or a training that was interrupted.
+    """Check that a router may be written here: a new or empty folder, a router, or an interrupted training.
 
     Raises:
         InputError: it is anything else.
@@ -51,7 +51,7 @@ def check_folder(folder: Path) -> None:
 
 
 def _holds_router(folder: Path) -> bool:
-    """Whether config.json is a router's; a model's own folder has a file of that name too."""
+    """Whether config.json is a router's: a model's folder has a file of this name too."""
     try:
         RouterConfig.from_json((folder / CONFIG_NAME).read_bytes(), str(folder))
     except (OSError, ArtefactError):
@@ -60,22 +60,22 @@ def _holds_router(folder: Path) -> bool:
 
 
 def save_router(router: Router, folder: str | Path, *, beside: Mapping[str, bytes] | None = None) -> None:
-    """Make `folder` hold this router: weights, config.json and a model card.
+    """Write this router to `folder`: weights, config.json and a model card.
 
-    All is written and flushed in a hidden folder beside it, which then takes its place, so that a full disk leaves
-    an older router whole. Whatever else lay in the folder stays, but for the state of a training: it has ended.
+    All files are written and flushed in a hidden folder next to it, which then replaces it, so a full disk leaves an
+    older router intact. Other files of the folder stay, except the state of the training, which has ended.
 
     Args:
         router: on any device.
-        folder: made if need be.
-        beside: name -> content of files that come and go with the router.
+        folder: created if missing.
+        beside: name -> content of further files to write with the router.
 
     Raises:
         PathgenError: the file system refuses (disk full, no permission).
     """
     folder = Path(folder).resolve()
     finish_swap(folder)
-    staged = _beside(folder)
+    staged = _hidden_neighbour(folder)
     try:
         shutil.rmtree(staged, ignore_errors=True)
         try:
@@ -88,19 +88,19 @@ def save_router(router: Router, folder: str | Path, *, beside: Mapping[str, byte
 
 
 def finish_swap(folder: Path) -> None:
-    """Put back what a process that was killed while a new router took its place has left beside the folder.
+    """Restore what a process that was killed during the swap has left next to the folder.
 
     Raises:
         PathgenError: the file system refuses.
     """
-    replaced = _beside(folder, "-replaced")
+    replaced = _hidden_neighbour(folder, "-replaced")
     if not replaced.exists():
         return
     try:
         if not folder.exists():
             os.replace(replaced, folder)
             return
-        ended = (folder / CONFIG_NAME).exists()  # the new router is there, and its training over
+        ended = (folder / CONFIG_NAME).exists()  # the new router is in place, so its training has ended
         for entry in replaced.iterdir():
             if not (folder / entry.name).exists() and not (ended and entry.name == TRAINING_FOLDER):
                 os.replace(entry, folder / entry.name)
@@ -127,13 +127,13 @@ def _write_files(router: Router, folder: Path, beside: Mapping[str, bytes]) -> N
     flush_folder(folder)
 
 
-def _beside(folder: Path, end: str = "") -> Path:
+def _hidden_neighbour(folder: Path, end: str = "") -> Path:
     return folder.with_name(f"{TEMPORARY_PREFIX}{folder.name}{end}")
 
 
 def _swap(staged: Path, folder: Path) -> None:
-    """Put `staged` in the place of `folder`; what else lay in that moves over."""
-    replaced = _beside(folder, "-replaced")
+    """Replace `folder` by `staged`; other files of `folder` move over."""
+    replaced = _hidden_neighbour(folder, "-replaced")
     if not folder.exists():
         os.replace(staged, folder)
         flush_folder(folder.parent)

@@ -1,4 +1,4 @@
-"""A router that is there: read strictly, from a folder or the hub, and sent to the hub."""
+"""Reads a router strictly, from a folder or the hub, and uploads one to the hub."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def parameter_share(router: Router, base_parameters: int) -> float:
 
 
 def seen_by(folder: Path) -> frozenset[str]:
-    """Shas of the questions that a router was trained or chosen on; none where its folder does not tell.
+    """Shas of the questions that a router was trained or chosen on; empty if its folder has no list.
 
-    It does not as a router from the hub; of an older training it tells those trained on alone.
+    A router from the hub has none; the list of an older training holds only the questions trained on.
 
     Raises:
         ArtefactError: the list is damaged.
@@ -51,12 +51,12 @@ def load_router(folder: str | Path, *, fingerprint: str | None = None, num_layer
 
     Args:
         folder: as `save_router` writes it.
-        fingerprint: of the base model it must be for; any if None.
-        num_layers: of the base model it must be for; any if None.
+        fingerprint: required fingerprint of its base model; any if None.
+        num_layers: required number of layers of its base model; any if None.
 
     Raises:
-        InputError: there is no such folder.
-        ArtefactError: a router of another model, or files that are missing, damaged or do not fit each other.
+        InputError: the folder does not exist.
+        ArtefactError: the router is of another model, or files are missing, damaged or do not fit each other.
     """
     folder = Path(folder)
     if not os.path.isdir(folder):  # unlike Path.is_dir, False for a name too long for any folder
@@ -72,16 +72,16 @@ def load_router(folder: str | Path, *, fingerprint: str | None = None, num_layer
             )
     weights = _read_weights(folder)
     _check_weights(weights, config, folder / WEIGHTS_NAME)
-    router = Router(config)  # only now: it is as large as the file, whatever the config says
+    router = Router(config)  # only after the checks, when its size is known to be the file's
     router.load_state_dict(weights)
     return router.eval()
 
 
 def resolve_router(name: str) -> Path:
-    """The local folder of a router: a folder as it is, a hub id (owner/name) downloaded.
+    """The local folder of a router; a hub id (owner/name) is downloaded.
 
     Raises:
-        InputError: neither is there.
+        InputError: there is no such folder or hub id.
     """
     if os.path.isdir(name):
         return Path(name)
@@ -92,14 +92,14 @@ def resolve_router(name: str) -> Path:
 
     try:
         return Path(snapshot_download(name, allow_patterns=list(ROUTER_FILES)))
-    except Exception as error:  # the hub's client raises a dozen kinds; the person needs one line
+    except Exception as error:  # the hub's client raises many kinds of errors; the user needs one line
         raise InputError(
             f"router {shown!r} is no local folder, and the hub does not give it ({type(error).__name__})"
         ) from error
 
 
 def upload_router(router: Router, repo_id: str, *, private: bool = False) -> str:
-    """Upload to a repository of the hub, which is made if need be, as one commit; its address.
+    """Upload to a repository of the hub as one commit; create the repository if missing; return its address.
 
     Raises:
         PathgenError: the hub refuses, or cannot be reached.
@@ -112,7 +112,7 @@ def upload_router(router: Router, repo_id: str, *, private: bool = False) -> str
             api = HfApi()
             address = api.create_repo(repo_id, private=private, exist_ok=True)
             api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Router by layerpaths")
-        except Exception as error:  # as above
+        except Exception as error:  # as in `resolve_router`
             raise PathgenError(f"the hub does not take router {repo_id}: {error}") from error
     return str(address)
 
@@ -158,7 +158,7 @@ def _check_weights(weights: dict[str, Tensor], config: RouterConfig, path: Path)
 
 
 def _tensors(config: RouterConfig) -> dict[str, Tensor]:
-    """A router's tensors without their content, which takes no memory; all heads have those of one."""
+    """The expected tensors as shapes only, without memory; built from one head, because all heads are alike."""
     with torch.device("meta"):
         one = Router(replace(config, num_layers=1)).state_dict()
     found = {"static_logits": one.pop("static_logits").expand(config.num_layers, -1)}

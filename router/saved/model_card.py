@@ -1,4 +1,4 @@
-"""The model card of a router: what it is, and how well it did, as plain facts."""
+"""The model card of a router: its settings and figures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RoutedModel.from_pretrained("{base_model}", router="FOLDER").complete(["…"])
 
 
 def card_text(router: Router) -> str:
-    """The content of README.md, with the front matter by which the hub finds it."""
+    """Content of README.md, with front matter for the hub."""
     config = router.config
     front = yaml.safe_dump({"library_name": "layerpaths", "tags": ["layerpaths", "adaptive-depth"]}, sort_keys=False)
     head = config.head if config.head == "none" else f"{config.head}, width {config.width}, scale {config.scale:g}"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,9 +13,10 @@ from pathgen.engine.path_model import PathModel
 
 from ..data.examples import Examples
 from ..data.path_datasets import PathDatasets
-from ..dev.metrics import ActionMetrics, calibration_error, chosen_actions
+from ..dev.metrics import ActionMetrics, ClassFigures, calibration_error, chosen_actions
 from ..features.features import FeatureKey, compute_here
-from ..features.run import FeatureOptions, compute_features
+from ..features.options import FeatureOptions
+from ..features.run import compute_features
 from ..features.store import FeatureSet
 from ..labels.labels import Label
 from ..net.pooling import Pooling
@@ -24,7 +24,6 @@ from ..net.router import Router
 from .trainer import head_logits
 
 CHUNK_LABELS = 64
-LABEL_FIGURES = ("macro_f1", "per_class", "calibration_error", "layer_accuracy", "confusion_by_layer")
 
 
 class LabelFeatures:
@@ -107,17 +106,34 @@ class _Rows:
         return torch.stack([found[index] for index in indices])
 
 
-def label_figures(logits: torch.Tensor, targets: NDArray[np.float32]) -> dict[str, Any]:
-    """The LABEL_FIGURES of [N, L, 3] logits against [N, L, 3] targets, as JSON values."""
-    wanted = chosen_actions(targets)
-    metrics = ActionMetrics.of(chosen_actions(logits.numpy()), wanted)
-    return {
-        "macro_f1": metrics.macro_f1,
-        "per_class": metrics.per_class(),
-        "calibration_error": calibration_error(torch.softmax(logits, -1).numpy(), wanted),
-        "layer_accuracy": metrics.layer_accuracy.tolist(),
-        "confusion_by_layer": metrics.confusion_by_layer.tolist(),
-    }
+@dataclass(frozen=True, slots=True)
+class LabelFigures:
+    """How well the heads predict labels, teacher forced; all None where there are no labels or no heads.
+
+    Attributes:
+        per_class: by action.
+        layer_accuracy: [L].
+        confusion_by_layer: [L][3][3] counts, [layer][target][predicted].
+    """
+
+    macro_f1: float | None = None
+    per_class: dict[str, ClassFigures] | None = None
+    calibration_error: float | None = None
+    layer_accuracy: list[float] | None = None
+    confusion_by_layer: list[list[list[int]]] | None = None
+
+    @classmethod
+    def of(cls, logits: torch.Tensor, targets: NDArray[np.float32]) -> LabelFigures:
+        """From [N, L, 3] logits against [N, L, 3] targets."""
+        wanted = chosen_actions(targets)
+        metrics = ActionMetrics.of(chosen_actions(logits.numpy()), wanted)
+        return cls(
+            metrics.macro_f1,
+            metrics.per_class(),
+            calibration_error(torch.softmax(logits, -1).numpy(), wanted),
+            metrics.layer_accuracy.tolist(),
+            metrics.confusion_by_layer.tolist(),
+        )
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""What training minimises: focal loss on soft targets, with classes weighed by their effective numbers."""
+"""The training loss: focal loss on soft targets, with classes weighted by their effective numbers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 SMALLEST_MISS = 1e-12
-"""Lower bound of 1 − p, where a power below 1 would have an infinite slope."""
+"""Lower bound of 1 − p: at 0, a power below 1 has an infinite slope."""
 
 
 def focal_loss(logits: Tensor, targets: Tensor, class_weights: Tensor, gamma: float) -> Tensor:
@@ -24,7 +24,7 @@ def focal_loss(logits: Tensor, targets: Tensor, class_weights: Tensor, gamma: fl
     Returns:
         [...] one loss per decision.
     """
-    # A log-probability of −inf would give 0 · inf; any finite stand-in does where the target is 0.
+    # A log-probability of −inf would give 0 · inf; where the target is 0, any finite value does.
     log_p = torch.log_softmax(logits, dim=-1).masked_fill(targets == 0, -1.0)
     miss = (-torch.expm1(log_p)).clamp(min=SMALLEST_MISS)
     return -(class_weights * targets * miss**gamma * log_p).sum(dim=-1)
@@ -34,15 +34,15 @@ def class_weights(counts: np.ndarray, beta: float) -> np.ndarray:
     """1 / effective number of each class, (1 − β) / (1 − βⁿ) (Cui et al. 2019, equation 2).
 
     Args:
-        counts: [A] n, how often each class occurs; fractions where targets are soft. Less than one occurrence counts
-            as one, or a trace of a class would outweigh all others.
-        beta: β in [0, 1); 0 weighs all classes alike.
+        counts: [A] n, how often each class occurs; fractions for soft targets. Less than one occurrence counts as
+            one, else a rare class would outweigh all others.
+        beta: β in [0, 1); 0 weighs all classes equally.
 
     Returns:
-        [A] float64 with mean 1 over the classes that occur, 0 for those that never do.
+        [A] float64 with mean 1 over the classes that occur, 0 for the others.
 
     Raises:
-        ValueError: nothing occurs at all.
+        ValueError: no class occurs.
     """
     counts = np.asarray(counts, dtype=np.float64)
     present = counts > 0

@@ -1,44 +1,52 @@
-"""How a router's heads are trained."""
+"""Settings for training a router's heads."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
+
+from cluster.program.options import option
 
 BATCH_SIZE = 32
-"""Questions of one step, in training and in evaluation."""
+"""Questions per step, in training and in evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """How heads are trained; the loss and its γ and β are those of Dr.LLM.
+    """Settings for training heads; the loss and its γ and β are those of Dr.LLM.
 
     Attributes:
-        epochs: at most.
-        batch_size: questions of one step.
-        learning_rate: AdamW's, at its highest.
         weight_decay: AdamW's.
-        warmup_share: of all steps, rising linearly from 0; a cosine to 0 follows.
+        warmup_share: share of all steps in which the rate rises linearly from 0; then it follows a cosine to 0.
         focal_gamma: γ of the focal loss.
         class_beta: β of the class weights.
-        clip_norm: bound on the gradient's norm over all heads.
-        patience: epochs without a lower development loss after which training ends; None: never.
-        seed: of the order in which questions are visited.
+        clip_norm: limit of the gradient's norm over all heads.
+        patience: training ends after this many epochs without a lower development loss; None: never early.
+        seed: of the order of questions.
 
     Raises:
-        ValueError: a value out of bounds, naming field and bound.
+        ValueError: a value is out of bounds; the message names field and bound.
     """
 
-    epochs: int = 25
-    batch_size: int = BATCH_SIZE
-    learning_rate: float = 1e-3
+    epochs: Annotated[int, option("At most [default: 25; gates: 3].", min=1)] = 25
+    batch_size: Annotated[int, option("For imitate: questions of one step.", min=1)] = BATCH_SIZE
+    learning_rate: Annotated[float, option("For imitate: AdamW's highest.")] = 1e-3
     weight_decay: float = 0.01
     warmup_share: float = 0.1
     focal_gamma: float = 2.0
     class_beta: float = 0.999
     clip_norm: float = 1.0
-    patience: int | None = 5
-    seed: int = 0
+    patience: Annotated[
+        int | None,
+        option(
+            "For imitate: epochs without a lower development loss before it stops; 0: never [default: 5].",
+            reads=int,
+            parse=lambda epochs: epochs or None,
+            min=0,
+        ),
+    ] = 5
+    seed: Annotated[int, option("Of first weights and order.", min=0)] = 0
 
     def __post_init__(self) -> None:
         """Check the fields."""

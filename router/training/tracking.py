@@ -1,4 +1,4 @@
-"""Training curves in TensorBoard, Weights & Biases, MLflow or Trackio; none of them can stop a training."""
+"""Training curves in TensorBoard, Weights & Biases, MLflow or Trackio. A failing tracker never stops a training."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ DEFAULT_TRACKER = "tensorboard"
 
 
 class Tracker:
-    """Where a training's figures go, beside the terminal. Its first failure is told, and it is not asked again.
+    """Sends a training's figures to a tracker. After its first failure it logs a warning and is not used again.
 
     Args:
         name: one of `TRACKERS`.
-        folder: of the router; its name is the project's where the tracker is a service.
+        folder: of the router; its name is the project's name if the tracker is a service.
         settings: plain values, shown with the run.
 
     Raises:
-        InputError: an unknown name, or its package is not installed.
+        InputError: the name is unknown, or its package is not installed.
     """
 
     def __init__(self, name: str, folder: str | Path, settings: Mapping[str, Any]):
@@ -52,7 +52,7 @@ class Tracker:
             self._guarded(self._tracker.finish)
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Record figures of a step (an epoch)."""
+        """Record the figures of a step (an epoch)."""
         if self._tracker is not None:
             self._guarded(lambda: self._tracker.log(dict(values), step=step))
 
@@ -71,6 +71,6 @@ class Tracker:
     def _guarded(self, action: Callable[[], object]) -> None:
         try:
             action()
-        except Exception as error:  # a service of its own: whatever it raises, training matters more
+        except Exception as error:  # an external service may raise anything; the training must continue
             self._tracker = None
             logger.warning("tracker %s failed and is left out from here: %s", self._name, error)

@@ -1,4 +1,4 @@
-"""Training: all heads of a router at once, each on the states that reach its own layer along the label's path."""
+"""Trains all heads of a router at once, each on its layer's input along the label's path."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ logger = logging.getLogger(__name__)
 
 
 def new_router(config: RouterConfig, seed: int) -> Router:
-    """A router whose heads' first weights depend on the seed alone; torch's own generator is left as it was."""
+    """A router whose initial weights depend only on the seed; torch's own generator stays unchanged."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Router(config)
 
 
 def head_logits(router: Router, features: Tensor) -> Tensor:
-    """[B, L, W, H] features to [B, L, 3] logits.
+    """[B, L, 3] logits of [B, L, W, H] features.
 
     A loop over layers: on a CPU it is faster than one batched product of all layers' weights (0.06 s against 0.08 s
-    a step of 32 questions, 30 layers, width 128), which must first bring the features into another order.
+    per step of 32 questions, 30 layers, width 128), which must first reorder the features.
     """
     static_part, layers = router.static_part(), range(router.config.num_layers)
     return torch.stack([router.logits(layer, features[:, layer], static_part) for layer in layers], dim=1)
@@ -50,7 +50,7 @@ def head_logits(router: Router, features: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def predicted_logits(router: Router, examples: Examples, batch_size: int = BATCH_SIZE) -> Tensor:
-    """[N, L, 3] float32 logits on the CPU, each layer on the states along the label's path."""
+    """[N, L, 3] float32 logits on the CPU, each layer's from its input along the label's path."""
     router.eval()
     device = router.static_logits.device
     rows = np.arange(len(examples))
@@ -59,23 +59,23 @@ def predicted_logits(router: Router, examples: Examples, batch_size: int = BATCH
 
 
 class Trainer:
-    """Trains a router's heads in place; its static logits stay. Used once.
+    """Trains a router's heads in place; its static logits stay. A trainer is used once.
 
-    The best epoch is that of the lowest development loss, which also ends training early. Macro-F1 is only shown: it
-    moves by single decisions of rare classes, and knows nothing of how soft a target is.
+    The best epoch has the lowest development loss, which also decides early stopping. Macro-F1 is only shown: single
+    decisions of rare classes move it, and it ignores how soft a target is.
 
     On one machine the same router, settings and data give the same weights bit for bit (on a CPU, with the same
     number of threads), interrupted or not.
 
     Args:
         router: with heads; see `new_router`.
-        settings: how.
-        train: what it learns from.
-        dev: what the epochs are compared on.
-        folder: of the router, where the state is kept in `.training` after each epoch until a router is saved there;
+        settings: of the training.
+        train: training examples.
+        dev: development examples, on which epochs are compared.
+        folder: of the router; `.training` in it stores the state after each epoch until a router is saved there.
             None: an interrupted training is lost.
-        tracker: told each epoch's figures.
-        quiet: no progress.
+        tracker: receives each epoch's figures.
+        quiet: no progress output.
 
     Raises:
         InputError: targets that the router may not choose.
@@ -110,14 +110,14 @@ class Trainer:
         self._checkpoint = TrainingCheckpoint(folder, self._digest()) if folder is not None else None
 
     def run(self) -> tuple[EpochReport, ...]:
-        """Train, from the interrupted state if there is one, and leave the best epoch's weights in the router.
+        """Train, or resume an interrupted training; the router then has the best epoch's weights.
 
         Returns:
-            One report an epoch, those before an interruption included.
+            One report per epoch, also those before an interruption.
 
         Raises:
-            PathgenError: the loss is not finite, with the epoch; or the state cannot be written.
-            ArtefactError: features that are not finite, with the question.
+            PathgenError: the loss is not finite (the message names the epoch), or the state cannot be written.
+            ArtefactError: a question's features are not finite; the message names it.
         """
         state = self._checkpoint.load() if self._checkpoint else None
         history = list(state.history) if state else []
@@ -139,7 +139,7 @@ class Trainer:
         return tuple(history)
 
     def _set_up(self, state: TrainingState | None) -> None:
-        """Optimiser and schedule, fresh or as they were."""
+        """Create optimiser and schedule, or restore them from the state."""
         from transformers import get_cosine_schedule_with_warmup
 
         self._step = state.step if state else 0
@@ -160,7 +160,7 @@ class Trainer:
             self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
         visits = len(epoch_order(self._train.groups, self.settings.seed, 1))
         steps = self.settings.epochs * -(-visits // self.settings.batch_size)
-        # The rate is a function of the step alone, so the step is all that must be kept of the schedule.
+        # The rate is a function of the step, so nothing else of the schedule must be stored.
         self._scheduler = get_cosine_schedule_with_warmup(
             self._optimizer, round(self.settings.warmup_share * steps), steps, last_epoch=self._step - 1
         )
@@ -175,7 +175,7 @@ class Trainer:
         return EpochReport(epoch, loss, dev_loss, macro_f1, time.monotonic() - started)
 
     def _learn(self, epoch: int) -> float:
-        """One pass over the training questions; their mean loss."""
+        """Train on each question once; return the mean loss."""
         self.router.train()
         order = epoch_order(self._train.groups, self.settings.seed, epoch)
         total = torch.zeros((), device=self._device)
@@ -230,7 +230,7 @@ class Trainer:
         )
 
     def _digest(self) -> str:
-        """Of all that decides the outcome: settings, the router as given, and the questions with their targets."""
+        """Digest of all that decides the result: settings, the given router, and the questions with their targets."""
         ids = [[examples.dtype, list(examples.ids)] for examples in (self._train, self._dev)]
         about = [encoded(self.settings), encoded(self.router.config), *ids]
         digest = hashlib.blake2b(json.dumps(about).encode(), digest_size=16)
@@ -243,7 +243,7 @@ class Trainer:
 
 
 def best_epoch(history: list[EpochReport] | tuple[EpochReport, ...]) -> int:
-    """The epoch of the lowest development loss, the first among equals."""
+    """The epoch of the lowest development loss; the first one if several are equal."""
     return min(history, key=lambda report: report.dev_loss).epoch
 
 

@@ -10,7 +10,7 @@ def no_ray(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("this must not be reached")
 
-    monkeypatch.setattr("router.features.run.connect", refuse)
+    monkeypatch.setattr("pathgen.actors.fleet_run.connect", refuse)
 
 
 @pytest.fixture(scope="session")

@@ -58,7 +58,7 @@ def searched_records(model_folder: Path, questions: list[Question]) -> list[Path
         status = "kept" if found[0].correct else "improved" if right else "unsolved"
         records.append(
             PathRecord(
-                question.id, question.sha, "arc", question.prompt, question.choices, question.gold, None, status,
+                question, question.sha, "arc", status,
                 NUM_LAYERS, 0, "w-0", 1, 1_700_000_000_000, "budget", found[0].correct, found[0].margin,
                 best.path, best.path.depth, best.margin, found, len(found) - 1, 24, 24, 1.0,
             )

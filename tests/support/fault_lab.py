@@ -249,9 +249,9 @@ def own_actors(lab: Lab) -> Iterator[Lab]:
 def records(out: Path) -> dict[str, PathRecord]:
     """The committed records; the folder is whole, holds each question once and nothing else."""
     report = validate_run(str(out), 0)
-    assert (report["problems"], report["notes"]) == ([], [])
+    assert (report.problems, report.notes) == ([], [])
     assert not list(out.glob(".*"))
-    return {record.question_id: record for record in from_table(RunDirectory(str(out)).committed.table())}
+    return {record.question.id: record for record in from_table(RunDirectory(str(out)).committed.table())}
 
 
 def under_way(out: Path) -> dict[str, dict[LayerPath, Evaluation]]:
@@ -261,7 +261,7 @@ def under_way(out: Path) -> dict[str, dict[LayerPath, Evaluation]]:
     assert not unreadable
     found: dict[str, dict[LayerPath, Evaluation]] = {}
     for record in (record for table in tables.values() for record in from_table(table)):
-        found.setdefault(record.question_id, {}).update({e.path: e for e in record.evaluations})
+        found.setdefault(record.question.id, {}).update({e.path: e for e in record.evaluations})
     return found
 
 

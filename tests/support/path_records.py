@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
 
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation, PathRecord
+from pathgen.questions.question import Question
 from pathgen.store.provenance import ShardMetadata
 from pathgen.store.schema import to_table
 
 METADATA = ShardMetadata("tiny", "f" * 16, "arc", "0.1.0", "")
 NUM_LAYERS = 4
+QUESTION_FIELDS = {"prompt", "choices", "gold", "reference"}
 
 
 def no_guard() -> None:
@@ -27,13 +30,9 @@ def make_record(question_id: str, simulations: int = 3, status: str = "kept", **
         paths.append(LayerPath(action if other == layer else 1 for other in range(NUM_LAYERS)))
     failed = status == "failed"
     fields: dict[str, Any] = {
-        "question_id": question_id,
+        "question": Question(question_id, "Why?", ("yes", "no"), 1),
         "question_sha": f"sha-{question_id}",
         "task": "arc",
-        "prompt": "Why?",
-        "choices": ("yes", "no"),
-        "gold": 1,
-        "reference": None,
         "status": status,
         "num_layers": NUM_LAYERS,
         "seed": 7,
@@ -56,6 +55,8 @@ def make_record(question_id: str, simulations: int = 3, status: str = "kept", **
             "layers_run": simulations,
             "seconds": 1.0,
         }
+    asked = {name: changes.pop(name) for name in QUESTION_FIELDS & changes.keys()}
+    fields["question"] = replace(fields["question"], **asked)
     return PathRecord(**(fields | changes))
 
 

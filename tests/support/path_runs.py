@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ ACTIONS = "-.2"
 """Of paths as text: skipped, executed, repeated."""
 FINGERPRINT = "f" * 16
 ROWS_PER_SHARD = 2
+QUESTION_FIELDS = {"prompt", "choices", "gold", "reference"}
 
 
 def path(text: str) -> LayerPath:
@@ -33,7 +35,7 @@ def searched(question_id: str, margins: Mapping[str, float | None], *, task: str
         question_id: also makes its prompt, so that different ids are different questions.
         margins: path as text -> nats, the full path first; a path is right where its margin is above 0.
         task: its task.
-        changes: fields that shall be otherwise.
+        changes: fields of it, or of its question, that shall be otherwise.
     """
     question = Question(question_id, f"What is {question_id}?", ("yes", "no"), 1)
     evaluations = [
@@ -46,13 +48,9 @@ def searched(question_id: str, margins: Mapping[str, float | None], *, task: str
     right = [evaluation for evaluation in evaluations if evaluation.correct]
     best = min(right or [base], key=lambda evaluation: (evaluation.path.depth, -(evaluation.margin or 0.0)))
     fields: dict[str, Any] = {
-        "question_id": question_id,
+        "question": replace(question, **{name: changes.pop(name) for name in QUESTION_FIELDS & changes.keys()}),
         "question_sha": question.sha,
         "task": task,
-        "prompt": question.prompt,
-        "choices": question.choices,
-        "gold": question.gold,
-        "reference": None,
         "status": "kept" if base.correct else "improved" if right else "unsolved",
         "num_layers": len(base.path),
         "seed": 7,

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation, PathRecord
+from pathgen.questions.question import Question
 
 texts = st.text(st.characters(codec="utf-8"), max_size=12)
 nats = st.floats(width=32, allow_nan=False)
@@ -20,15 +21,19 @@ evaluations = st.builds(
     simulation=st.integers(-1, 2**31 - 1),
 )
 int64s = st.integers(-(2**63), 2**63 - 1)
-any_records = st.builds(
-    PathRecord,
-    question_id=texts,
-    question_sha=texts,
-    task=texts,
+questions = st.builds(
+    Question,
+    id=texts,
     prompt=texts,
     choices=st.none() | st.lists(texts, max_size=4).map(tuple),
     gold=st.none() | st.integers(0, 25),
     reference=st.none() | texts,
+)
+any_records = st.builds(
+    PathRecord,
+    question=questions,
+    question_sha=texts,
+    task=texts,
     status=st.sampled_from(["improved", "kept", "unsolved", "failed", "searching"]),
     stop_reason=st.none() | st.sampled_from(["budget", "early", "exhausted", "interrupted"]),
     num_layers=st.integers(1, 2**15 - 1),

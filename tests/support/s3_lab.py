@@ -153,4 +153,4 @@ def s3_here() -> Iterator[S3Lab]:
 def raw_rows(run: RunDirectory) -> list[str]:
     """Question ids of all committed rows, those that another outranks included."""
     tables = [read_shard(run.fs, f"{run.paths}/{name}") for name in list_shards(run.fs, run.paths)]
-    return sorted(record.question_id for table in tables for record in from_table(table))
+    return sorted(record.question.id for table in tables for record in from_table(table))

@@ -58,11 +58,8 @@ def write_run(
             make_record(
                 question.id,
                 task=task,
+                question=question,
                 question_sha=question.sha,
-                prompt=question.prompt,
-                choices=question.choices,
-                gold=question.gold,
-                reference=question.reference,
                 num_layers=NUM_LAYERS,
                 base_correct=evaluations[0].correct,
                 base_margin=evaluations[0].margin,

@@ -7,15 +7,15 @@ from benchmarks.faults import determinism
 from benchmarks.faults.determinism import compare, results
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation, PathRecord
+from pathgen.questions.question import Question
 
 FULL, SKIP, REPEAT = LayerPath([1, 1, 1]), LayerPath([1, 0, 1]), LayerPath([1, 1, 2])
 
 
 def record(*evaluated, best=FULL):
     evaluations = [Evaluation(path, margin is not None and margin > 0, margin) for path, margin in evaluated]
-    return PathRecord(
-        "q", "sha", "arc", "?", ("a", "b"), 0, None, "kept", 3, 0, "w", 1, 0, best_path=best, evaluations=evaluations
-    )
+    question = Question("q", "?", ("a", "b"), 0)
+    return PathRecord(question, "sha", "arc", "kept", 3, 0, "w", 1, 0, best_path=best, evaluations=evaluations)
 
 
 def test_equal_runs_are_identical():

@@ -40,7 +40,7 @@ def fresh(model):
 def test_searching_in_process_is_the_search_alone(model, run, questions):
     evaluator = fresh(model)
     for question, searched in zip(questions, InProcess(run, fresh(model)).search(questions), strict=True):
-        assert searched.record.question_id == question.id
+        assert searched.record.question.id == question.id
         rng = np.random.default_rng(seeded_hash(4, question.id))
         search = PathSearch(NUM_LAYERS, SETTINGS, CostModel.layers(NUM_LAYERS), rng)
         prepared = evaluator.prepare(question)

@@ -93,7 +93,7 @@ def test_rays_clients_ask_the_cluster_that_was_named(monkeypatch, variable):
     monkeypatch.setenv(variable, ELSEWHERE)
     endpoint = find_endpoint(DASHBOARD)
     assert get_address_for_submission_client(endpoint.dashboard) == ELSEWHERE
-    with endpoint.alone():
+    with endpoint.selected():
         assert get_address_for_submission_client(endpoint.dashboard) == DASHBOARD
     assert get_address_for_submission_client(endpoint.dashboard) == ELSEWHERE
 

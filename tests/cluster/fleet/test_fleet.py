@@ -18,17 +18,25 @@ from unittest.mock import MagicMock
 import pytest
 
 import cluster.fleet.fleet
-import cluster.fleet.roster
 from cluster import ClusterError
 from cluster.fleet.fleet import Fleet, FleetSettings
 from cluster.fleet.leases import Leases
-from cluster.fleet.member import Member
-from cluster.fleet.protocol import Item, Progress, Recovered, Report
+from cluster.fleet.protocol import Progress, Recovered, Report
+from cluster.fleet.remote_actor import RemoteActor
+from cluster.fleet.roster import Roster
 from cluster.program.causes import cause_of
 
 pytestmark = pytest.mark.ray
 
 BATCH = 3
+
+
+@dataclass(frozen=True)
+class Item:
+    """A unit of work."""
+
+    key: str
+    payload: Any = None
 
 
 class Worker:
@@ -176,8 +184,8 @@ class Owner:
             fleet.start(ahead)
         return fleet.run((Item(key, payload) for key, payload in payloads.items()), len(payloads), self.watch)
 
-    def watch(self, progress: Progress, counters: Mapping[str, float]) -> None:
-        self.counters = counters
+    def watch(self, progress: Progress) -> None:
+        self.counters = progress.counters
         if self.fail_at is not None and progress.done >= self.fail_at:
             raise OSError("the terminal is gone")
         if self.stop_at is not None and progress.done >= self.stop_at:
@@ -247,7 +255,7 @@ def test_near_the_end_no_actor_takes_more_than_its_share(items, taken):
     fleet._leases = Leases(Item(str(number)) for number in range(items))
     fleet._resize()
     handle = MagicMock()
-    fleet._go_on_with(Member("w", handle, room=12))
+    fleet._go_on_with(RemoteActor("w", handle, room=12))
     [given] = handle.extend.remote.call_args.args
     assert len(given) == taken
 
@@ -318,13 +326,13 @@ def test_a_first_start_may_fail(owner):
 def test_an_actor_that_hangs_in_its_start_is_made_anew_while_others_work(monkeypatch, local_ray, working):
     """On a clock of its own. Without others the run ends, however young the youngest is."""
     gone = []
-    monkeypatch.setattr(Member, "kill", lambda member: gone.append(member.writer))
+    monkeypatch.setattr(RemoteActor, "kill", lambda actor: gone.append(actor.writer))
     now = time.monotonic()
     fleet = idle_fleet(FleetSettings(num_actors=3, start_timeout_s=60.0))
     fleet._any_ready_at = now - 61
-    fleet._roster.add(Member("at work", MagicMock(), ready=working))
-    fleet._roster.add(Member("hangs", MagicMock(), born_at=now - 61))
-    fleet._roster.add(Member("starts", MagicMock(), born_at=now - 59))
+    fleet._roster.add(RemoteActor("at work", MagicMock(), ready=working))
+    fleet._roster.add(RemoteActor("hangs", MagicMock(), born_at=now - 61))
+    fleet._roster.add(RemoteActor("starts", MagicMock(), born_at=now - 59))
     fleet._watch_clocks()
     assert gone == (["hangs"] if working else [])
     assert fleet._ending == (not working)
@@ -334,11 +342,11 @@ def test_after_starts_that_failed_it_rests_for_longer_and_longer(monkeypatch, lo
     """On a clock of its own: each time a second passes, until an actor is made."""
     clock = SimpleNamespace(now=1000.0)
     monkeypatch.setattr(cluster.fleet.fleet, "time", SimpleNamespace(monotonic=lambda: clock.now, sleep=time.sleep))
-    monkeypatch.setattr(cluster.fleet.roster, "await_deaths", lambda references: None)
-    monkeypatch.setattr(Member, "kill", lambda member: None)
+    monkeypatch.setattr(Roster, "await_dismissed", lambda roster: None)
+    monkeypatch.setattr(RemoteActor, "kill", lambda actor: None)
     fleet = idle_fleet(FleetSettings(num_actors=2))
     fleet._leases = Leases(Item(str(number)) for number in range(9))
-    fleet._roster.add(Member("at work", MagicMock(), ready=True))
+    fleet._roster.add(RemoteActor("at work", MagicMock(), ready=True))
     fleet._leases.take("at work", 1)
     rests = []
     for _ in range(8):
@@ -347,7 +355,7 @@ def test_after_starts_that_failed_it_rests_for_longer_and_longer(monkeypatch, lo
             fleet._hire()
             clock.now += 1
         rests.append(clock.now - began - 1)
-        (young,) = [member for member in fleet._roster if not member.ready]
+        (young,) = [actor for actor in fleet._roster if not actor.ready]
         fleet._bury(young, "OSError: no GPU", broken=True)
     assert rests == [0, 1, 2, 4, 8, 16, 32, 60]
 
@@ -388,7 +396,7 @@ def test_results_that_are_never_committed_end_the_run(owner):
 
 def test_what_recover_finds_is_not_run_again_and_the_rest_gets_its_new_payload(owner):
     owner.settings = {"num_actors": 1}
-    owner.recovered = Recovered(durable=frozenset({"stored"}), payloads={"bad": 0.0})
+    owner.recovered = Recovered(durable=frozenset({"stored"}), items={"bad": Item("bad", 0.0)})
     progress = owner.run({"stored": 60.0, "bad": "exit", "other": 0.0})
     assert progress.done == 3
     assert owner.keys("begun")["stored"] == 1

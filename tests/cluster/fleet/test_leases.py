@@ -1,12 +1,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.fleet.leases import MAX_STRIKES, Leases
-from cluster.fleet.protocol import Item, Recovered, Report
+from cluster.fleet.protocol import Recovered, Report
+
+
+@dataclass(frozen=True)
+class Item:
+    """A unit of work."""
+
+    key: str
+    payload: Any = None
 
 
 def leases(*keys: str) -> Leases:
@@ -43,7 +53,7 @@ def test_only_durable_items_survive_a_death():
 def test_what_the_dead_actors_files_hold_is_done_or_goes_on_from_there():
     ledger = leases("a", "b", "c")
     ledger.take("w", 3)
-    ledger.bury("w", Recovered(durable=frozenset("a"), payloads={"b": "half way"}))
+    ledger.bury("w", Recovered(durable=frozenset("a"), items={"b": Item("b", "half way")}))
     assert ledger.done == 1
     assert ledger.take("x", 1) == [Item("b", "half way")]
     assert ledger.take("y", 1) == [Item("c")]

@@ -5,14 +5,23 @@ from __future__ import annotations
 import os
 import threading
 import time
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
-from cluster.fleet.protocol import Item
 from cluster.fleet.work_thread import WorkThread
 
 WAIT_S = 30.0
 BREAKS, ENDS = "breaks", "ends"
+
+
+@dataclass(frozen=True)
+class Item:
+    """A number to square, or a word that breaks the work."""
+
+    key: str
+    payload: Any
 
 
 class Squares(WorkThread):
@@ -35,7 +44,8 @@ class Squares(WorkThread):
     def counters(self):
         return {"squares": len(self.squares)}
 
-    def take_up(self, number):
+    def take_up(self, item):
+        number = item.payload
         if not isinstance(number, int):
             raise ValueError(f"it {number}")
         self.waiting.append(number)

@@ -186,6 +186,14 @@ def test_the_entrypoint_comes_whole_through_the_shells_on_its_way():
     assert tuple(again.stdout.split("\0")[:-1]) == (*words, "--out", "s3://bucket/run")
 
 
+@pytest.mark.parametrize(
+    "word", ["a: b # c", "{{ 7 }} {% x %}", "- é\n😀\x7f\x85\ufeff", "null", "1e3", "'\"\\", " x " * 90]
+)
+def test_any_word_stays_one_text_in_the_manifest(word):
+    assert shlex.split(job("--image", word, command=(*GENERATE, word))["spec"]["entrypoint"])[len(GENERATE)] == word
+    assert all(container["image"] == word for container in containers(job("--image", word)))
+
+
 def test_secrets_are_references():
     manifest = job("--secret", "aws", "--secret", "hub:token=HF_TOKEN")
     for container in containers(manifest):

@@ -18,10 +18,10 @@ from bench_runs import (
 )
 from path_runs import write_run
 
+from cluster.program.plain import plain
 from infer.bench import bench as bench_module
 from infer.bench import timing as bench_timing
 from infer.bench.bench import Bench
-from infer.bench.figures import FIGURES
 from infer.bench.inputs import BenchInputs
 from infer.bench.options import SYSTEMS, BenchOptions
 from infer.bench.results import result_key
@@ -36,6 +36,11 @@ from pathgen.static.static_paths import PathEntry, StaticPaths, Worth
 from router.saved.layout import QUESTIONS_NAME
 
 OWN, OTHERS = make_questions("own", 8), make_questions("other", 6)
+FIGURES = (
+    *("accuracy", "accuracy_ci95", "delta_vs_full", "delta_ci95", "p_value", "discordant", "mean_depth"),
+    *("layers_saved", "off_full_share", "off_common_share", "tokens_per_second", "latency_ms_p50", "latency_ms_p95"),
+    *("flops_ratio", "router_overhead_ratio", "cache_bytes", "peak_memory_mb", "setting"),
+)
 TIMES = (
     "tokens_per_second",
     "latency_ms_p50",
@@ -78,40 +83,48 @@ def run(options, **changes):
 
 
 def by_name(outcome):
-    return {system["name"]: system for system in outcome.summary["systems"]}
+    return {system.name: system for system in outcome.figures.systems}
+
+
+def given(outcome):
+    """What each system answered; margins may differ by rounding."""
+    return {
+        name: [(answer.question_id, answer.path, answer.correct, answer.answer) for answer in answers]
+        for name, answers in outcome.answers.items()
+    }
 
 
 def test_every_system_has_every_figure(options):
     outcome = run(options)
-    assert [system["name"] for system in outcome.summary["systems"]] == list(SYSTEMS)
-    json.dumps(outcome.summary, allow_nan=False)
+    assert [system.name for system in outcome.figures.systems] == list(SYSTEMS)
+    json.dumps(plain(outcome.figures), allow_nan=False)
     systems = by_name(outcome)
-    full = np.array([row["correct"] for row in outcome.rows["full"]])
+    full = np.array([row.correct for row in outcome.answers["full"]])
     for name, system in systems.items():
-        assert set(system) >= {"name", *FIGURES, "points", "skipped"}
-        assert system["skipped"] is None
-        rows = outcome.rows[name]
-        correct = np.array([row["correct"] for row in rows])
-        assert [row["question_id"] for row in rows] == [question.id for question in OWN]
-        assert system["accuracy"] == pytest.approx(correct.mean())
-        assert system["accuracy_ci95"] == pytest.approx(wilson_interval(int(correct.sum()), 8))
-        assert system["mean_depth"] == pytest.approx(np.mean([sum(row["path"]) for row in rows]))
-        assert system["layers_saved"] == pytest.approx(6 - system["mean_depth"])
-        assert system["off_full_share"] == np.mean([set(row["path"]) != {1} for row in rows])
+        assert list(plain(system))[:21] == ["name", *FIGURES, "points", "skipped"]
+        assert system.skipped is None
+        rows = outcome.answers[name]
+        correct = np.array([row.correct for row in rows])
+        assert [row.question_id for row in rows] == [question.id for question in OWN]
+        assert system.accuracy == pytest.approx(correct.mean())
+        assert system.accuracy_ci95 == pytest.approx(wilson_interval(int(correct.sum()), 8))
+        assert system.mean_depth == pytest.approx(np.mean([sum(row.path) for row in rows]))
+        assert system.layers_saved == pytest.approx(6 - system.mean_depth)
+        assert system.off_full_share == np.mean([set(row.path) != {1} for row in rows])
         if name != "full":
             won, lost = int((correct & ~full).sum()), int((~correct & full).sum())
-            assert system["discordant"] == [won, lost]
-            assert system["p_value"] == pytest.approx(mcnemar_p(won, lost))
-            assert system["delta_vs_full"] == pytest.approx(correct.mean() - full.mean())
-        assert all((system[figure] is None) == (name == "oracle") for figure in TIMES[:3])
-        assert (system["router_overhead_ratio"] is not None) == (name in ("router", "skip_gate"))
-        assert (system["cache_bytes"] is None) == (name in ("oracle", "search"))
-        assert system["peak_memory_mb"] is None
-    assert systems["full"]["flops_ratio"] == 1.0
-    assert systems["full"]["delta_vs_full"] is None
-    assert systems["skip_gate"]["flops_ratio"] < 0.75 < 1 < systems["repeat_block"]["flops_ratio"]
-    assert systems["search"]["flops_ratio"] > 3
-    assert systems["skip_gate"]["cache_bytes"] == pytest.approx(systems["full"]["cache_bytes"] * 4 / 6)
+            assert system.discordant == (won, lost)
+            assert system.p_value == pytest.approx(mcnemar_p(won, lost))
+            assert system.delta_vs_full == pytest.approx(correct.mean() - full.mean())
+        assert all((getattr(system, figure) is None) == (name == "oracle") for figure in TIMES[:3])
+        assert (system.router_overhead_ratio is not None) == (name in ("router", "skip_gate"))
+        assert (system.cache_bytes is None) == (name in ("oracle", "search"))
+        assert system.peak_memory_mb is None
+    assert systems["full"].flops_ratio == 1.0
+    assert systems["full"].delta_vs_full is None
+    assert systems["skip_gate"].flops_ratio < 0.75 < 1 < systems["repeat_block"].flops_ratio
+    assert systems["search"].flops_ratio > 3
+    assert systems["skip_gate"].cache_bytes == pytest.approx(systems["full"].cache_bytes * 4 / 6)
 
 
 def test_the_oracle_comes_with_its_placebo(options, tiny_model):
@@ -120,30 +133,30 @@ def test_the_oracle_comes_with_its_placebo(options, tiny_model):
     from pathgen.store.schema import to_table
 
     oracle = by_name(run(options, systems=("oracle",)))["oracle"]
-    assert oracle["label"] == "upper bound, chosen with gold"
+    assert oracle.label == "upper bound, chosen with gold"
     records = searched_records(tiny_model, OWN)
     found = headroom(pl.DataFrame(pl.from_arrow(to_table(records))))
     wrong = sum(not record.base_correct for record in records)
-    assert oracle["placebo_accuracy"] == pytest.approx(1 - wrong / 8 + wrong / 8 * found["placebo"])
-    assert 0 < found["placebo"] < 1
+    assert oracle.placebo_accuracy == pytest.approx(1 - wrong / 8 + wrong / 8 * found.placebo)
+    assert 0 < found.placebo < 1
 
 
 def test_systems_without_data_are_listed_with_the_reason(options):
     outcome = run(options, routers={}, paths=(), systems=("router", "shortgpt"))
-    full, router, shortgpt = outcome.summary["systems"]
-    assert (full["name"], full["skipped"]) == ("full", None)
+    full, router, shortgpt = outcome.figures.systems
+    assert (full.name, full.skipped) == ("full", None)
     for system in (router, shortgpt):
-        assert system["skipped"]
-        assert all(system[figure] is None for figure in FIGURES)
-        assert system["points"] == []
-        assert system["name"] not in outcome.rows
+        assert system.skipped
+        assert all(getattr(system, figure) is None for figure in FIGURES)
+        assert system.points == ()
+        assert system.name not in outcome.answers
 
 
 def test_a_skipped_oracle_keeps_its_keys(options):
-    _, oracle, router = run(options, paths=(), systems=("oracle", "router")).summary["systems"]
-    assert "no record in --paths" in oracle["skipped"]
-    assert (oracle["label"], oracle["placebo_accuracy"]) == ("upper bound, chosen with gold", None)
-    assert set(oracle) - set(router) == {"label", "placebo_accuracy"}
+    _, oracle, router = run(options, paths=(), systems=("oracle", "router")).figures.systems
+    assert "no record in --paths" in oracle.skipped
+    assert (oracle.label, oracle.placebo_accuracy) == ("upper bound, chosen with gold", None)
+    assert set(plain(oracle)) - set(plain(router)) == {"label", "placebo_accuracy"}
 
 
 def counted(monkeypatch):
@@ -185,16 +198,16 @@ def test_an_interrupted_bench_goes_on_and_runs_nothing_twice(options, tmp_path, 
     assert 0 < len(pairs) < len(once)
     resumed = run(options, systems=NO_SEARCH, out=out)
     assert sorted(pairs) == once
-    assert resumed.rows == whole.rows
-    assert json.loads((tmp_path / "out" / "bench.json").read_text()) == resumed.summary
+    assert given(resumed) == given(whole)
+    assert json.loads((tmp_path / "out" / "bench.json").read_text()) == plain(resumed.figures)
 
     pairs.clear()
     again = run(options, systems=NO_SEARCH, out=out)
     assert not pairs
-    assert again.rows == whole.rows
-    for system, other in zip(again.summary["systems"], whole.summary["systems"], strict=True):
-        assert [system[name] for name in FIGURES if name not in TIMES] == [
-            other[name] for name in FIGURES if name not in TIMES
+    assert given(again) == given(whole)
+    for system, other in zip(again.figures.systems, whole.figures.systems, strict=True):
+        assert [getattr(system, name) for name in FIGURES if name not in TIMES] == [
+            getattr(other, name) for name in FIGURES if name not in TIMES
         ]
 
 
@@ -203,8 +216,8 @@ def test_the_same_bench_again_is_not_timed_again(options, tmp_path, monkeypatch)
     first = run(options, systems=("router", "oracle"), out=str(out))
     monkeypatch.setattr(bench_module, "time_systems", lambda *_: pytest.fail("timed again"))
     again = run(options, systems=("router", "oracle"), out=str(out))
-    assert again.summary == first.summary
-    assert again.summary["systems"][1]["router_overhead_ratio"] is not None
+    assert again.figures == first.figures
+    assert again.figures.systems[1].router_overhead_ratio is not None
 
 
 CHANGES = [{"batch_size": 3}, {"systems": ("router", "static")}, {"limit": 4}, {"dtype": "bfloat16"}]
@@ -229,7 +242,7 @@ def test_damaged_timings_are_measured_again(options, tmp_path):
     (file,) = (out / "timings").iterdir()
     for damage in (b"", b"[]", file.read_bytes()[:-9], b'{"full": {"latencies_s": [0.1]}}', b'{"full": 3}'):
         file.write_bytes(damage)
-        assert by_name(run(options, systems=("full",), out=str(out)))["full"]["latency_ms_p50"] > 0
+        assert by_name(run(options, systems=("full",), out=str(out)))["full"].latency_ms_p50 > 0
         assert json.loads(file.read_bytes())["full"]["tokens_per_second"] > 0
 
 
@@ -258,12 +271,12 @@ def test_the_settings_are_stored_as_they_were_resolved(options, tmp_path, folder
 def test_other_settings_take_no_older_result(options, tmp_path, folder, tiny_model):
     out = str(tmp_path / "out")
     first = run(options, systems=("router", "random"), out=out)
-    assert run(options, systems=("random",), out=out, seed=1).rows["random"] != first.rows["random"]
-    assert len(run(options, systems=("router",), out=out, limit=4).rows["router"]) == 4
+    assert given(run(options, systems=("random",), out=out, seed=1))["random"] != given(first)["random"]
+    assert len(run(options, systems=("router",), out=out, limit=4).answers["router"]) == 4
     other = save_static_router(tmp_path / "other", tiny_model, SHORT)
     changed = run(options, systems=("router",), out=out, routers={"router": other})
-    assert {tuple(row["path"]) for row in changed.rows["router"]} == {SHORT}
-    assert run(options, systems=("router", "random"), out=out).rows == first.rows
+    assert {tuple(row.path) for row in changed.answers["router"]} == {SHORT}
+    assert given(run(options, systems=("router", "random"), out=out)) == given(first)
 
 
 def test_results_of_another_kind_of_device_are_not_taken(options):
@@ -282,7 +295,7 @@ def test_a_damaged_result_is_run_again(options, tmp_path):
     content = file.read_bytes()
     for damage in (b"", content[:-40], content.replace(b'"correct"', b'"wrong"'), content.split(b"\n")[0]):
         file.write_bytes(damage)
-        assert run(options, systems=("full",), out=str(out)).rows == first.rows
+        assert given(run(options, systems=("full",), out=str(out))) == given(first)
         assert file.read_bytes() == content
 
 
@@ -293,9 +306,9 @@ def test_a_static_file_is_used_as_it_is(options, tiny_model, tmp_path):
     paths = StaticPaths(*model, ("arc",), False, 6, 9, 3, 0, full, (short,), worth, worth, shas, ())
     (tmp_path / "static.json").write_bytes(paths.to_json())
     outcome = run(options, static=str(tmp_path / "static.json"), paths=(), systems=("static", "repeat_block"))
-    assert {tuple(row["path"]) for row in outcome.rows["static"]} == {SHORT}
-    assert by_name(outcome)["static"]["setting"] == str(SHORT)
-    assert outcome.summary["seen_in_training"] == 3
+    assert {tuple(row.path) for row in outcome.answers["static"]} == {SHORT}
+    assert by_name(outcome)["static"].setting == str(SHORT)
+    assert outcome.figures.seen_in_training == 3
     (tmp_path / "static.json").write_bytes(dataclasses.replace(paths, fingerprint="0" * 16).to_json())
     with pytest.raises(ArtefactError, match="run `pathgen static` on its own paths"):
         run(options, static=str(tmp_path / "static.json"))
@@ -303,8 +316,8 @@ def test_a_static_file_is_used_as_it_is(options, tiny_model, tmp_path):
 
 def test_named_routers_are_systems_of_their_own(options, folder):
     outcome = run(options, routers={"mine": str(folder / "gates")}, systems=("mine", "random"))
-    assert [system["name"] for system in outcome.summary["systems"]] == ["full", "mine", "random"]
-    assert by_name(outcome)["random"]["mean_depth"] == by_name(outcome)["mine"]["mean_depth"] == 4
+    assert [system.name for system in outcome.figures.systems] == ["full", "mine", "random"]
+    assert by_name(outcome)["random"].mean_depth == by_name(outcome)["mine"].mean_depth == 4
 
 
 def test_questions_seen_in_training_are_told(options, tmp_path, tiny_model):
@@ -314,23 +327,23 @@ def test_questions_seen_in_training_are_told(options, tmp_path, tiny_model):
     told = []
     changed = dataclasses.replace(options, routers={"router": router}, systems=("router",))
     outcome = Bench(changed, told.append).run()
-    assert outcome.summary["seen_in_training"] == 2
+    assert outcome.figures.seen_in_training == 2
     assert told == ["warning: 2 of 8 questions took part in training or choosing"]
-    assert run(options, systems=("full",)).summary["seen_in_training"] == 0
+    assert run(options, systems=("full",)).figures.seen_in_training == 0
 
 
 def test_a_record_that_asks_what_the_bench_asks_fits_nothing(options, tmp_path, tiny_model):
     twin = dataclasses.replace(OWN[0], id="twin", prompt=f" {OWN[0].prompt.upper()}", choices=("cork", "iron"), gold=1)
     paths = write_searched_run(tmp_path / "paths", tiny_model, [*OWN[:2], twin, *OTHERS])
     inputs = BenchInputs.load(dataclasses.replace(options, paths=(paths,)))
-    assert {record.question_id for record in inputs.fit} == {question.id for question in OTHERS}
+    assert {record.question.id for record in inputs.fit} == {question.id for question in OTHERS}
     assert set(inputs.records) == {question.sha for question in OWN[:2]}
 
 
 def test_questions_too_long_are_left_out(options, tmp_path):
     long = dataclasses.replace(OWN[0], id="long", prompt="x" * 600)
     outcome = run(options, questions=write_questions(tmp_path / "q.jsonl", [*OWN[:3], long]), systems=("full",))
-    assert (outcome.summary["questions"], outcome.left_out) == (3, 1)
+    assert (outcome.figures.questions, outcome.left_out) == (3, 1)
 
 
 @pytest.mark.parametrize(("task", "answer"), [("arc", len(" iron bar")), ("math", 32)])
@@ -363,12 +376,12 @@ def test_generated_answers_are_benched_too(options, tiny_model, tmp_path, monkey
         systems=("skip_gate", "early_exit", "search"),
     )  # fmt: skip
     systems = by_name(outcome)
-    assert systems["skip_gate"]["mean_depth"] == 4
-    assert systems["skip_gate"]["tokens_per_second"] > 0
-    assert systems["skip_gate"]["cache_bytes"] > 0
-    assert "generates" in systems["search"]["skipped"]
-    assert outcome.rows["full"][0]["choices"] is None
-    assert isinstance(outcome.rows["full"][0]["answer"], str)
+    assert systems["skip_gate"].mean_depth == 4
+    assert systems["skip_gate"].tokens_per_second > 0
+    assert systems["skip_gate"].cache_bytes > 0
+    assert "generates" in systems["search"].skipped
+    assert outcome.questions[0].choices is None
+    assert isinstance(outcome.answers["full"][0].answer, str)
 
 
 @pytest.mark.parametrize(

@@ -83,15 +83,18 @@ def test_a_report_that_cannot_be_written_is_the_one_object_on_stdout_and_out_kee
     assert infer(*arguments, *more).stdout.splitlines()[1].startswith("system")  # who reads sees the table all the same
 
 
-def test_the_table_fits_a_terminal_and_shows_the_oracle_with_its_placebo(arguments):
-    bench = json.loads(infer(*arguments, "--json", "--systems", "router,oracle,skip_gate").stdout)
+def test_the_table_fits_a_terminal_and_shows_the_oracle_with_its_placebo(arguments, monkeypatch):
+    shown = []
+    monkeypatch.setattr("infer.bench.terminal.bench_text", shown.append)
+    infer(*arguments, "--systems", "router,oracle,skip_gate")
+    (bench,) = shown
     text = io.StringIO()
     bench_text(bench, Console(file=text, width=80, highlight=False))
     lines = text.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
     assert "…" not in text.getvalue()
     router = next(line for line in lines if line.startswith("router"))
-    low, high = bench["systems"][1]["accuracy_ci95"]
+    low, high = bench.systems[1].accuracy_ci95
     assert f"[{100 * low:.1f}, {100 * high:.1f}]" in router
     assert "4.00" in router
     assert any("oracle: upper bound, chosen with gold; " in line for line in lines)

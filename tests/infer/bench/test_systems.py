@@ -18,7 +18,6 @@ from bench_runs import (
 
 from infer.bench.inputs import BenchInputs
 from infer.bench.options import BenchOptions
-from infer.bench.path_runner import PathRunner
 from infer.bench.systems import EXIT_THRESHOLDS, Systems, Unavailable
 from infer.systems.early_exit import EarlyExit
 from pathgen.engine.path_model import PathModel
@@ -26,7 +25,7 @@ from pathgen.evaluation.decided_paths import decide_paths
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.tasks import find_task
-from router.dev.routed_scores import route, run_paths
+from router.dev.routed_scores import route
 from router.net.policy import RouterPolicy
 from router.saved.loading import load_router
 
@@ -63,9 +62,11 @@ def make(tiny_model, files, evaluator):
             questions=files["questions"] if task == "arc" else "builtin-math",
             routers={name: given[name] for name in routers},
             paths=(files["paths"],) if paths else (),
+            batch_size=batch_size,
+            quiet=True,
         )
         used = evaluator if task == "arc" else Evaluator(evaluator.model, find_task(task))
-        return Systems(BenchInputs.load(options), questions, PathRunner(used, batch_size), 0, {})
+        return Systems(BenchInputs.load(options), questions, used, options, {})
 
     return make
 
@@ -84,7 +85,8 @@ def test_the_router_runs_the_paths_that_it_decides_on_prompts(make, evaluator, f
     paths = route(evaluator, RouterPolicy(load_router(files["router"])), OWN)
     assert result.paths == paths
     assert len(set(paths)) > 1
-    assert result.correct.tolist() == run_paths(evaluator, OWN, paths).correct.tolist()
+    alone = [evaluator.evaluate([(evaluator.prepare(q), path)])[0] for q, path in zip(OWN, paths, strict=True)]
+    assert result.correct.tolist() == [evaluation.correct for evaluation in alone]
 
 
 def test_the_oracle_is_the_shards_replayed(make, tiny_model, monkeypatch):
@@ -105,7 +107,7 @@ def test_the_oracle_needs_every_question(make):
 
 def test_questions_of_the_bench_fit_nothing(make):
     inputs = make().inputs
-    assert {record.question_id for record in inputs.fit} == {question.id for question in OTHERS}
+    assert {record.question.id for record in inputs.fit} == {question.id for question in OTHERS}
     assert set(inputs.records) == {question.sha for question in OWN}
 
 

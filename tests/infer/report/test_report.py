@@ -1,33 +1,38 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
-from bench_example import NUM_LAYERS, example_bench, example_rows
+from bench_example import NUM_LAYERS, example_answers, example_bench, example_questions, with_system
 from hypothesis import given
 from hypothesis import strategies as st
 from lxml import html
 
+from infer.bench.answers import Answer, Effort
 from infer.report.chart import MOST_ASIDE_PX, Scale, depth_chart, look, nice_step
 from infer.report.page import write_report
 from infer.report.words import confusions, headlines, used_columns, verdict
 from pathgen.errors import ArtefactError
+from pathgen.paths.layer_path import LayerPath
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)> & \u2028 '\"`${1}"
 
 
 def system(bench, name):
-    return next(found for found in bench["systems"] if found["name"] == name)
+    return next(found for found in bench.systems if found.name == name)
 
 
 @pytest.fixture
 def page(tmp_path):
     """Writes a report and gives its parsed page."""
 
-    def write(bench=None, rows=None):
-        rows = example_rows() if rows is None else rows
-        write_report(bench or example_bench(), rows, tmp_path / "deep" / "report.html")
-        return html.fromstring((tmp_path / "deep" / "report.html").read_bytes())
+    def write(bench=None, questions=None, answers=None, command=""):
+        file = tmp_path / "deep" / "report.html"
+        questions = example_questions() if questions is None else questions
+        answers = example_answers() if answers is None else answers
+        write_report(bench or example_bench(), questions, answers, file, command)
+        return html.fromstring(file.read_bytes())
 
     return write
 
@@ -43,8 +48,7 @@ def page(tmp_path):
     ],
 )
 def test_a_verdict_needs_an_interval_without_zero(interval, said):
-    bench = example_bench()
-    system(bench, "router")["delta_ci95"] = interval
+    bench = with_system(example_bench(), "router", delta_ci95=tuple(interval))
     assert verdict(system(bench, "router")) == said
     assert said in dict(headlines(bench))["router"]
 
@@ -59,8 +63,7 @@ def test_headlines_are_of_full_depth_routers_and_the_static_path():
 
 
 def test_a_collapsed_router_is_called_so():
-    bench = example_bench()
-    system(bench, "router").update(off_full_share=0.0, off_common_share=0.0, mean_depth=12.0)
+    bench = with_system(example_bench(), "router", off_full_share=0.0, off_common_share=0.0, mean_depth=12.0)
     assert "never leaves the full path" in dict(headlines(bench))["router"]
 
 
@@ -68,16 +71,16 @@ def test_an_oracle_without_placebo_is_no_finding_and_no_mark(page):
     bench = example_bench()
     assert "70.0%" in dict(headlines(bench))["oracle"]
     assert "at most more than chance, and no proof of it." in dict(headlines(bench))["oracle"]
-    assert {"oracle"} & {series.name for series in depth_chart(bench["systems"], None, 400, 300).series}
-    system(bench, "oracle")["placebo_accuracy"] = None
+    assert {"oracle"} & {series.name for series in depth_chart(bench.systems, None, 400, 300).series}
+    bench = with_system(bench, "oracle", placebo_accuracy=None)
     assert "oracle" not in dict(headlines(bench))
-    assert "oracle" not in {series.name for series in depth_chart(bench["systems"], None, 400, 300).series}
+    assert "oracle" not in {series.name for series in depth_chart(bench.systems, None, 400, 300).series}
     assert "no placebo" in page(bench).xpath("string(//table[@id='systems']//tr[contains(th, 'oracle')])")
 
 
 def test_questions_seen_in_training_are_a_warning():
     assert "warning" not in dict(headlines(example_bench()))
-    assert dict(headlines({**example_bench(), "seen_in_training": 3}))["warning"].startswith("3 of the questions")
+    assert dict(headlines(replace(example_bench(), seen_in_training=3)))["warning"].startswith("3 of the questions")
 
 
 @given(st.floats(1e-6, 1e6))
@@ -98,7 +101,7 @@ def test_an_axis_holds_its_values_between_its_outer_ticks(values):
 
 def test_marks_stand_at_their_figures():
     bench = example_bench()
-    chart = depth_chart(bench["systems"], 0.25, 800, 400)
+    chart = depth_chart(bench.systems, 0.25, 800, 400)
     full = next(series for series in chart.series if series.name == "full")
     assert (full.mark.x, full.mark.y) == (chart.x(12.0), chart.y(0.65))
     assert full.bar == (chart.y(0.77), chart.y(0.51))
@@ -109,10 +112,8 @@ def test_marks_stand_at_their_figures():
 
 
 def test_systems_of_one_depth_stand_side_by_side():
-    bench = example_bench()
-    for found in bench["systems"]:
-        found["mean_depth"] = found["mean_depth"] and 12.0
-    places = [series.mark.x for series in depth_chart(bench["systems"], None, 800, 400).series]
+    systems = [replace(found, mean_depth=found.mean_depth and 12.0) for found in example_bench().systems]
+    places = [series.mark.x for series in depth_chart(systems, None, 800, 400).series]
     gaps = [right - left for left, right in zip(sorted(places), sorted(places)[1:], strict=False)]
     assert gaps == pytest.approx([2 * MOST_ASIDE_PX / 5] * 5, abs=0.11)
 
@@ -124,7 +125,7 @@ def test_no_two_systems_look_alike():
 
 def test_confusion_counts_layers_of_questions_with_a_label():
     def row(question, path, correct=True):
-        return {"question_id": question, "path": path, "correct": correct}
+        return Answer(question, LayerPath(path), correct, None, None, Effort.of_paths([path]))
 
     rows = {
         "oracle": [row("a", [0, 1, 2]), row("b", [1, 1, 0]), row("c", [0, 0, 0], correct=False)],
@@ -143,17 +144,15 @@ def test_confusion_counts_layers_of_questions_with_a_label():
 
 def test_columns_without_any_figure_are_left_out():
     bench = example_bench()
-    titles = [column.title for column in used_columns(bench["systems"])]
+    titles = [column.title for column in used_columns(bench.systems)]
     assert "memory, MB" not in titles
-    system(bench, "full")["peak_memory_mb"] = 512.0
-    assert [column.title for column in used_columns(bench["systems"])] == [*titles, "memory, MB"]
+    bench = with_system(bench, "full", peak_memory_mb=512.0)
+    assert [column.title for column in used_columns(bench.systems)] == [*titles, "memory, MB"]
 
 
 def test_every_system_has_its_row_and_the_left_out_their_reason(page):
     rows = page().xpath("//table[@id='systems']/tbody/tr")
-    assert [row.xpath("string(th)").split()[0] for row in rows] == [
-        found["name"] for found in example_bench()["systems"]
-    ]
+    assert [row.xpath("string(th)").split()[0] for row in rows] == [found.name for found in example_bench().systems]
     assert "left out: no budget was given" in rows[-1].text_content()
     assert not any("None" in row.text_content() for row in rows)
 
@@ -170,14 +169,11 @@ def test_every_point_of_a_sweep_is_in_a_table_too(page):
 
 
 def test_hostile_text_stays_text(page):
-    rows = example_rows({0: HOSTILE})
-    for answers in rows.values():
-        answers[0]["answer"] = HOSTILE
-    bench = {**example_bench(rows), "model": HOSTILE, "command": HOSTILE, "environment": {HOSTILE: HOSTILE}}
-    rows[HOSTILE] = rows.pop("gated")
-    system(bench, "gated")["name"] = HOSTILE
-    system(bench, "search")["skipped"] = HOSTILE
-    tree = page(bench, rows)
+    answers = {name: [replace(first, answer=HOSTILE), *more] for name, (first, *more) in example_answers().items()}
+    answers[HOSTILE] = answers.pop("gated")
+    bench = replace(example_bench(), model=HOSTILE, environment={HOSTILE: HOSTILE})
+    bench = with_system(with_system(bench, "gated", name=HOSTILE), "search", skipped=HOSTILE)
+    tree = page(bench, example_questions({0: HOSTILE}), answers, command=HOSTILE)
     assert len(tree.xpath("//script")) == 2
     assert not tree.xpath("//img | //*[@onerror]")
     data = json.loads(tree.xpath("string(//script[@id='data'])"))
@@ -194,28 +190,26 @@ def test_nothing_is_asked_from_elsewhere(page):
 
 def test_a_bench_without_rows_or_figures_still_has_its_page(page):
     bench = example_bench()
-    bench["systems"] = [system(bench, "search")]
-    tree = page(bench, rows={})
+    tree = page(replace(bench, systems=(system(bench, "search"),)), questions=[], answers={})
     assert "No system has both accuracy and depth" in tree.text_content()
     assert not tree.xpath("//canvas")
 
 
 def test_generated_answers_need_no_choices(page):
-    rows = example_rows()
-    for row in (row for answers in rows.values() for row in answers):
-        row.update(choices=None, gold="42", answer=None)
-    tree = page(rows=rows)
+    questions = [replace(found, choices=None, gold=None, reference="42") for found in example_questions()]
+    answers = {name: [replace(found, answer=None) for found in given] for name, given in example_answers().items()}
+    tree = page(questions=questions, answers=answers)
     assert "guessing" not in tree.text_content()
     assert json.loads(tree.xpath("string(//script[@id='data'])"))["questions"][0]["gold"] == "42"
 
 
 def test_a_path_of_another_model_is_refused_and_the_old_report_stays(tmp_path):
     file = tmp_path / "report.html"
-    write_report(example_bench(), example_rows(), file)
+    write_report(example_bench(), example_questions(), example_answers(), file)
     before = file.read_bytes()
-    rows = example_rows()
-    rows["router"][3]["path"] = [1] * (NUM_LAYERS - 1)
+    answers = example_answers()
+    answers["router"][3] = replace(answers["router"][3], path=LayerPath.full(NUM_LAYERS - 1))
     with pytest.raises(ArtefactError, match="router, question q03: a path of 11 layers, where the bench has 12"):
-        write_report(example_bench(), rows, file)
+        write_report(example_bench(), example_questions(), answers, file)
     assert file.read_bytes() == before
     assert [found.name for found in tmp_path.iterdir()] == ["report.html"]

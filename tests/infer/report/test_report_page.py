@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from bench_example import NUM_LAYERS, QUESTIONS, example_bench, example_rows
+from bench_example import COMMAND, NUM_LAYERS, QUESTIONS, example_answers, example_bench, example_questions
 from playwright.sync_api import sync_playwright
 
 from infer.report.page import write_report
@@ -18,9 +18,8 @@ WIDE, NARROW = 1600, 400
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    rows = example_rows({21: HOSTILE})
     file = tmp_path_factory.mktemp("report") / "report.html"
-    write_report(example_bench(rows), rows, file)
+    write_report(example_bench(), example_questions({21: HOSTILE}), example_answers(), file, COMMAND)
     return file
 
 
@@ -160,14 +159,14 @@ def test_the_map_has_a_cell_for_each_action_and_follows_the_keys(open_page):
     page = open_page()
     heat = page.locator("#heat")
     page.locator("#map-system").select_option(label="oracle")
-    paths = [row["path"] for row in example_rows()["oracle"]]
+    paths = [answer.path for answer in example_answers()["oracle"]]
     counts = [sum(path.count(action) for path in paths) for action in (0, 1, 2)]
     assert heat.evaluate(COLOURS) == {
         "d55e00": counts[0] * CELL_PX,
         "cfd3d6": counts[1] * CELL_PX,
         "0072b2": counts[2] * CELL_PX,
-        "00795a": sum(row["correct"] for row in example_rows()["oracle"]) * CELL_PX,
-        "000000": (QUESTIONS + sum(not row["correct"] for row in example_rows()["oracle"])) * CELL_PX,
+        "00795a": sum(answer.correct for answer in example_answers()["oracle"]) * CELL_PX,
+        "000000": (QUESTIONS + sum(not answer.correct for answer in example_answers()["oracle"])) * CELL_PX,
     }
     page.locator("#map-order").select_option("file")
     heat.focus()

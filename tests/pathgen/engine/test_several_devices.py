@@ -7,7 +7,6 @@ PyTorch's `meta` device, which computes shapes and refuses to mix with others, b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +16,7 @@ import torch
 from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 from tiny_checkpoint import NUM_LAYERS
 
-from pathgen.actors.placed_model import load_placed
+from pathgen.actors.model_spec import ModelSpec
 from pathgen.actors.placement import place_actors
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import FixedPaths
@@ -29,7 +28,7 @@ from pathgen.models.loading import load_model
 from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
-from router.features.run import FeatureOptions
+from router.features.options import FeatureOptions
 
 SPLIT = NUM_LAYERS // 2
 PATHS = [LayerPath(path) for path in ((1, 1, 1, 1, 1, 1), (0, 1, 2, 1, 0, 1), (1, 1, 1, 0, 2, 2))]
@@ -107,20 +106,9 @@ def test_states_go_on_from_the_device_of_the_last_layer(tiny_model):
     assert seen == ["cpu"] * (SPLIT + 1) + ["meta"] * (NUM_LAYERS - SPLIT - 1)
 
 
-@dataclass(frozen=True)
-class Placed:
-    """What an actor is told of its model."""
-
-    model: str
-    devices_per_actor: int
-    device: str = "cuda"
-    dtype: str = "bfloat16"
-    threads: int = 1
-    out: str = "runs/paths"
-
-    @property
-    def fingerprint(self) -> str:
-        return fingerprint(Path(self.model))
+def load(folder: Path, devices_per_actor: int, device: str = "cuda") -> None:
+    """As an actor does."""
+    ModelSpec(str(folder), fingerprint(folder), "bfloat16", device, devices_per_actor).load("runs/paths")
 
 
 @pytest.fixture
@@ -157,23 +145,23 @@ def test_an_actor_of_two_gpus_asks_ray_for_two_and_spreads_its_model(tiny_model,
     assert asked[0]["num_gpus"] == 2
 
     loaded.places.update({"model.layers.0": 0, "model.layers.1": 1})
-    load_placed(Placed(str(tiny_model), placement.devices_per_actor))
-    load_placed(Placed(str(tiny_model), 1, device="cpu"))
+    load(tiny_model, placement.devices_per_actor)
+    load(tiny_model, 1, device="cpu")
     assert [call["device_map"] for call in loaded.calls] == ["auto", None]
 
 
 def test_an_actor_that_finds_other_weights_than_its_driver_does_not_start(tiny_model):
     """A hub name whose main branch has moved, or a folder that differs between machines."""
-    run = SimpleNamespace(out="runs/paths", model=str(tiny_model), fingerprint="f" * 16, threads=1)
+    spec = ModelSpec(str(tiny_model), "f" * 16, "float32", "cpu")
     with pytest.raises(ArtefactError, match=r"of fingerprint f{16}; .* now has"):
-        load_placed(run)
+        spec.load("runs/paths")
 
 
 @pytest.mark.parametrize("place", ["cpu", "disk"])
 def test_a_model_that_its_gpus_cannot_hold_is_refused(tiny_model, loaded, place):
     loaded.places.update({"model.layers.0": 0, "model.layers.1": 1, "model.layers.2": place, "lm_head": place})
     with pytest.raises(InputError, match=r"no room for 2 parts from model\.layers\.2; give more by --gpus-per-actor"):
-        load_placed(Placed(str(tiny_model), 2))
+        load(tiny_model, 2)
 
 
 @pytest.mark.parametrize("options", [partial(GenerateOptions, "run"), FeatureOptions])

@@ -51,13 +51,9 @@ def searched(draw, question_id):
     gold = draw(st.integers(0, 2)) if scored else None
     question = Question(question_id, draw(usable), choices, gold, None if scored else draw(usable))
     return PathRecord(
-        question_id=question_id,
+        question=question,
         question_sha=question.sha,
         task="arc",
-        prompt=question.prompt,
-        choices=choices,
-        gold=gold,
-        reference=question.reference,
         status="kept" if evaluations[0].correct else "improved" if right else "unsolved",
         stop_reason=draw(st.sampled_from(["budget", "early", "exhausted"])),
         num_layers=L,
@@ -90,9 +86,8 @@ def make_run(folder, records, model="tiny"):
 
 
 def failed(question_id="bad"):
-    return PathRecord(
-        question_id, "sha", "arc", "Why?", None, None, "2", "failed", L, 0, "w", 3, 0, error="600 tokens"
-    )  # fmt: skip
+    question = Question(question_id, "Why?", reference="2")
+    return PathRecord(question, "sha", "arc", "failed", L, 0, "w", 3, 0, error="600 tokens")
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -108,7 +103,7 @@ def test_a_file_comes_back_the_same(name, records, tiny_model, tmp_path_factory)
 
     import_file(str(tmp / "first"), name, model, "arc", str(tmp / "again"))
     again = validate_run(str(tmp / "again"), 0)
-    assert (again["problems"], again["records"]) == ([], kept)
+    assert (again.problems, again.records) == ([], kept)
     export_run(str(tmp / "again"), name, str(tmp / "second"))
     assert (tmp / "second").read_bytes() == (tmp / "first").read_bytes()
 
@@ -134,4 +129,5 @@ def test_peers_files_keep_statuses_and_right_paths(name, record, tiny_model, tmp
     assert (back.best_path, back.base_correct) == (record.best_path, record.base_correct)
     assert {e.path for e in back.evaluations if e.correct} == {e.path for e in record.evaluations if e.correct}
     assert all(e.margin is None for e in back.evaluations)
-    assert (back.prompt, back.choices, back.gold) == (record.prompt, record.choices, record.gold)
+    asked, given = back.question, record.question
+    assert (asked.prompt, asked.choices, asked.gold) == (given.prompt, given.choices, given.gold)

@@ -76,14 +76,14 @@ def test_a_file_of_dr_llm_becomes_a_run(load, tmp_path):
     assert (answer.code, answer.stderr) == (0, "")
     assert answer.json == {"out": str(tmp_path / "run"), "format": "dr-llm"} | counts
 
-    by_prompt = {record.prompt: record for record in records(tmp_path)}
+    by_prompt = {record.question.prompt: record for record in records(tmp_path)}
     floats, sinks, burns = (by_prompt[prompt] for prompt in ("Which floats?", "Which sinks?", "Which burns?"))
     assert [(str(e.path), e.correct, e.margin) for e in floats.evaluations] == [
         ("......", False, None),
         ("..2...", True, None),
         ("..-...", True, None),
     ]
-    assert (str(floats.best_path), floats.best_depth, floats.reference) == ("..-...", 5, "A")
+    assert (str(floats.best_path), floats.best_depth, floats.question.reference) == ("..-...", 5, "A")
     assert (floats.simulations, floats.layer_executions) == (2, 6 + 7 + 5)
     assert [str(e.path) for e in sinks.evaluations] == ["......"]
     assert (burns.status, burns.best_path) == ("unsolved", LayerPath.full(6))
@@ -109,8 +109,13 @@ def test_a_file_of_polar_becomes_a_run(load, tmp_path):
         (".-....", True),
         (".....-", False),
     ]
-    assert (first.question_id, first.status, str(first.best_path), first.reference) == ("7", "improved", ".-....", "2")
-    assert (second.question_id, second.status) == ("b", "kept")
+    assert (first.question.id, first.status, str(first.best_path), first.question.reference) == (
+        "7",
+        "improved",
+        ".-....",
+        "2",
+    )
+    assert (second.question.id, second.status) == ("b", "kept")
 
 
 @pytest.mark.parametrize("name", ["dr-llm", "polar"])
@@ -124,7 +129,7 @@ def test_stats_validate_and_show_read_an_import(name, load, tmp_path):
     assert f"done {total} of {total}" in text
     assert "no placebo" in text
     assert pathgen("validate", run).stdout.endswith("\nvalid\n")
-    shown = pathgen("show", run, records(tmp_path)[0].question_id)
+    shown = pathgen("show", run, records(tmp_path)[0].question.id)
     assert (shown.code, shown.stderr) == (0, "")
     refused = pathgen("validate", run, "--replay", 1)
     assert (refused.code, refused.error.split(";")[0]) == (2, "--replay needs a run that searched here")
@@ -299,7 +304,7 @@ def test_many_lines_become_shards_in_their_order(load, tmp_path):
     ids = [f"q{number}" for number in reversed(range(SHARD_RECORDS + 1))]
     assert load("jsonl", "\n".join(json.dumps(line(question_id=name)) for name in ids)).code == 0
     assert len(list((tmp_path / "run" / "paths").iterdir())) == 2
-    assert [record.question_id for record in records(tmp_path)] == ids
+    assert [record.question.id for record in records(tmp_path)] == ids
 
 
 @pytest.mark.parametrize(

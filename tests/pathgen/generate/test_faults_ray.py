@@ -57,7 +57,7 @@ def whole(lab, tmp_path_factory):
     outcome = lab.generate(out)
     assert outcome.exit_code == 0
     found = records(out)
-    assert outcome.summary["layer_executions"] == sum(depth(record.evaluations) for record in found.values())
+    assert outcome.summary.layer_executions == sum(depth(record.evaluations) for record in found.values())
     return found, outcome.summary
 
 
@@ -79,7 +79,7 @@ def test_a_killed_driver_takes_its_actors_along_and_more_of_them_go_on_at_once(l
     outcome = lab.generate(out, actors=actors, in_flight=1)
     assert outcome.exit_code == 0
     assert not lab.said  # neither a wait for the lease nor a broken file
-    assert 0 < outcome.summary["layer_executions"] < whole[1]["layer_executions"]
+    assert 0 < outcome.summary.layer_executions < whole[1].layer_executions
     assert_same(records(out), whole[0])
 
 
@@ -100,7 +100,7 @@ def test_driver_actors_and_ray_killed_together(lab, whole, tmp_path, state):
 def test_a_question_that_kills_fails_alone_and_is_tried_again(lab, whole, tmp_path):
     out = tmp_path / "run"
     outcome = lab.generate(out, [f"take-up-{FIRST}:1:kill"], for_all=True)
-    assert (outcome.exit_code, outcome.summary["failed"]) == (3, 1)
+    assert (outcome.exit_code, outcome.summary.failed) == (3, 1)
     found = records(out)
     poison = found.pop(FIRST)
     assert (poison.status, poison.attempts) == ("failed", 1)
@@ -110,7 +110,7 @@ def test_a_question_that_kills_fails_alone_and_is_tried_again(lab, whole, tmp_pa
     left = lab.generate(out, retry_failed=False)
     assert (left.exit_code, lab.births) == (3, 0)
     again = lab.generate(out)
-    assert (again.exit_code, again.summary["searched"], again.summary["failed"]) == (0, 1, 0)
+    assert (again.exit_code, again.summary.searched, again.summary.failed) == (0, 1, 0)
     assert_same(records(out), whole[0])
 
 
@@ -159,9 +159,9 @@ def test_what_was_evaluated_is_not_run_again(lab, whole, tmp_path):
     assert halfway > 0
     second = lab.generate(out)
     assert second.exit_code == 0
-    assert second.summary["continued"] > 0
+    assert second.summary.continued > 0
     for name in ("simulations", "layer_executions"):
-        assert first.summary[name] + second.summary[name] == whole[1][name]
+        assert getattr(first.summary, name) + getattr(second.summary, name) == getattr(whole[1], name)
     assert_same(records(out), whole[0])
 
 
@@ -169,13 +169,13 @@ def test_more_simulations_and_questions_cost_only_the_difference(lab, whole, tmp
     out = tmp_path / "run"
     first = lab.generate(out, simulations=10, limit=LIMIT - 2)
     second = lab.generate(out)
-    assert second.summary["searched"] == LIMIT
-    assert second.summary["continued"] == LIMIT - 2
-    assert first.summary["layer_executions"] + second.summary["layer_executions"] == whole[1]["layer_executions"]
+    assert second.summary.searched == LIMIT
+    assert second.summary.continued == LIMIT - 2
+    assert first.summary.layer_executions + second.summary.layer_executions == whole[1].layer_executions
     assert_same(records(out), whole[0])
 
     fewer = lab.generate(out, simulations=10)
-    assert (fewer.exit_code, fewer.summary["done_before"], lab.births) == (0, LIMIT, 0)
+    assert (fewer.exit_code, fewer.summary.done_before, lab.births) == (0, LIMIT, 0)
     assert_same(records(out), whole[0])
 
 
@@ -185,7 +185,7 @@ def test_calibration_is_kept_when_interrupted_and_answers_the_searches(lab, tmp_
         first = lab.generate(out, calibrate=2)
     assert first.exit_code == 128 + signal.SIGINT
     assert not has(out, "prior.json")
-    assert first.summary["layer_executions"] == sum(depth(evaluations) for evaluations in under_way(out).values())
+    assert first.summary.layer_executions == sum(depth(evaluations) for evaluations in under_way(out).values())
     second = lab.generate(out, calibrate=2)
     assert second.exit_code == 0
 
@@ -197,10 +197,10 @@ def test_calibration_is_kept_when_interrupted_and_answers_the_searches(lab, tmp_
         e.path.depth
         for record in found.values()
         for e in record.evaluations
-        if record.question_id not in scanned or e.path not in scan
+        if record.question.id not in scanned or e.path not in scan
     )
     once = 2 * sum(path.depth for path in scan) + beyond
-    assert first.summary["layer_executions"] + second.summary["layer_executions"] == once
+    assert first.summary.layer_executions + second.summary.layer_executions == once
 
     frozen = (out / "prior.json").read_bytes()
     assert lab.generate(other, prior=str(out / "prior.json")).exit_code == 0
@@ -228,7 +228,7 @@ def test_a_full_disk_ends_the_run_and_harms_nothing_committed(lab, whole, tmp_pa
     with pytest.raises(ClusterError, match="No space left on device") as caught:
         lab.generate(out, ["before-temp:1+:enospc"], for_all=True)
     assert "\n" not in str(caught.value)
-    assert lab.generate(out, limit=2).summary["done_before"] == 2
+    assert lab.generate(out, limit=2).summary.done_before == 2
     assert lab.generate(out).exit_code == 0
     assert_same(records(out), whole[0])
 
@@ -309,7 +309,7 @@ def test_a_lost_head_ends_the_run_and_the_same_command_goes_on_elsewhere(lab, wh
         _, errors = driver.communicate(timeout=60)
     assert driver.returncode == 1, errors
     assert f"the head at {address} does not answer" in errors
-    assert f"the same command goes on, there or on another cluster: pathgen generate --out {out} " in errors
+    assert f"the same command resumes, there or on another cluster: pathgen generate --out {out} " in errors
     outcome = lab.generate(out)
     assert outcome.exit_code == 0
     assert not lab.said  # the dead driver's lease is no reason to wait

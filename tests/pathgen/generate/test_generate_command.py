@@ -202,7 +202,7 @@ def test_a_finished_run_called_again_starts_nothing(history, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("Ray must not be started")
 
-    monkeypatch.setattr("pathgen.generate.run.connect", refuse)
+    monkeypatch.setattr("pathgen.actors.fleet_run.connect", refuse)
     arguments = ("generate", *history.arguments, "--no-retry-failed", "--json")
     answer = pathgen(*arguments)
     assert answer.code == 3

@@ -8,7 +8,8 @@ import pytest
 import torch
 from search_toys import layer_search, toy_model
 
-from pathgen.generate.interleave import Interleaver, Running
+from pathgen.generate.interleave import Interleaver
+from pathgen.generate.question_search import QuestionSearch
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation
 
@@ -63,11 +64,13 @@ class Fake:
         self.forgotten.append(prepared.number)
 
 
-def running(number: int, simulations: int = 12, **more) -> Running:
-    return Running(Asked(number), layer_search(LAYERS, seed=number, simulations=simulations, parallel_leaves=4), **more)
+def running(number: int, simulations: int = 12, **more) -> QuestionSearch:
+    return QuestionSearch(
+        Asked(number), layer_search(LAYERS, seed=number, simulations=simulations, parallel_leaves=4), **more
+    )
 
 
-def drive(fake: Fake, questions: list[Running], in_flight: int) -> list[Running]:
+def drive(fake: Fake, questions: list[QuestionSearch], in_flight: int) -> list[QuestionSearch]:
     """Run all, so many at a time; in the order that they ended."""
     interleaver, waiting, ended = Interleaver(fake), list(questions), []
     while waiting or interleaver.running:

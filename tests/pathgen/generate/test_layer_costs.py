@@ -4,14 +4,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pathgen.actors.model_spec import ModelSpec
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import InputError
-from pathgen.generate.jobs import RunSettings
 from pathgen.generate.layer_costs import flops_cost, layer_milliseconds
 from pathgen.models.facts import fingerprint
 from pathgen.paths.cost import CostModel
-from pathgen.search.settings import SearchSettings
-from pathgen.store.shards import ShardMetadata
 
 
 def save(folder, tensors, **config):
@@ -58,21 +56,5 @@ def test_the_stopwatch_stands_around_each_layer(tiny_model, monkeypatch):
 
     monkeypatch.setattr(PathModel, "run_layer", slow)
     threads = torch.get_num_threads()
-    run = RunSettings(
-        out="",
-        token="",
-        metadata=ShardMetadata("tiny", fingerprint(tiny_model), "arc", "", ""),
-        model=str(tiny_model),
-        dtype="float32",
-        device="cpu",
-        devices_per_actor=1,
-        task="arc",
-        chat=False,
-        search=SearchSettings(),
-        seconds_budget=None,
-        cost=CostModel.layers(6),
-        seed=0,
-        threads=threads,
-        in_flight=1,
-    )
-    assert layer_milliseconds(run) == pytest.approx([1, 2, 3, 4, 5, 6])
+    spec = ModelSpec(str(tiny_model), fingerprint(tiny_model), dtype="float32", device="cpu", threads=threads)
+    assert layer_milliseconds(spec, "runs/paths") == pytest.approx([1, 2, 3, 4, 5, 6])

@@ -110,7 +110,7 @@ def test_a_killed_driver_takes_its_actors_along_and_the_same_command_goes_on(lab
     wait_for(lambda: not lab.actors(), limit_s=30)
     outcome = generate(lab, out)
     assert outcome.exit_code == 0
-    assert 0 < outcome.summary["done_before"] < QUESTIONS
+    assert 0 < outcome.summary.done_before < QUESTIONS
     assert_same(records(out), whole)
 
 

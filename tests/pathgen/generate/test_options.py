@@ -3,8 +3,11 @@ from dataclasses import fields
 
 import pytest
 
+from cluster.program.errors import UsageError
+from cluster.program.options import flags_named
+from pathgen.actors.options import parse_actors
 from pathgen.errors import InputError
-from pathgen.generate.options import GenerateOptions, make_search_settings, parse_actors
+from pathgen.generate.options import GenerateOptions
 from pathgen.questions.tasks import find_task
 from pathgen.search.prior import Prior
 from pathgen.search.settings import SearchSettings
@@ -95,5 +98,5 @@ def test_actors():
 
 
 def test_search_settings_out_of_bounds_are_wrong_use():
-    with pytest.raises(InputError, match="simulations must be a finite number >= 0; got -1"):
-        make_search_settings(simulations=-1)
+    with pytest.raises(UsageError, match="simulations must be a finite number >= 0; got -1"), flags_named():
+        SearchSettings(simulations=-1)

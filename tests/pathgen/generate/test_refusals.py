@@ -37,7 +37,7 @@ def nothing_starts(monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("this must not be reached")
 
-    monkeypatch.setattr("pathgen.generate.run.connect", refuse)
+    monkeypatch.setattr("pathgen.actors.fleet_run.connect", refuse)
     monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", refuse)
 
 
@@ -208,7 +208,7 @@ def test_options_out_of_bounds(refusal, arguments, says):
 def test_a_prior_of_another_model_or_task(refusal, tmp_path, tiny_model):
     prior = Prior("0" * 16, "arc", 1, ())
     (tmp_path / "prior.json").write_bytes(prior.to_json())
-    assert "calibrate anew" in one_line(refusal("--prior", tmp_path / "prior.json", code=4))
+    assert "calibrate again" in one_line(refusal("--prior", tmp_path / "prior.json", code=4))
     (tmp_path / "prior.json").write_bytes(Prior(fingerprint(tiny_model), "math", 1, ()).to_json())
     assert "task math" in refusal("--prior", tmp_path / "prior.json", code=4)
     (tmp_path / "prior.json").write_text("{}")
@@ -237,7 +237,7 @@ def test_a_prior_whose_entries_are_no_moves(refusal, tmp_path, tiny_model, damag
 
 
 def test_an_address_where_no_ray_answers(refusal, monkeypatch):
-    monkeypatch.setattr("pathgen.generate.run.connect", connect)
+    monkeypatch.setattr("pathgen.actors.fleet_run.connect", connect)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"

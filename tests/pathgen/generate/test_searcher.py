@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from pathgen.actors.model_spec import ModelSpec
 from pathgen.engine.path_model import PathModel
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.generate.jobs import Job, RunSettings
+from pathgen.generate.options import GenerateOptions
 from pathgen.generate.searcher import Searcher
 from pathgen.paths.cost import CostModel
 from pathgen.paths.layer_path import LayerPath, all_moves
@@ -26,17 +28,9 @@ RUN = RunSettings(
     out="unused",
     token="t",
     metadata=ShardMetadata("tiny", "f", "arc", "0.1.0", ""),
-    model="tiny",
-    dtype="float32",
-    device="cpu",
-    devices_per_actor=1,
-    task="arc",
-    chat=False,
-    search=SearchSettings(simulations=8, parallel_leaves=3),
-    seconds_budget=None,
+    model=ModelSpec("tiny", "f", dtype="float32", device="cpu"),
+    options=GenerateOptions(out="unused", search=SearchSettings(simulations=8, parallel_leaves=3), seed=3),
     cost=CostModel.layers(LAYERS),
-    seed=3,
-    threads=1,
     in_flight=2,
 )
 
@@ -54,7 +48,7 @@ def drive(one: Searcher) -> dict[str, PathRecord]:
     """Step until all has ended."""
     found: dict[str, PathRecord] = {}
     while one.held:
-        found.update({record.question_id: record for record in one.step()})
+        found.update({record.question.id: record for record in one.step()})
     return found
 
 
@@ -67,7 +61,7 @@ def test_records_and_counters_agree(model):
     for record in found.values():
         assert record.status in ("improved", "kept", "unsolved")
         assert (record.stop_reason, record.simulations, record.attempts, record.writer) == ("budget", 8, 2, "w-1")
-        assert record.seed == seeded_hash(3, record.question_id)
+        assert record.seed == seeded_hash(3, record.question.id)
         assert record.evaluations[0].path == LayerPath.full(LAYERS)
         assert record.best_depth == record.best_path.depth
     counters = one.counters

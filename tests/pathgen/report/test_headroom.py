@@ -8,7 +8,7 @@ from search_toys import drive, layer_search
 
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation
-from pathgen.report.headroom import headroom
+from pathgen.report.headroom import Headroom, headroom
 
 
 def scored(question_id, gold, base, *others):
@@ -44,20 +44,22 @@ def test_headroom_by_hand():
     assert found is not None
     # Placebos: at rank 1 b of "3" (reached): 1; at rank 2 c of "1" (reached) and of "2" (not): 1/2.
     # Gold's ranks are 1, 1, 2, so the placebo is (1 + 1 + 1/2) / 3.
-    assert found["questions"] == 3
-    assert found["gold"] == pytest.approx(1 / 3)
-    assert found["placebo"] == pytest.approx(5 / 6)
-    assert found["excess"] == pytest.approx(1 / 3 - 5 / 6)
-    assert found["breaks"] == 0.5
+    assert found.questions == 3
+    assert found.gold == pytest.approx(1 / 3)
+    assert found.placebo == pytest.approx(5 / 6)
+    assert found.excess == pytest.approx(1 / 3 - 5 / 6)
+    assert found.breaks == 0.5
 
 
 def test_a_rank_without_a_placebo_counts_for_gold_alone():
     two_choices = scored("1", 1, [2, 1], [1, 2])
     found = headroom(frame([two_choices]))
     assert found is not None
-    assert "nothing tells how much of that is chance" in found.pop("verdict")
-    nothing = dict.fromkeys(("placebo", "excess", "excess_ci95", "breaks"))
-    assert found == {"questions": 1, "gold": 1.0, "stopped_early": 0} | nothing
+    assert "nothing tells how much of that is chance" in found.verdict
+    expected = Headroom(
+        1, gold=1.0, placebo=None, excess=None, excess_ci95=None, breaks=None, stopped_early=0, verdict=found.verdict
+    )
+    assert found == expected
 
     # Rank 3 is gold's alone, mended; at rank 1 and 2 gold and placebo are both there, and nothing is reached.
     others = [
@@ -67,17 +69,17 @@ def test_a_rank_without_a_placebo_counts_for_gold_alone():
     ]
     found = headroom(frame(others))
     assert found is not None
-    assert found["gold"] == pytest.approx(1 / 3)
-    assert (found["placebo"], found["excess"]) == (0.0, 0.0)
+    assert found.gold == pytest.approx(1 / 3)
+    assert (found.placebo, found.excess) == (0.0, 0.0)
 
 
 def test_searches_that_stop_at_the_first_right_path_say_nothing_about_chance():
     mended = [scored(str(n), 1, [3, 2, 1], [1, 3, 2]) for n in range(20)]
     missed = [scored(f"c{n}", 2, [3, 2, 1], [3, 1, 2]) for n in range(10)]
-    assert "not comparable" not in headroom(frame(mended + missed))["verdict"]
+    assert "not comparable" not in headroom(frame(mended + missed)).verdict
     mended[0].stop_reason = "early"
     found = headroom(frame(mended + missed))
-    assert found["verdict"].endswith("not comparable, 1 searches stopped early, at the first right path")
+    assert found.verdict.endswith("not comparable, 1 searches stopped early, at the first right path")
 
 
 def test_an_answer_that_is_wrong_by_a_tie_alone_is_not_mended():
@@ -87,7 +89,7 @@ def test_an_answer_that_is_wrong_by_a_tie_alone_is_not_mended():
         record.base_correct = False
     found = headroom(frame(records))
     assert found is not None
-    assert (found["questions"], found["gold"]) == (1, 0.0)
+    assert (found.questions, found.gold) == (1, 0.0)
     nothing = headroom(frame(records[:1]))
     assert nothing is None
 
@@ -130,16 +132,16 @@ def test_luck_alone_has_no_excess_though_it_mends_many_and_skill_has_some():
     skill = headroom(simulated(np.random.default_rng(0), lift=0.5))
     assert luck is not None
     assert skill is not None
-    assert luck["gold"] > 0.4
-    assert abs(luck["excess"]) < 0.04
-    low, high = luck["excess_ci95"]
+    assert luck.gold > 0.4
+    assert abs(luck.excess) < 0.04
+    low, high = luck.excess_ci95
     assert low < 0 < high
-    assert luck["verdict"].endswith(
+    assert luck.verdict.endswith(
         f"[{100 * low:+.1f}, {100 * high:+.1f}]: not above chance, though the search looked for gold"
     )
-    assert skill["excess"] > 0.15
-    assert skill["excess_ci95"][0] > 0
-    assert skill["verdict"].endswith("no proof of more than chance: the search looked for gold alone")
+    assert skill.excess > 0.15
+    assert skill.excess_ci95[0] > 0
+    assert skill.verdict.endswith("no proof of more than chance: the search looked for gold alone")
 
 
 def searched_by_luck(seed, questions=150, layers=30, choices=4, told_gold=True):
@@ -179,17 +181,17 @@ def searched_by_luck(seed, questions=150, layers=30, choices=4, told_gold=True):
 def test_a_search_that_looks_for_gold_exceeds_the_placebo_by_luck_alone_and_nothing_is_claimed():
     found = headroom(frame(searched_by_luck(seed=0)))
     assert found is not None
-    assert found["excess"] > 0.15
-    assert found["excess_ci95"][0] > 0.1
-    assert found["verdict"].endswith("no proof of more than chance: the search looked for gold alone")
-    assert "above_chance" not in found
+    assert found.excess > 0.15
+    assert found.excess_ci95[0] > 0.1
+    assert found.verdict.endswith("no proof of more than chance: the search looked for gold alone")
+    assert not hasattr(found, "above_chance")
 
 
 def test_a_search_that_looks_for_another_choice_meets_gold_less_often_than_the_placebo():
     found = headroom(frame(searched_by_luck(seed=0, told_gold=False)))
     assert found is not None
-    assert found["excess_ci95"][1] < 0
-    assert found["verdict"].endswith("not above chance, though the search looked for gold")
+    assert found.excess_ci95[1] < 0
+    assert found.verdict.endswith("not above chance, though the search looked for gold")
 
 
 def test_the_interval_is_that_of_a_bootstrap_over_whole_questions():
@@ -199,8 +201,8 @@ def test_the_interval_is_that_of_a_bootstrap_over_whole_questions():
     wrong = rows.filter(~pl.col("base_correct"))
     rng = np.random.default_rng(2)
     draws = [headroom(wrong[rng.integers(wrong.height, size=wrong.height)]) for _ in range(400)]
-    excess = [draw["excess"] for draw in draws if draw is not None]
+    excess = [draw.excess for draw in draws if draw is not None]
     spread = np.std(excess)
     # A percentile of 400 draws is known to about a tenth of the spread; a right answer in the sample has no say.
-    assert found["excess_ci95"] == pytest.approx(np.percentile(excess, [2.5, 97.5]), abs=0.5 * spread)
-    assert found["excess_ci95"] == headroom(rows)["excess_ci95"]
+    assert found.excess_ci95 == pytest.approx(np.percentile(excess, [2.5, 97.5]), abs=0.5 * spread)
+    assert found.excess_ci95 == headroom(rows).excess_ci95

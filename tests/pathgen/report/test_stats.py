@@ -3,7 +3,8 @@ import math
 import pytest
 from path_records import METADATA, frame, make_record, no_guard
 
-from pathgen.report.stats import action_counts, find_record, run_stats, summarize
+from cluster.program.plain import plain
+from pathgen.report.stats import RecordStats, action_counts, find_record, run_stats
 from pathgen.store.folder_lock import LEASE_NAME, RunLease
 from pathgen.store.run_folder import RunDirectory
 from pathgen.store.run_json import RunInfo
@@ -32,25 +33,22 @@ def mixed():
 
 
 def test_rates_leave_the_failed_out_and_depth_is_of_the_solved():
-    found = summarize(frame(mixed()))
-    assert {name: found[name] for name in ("questions", "improved", "kept", "unsolved", "failed", "solved")} == {
-        "questions": 3,
-        **dict.fromkeys(("improved", "kept", "unsolved", "failed"), 1),
-        "solved": 2,
-    }
-    assert found["base_accuracy"] == pytest.approx(1 / 3)
-    assert found["solved_rate"] == pytest.approx(2 / 3)
-    assert found["mean_best_depth"] == 2.5
-    assert (found["median_base_margin"], found["median_best_margin"]) == (-1.0, 2.0)
-    assert found["layer_executions"] == 3 * (4 + 3 + 3 + 3)
-    assert (found["layers_run"], found["seconds"], found["num_layers"]) == (9, 3.0, 4)
+    found = RecordStats.of(frame(mixed()))
+    assert (found.questions, found.solved) == (3, 2)
+    assert (found.improved, found.kept, found.unsolved, found.failed) == (1, 1, 1, 1)
+    assert found.base_accuracy == pytest.approx(1 / 3)
+    assert found.solved_rate == pytest.approx(2 / 3)
+    assert found.mean_best_depth == 2.5
+    assert (found.median_base_margin, found.median_best_margin) == (-1.0, 2.0)
+    assert found.layer_executions == 3 * (4 + 3 + 3 + 3)
+    assert (found.layers_run, found.seconds, found.num_layers) == (9, 3.0, 4)
 
 
 @pytest.mark.parametrize("records", [[], [make_record("a", status="failed")]])
 def test_rates_of_nothing_are_none(records):
-    found = summarize(frame(records))
-    assert all(found[name] is None for name in ("base_accuracy", "solved_rate", "mean_best_depth", "num_layers"))
-    assert found["failed"] == len(records)
+    found = RecordStats.of(frame(records))
+    assert (found.base_accuracy, found.solved_rate, found.mean_best_depth, found.num_layers) == (None,) * 4
+    assert found.failed == len(records)
 
 
 def test_action_counts():
@@ -71,7 +69,7 @@ def run(tmp_path):
 
 def test_stats_of_a_run(run):
     empty = run_stats(run.out)
-    assert (empty["total"], empty["done"], empty["headroom"], empty["action_counts"]) == (10, 0, None, [])
+    assert (empty.total, empty.done, empty.headroom, empty.action_counts) == (10, 0, None, [])
 
     write_shard(run.fs, run.paths, "w-0", 0, mixed(), METADATA, no_guard)
     write_shard(run.fs, run.paths, "w-1", 0, [make_record("short", simulations=2)], METADATA, no_guard)
@@ -82,30 +80,30 @@ def test_stats_of_a_run(run):
 
     found = run_stats(run.out)
     # "short" was searched under a smaller budget and "failed" failed: neither is done.
-    assert (found["total"], found["done"], found["questions"], found["failed"]) == (10, 4, 5, 1)
-    assert (found["model"], found["task"], found["under_way"]) == ("tiny", "arc", False)
-    assert [sum(counts) for counts in found["action_counts"]] == [5] * 4
-    assert found["headroom"] is not None
+    assert (found.total, found.done, found.records.questions, found.records.failed) == (10, 4, 5, 1)
+    assert (found.model, found.task, found.under_way) == ("tiny", "arc", False)
+    assert [sum(counts) for counts in found.action_counts] == [5] * 4
+    assert found.headroom is not None
     contract = "total done improved kept unsolved failed base_accuracy solved_rate mean_best_depth num_layers"
     contract += " action_counts headroom layer_executions layers_run seconds"
-    assert set(contract.split()) <= set(found)
+    assert set(contract.split()) <= set(plain(found))
 
 
 def test_total_follows_the_latest_wish_and_never_falls_below_what_is_there(run):
     write_shard(run.fs, run.paths, "w-0", 0, mixed(), METADATA, no_guard)
     for wanted, total in ((20, 20), (2, 4)):
         run.begin(RunInfo(SETTINGS, "tiny", "f" * 16, "arc", "builtin", questions=wanted), no_guard)
-        assert run_stats(run.out)["total"] == total
+        assert run_stats(run.out).total == total
 
 
 def test_a_run_at_work_is_told_from_a_dead_one(run):
     with RunLease(run.fs, run.root, on_wait=print):
-        assert run_stats(run.out)["under_way"]
+        assert run_stats(run.out).under_way
         living = run.read_file(LEASE_NAME)
-    assert not run_stats(run.out)["under_way"]
+    assert not run_stats(run.out).under_way
     assert living is not None
     run.fs.pipe_file(f"{run.root}/{LEASE_NAME}", living.replace(b'"start_s": ', b'"start_s": 1'))
-    assert not run_stats(run.out)["under_way"]
+    assert not run_stats(run.out).under_way
 
 
 def test_a_record_is_found_whole(run):

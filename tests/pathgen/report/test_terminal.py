@@ -1,27 +1,38 @@
+from dataclasses import replace
+
 import pytest
 from commands import pathgen
 from path_records import METADATA, make_record, no_guard
 
+from pathgen.generate.outcome import RunSummary, summary_text
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation
-from pathgen.report.terminal import summary_text
 from pathgen.store.run_folder import RunDirectory
 from pathgen.store.run_json import RunInfo
 from pathgen.store.shards import write_shard
 
-SUMMARY = {
-    "out": "runs/my run",
-    "questions": 40,
-    "failed": 2,
-    "searched": 10,
-    "base_accuracy": 0.5,
-    "solved_rate": 0.75,
-    "mean_best_depth": 25.5,
-    "num_layers": 30,
-    "search_seconds": 20.0,
-    "questions_per_second": 0.5,
-    "actors": 1,
-}
+SUMMARY = RunSummary(
+    out="runs/my run",
+    questions=40,
+    done_before=0,
+    searched=10,
+    continued=0,
+    failed=2,
+    solved=30,
+    base_accuracy=0.5,
+    solved_rate=0.75,
+    mean_best_depth=25.5,
+    num_layers=30,
+    simulations=500,
+    layer_executions=9000,
+    layers_run=6000,
+    token_layers=90_000,
+    search_seconds=20.0,
+    questions_per_second=0.5,
+    busy_seconds=19.0,
+    actors=1,
+    wall_seconds=30.0,
+)
 SETTINGS = dict.fromkeys(("layer_budget", "seconds_budget")) | {"simulations": 3, "max_depth": 8, "max_edits": 8}
 
 
@@ -34,7 +45,7 @@ def show(tmp_path):
 
     def lines(record, command="show"):
         write_shard(run.fs, run.paths, "w-0", 0, [record], METADATA, no_guard)
-        answer = pathgen(command, run.out, *([record.question_id] if command == "show" else []))
+        answer = pathgen(command, run.out, *([record.question.id] if command == "show" else []))
         assert (answer.code, answer.stderr) == (0, "")
         return [line.rstrip() for line in answer.stdout.splitlines()]
 
@@ -54,7 +65,7 @@ def test_the_end_of_a_run_ends_with_the_next_command():
 
 def test_the_end_of_a_run_that_searched_nothing():
     nothing = dict.fromkeys(("base_accuracy", "solved_rate", "mean_best_depth", "questions_per_second"))
-    lines = summary_text(SUMMARY | nothing | {"questions": 1, "failed": 0}).splitlines()
+    lines = summary_text(replace(SUMMARY, **nothing, questions=1, failed=0)).splitlines()
     assert lines == ["1 question in runs/my run", "next: pathgen stats 'runs/my run'"]
 
 

@@ -116,8 +116,8 @@ def run(tmp_path):
 
 def test_a_sound_run_is_valid(run):
     report = validate_run(run.out, 0)
-    assert (report["valid"], report["problems"], report["notes"]) == (True, [], [])
-    assert (report["shards"], report["records"], report["questions"]) == (1, 2, 2)
+    assert (report.valid, report.problems, report.notes) == (True, [], [])
+    assert (report.shards, report.records, report.questions) == (1, 2, 2)
     answer = pathgen("validate", run.out)
     assert (answer.code, answer.stdout, answer.stderr) == (0, "1 shard, 2 records, 2 questions\nvalid\n", "")
 
@@ -127,8 +127,8 @@ def test_what_an_interruption_leaves_is_noted_and_no_problem(run):
     write_progress(run.fs, run.root, "w-1", [good_record("c")], METADATA, no_guard)
     (Path(run.paths) / ".tmp-0123").write_text("half")
     report = validate_run(run.out, 0)
-    assert report["valid"]
-    assert report["notes"] == ["a: in 2 rows", "under way: .progress/w-1.parquet", "leftover: .tmp-0123"]
+    assert report.valid
+    assert report.notes == ["a: in 2 rows", "under way: .progress/w-1.parquet", "leftover: .tmp-0123"]
 
 
 @pytest.mark.parametrize(
@@ -157,5 +157,5 @@ def test_a_damaged_shard_is_named_and_nothing_is_moved(run, damage):
 def test_shards_of_another_model_are_named(run):
     other = METADATA.__class__("other", "0" * 16, "arc", "0.1.0", "")
     write_shard(run.fs, run.paths, "w-1", 0, [good_record("c")], other, no_guard)
-    (problem,) = validate_run(run.out, 0)["problems"]
+    (problem,) = validate_run(run.out, 0).problems
     assert "made with model 0000000000000000, the run's is ffffffffffffffff" in problem

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from search_toys import drive, layer_search, search_makers, snapshot, tell_all, toy_model
 
-from pathgen.generate.interleave import Running
+from pathgen.generate.question_search import QuestionSearch
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation
 from pathgen.search.path_search import PathSearch
@@ -31,7 +31,7 @@ def test_another_seed_is_another_search():
 
 def finish_with(search: PathSearch, stored: dict[LayerPath, Evaluation], evaluate) -> list[LayerPath]:
     """Replay, evaluate what is not stored, and so on to the end; returns what had to be evaluated."""
-    running = Running(None, search, stored)
+    running = QuestionSearch(None, search, stored)
     evaluated = []
     while missing := running.pending():
         for path in missing:
@@ -91,8 +91,8 @@ def test_twenty_simulations_extended_to_fifty():
 
 def test_replay_leaves_a_waiting_search_alone():
     search, evaluate = layer_search(4), toy_model(0)
-    assert Running(None, search).pending() == [FULL]
-    assert Running(None, search, {FULL: evaluate(FULL)}).pending() == []
+    assert QuestionSearch(None, search).pending() == [FULL]
+    assert QuestionSearch(None, search, {FULL: evaluate(FULL)}).pending() == []
     assert search.evaluations == []
 
 
@@ -103,10 +103,10 @@ def test_a_search_out_of_time_tells_all_that_is_stored_and_at_least_the_full_pat
     stored = {evaluation.path: evaluation for evaluation in once.evaluations[:9]}
     spent = {"seconds_budget": 1.0, "seconds": 2.0}
     search = layer_search(8, simulations=20)
-    assert Running(None, search, stored, **spent).pending() == []
+    assert QuestionSearch(None, search, stored, **spent).pending() == []
     assert (search.stop_reason, search.evaluations) == ("budget", once.evaluations[:9])
     search = layer_search(8, simulations=20)
-    running = Running(None, search, **spent)
+    running = QuestionSearch(None, search, **spent)
     [full] = running.pending()
     search.tell(full, evaluate(full))
     assert running.pending() == []

@@ -20,7 +20,7 @@ from pathgen.static import draw as static_draw
 from pathgen.static import run as static_run
 from pathgen.static.draw import SCAN_SHARE
 from pathgen.static.static_paths import StaticPaths
-from pathgen.store.searched_run import SearchedRun
+from pathgen.store.run_reader import SearchedRun
 
 QUESTIONS = 40
 JUDGED = QUESTIONS - QUESTIONS // SCAN_SHARE

@@ -3,10 +3,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from pathgen.evaluation.answer_book import Scores
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import seeded_hash
 from pathgen.static.choice import choose_paths, own_choice
-from pathgen.static.path_table import Scores
 from pathgen.static.selection import choose_by_depth, survivors
 
 QUESTIONS, FOLDS = 500, 5

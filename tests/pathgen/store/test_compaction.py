@@ -204,7 +204,7 @@ class History(RuleBasedStateMachine):
                 for writer, content in self.flushed.items()
                 if any(id_ not in self.committed or n > self.committed[id_] for id_, n in content.items())
             }
-            ids = Counter(record.question_id for record in raw_records(self.run))
+            ids = Counter(record.question.id for record in raw_records(self.run))
             assert ids == Counter(dict.fromkeys(self.committed, 1))
         else:
             # Some progress files may be gone; which ones is what the folder says.

@@ -239,7 +239,7 @@ def test_a_failed_swap_keeps_the_former_progress(tmp_path, monkeypatch):
     with pytest.raises(PathgenError):
         write_progress(FS, str(tmp_path), "w-0", [], METADATA, no_guard)
     (path,) = (tmp_path / ".progress").iterdir()
-    assert [record.question_id for record in from_table(read_shard(FS, str(path)))] == ["a"]
+    assert [record.question.id for record in from_table(read_shard(FS, str(path)))] == ["a"]
     write_progress(FS, str(tmp_path), "w-0", [], METADATA, no_guard)
     assert read_shard(FS, str(path)).num_rows == 0
 

@@ -49,7 +49,7 @@ def writer(clock, run, lease):
 
 
 def stored(run: RunDirectory, files: list[str]) -> list[str]:
-    return [r.question_id for file in files for r in from_table(read_shard(run.fs, f"{run.root}/{file}"))]
+    return [r.question.id for file in files for r in from_table(read_shard(run.fs, f"{run.root}/{file}"))]
 
 
 def shards(run: RunDirectory) -> list[str]:
@@ -120,7 +120,7 @@ def test_an_outage_of_the_store_is_waited_for_and_what_was_tried_is_written_as_i
     tried, write = [], pathgen.store.writer.write_shard
 
     def out_of_reach(fs, folder, name, seq, records, *rest):
-        tried.append([record.question_id for record in records])
+        tried.append([record.question.id for record in records])
         raise StoreOutage("busy")
 
     monkeypatch.setattr(pathgen.store.writer, "write_shard", out_of_reach)

@@ -7,7 +7,7 @@ from path_runs import FINGERPRINT, failed, path, searched, write_run
 from pathgen.errors import ArtefactError, InputError
 from pathgen.questions.question import Question
 from pathgen.store.run_folder import RunDirectory
-from pathgen.store.searched_run import SearchedRun, question_of
+from pathgen.store.run_reader import SearchedRun
 from router.data.path_datasets import PathDatasets
 
 KEPT = {"....": 1.0, "-...": 0.5, ".2..": None}
@@ -15,7 +15,11 @@ UNSOLVED = {"....": -1.0, "-...": -0.5}
 
 
 def ids(datasets):
-    return [record.question_id for _, record in datasets.records()]
+    return [record.question.id for _, record in datasets.records()]
+
+
+def renamed(record, question_id):
+    return replace(record, question=replace(record.question, id=question_id))
 
 
 # --- reading ----------------------------------------------------------------------------------------------
@@ -26,7 +30,7 @@ def test_records_come_whole_with_their_folder_and_without_the_failed(tmp_path):
     out = write_run(tmp_path / "run", records)
     datasets = PathDatasets([out])
     assert list(datasets.records()) == [(out, records[0]), (out, records[2]), (out, records[3])]
-    assert list(datasets.questions()) == [question_of(record) for _, record in datasets.records()]
+    assert list(datasets.questions()) == [record.question for _, record in datasets.records()]
     assert len(datasets) == 3
 
 
@@ -39,13 +43,13 @@ def test_what_is_common_to_the_folders(tmp_path):
     assert (datasets.model_id, datasets.fingerprint, datasets.num_layers) == ("tiny", FINGERPRINT, 4)
     assert (datasets.chat, datasets.dtype, datasets.tasks) == (True, "bfloat16", ("arc", "math"))
     assert datasets.settings == {out: RunDirectory(out).info().settings for out in (one, two)}
-    assert [(out, record.question_id) for out, record in datasets.records()] == [(one, "a"), (two, "b")]
+    assert [(out, record.question.id) for out, record in datasets.records()] == [(one, "a"), (two, "b")]
 
 
 def test_the_question_of_a_record_has_its_sha():
     record = searched("a", KEPT)
-    assert question_of(record) == Question("a", "What is a?", ("yes", "no"), 1)
-    assert question_of(record).sha == record.question_sha
+    assert record.question == Question("a", "What is a?", ("yes", "no"), 1)
+    assert record.question.sha == record.question_sha
 
 
 def test_an_object_store_holds_datasets_too():
@@ -62,7 +66,7 @@ def test_a_question_of_two_folders_counts_once_from_the_longer_search_then_the_f
     one = write_run(tmp_path / "one", [same, searched("b", KEPT), searched("c", KEPT)])
     two = write_run(tmp_path / "two", [same, longer])
     datasets = PathDatasets([one, two])
-    assert [(out, record.question_id) for out, record in datasets.records()] == [(one, "a"), (one, "c"), (two, "b")]
+    assert [(out, record.question.id) for out, record in datasets.records()] == [(one, "a"), (one, "c"), (two, "b")]
     assert len(datasets) == 3
     assert ids(PathDatasets([two, one])) == ["a", "b", "c"]
 
@@ -74,10 +78,10 @@ def test_a_folder_given_twice_counts_once(tmp_path):
 
 def test_equal_questions_under_other_ids_count_once_and_equal_ids_of_other_questions_apart(tmp_path):
     record = searched("a", KEPT)
-    other = replace(searched("x", KEPT), question_id="a")
-    one = write_run(tmp_path / "one", [record, replace(record, question_id="a-again")])
+    other = renamed(searched("x", KEPT), "a")
+    one = write_run(tmp_path / "one", [record, renamed(record, "a-again")])
     two = write_run(tmp_path / "two", [other])
-    assert [(record.question_id, record.prompt) for _, record in PathDatasets([one, two]).records()] == [
+    assert [(record.question.id, record.question.prompt) for _, record in PathDatasets([one, two]).records()] == [
         ("a", "What is a?"),
         ("a", "What is x?"),
     ]
@@ -182,6 +186,6 @@ def with_evaluation(**changes):
 def test_a_record_that_cannot_be_is_told_with_folder_and_question(tmp_path, record, fault):
     out = write_run(tmp_path / "run", [searched("a", KEPT), record])
     stream = PathDatasets([out]).records()
-    assert next(stream)[1].question_id == "a"
+    assert next(stream)[1].question.id == "a"
     with pytest.raises(ArtefactError, match=f"^{out}: question bad: {fault}"):
         next(stream)

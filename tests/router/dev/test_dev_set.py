@@ -47,13 +47,13 @@ def test_each_question_is_answered_along_its_own_path(model, questions):
 
 def test_nothing_is_run_twice(model, questions, monkeypatch):
     ran = []
-    real = dev_module.run_paths
+    evaluate = Evaluator.evaluate
 
-    def counted(evaluator, asked, paths, on_done):
-        ran.extend(zip((question.id for question in asked), paths, strict=True))
-        return real(evaluator, asked, paths, on_done)
+    def counted(evaluator, asked):
+        ran.extend((prepared.question.id, path) for prepared, path in asked)
+        return evaluate(evaluator, asked)
 
-    monkeypatch.setattr(dev_module, "run_paths", counted)
+    monkeypatch.setattr(Evaluator, "evaluate", counted)
     dev = DevSet(model, questions, chat=False)
     mixed = [PATHS[1 + row % 2] for row in range(len(dev.questions))]
     first = dev.run(mixed)
@@ -70,7 +70,7 @@ def test_full_depth_is_run_as_the_router_is(model, questions):
     """A policy that executes everything is full depth, so it gains nothing whatever a search has stored."""
     dev = DevSet(model, questions, chat=False)
     report = dev.report(dev.run([PATHS[0]] * len(questions)), dev.full, 0)
-    assert (report["delta_vs_full"], report["delta_ci95"]) == (0, [0, 0])
+    assert (report.routed.delta_vs_full, report.routed.delta_ci95) == (0, (0, 0))
     alone = [
         evaluator.evaluate([(evaluator.prepare(entry.question), PATHS[0])])[0].correct
         for entry in dev.questions
@@ -113,17 +113,17 @@ def test_the_report_tells_folders_apart(model, questions):
     dev = DevSet(model, questions, chat=False)
     routed = dev.run([PATHS[1] if entry.folder == "one" else PATHS[2] for entry in dev.questions])
     report = dev.report(routed, dev.full, 0, {"one": PATHS[2]})
-    one, two = report["per_folder"]
-    assert (one["folder"], two["folder"]) == ("one", "two")
-    assert (one["mean_depth"], two["mean_depth"], report["mean_depth"]) == (5, 7, 6)
-    assert (one["off_common_share"], two["off_common_share"], report["off_common_share"]) == (0, 0, 0.5)
+    one, two = report.per_folder
+    assert (one.folder, two.folder) == ("one", "two")
+    assert (one.routed.mean_depth, two.routed.mean_depth, report.routed.mean_depth) == (5, 7, 6)
+    assert (one.routed.off_common_share, two.routed.off_common_share, report.routed.off_common_share) == (0, 0, 0.5)
     of_one = np.array([entry.folder == "one" for entry in dev.questions])
-    accuracies = (one["full_accuracy"], two["full_accuracy"], report["full_accuracy"])
+    accuracies = (one.routed.full_accuracy, two.routed.full_accuracy, report.routed.full_accuracy)
     assert accuracies == (dev.full[of_one].mean(), dev.full[~of_one].mean(), dev.full.mean())
     own = dev.run([PATHS[2]] * len(dev.questions)).correct
-    assert (one["own_static_accuracy"], two["own_static_accuracy"]) == (own[of_one].mean(), None)
-    gained = report["routed_accuracy"] - report["full_accuracy"]
-    assert report["delta_vs_full"] == pytest.approx(gained)
+    assert (one.own_static_accuracy, two.own_static_accuracy) == (own[of_one].mean(), None)
+    gained = report.routed.routed_accuracy - report.routed.full_accuracy
+    assert report.routed.delta_vs_full == pytest.approx(gained)
 
 
 def test_progress_is_shown_with_rate_and_time_left(model, questions, monkeypatch, capsys):

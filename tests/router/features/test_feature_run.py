@@ -7,14 +7,15 @@ import torch
 from safetensors import safe_open
 
 from pathgen import faults
+from pathgen.actors import fleet_run
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import PathgenError
 from pathgen.models.facts import fingerprint
 from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.question import Question
-from router.features import run as feature_pass
 from router.features.features import FeatureKey, compute_here
-from router.features.run import FeatureOptions, compute_features
+from router.features.options import FeatureOptions
+from router.features.run import compute_features
 from router.net.pooling import Pooling
 
 pytestmark = pytest.mark.ray
@@ -79,7 +80,7 @@ def test_actors_that_die_and_passes_that_stop_cost_nothing_twice(compute, tmp_pa
     wanted = compute_here(PathModel.from_pretrained(str(tiny_model)), KEYS, Pooling())
     torch.testing.assert_close(second.rows(range(12)), wanted, atol=1e-4, rtol=1e-4)
 
-    monkeypatch.setattr(feature_pass, "connect", None)  # Ray is not needed any more
+    monkeypatch.setattr(fleet_run, "connect", None)  # Ray is not needed any more
     third = compute(KEYS[::-1])
     assert (third.keys, third.seconds) == (tuple(KEYS[::-1]), 0.0)
     assert files(tmp_path) == after

@@ -7,8 +7,8 @@ import time
 import pytest
 import torch
 
-from cluster.fleet.protocol import Item
 from pathgen import faults
+from pathgen.actors.model_spec import ModelSpec
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import PathgenError
 from pathgen.models.facts import fingerprint
@@ -30,19 +30,10 @@ WAIT_S = 60.0
 def settings(tmp_path, tiny_model):
     return FeatureSettings(
         out=str(tmp_path / "run"),
-        model=str(tiny_model),
-        fingerprint=fingerprint(tiny_model),
-        dtype="float32",
-        device="cpu",
-        devices_per_actor=1,
-        threads=1,
+        model=ModelSpec(str(tiny_model), fingerprint(tiny_model), dtype="float32", device="cpu"),
         pooling=Pooling(),
         file_keys=FILE_KEYS,
     )
-
-
-def items(keys):
-    return [Item(key.digest, key) for key in keys]
 
 
 def reports_until(worker, durable):
@@ -58,14 +49,14 @@ def test_a_file_is_committed_as_soon_as_it_is_full(settings, tiny_model):
     worker = FeatureWorker(settings, "w")
     keys = [*KEYS, TOO_LONG]
     assert worker.poll(0.0).room == FILE_KEYS
-    worker.extend(items(keys))
+    worker.extend(keys)
     reports = reports_until(worker, len(keys))
     drained = worker.drain()
 
     assert [key for report in reports for key in report.durable] == [key.digest for key in keys]
     assert [key for report in reports for key in report.failed] == [TOO_LONG.digest]
     assert (drained.room, drained.counters) == (FILE_KEYS, {"computed": len(KEYS)})
-    store = FeatureStore(settings.out, settings.fingerprint, settings.dtype, settings.pooling)
+    store = FeatureStore(settings.out, settings.model.fingerprint, settings.model.dtype, settings.pooling)
     store.scan("w")
     assert len(set(store.files.values())) == 2
     features = FeatureSet(store, keys, {}, 0.0)
@@ -78,7 +69,7 @@ def test_a_disk_that_fails_is_heard_by_the_fleet_and_holds_nothing(settings, tmp
     monkeypatch.setattr(faults, "_passings", type(faults._passings)())
     monkeypatch.setenv(faults.VARIABLE, "mid-temp:1:enospc")
     worker = FeatureWorker(settings, "w")
-    worker.extend(items(KEYS))
+    worker.extend(KEYS)
     with pytest.raises(PathgenError, match="No space left on device"):
         reports_until(worker, len(KEYS))
     with pytest.raises(PathgenError, match="No space left on device"):

@@ -12,8 +12,9 @@ from families import LAYERS, PROMPTS, tiny
 from pathgen.engine.path_model import PathModel
 from pathgen.evaluation.decided_paths import decide_paths
 from pathgen.paths.layer_path import LayerPath
-from router.gates.gates import GateSettings, SoftGates, TrainedGates
+from router.gates.gates import SoftGates, TrainedGates
 from router.gates.rounding import gates_router, round_gates
+from router.gates.settings import GateSettings
 from router.net.config import RouterConfig
 from router.net.policy import RouterPolicy
 from router.net.pooling import Pooling

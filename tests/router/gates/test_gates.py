@@ -22,7 +22,8 @@ from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
 from router.gates import forward as gated_forward
 from router.gates.forward import Gate, GatedModel
-from router.gates.gates import GateSettings, SoftGates, TrainedGates, train_gates
+from router.gates.gates import SoftGates, TrainedGates, train_gates
+from router.gates.settings import GateSettings
 from router.net.pooling import Pooling
 
 HARMFUL = 2

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from path_runs import path, searched, write_run
 
 from pathgen.errors import InputError
-from pathgen.store.searched_run import question_of
 from router.data.path_datasets import PathDatasets
 from router.labels.action_values import MeanEffects, action_values, question_effects
 from router.labels.labels import LABEL_POLICIES, consensus, make_labels, margin, one_hot, shortest
@@ -207,7 +206,7 @@ UNSOLVED = searched("unsolved", {"....": -1.0, "-...": -0.5})
 
 def test_a_label_tells_where_it_is_from(tmp_path):
     (label,) = labels(tmp_path, [KEPT], "shortest")
-    assert (label.question, label.task, label.out) == (question_of(KEPT), "arc", str(tmp_path / "run"))
+    assert (label.question, label.task, label.out) == (KEPT.question, "arc", str(tmp_path / "run"))
     assert (str(label.path), label.targets.dtype, label.weight) == ("-...", np.float32, 1.0)
 
 
@@ -294,7 +293,7 @@ def test_every_label_is_a_distribution_over_allowed_actions(tmp_path_factory, se
     forbidden = [i for i, name in enumerate(("skip", "execute", "repeat")) if name not in actions]
     for policy in LABEL_POLICIES:
         found = list(make_labels(datasets, policy, unsolved="full", actions=actions))
-        assert [label.question.id for label in found] == [record.question_id for record in records]
+        assert [label.question.id for label in found] == [record.question.id for record in records]
         for label in found:
             np.testing.assert_allclose(label.targets.sum(1), 1, atol=1e-6)
             assert label.targets.min() >= 0

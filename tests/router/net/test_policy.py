@@ -14,8 +14,9 @@ from pathgen.errors import InputError
 from pathgen.evaluation.decided_paths import decide_paths
 from pathgen.paths.layer_path import LayerPath
 from router.dev.metrics import chosen_actions
+from router.net.bias import check_bias
 from router.net.config import RouterConfig
-from router.net.policy import RouterPolicy, check_bias
+from router.net.policy import RouterPolicy
 from router.net.pooling import Pooling
 from router.net.router import Router, path_logits
 

@@ -30,7 +30,6 @@ from router_commands import (
 from pathgen import faults
 from pathgen.engine.path_model import PathModel
 from pathgen.paths.records import seeded_hash
-from pathgen.questions.question import Question
 from pathgen.store.files import TEMPORARY_PREFIX
 from router.data.path_datasets import PathDatasets
 from router.data.split import held_out
@@ -90,7 +89,7 @@ def test_two_tasks_share_a_router(paths, tiny_model, tmp_path):
         for n in range(12)
     ]
     for record in questions:
-        record.question_sha = Question(record.question_id, record.prompt, reference="4").sha
+        record.question_sha = record.question.sha
     other = path_folder(tmp_path / "math", tiny_model, questions, task="math")
     fill_features(other, tiny_model)
     found = router(
@@ -130,7 +129,7 @@ def test_a_static_path_is_chosen_on_its_own_questions_and_on_no_development_ones
 
 def test_too_few_questions_for_a_static_path_deploy_the_full_one(tiny_model, tmp_path):
     rows = records(24)
-    held = [row for row in rows if held_out(row.question_id, 0.15)]
+    held = [row for row in rows if held_out(row.question.id, 0.15)]
     few = [row for row in rows if row not in held][:3]
     paths = path_folder(tmp_path / "paths", tiny_model, [*held, *few])
     train = ("train", "--paths", paths, "--out", tmp_path / "r", "--device", "cpu", "--quiet", "--json")
@@ -146,7 +145,7 @@ def test_too_few_questions_for_a_static_path_deploy_the_full_one(tiny_model, tmp
 
 def test_a_handful_of_questions_is_enough_for_a_static_path(tiny_model, tmp_path):
     rows = records(24)
-    held = [row for row in rows if held_out(row.question_id, 0.15)]
+    held = [row for row in rows if held_out(row.question.id, 0.15)]
     few = [row for row in rows if row not in held][:4]
     paths = path_folder(tmp_path / "paths", tiny_model, [*held, *few])
     answer = router("train", "--paths", paths, "--out", tmp_path / "r", "--device", "cpu", "--quiet", "--json")
@@ -160,10 +159,10 @@ def test_an_older_list_of_questions_is_read(tmp_path):
 
 def test_one_question_under_two_ids_is_never_on_both_sides(tiny_model, tmp_path):
     rows = records(24)
-    held = [row for row in rows if held_out(row.question_id, 0.15)]
+    held = [row for row in rows if held_out(row.question.id, 0.15)]
     free = next(name for name in (f"twin{n}" for n in range(99)) if not held_out(name, 0.15))
-    twin = searched(free, {FULL: -1.0, SHALLOW: 1.0}, prompt=f" {held[0].prompt.upper()}")
-    twin.question_sha = Question(free, twin.prompt, twin.choices, twin.gold).sha
+    twin = searched(free, {FULL: -1.0, SHALLOW: 1.0}, prompt=f" {held[0].question.prompt.upper()}")
+    twin.question_sha = twin.question.sha
     out = path_folder(tmp_path / "paths", tiny_model, [*rows, twin])
     fill_features(out, tiny_model)
     answer = router("train", "--paths", out, "--out", tmp_path / "r", *IMITATE, "--json")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,9 @@ from .protocol import Item, Report
 if TYPE_CHECKING:
     import ray
 
-_KILL_WAIT_S = 2.0
-
 
 @dataclass(slots=True)
-class Member:
+class RemoteActor:
     """An actor of the fleet. All times are `time.monotonic()` seconds.
 
     Attributes:
@@ -71,11 +69,3 @@ class Member:
 
         ray.kill(self.handle)
         return self.handle.poll.remote(0.0)
-
-
-def await_deaths(references: Sequence[Any]) -> None:
-    """Waits a moment for killed members, by what `kill` gave, to be gone."""
-    import ray
-
-    if references:
-        ray.wait(list(references), num_returns=len(references), timeout=_KILL_WAIT_S)

@@ -1,4 +1,4 @@
-"""What looks like a secret: it may stand neither in a job's environment nor in its command, which others can read."""
+"""Detects what looks like a secret. A job's environment and command may hold none, because others can read them."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ _ASSIGNED = re.compile(r"([\w.-]+)=\S")  # anywhere in a word: it may be a line 
 
 
 def names_secret(name: str) -> bool:
-    """Whether a variable or flag of this name holds one: HF_TOKEN, --api-key."""
+    """Whether a variable or flag of this name holds a secret: HF_TOKEN, --api-key."""
     return bool(_NAME.search(name))
 
 
 def is_secret(value: str) -> bool:
-    """Whether a value has the form of one, or is a URL with a password in it."""
+    """Whether a value has the form of a secret, or is a URL that contains a password."""
     return bool(_VALUE.search(value))
 
 
 def refuse_secrets(command: Iterable[str], right: str) -> None:
-    """A command is shown to whoever may list jobs or processes.
+    """Refuse a command that contains a secret: everybody who may list jobs or processes sees it.
 
     Args:
         command: its words.
         right: what to do instead.
 
     Raises:
-        UsageError: a word looks like a secret; it is not repeated.
+        UsageError: a word looks like a secret; the message does not repeat it.
     """
     for word in command:
         named = any(names_secret(name) for name in _ASSIGNED.findall(word))
         flag = word.startswith("--") and "=" not in word and names_secret(word)
         if named or flag or is_secret(word):
-            raise UsageError(f"the command holds what looks like a secret, and whoever sees the job reads it; {right}")
+            raise UsageError(f"the command contains what looks like a secret; all who see the job can read it; {right}")

@@ -1,4 +1,4 @@
-"""What there is on a cluster now: nodes, resources, actors, jobs, and how far its fleets are."""
+"""What `cluster status` prints: nodes, resources, actors, jobs, and the progress of fleets."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .jobs.jobs import Jobs
 from .program.errors import ClusterError
 
 _OURS = (StatusBoard.__name__, "JobSupervisor")
-"""Actors that are no work: what status is read from, and Ray's own of each job."""
+"""Actors that do no work: the one that holds statuses, and Ray's own of each job."""
 _LIMIT = 10_000
 
 
-def overview(endpoint: Endpoint) -> dict[str, Any]:
+def cluster_status(endpoint: Endpoint) -> dict[str, Any]:
     """The state of a cluster, as `cluster status --json` prints it.
 
-    Resources in use are those that living actors hold. `fleets` is None where only the dashboard answers.
+    Resources in use are those that living actors hold. `fleets` is None if only the dashboard answers.
 
     Raises:
         ClusterError: the cluster does not answer.
@@ -35,11 +35,11 @@ def overview(endpoint: Endpoint) -> dict[str, Any]:
         "detail": True,
         "raise_on_missing_output": False,
     }
-    with client.asking(), endpoint.alone():
+    with client.one_line_errors(), endpoint.selected():
         nodes = list_nodes(**asking)
         actors = list_actors(filters=[("state", "=", "ALIVE")], **asking)
-    total = _sum(node.resources_total for node in nodes if node.state == "ALIVE")
-    used = _sum(actor.required_resources for actor in actors)
+    total = _total(node.resources_total for node in nodes if node.state == "ALIVE")
+    used = _total(actor.required_resources for actor in actors)
     classes = Counter(actor.class_name for actor in actors)
     boards = classes[StatusBoard.__name__]
     return {
@@ -59,8 +59,8 @@ def overview(endpoint: Endpoint) -> dict[str, Any]:
     }
 
 
-def overview_text(found: Mapping[str, Any]) -> str:
-    """The same for people."""
+def status_text(found: Mapping[str, Any]) -> str:
+    """The state of a cluster as text for a terminal."""
     nodes, resources = found["nodes"], found["resources"]
     lines = [
         f"cluster    {found['address'] or found['dashboard']}",
@@ -89,11 +89,11 @@ def _fleets(endpoint: Endpoint, boards: int) -> list[dict[str, Any]] | None:
     try:
         with connect(endpoint.address):
             return [status.to_dict() for status in read_statuses()]
-    except ClusterError:  # the dashboard has answered: the rest is worth telling
+    except ClusterError:  # the dashboard has answered, so the rest is known
         return None
 
 
-def _sum(resources: Iterable[Mapping[str, float] | None]) -> Counter[str]:
+def _total(resources: Iterable[Mapping[str, float] | None]) -> Counter[str]:
     total: Counter[str] = Counter()
     for each in resources:
         total.update(each or {})

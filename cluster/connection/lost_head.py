@@ -1,4 +1,4 @@
-"""Notices that a cluster's head is gone and says how to go on while there is time: Ray ends such drivers in silence."""
+"""Warns when a cluster's head no longer answers. Ray would end the driver a minute later without a message."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def watching(address: str) -> Iterator[None]:
-    """Within the block, a head that has not answered for some seconds is told once, with the command that goes on."""
+def warning_of_lost_head(address: str) -> Iterator[None]:
+    """Within the block, warn once when the head has not answered for some seconds, with the command that resumes."""
     ended = threading.Event()
 
     def watch() -> None:
@@ -32,12 +32,12 @@ def watching(address: str) -> Iterator[None]:
             if time.monotonic() - heard_at >= _SILENT_S:
                 logger.warning(
                     "the head at %s does not answer. If it stays away, Ray ends this process within a minute; nothing "
-                    "finished is lost, and the same command goes on, there or on another cluster: %s",
+                    "finished is lost, and the same command resumes, there or on another cluster: %s",
                     *(address, this_command()),
                 )
                 return
 
-    thread = threading.Thread(target=watch, name="head-watch", daemon=True)
+    thread = threading.Thread(target=watch, name="lost-head", daemon=True)
     thread.start()
     try:
         yield

@@ -7,9 +7,9 @@ import pytest
 import torch
 from families import LAYERS, VOCAB, random_tokens, tiny
 
-from pathgen.engine import float32_head as module
+from pathgen.engine import logprobs as module
 from pathgen.engine.executor import Executor
-from pathgen.engine.float32_head import float32_head
+from pathgen.engine.logprobs import float32_head
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.token_rows import plain_rows
 from pathgen.paths.layer_path import LayerPath

@@ -1,0 +1,36 @@
+"""How figures are written and laid out in a terminal: percents, points, intervals, counts, tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.table import Table
+
+
+def percent(share: float) -> str:
+    """A share in percent, without the sign %."""
+    return f"{100 * share:.1f}"
+
+
+def points(difference: float) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    return f"{100 * difference:+.1f}"
+
+
+def interval(ends: tuple[float, float], form: Callable[[float], str]) -> str:
+    """An interval in brackets."""
+    low, high = map(form, ends)
+    return f"[{low}, {high}]"
+
+
+def count_text(number: int, noun: str) -> str:
+    """So many of them, the plural where it is due."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def figure_table(*names: str, no_wrap: bool = False) -> Table:
+    """A table without lines: the first column to the left, figures to the right."""
+    table = Table(box=None, pad_edge=False)
+    for place, name in enumerate(names):
+        table.add_column(name, justify="right" if place else "left", no_wrap=no_wrap)
+    return table

@@ -1,0 +1,190 @@
+"""The one reader of runs: what is light of all questions at once, the records as a stream."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+import polars as pl
+import pyarrow as pa
+
+from ..errors import ArtefactError, InputError
+from ..paths.records import SEARCHED, Evaluation, PathRecord
+from ..questions.question import Question
+from ..questions.tasks import find_task
+from .run_folder import RUN_NAME, RunDirectory
+from .run_json import RunInfo
+from .schema import QUESTION_COLUMNS, UnreadableShard, from_table, questions_of
+
+LIGHT_COLUMNS = ["question_id", "question_sha", "status", "simulations", "num_layers"]
+
+
+class RunReader:
+    """A run's folder, opened. All shards are read once here for the questions, and once for each pass over records.
+
+    What is there when the folder is opened is what every later pass reads, also while a run goes on.
+
+    Args:
+        out: the folder.
+
+    Attributes:
+        out: the folder, as it was named.
+        info: its run.json.
+        task: of its questions.
+        chat: whether prompts went through the chat template.
+        dtype: of the weights during the search.
+        num_layers: L, of the model.
+        searched: LIGHT_COLUMNS of the questions that did not fail, in the order of the shards; at least one.
+
+    Raises:
+        InputError: the folder holds no run, or no question of it has been searched.
+        ArtefactError: run.json or a shard is damaged, its task asks otherwise now, or its records differ in their
+            number of layers.
+    """
+
+    def __init__(self, out: str):
+        directory = RunDirectory(out)
+        self.out = out
+        self.info = directory.info()
+        self.chat, self.dtype = _how_asked(self.info, out)
+        self.task = find_task(self.info.task)
+        self._committed = directory.committed
+        self._light, self._places = directory.committed.placed([*LIGHT_COLUMNS, *list(QUESTION_COLUMNS)[1:]])
+        light = pl.DataFrame(pl.from_arrow(self._light.select(LIGHT_COLUMNS)))
+        self.searched = light.filter(pl.col("status").is_in(SEARCHED))
+        if self.searched.is_empty():
+            raise InputError(
+                f"{out} holds no searched question; let `pathgen generate --out {out}` finish some, or give another"
+            )
+        self.num_layers, *others = self.searched["num_layers"].unique().sort().to_list()
+        if others:
+            layers = " and ".join(map(str, [self.num_layers, *others]))
+            raise ArtefactError(f"{out} holds records of models of {layers} layers")
+
+    def questions(self) -> Iterator[Question]:
+        """The questions of all rows, failed ones included, in the order of the shards."""
+        for part in self._light.to_batches():
+            yield from questions_of(pa.Table.from_batches([part]))
+
+    def records(self, ids: Collection[str]) -> Iterator[PathRecord]:
+        """The records of some questions, in the order of the shards; few shards are in memory at a time.
+
+        Raises:
+            ArtefactError: a shard is unreadable, or a record says what cannot be; names folder and question.
+        """
+        places = self._places.filter(pl.col("question_id").is_in(ids))
+        for shard in self._committed.batches(places=places):
+            for record in self._decoded(shard):
+                if fault := self._fault(record):
+                    raise ArtefactError(f"{self.out}: question {record.question.id}: {fault}")
+                yield record
+
+    def check_askable(self, questions: Iterable[Question]) -> None:
+        """See that some of its questions hold what its task asks for: another program's file may lack it.
+
+        Raises:
+            InputError: one does not.
+        """
+        asked, task = list(questions), self.task
+        if lacking := sum(getattr(question, task.needs) is None for question in asked):
+            needed, right = {
+                "choices": ("choices", "`choices` and `gold`"),
+                "reference": ("right answer", "the right answer"),
+            }[task.needs]
+            raise InputError(
+                f"{self.out}: {lacking} of {len(asked)} questions were imported without {needed}, which task "
+                f"{task.name} needs to ask them; give {right} of each in the file, and import it again"
+            )
+
+    def _decoded(self, shard: pa.Table) -> Iterator[PathRecord]:
+        try:
+            yield from from_table(shard)
+        except UnreadableShard:
+            # Row by row, so that the question is named.
+            for row, question_id in enumerate(shard["question_id"].to_pylist()):
+                try:
+                    yield from from_table(shard.take([row]))
+                except UnreadableShard as error:
+                    raise ArtefactError(f"{self.out}: question {question_id}: {error}") from error
+
+    def _fault(self, record: PathRecord) -> str | None:
+        """What a record says that cannot be, None if nothing."""
+        paths = [evaluation.path for evaluation in record.evaluations]
+        paths += [record.best_path] if record.best_path is not None else []
+        if record.task != self.info.task:
+            return f"it is of task {record.task}, the run of {self.info.task}"
+        if not record.evaluations:
+            return "no evaluations"
+        if wrong := [path for path in paths if len(path) != self.num_layers]:
+            return f"a path has {len(wrong[0])} actions, the model {self.num_layers} layers"
+        margins = [record.base_margin, record.best_margin, *(evaluation.margin for evaluation in record.evaluations)]
+        if bad := [margin for margin in margins if margin is not None and not math.isfinite(margin)]:
+            return f"a margin is {bad[0]}; margins are finite or null"
+        return None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchedRun:
+    """Some questions of a run, and all that its search has evaluated on them, in memory.
+
+    Attributes:
+        out: the folder, as it was named.
+        info: what it is a run of.
+        chat: whether its prompts went through the chat template.
+        dtype: in which it was searched.
+        num_layers: L, of the model.
+        questions: those taken of all that have a record and did not fail, in the order of the shards.
+        evaluations: by question sha, every path that was run on it; the full path is the first.
+    """
+
+    out: str
+    info: RunInfo
+    chat: bool
+    dtype: str
+    num_layers: int
+    questions: tuple[Question, ...]
+    evaluations: dict[str, list[Evaluation]]
+
+    @classmethod
+    def load(cls, out: str, take: Callable[[list[tuple[str, str]]], Collection[str]] | None = None) -> SearchedRun:
+        """Read the committed records of a run, a few shards in memory at a time beside what is taken.
+
+        Args:
+            out: the folder.
+            take: from the id and sha of every searched question, returns the ids of those to keep; None: all.
+
+        Raises:
+            InputError: as `RunReader`, or a taken question cannot be asked.
+            ArtefactError: as `RunReader` and its `records`.
+        """
+        run = RunReader(out)
+        searched = list(run.searched.select("question_id", "question_sha").iter_rows())
+        questions: list[Question] = []
+        evaluations: dict[str, list[Evaluation]] = {}
+        for record in run.records([name for name, _ in searched] if take is None else take(searched)):
+            questions.append(record.question)
+            evaluations.setdefault(record.question_sha, []).extend(record.evaluations)
+        run.check_askable(questions)
+        return cls(out, run.info, run.chat, run.dtype, run.num_layers, tuple(questions), evaluations)
+
+
+def _how_asked(info: RunInfo, out: str) -> tuple[bool, str]:
+    """Whether a run's prompts went through the chat template, and the dtype it was searched in.
+
+    Raises:
+        InputError: there is no such task here.
+        ArtefactError: run.json lacks a setting, or its task asks or grades otherwise by now, so that new evaluations
+            could not stand beside the run's.
+    """
+    try:
+        stored, chat, dtype = info.settings["task"], info.settings["task"]["chat"], info.settings["dtype"]
+    except (KeyError, TypeError) as error:
+        raise ArtefactError(f"{out}/{RUN_NAME} does not tell the setting {error}; restore it") from error
+    now = find_task(info.task).describe(bool(chat))
+    if changed := [name for name in {**now, **stored} if now.get(name) != stored.get(name)]:
+        raise ArtefactError(
+            f"{out} was searched when task {info.task} had another {changed[0]} ({stored.get(changed[0])!r}, now "
+            f"{now.get(changed[0])!r}); restore the task, or search again into a new folder"
+        )
+    return bool(chat), str(dtype)
