@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from cluster.program.plain import SPLICED, plain
+from cluster.program.json_codec import SPLICED, encoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Outer:
 
 
 def test_a_spliced_field_gives_its_keys_in_its_place():
-    found = plain(Outer("a", Inner(0.5, (0.25, 0.75)), (Inner(1.0),), Inner(0.0)))
+    found = encoded(Outer("a", Inner(0.5, (0.25, 0.75)), (Inner(1.0),), Inner(0.0)))
     assert list(found) == ["name", "share", "ends", "rows", "nested"]
     assert found == {
         "name": "a",
@@ -34,5 +34,5 @@ def test_a_spliced_field_gives_its_keys_in_its_place():
 
 
 def test_what_json_lacks_is_null_at_any_depth():
-    found = plain({"a": Inner(float("nan"), (float("-inf"), 1.0)), "b": [(float("inf"), 1)]})
+    found = encoded({"a": Inner(float("nan"), (float("-inf"), 1.0)), "b": [(float("inf"), 1)]})
     assert found == {"a": {"share": None, "ends": [None, 1.0]}, "b": [[None, 1]]}
