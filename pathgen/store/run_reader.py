@@ -64,7 +64,7 @@ class RunReader:
 
     def questions(self) -> Iterator[Question]:
         """The questions of all rows, failed ones included, in the order of the shards."""
-        for part in self._light.to_batches():
+        for part in self._light.to_batches(max_chunksize=1024):
             yield from questions_of(pa.Table.from_batches([part]))
 
     def records(self, ids: Collection[str]) -> Iterator[PathRecord]:
