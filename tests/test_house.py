@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -122,6 +123,19 @@ def test_folders_are_small_and_say_what_they_are_for():
         for folder in {file.parent for file in files(package)}:
             assert len(list(folder.glob("*.py"))) <= MOST_FILES, folder
             assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text())), folder
+
+
+def test_the_map_names_every_room_and_files_that_exist():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    for package in PACKAGES:
+        for folder in sorted({file.parent for file in files(package)} - {ROOT / package}):
+            assert f"`{folder.relative_to(ROOT)}/`" in page, folder
+    rows = re.findall(r"^\| `([\w/]+)/` \|.*\| (.*) \|$", page, re.MULTILINE)
+    named = [f"{room}/{file}" for room, cell in rows for file in re.findall(r"`(\w+\.py)`", cell)]
+    named += re.findall(r"`((?:pathgen|router|infer|cluster)/[\w/]+\.py)`", page)
+    assert len(named) > 30
+    for file in named:
+        assert (ROOT / file).is_file(), file
 
 
 def test_cluster_knows_no_paths_and_no_tensors():
