@@ -90,7 +90,7 @@ def test_whole_numbers_are_numbers_and_what_has_a_default_may_be_absent():
         ({"parts": [{"kind": 9, "share": 0.5}]}, "9 is not a valid Kind"),
         ({"parts": [{"kind": 1, "share": 1.5}]}, "share is not a number between -1 and 1: 1.5"),
         ({"parts": [{"kind": 1, "share": float("nan")}]}, "share is not a number between -1 and 1: nan"),
-        ({"parts": [{"kind": 1, "share": True}]}, "share is not a float: True"),
+        ({"parts": [{"kind": 1, "share": True}]}, "share is not a number between -1 and 1: True"),
         ({"parts": [{"kind": 1, "share": 10**400}]}, "too large"),
         ({"parts": [{"kind": 1, "share": 0.5, "label": 3}]}, r"label is not a str \| None: 3"),
         ({"pairs": [[1]]}, "shorter"),
