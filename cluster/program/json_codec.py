@@ -103,11 +103,12 @@ def _value(kind: Any, stored: Any, name: str, faults: list[str], most: float = m
         return origin(stored)
     allowed = {Literal: tuple(map(type, parts)), UnionType: parts}.get(origin, (kind,))
     found = float(stored) if type(stored) is int and float in allowed and int not in allowed else stored
-    if kind is not Any and type(found) not in allowed:
-        faults.append(f"{name} is not a {getattr(kind, '__name__', kind)}: {stored!r}")
-    elif type(found) is float and kind is not Any and not (math.isfinite(found) and abs(found) <= most):
-        bounds = "finite number" if most == math.inf else f"number between -{most:g} and {most:g}"
-        faults.append(f"{name} is not a {bounds}: {stored!r}")
+    fits = kind is Any or type(found) in allowed
+    if fits and kind is not Any and type(found) is float:
+        fits = math.isfinite(found) and abs(found) <= most
+    if not fits:
+        bounded = f"number between -{most:g} and {most:g}" if most < math.inf else "finite number"
+        faults.append(f"{name} is not a {bounded if kind is float else getattr(kind, '__name__', kind)}: {stored!r}")
     return found
 
 
