@@ -71,7 +71,8 @@ def test_a_scan_answers_the_searches_asks_and_is_not_paid_twice(model, run, ques
     prior = prior_from(records, run, num_layers=NUM_LAYERS)
     assert (prior.questions, len(prior.statistics)) == (2, len(all_moves(NUM_LAYERS)))
 
-    shallow = replace(run, search=replace(SETTINGS, max_edits=1), prior=prior)
+    options = replace(run.options, search=replace(SETTINGS, max_edits=1))
+    shallow = replace(run, options=options, prior=prior)
     search = InProcess(shallow, fresh(model), records)
     [known, unknown] = search.search([questions[0], questions[5]])
     assert known.record.layers_run == records[0].layers_run  # all of its paths had been scanned

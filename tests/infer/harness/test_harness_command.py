@@ -199,7 +199,7 @@ def test_an_error_of_our_own_is_not_taken_for_the_harness_s(run, full, monkeypat
     def broken(*_):
         raise ValueError("a bug")
 
-    monkeypatch.setattr("infer.harness.model._answer", broken)
+    monkeypatch.setattr("infer.harness.model.continuation_logprobs", broken)
     result = run(full, *ARC)
     assert result.exit_code == 1
     assert "Traceback" in result.stderr
