@@ -52,7 +52,7 @@ class ShardMetadata:
 def _git_commit() -> str:
     root = Path(__file__).resolve().parents[2]
     try:
-        command = ["git", "-C", root, "rev-parse", "--show-toplevel", "HEAD"]
+        command = ["git", "-C", str(root), "rev-parse", "--show-toplevel", "HEAD"]
         answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return ""
