@@ -1,4 +1,4 @@
-"""JSON files of ours: frozen dataclasses, read strictly; a damaged file is one line and exit code 4."""
+"""Our JSON files: frozen dataclasses, read strictly; a damaged file gives one line and exit code 4."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class JsonArtefact:
     """Base of the frozen dataclasses that are the content of one JSON file.
 
     Attributes:
-        DAMAGED: the message about a file that is not of this kind, with `{where}` and `{error}`.
-        REMEDY: what to do about a file of another version.
+        DAMAGED: the message for a file that does not fit the class, with `{where}` and `{error}`.
+        REMEDY: what to do if a file has another version.
     """
 
     __slots__ = ()
@@ -23,19 +23,15 @@ class JsonArtefact:
     REMEDY: ClassVar[str] = "upgrade layerpaths"
 
     def to_json(self) -> bytes:
-        """As the content of a file."""
+        """The content of the file."""
         return to_json(self, indent=1)
 
     @classmethod
     def from_json(cls, content: bytes | str, where: str) -> Self:
-        """The inverse of `to_json`.
-
-        Args:
-            content: of the file.
-            where: its name, for errors.
+        """The inverse of `to_json`; `where` is the file's name, for errors.
 
         Raises:
-            ArtefactError: it is damaged, incomplete, or of another version.
+            ArtefactError: the content is damaged, incomplete, or of another version.
         """
         try:
             return from_json(cls, content)

@@ -1,4 +1,4 @@
-"""The few errors a person meets at the terminal, each with the exit code that contracts promise."""
+"""The errors that users see, each with its exit code, and helpers for their messages."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from contextlib import contextmanager
 from cluster.program.errors import CommandError
 
 MAX_QUOTED = 300
-"""Characters of another's text that a message repeats."""
+"""How many characters of a foreign text a message repeats."""
 NAMES_SHOWN = 5
 
 
 class PathgenError(CommandError):
-    """The job failed (exit code 1)."""
+    """The command failed (exit code 1)."""
 
 
 class StoreOutage(PathgenError):
-    """An object store is busy or out of reach: the same may succeed later."""
+    """An object store is busy or out of reach; a later try may succeed."""
 
 
 class InputError(PathgenError):
-    """Wrong use or bad input, found before any model is loaded (exit code 2)."""
+    """Wrong use or bad input; found before any model is loaded (exit code 2)."""
 
     exit_code = 2
 
@@ -33,26 +33,19 @@ class ArtefactError(PathgenError):
 
 
 def one_line(text: object) -> str:
-    """What another library says, or a name that a person gave, as part of a line."""
+    """A text of a library or a user, shortened so that it fits into a one-line message."""
     line = " ".join(str(text).split())
     return line if len(line) <= MAX_QUOTED else f"{line[:MAX_QUOTED]}…"
 
 
 def some(names: Sequence[str]) -> str:
-    """The first NAMES_SHOWN of names, and whether there are more."""
+    """The first NAMES_SHOWN names, with an ellipsis if there are more."""
     return ", ".join(names[:NAMES_SHOWN]) + (", …" if len(names) > NAMES_SHOWN else "")
 
 
 @contextmanager
 def memory_told(smaller: str) -> Iterator[None]:
-    """Within the block, a device that runs out of memory is one line.
-
-    Args:
-        smaller: what to give to need less.
-
-    Raises:
-        PathgenError: it has run out.
-    """
+    """Turn a device's OutOfMemoryError in the block into a PathgenError; `smaller` names options that need less."""
     import torch
 
     try:

@@ -1,8 +1,8 @@
-"""Named points at which the environment may ask for a failure, so that crash safety can be tested for real.
+"""Named points at which an environment variable can cause a failure, to test crash safety.
 
-`LAYERPATHS_FAULT=POINT:N:ACTION` acts on the N-th passing of POINT in this process, `N+` on each from then on. ACTION
-is `kill` (SIGKILL of the own process), `hang` (the thread sleeps for ever), `enospc` (disk full), `eio` (input/output
-error) or `raise` (an unforeseen exception).
+`LAYERPATHS_FAULT=POINT:N:ACTION` acts on the N-th passing of POINT in this process, `N+` also on all later ones.
+ACTION is `kill` (SIGKILL of this process), `hang` (the thread sleeps for ever), `enospc` (disk full), `eio`
+(input/output error) or `raise` (an unforeseen exception).
 """
 
 from __future__ import annotations
@@ -14,19 +14,11 @@ import time
 from collections import Counter
 
 VARIABLE = "LAYERPATHS_FAULT"
-
-_FOR_EVER_S = 1e6
 _passings: Counter[str] = Counter()
 
 
 def fault_point(name: str) -> None:
-    """Fail here if the environment asks for it; nothing otherwise.
-
-    Raises:
-        OSError: actions `enospc` and `eio`.
-        RuntimeError: action `raise`.
-        ValueError: an unknown action.
-    """
+    """Fail here if the environment says so: OSError, RuntimeError for `raise`, ValueError for an unknown action."""
     wanted = os.environ.get(VARIABLE)
     if not wanted:
         return
@@ -40,9 +32,9 @@ def fault_point(name: str) -> None:
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif action == "hang":
-        time.sleep(_FOR_EVER_S)
+        time.sleep(1e6)
     elif action in ("enospc", "eio"):
-        code = errno.ENOSPC if action == "enospc" else errno.EIO
+        code = getattr(errno, action.upper())
         raise OSError(code, os.strerror(code))
     elif action == "raise":
         raise RuntimeError(f"fault injected at {name}")

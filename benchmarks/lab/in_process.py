@@ -24,7 +24,7 @@ from pathgen.questions.question import Question
 from pathgen.questions.tasks import Task
 from pathgen.search.prior import Prior, measure_moves
 from pathgen.search.settings import SearchSettings
-from pathgen.store.shards import ShardMetadata
+from pathgen.store.provenance import ShardMetadata
 
 WRITER = "benchmark"
 

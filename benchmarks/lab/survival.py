@@ -13,7 +13,7 @@ from pathgen.paths.records import PathRecord
 from pathgen.questions.loading import load_questions
 from pathgen.store.index import progress_files, read_tables, shard_files
 from pathgen.store.run_folder import RunDirectory
-from pathgen.store.shards import SCHEMA, from_table
+from pathgen.store.schema import SCHEMA, from_table
 
 MARGIN_NATS = 1e-4
 CALIBRATED = 4

@@ -21,9 +21,11 @@ from ..report.validate import record_faults
 from ..store.dataset_card import write_card
 from ..store.files import TEMPORARY_PREFIX, list_files, put
 from ..store.folder_lock import LeaseLost, RunLease
+from ..store.provenance import ShardMetadata
 from ..store.run_folder import RUN_NAME, RunDirectory
 from ..store.run_json import RunInfo
-from ..store.shards import ShardMetadata, from_table, write_shard
+from ..store.schema import from_table
+from ..store.shards import write_shard
 from ..store.writer import SHARD_RECORDS
 from .dr_llm import read_drllm, write_drllm
 from .json_lines import read_lines, write_lines

@@ -13,7 +13,7 @@ import pyarrow as pa
 from ..errors import ArtefactError, InputError
 from ..paths.records import PathRecord, StopReason
 from ..store.run_json import RunInfo
-from ..store.shards import SCHEMA, UnreadableShard, from_table, to_table
+from ..store.schema import SCHEMA, UnreadableShard, from_table, to_table
 from .peers import ImportTarget
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)

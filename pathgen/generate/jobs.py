@@ -11,7 +11,7 @@ from ..paths.cost import CostModel
 from ..paths.records import PathRecord, seeded_hash
 from ..questions.question import Question
 from ..search.prior import Prior
-from ..store.shards import ShardMetadata
+from ..store.provenance import ShardMetadata
 from .options import GenerateOptions
 
 

@@ -32,9 +32,9 @@ from ..store.dataset_card import write_card
 from ..store.files import full_name, put
 from ..store.folder_lock import RunLease
 from ..store.index import Budgets
+from ..store.provenance import ShardMetadata
 from ..store.run_folder import Plan, RunDirectory
 from ..store.run_json import GROWABLE, RunInfo
-from ..store.shards import ShardMetadata
 from .fleet import SearchFleet
 from .jobs import Job, RunSettings
 from .layer_costs import flops_cost, latency_cost

@@ -21,7 +21,8 @@ from ..store.index import progress_files, read_all, shard_files
 from ..store.provenance import ShardMetadata
 from ..store.run_folder import RunDirectory
 from ..store.run_json import RunInfo
-from ..store.shards import PROGRESS_FOLDER, QUARANTINE_FOLDER, SCHEMA, UnreadableShard, from_table
+from ..store.schema import SCHEMA, UnreadableShard, from_table
+from ..store.shards import PROGRESS_FOLDER, QUARANTINE_FOLDER
 
 REPLAY_TOLERANCE_NATS = 1e-3
 

@@ -1,8 +1,8 @@
-"""What a run has committed, for readers: each question once, however many shards hold it."""
+"""The committed rows of a run for readers: each question once, even if several shards contain it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -12,17 +12,20 @@ import polars as pl
 import pyarrow as pa
 from fsspec import AbstractFileSystem
 
-from .index import INDEX_COLUMNS, READERS, best_rows, index, read_all, read_tables, refuse_unreadable, shard_files
-from .shards import SCHEMA
+from ..errors import ArtefactError
+from .index import INDEX_COLUMNS, READERS, best_rows, index, read_all, read_tables, shard_files
+from .schema import SCHEMA
 
 
 class CommittedRows:
-    """The rows of a run's shards, read without its lease, while others may write.
+    """The rows of a run's shards; they can be read without the lease, while others write.
+
+    Each method raises ArtefactError if a shard is unreadable.
 
     Args:
         fs: file system of the run.
-        root: the run's folder in there.
-        out: as the user named it, for errors.
+        root: the run's folder there.
+        out: the folder as the user named it, for errors.
     """
 
     def __init__(self, fs: AbstractFileSystem, root: str, out: str) -> None:
@@ -31,17 +34,13 @@ class CommittedRows:
         self._out = out
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """The committed rows, each question once, as they are now.
-
-        Raises:
-            ArtefactError: a shard is unreadable.
-        """
+        """The rows of all questions as they are now; all columns if `columns` is None."""
         return self.placed(SCHEMA.names if columns is None else columns)[0]
 
     def placed(self, columns: Sequence[str]) -> tuple[pa.Table, pl.DataFrame]:
-        """`table`, and where each of its rows lies: its `question_id`, `file` and `row`. Errors as `table`."""
+        """`table`, and the place of each of its rows: `question_id`, `file` and `row`."""
         needed = list(dict.fromkeys([*columns, *INDEX_COLUMNS]))
-        tables = self._all(needed)
+        tables = self.shards(needed)
         best = best_rows(index(tables).with_row_index("position")).sort("position")
         rows = pa.concat_tables([SCHEMA.empty_table().select(needed), *tables.values()])
         is_best = np.zeros(rows.num_rows, dtype=bool)
@@ -51,27 +50,24 @@ class CommittedRows:
     def batches(
         self, columns: Sequence[str] | None = None, *, places: pl.DataFrame | None = None
     ) -> Iterator[pa.Table]:
-        """The rows of `table`, in the same order, shard by shard; no more than READERS shards are in memory at a time.
+        """The rows of `table`, in the same order, shard by shard; at most READERS shards are in memory at a time.
 
         Each question comes once, even if a run replaces shards meanwhile.
 
         Args:
             columns: the columns to decode, all if None.
-            places: the rows wanted, as `placed` found them; None looks for all there are.
-
-        Raises:
-            ArtefactError: a shard is unreadable.
+            places: the wanted rows, as `placed` returned them; all if None.
         """
         wanted = list(SCHEMA.names if columns is None else columns)
         needed = list({*wanted, "question_id"})
-        asked = None if places is None else set(places["question_id"])
+        only = None if places is None else places["question_id"].to_list()
         given: set[str] = set()
         while True:
-            # A run that tidies up may replace shards since they were indexed: look again then, and give nothing twice.
+            # A compaction may have replaced shards after they were indexed: then index again, and give nothing twice.
             with suppress(FileNotFoundError):
                 left = (self._best() if places is None else places).filter(~pl.col("question_id").is_in(given))
-                if asked is not None:
-                    left = left.filter(pl.col("question_id").is_in(asked))
+                if only is not None:
+                    left = left.filter(pl.col("question_id").is_in(only))
                 shards = left.sort("file", "row").group_by("file", maintain_order=True)
                 groups = [(str(file), rows["row"]) for (file,), rows in shards]
                 for start in range(0, len(groups), READERS):
@@ -82,32 +78,28 @@ class CommittedRows:
             places = None
 
     def find(self, question_id: str) -> dict[str, Any] | None:
-        """The committed record of a question by column, None if there is none; only its own shard is decoded.
+        """The record of a question by column, None if it has none; only its own shard is decoded."""
+        places = self._best().filter(pl.col("question_id") == question_id)
+        return next((table.to_pylist()[0] for table in self.batches(places=places)), None)
 
-        Raises:
-            ArtefactError: a shard is unreadable.
-        """
-        while True:
-            with suppress(FileNotFoundError):  # as in `batches`
-                found = self._best().filter(pl.col("question_id") == question_id)
-                if found.is_empty():
-                    return None
-                [table] = self._take([(found["file"][0], found["row"])], SCHEMA.names)
-                return table.to_pylist()[0]
-
-    def _all(self, columns: Sequence[str]) -> dict[str, pa.Table]:
-        """All shards by name."""
-        listing = partial(shard_files, self._fs, self._root)
-        tables, unreadable = read_all(self._fs, self._root, listing, columns)
-        refuse_unreadable(self._out, unreadable)
+    def shards(self, columns: Sequence[str]) -> dict[str, pa.Table]:
+        """All rows of all shards, by file, superseded rows included."""
+        tables, unreadable = read_all(self._fs, self._root, partial(shard_files, self._fs, self._root), columns)
+        self._refuse(unreadable)
         return tables
 
     def _best(self) -> pl.DataFrame:
-        """The index of the committed rows that count, one a question."""
-        return best_rows(index(self._all(INDEX_COLUMNS)))
+        return best_rows(index(self.shards(INDEX_COLUMNS)))
 
     def _take(self, rows_by_file: Sequence[tuple[str, pl.Series]], columns: Sequence[str]) -> list[pa.Table]:
-        """Some rows of each of some shards; FileNotFoundError if one has gone since it was indexed."""
+        """Some rows of some shards; FileNotFoundError if one was deleted after it was indexed."""
         tables, unreadable = read_tables(self._fs, self._root, [file for file, _ in rows_by_file], columns)
-        refuse_unreadable(self._out, unreadable)
+        self._refuse(unreadable)
         return [tables[file].take(rows.to_arrow()).replace_schema_metadata() for file, rows in rows_by_file]
+
+    def _refuse(self, unreadable: Mapping[str, str]) -> None:
+        if unreadable:
+            raise ArtefactError(
+                f"{self._out}: {len(unreadable)} unreadable, first {next(iter(unreadable.values()))}; "
+                "run the same `pathgen generate` again to search those questions again"
+            )

@@ -1,4 +1,4 @@
-"""Files on any file system: a put that happens whole or not at all, an exclusive create, a clean-up."""
+"""Files on any file system: an atomic put, an exclusive create, a clean-up."""
 
 from __future__ import annotations
 
@@ -15,34 +15,32 @@ from fsspec.implementations.local import LocalFileSystem
 from ..errors import InputError, PathgenError, StoreOutage
 
 TEMPORARY_PREFIX = ".tmp-"
-"""Dot first and no suffix, so that no reader takes an unfinished file for data."""
-
+"""It starts with a dot and the file has no suffix, so that no reader takes an unfinished file for data."""
 
 _BUSY = (errno.EBUSY, errno.EIO, errno.EREMOTEIO)
-"""s3fs's words for throttling and for a store's own errors, once it has asked often enough."""
-_NO_FAULT_OF_THE_PLACE = (errno.ENOSPC, errno.EDQUOT)
+"""What s3fs raises after its last retry, when the store throttles or has an error of its own."""
 
 
 def _nothing(*_: object) -> None:
-    """The guard and the watcher of a put that needs none."""
+    """The default for a hook of `put`."""
 
 
 def open_folder(url: str) -> tuple[AbstractFileSystem, str]:
     """The file system of a local path or URL, and the folder's path in it.
 
     Raises:
-        InputError: the protocol is unknown, its package is not installed, it is out of reach, or no run can be there.
+        InputError: the protocol is unknown, its package is missing, the place is out of reach, or cannot hold a run.
     """
     if url.startswith("hf://"):
         raise InputError(
-            f"{url}: the hub takes no run, as each file would be a commit; write to a folder or an object store, and "
-            "from there `pathgen export --format hub`"
+            f"{url}: a run cannot be written to the hub, as each file would be a commit; write it to a folder or an "
+            "object store, then use `pathgen export --format hub`"
         )
     try:
         if url.startswith(("s3://", "s3a://")):
             from .s3 import S3Store
 
-            # One request a read: more than one at a time would first ask for the size of these small files.
+            # One request per read: with more, s3fs would first request the size of these small files.
             fs: AbstractFileSystem = S3Store(max_concurrency=1)
             path = fs._strip_protocol(url)
         else:
@@ -59,12 +57,12 @@ def open_folder(url: str) -> tuple[AbstractFileSystem, str]:
 
 
 def is_local(fs: AbstractFileSystem) -> bool:
-    """Whether files can be renamed and flushed to a disk of this machine."""
+    """Whether the files are on this machine, where they can be renamed and flushed."""
     return isinstance(fs, LocalFileSystem)
 
 
 def full_name(fs: AbstractFileSystem, path: str) -> str:
-    """A file's name for people: its path here, its URL elsewhere."""
+    """A file's name for messages: its path if it is local, else its URL."""
     return path if is_local(fs) else fs.unstrip_protocol(path)
 
 
@@ -74,15 +72,14 @@ def parent(path: str) -> str:
 
 
 def _refused(fs: AbstractFileSystem, verb: str, path: str, error: OSError) -> PathgenError:
-    """What is raised for an error of a file system: it may pass with time, or not."""
     busy = isinstance(error, ConnectionError | TimeoutError) or error.errno in _BUSY
     kind = StoreOutage if busy and not is_local(fs) else PathgenError
     return kind(f"cannot {verb} {full_name(fs, path)}: {error.strerror or error}")
 
 
 @contextmanager
-def _refusals(fs: AbstractFileSystem, verb: str, path: str) -> Iterator[None]:
-    """Within the block, an error of the file system is a PathgenError that says what it refused."""
+def refusals(fs: AbstractFileSystem, verb: str, path: str) -> Iterator[None]:
+    """Turn an OSError in the block into a PathgenError that names the action; StoreOutage if it may pass."""
     try:
         yield
     except OSError as error:
@@ -90,49 +87,31 @@ def _refusals(fs: AbstractFileSystem, verb: str, path: str) -> Iterator[None]:
 
 
 def list_files(fs: AbstractFileSystem, folder: str) -> list[str]:
-    """Sorted names of the entries of a folder; none if there is no such folder.
-
-    Raises:
-        PathgenError: the file system refuses.
-    """
+    """Sorted names of a folder's entries, empty if it does not exist; PathgenError if the file system refuses."""
     fs.invalidate_cache(folder)
-    with _refusals(fs, "list", folder), suppress(FileNotFoundError):
+    with refusals(fs, "list", folder), suppress(FileNotFoundError):
         return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in fs.ls(folder, detail=False))
     return []
 
 
-def is_file(fs: AbstractFileSystem, path: str) -> bool:
-    """Whether there is a file of that name, rather than a folder or nothing.
-
-    Raises:
-        PathgenError: the file system refuses.
-    """
-    with _refusals(fs, "look up", path):
-        return fs.isfile(path)
-
-
 def read_file(fs: AbstractFileSystem, path: str) -> bytes | None:
-    """A file's bytes, None if there is none of that name.
-
-    Raises:
-        PathgenError: the file system refuses.
-    """
-    with _refusals(fs, "read", path), suppress(FileNotFoundError, NotADirectoryError):
+    """A file's bytes, None if it does not exist; PathgenError if the file system refuses."""
+    with refusals(fs, "read", path), suppress(FileNotFoundError, NotADirectoryError):
         return fs.cat_file(path)
     return None
 
 
 def check_writable(fs: AbstractFileSystem, folder: str, option: str) -> None:
-    """Make a folder, and see that files can be written there before work begins that ends in one.
+    """Make a folder, and check that files can be written there, before the work for them begins.
 
     Args:
-        fs: its file system.
-        folder: path in there.
-        option: with its value as the user gave it, for the message: `--out runs/paths`.
+        fs: file system of the folder.
+        folder: its path.
+        option: the user's option and its value, for messages, for example `--out runs/paths`.
 
     Raises:
-        InputError: they cannot.
-        PathgenError: not now: the disk is full, or the store is busy.
+        InputError: nothing can be written there.
+        PathgenError: nothing can be written at the moment: the disk is full, or the store is busy.
     """
     probe = f"{folder}/{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
     try:
@@ -141,29 +120,15 @@ def check_writable(fs: AbstractFileSystem, folder: str, option: str) -> None:
         fs.rm_file(probe)
     except OSError as error:
         refused = _refused(fs, "write", probe, error)
-        if isinstance(refused, StoreOutage) or error.errno in _NO_FAULT_OF_THE_PLACE:
+        if isinstance(refused, StoreOutage) or error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise refused from error
         raise InputError(f"{option} cannot be written ({error.strerror or error}); give another place") from error
 
 
 def remove_file(fs: AbstractFileSystem, path: str) -> None:
-    """Delete a file.
-
-    Raises:
-        PathgenError: the file system refuses, or (locally) there is none.
-    """
-    with _refusals(fs, "delete", path):
+    """Delete a file; PathgenError if the file system refuses, or (only locally) the file does not exist."""
+    with refusals(fs, "delete", path):
         fs.rm_file(path)
-
-
-def move_file(fs: AbstractFileSystem, path: str, target: str) -> None:
-    """Give a file another name.
-
-    Raises:
-        PathgenError: the file system refuses, or there is none.
-    """
-    with _refusals(fs, "move", path):
-        fs.mv(path, target)
 
 
 def put(
@@ -174,23 +139,22 @@ def put(
     guard: Callable[[], object] = _nothing,
     passing: Callable[[str], object] = _nothing,
 ) -> None:
-    """Write a file so that readers see either what was there before or all of `data`.
+    """Make or replace a file atomically: readers see either the old content or all of `data`.
 
-    Locally: a temporary file in the same folder, flushed to disk, renamed, the folder flushed. Elsewhere: one
-    put of the finished bytes, which object stores make visible at once.
+    Locally: write a temporary file in the same folder, flush it to disk, rename it, flush the folder. Elsewhere:
+    one put of all bytes, which object stores make visible at once.
 
     Args:
         fs: the file system.
-        path: the file to make or replace.
+        path: the file.
         data: its whole content.
-        guard: called just before the file appears; it raises to call the commit off.
-        passing: told each step's name as it is passed: before-temp, mid-temp, before-rename, after-rename
-            (mid-temp only locally).
+        guard: called just before the file appears; raises to cancel the write.
+        passing: called with the name of each step: before-temp, mid-temp (only locally), before-rename, after-rename.
 
     Raises:
         PathgenError: the file system refuses (disk full, no permission, input/output error).
     """
-    with _refusals(fs, "write", path):
+    with refusals(fs, "write", path):
         passing("before-temp")
         if is_local(fs):
             _put_local(path, data, guard, passing)
@@ -203,7 +167,7 @@ def put(
 
 def _put_local(path: str, data: bytes, guard: Callable[[], object], passing: Callable[[str], object]) -> None:
     if os.path.exists(path) and not os.path.isfile(path):
-        raise FileExistsError(errno.EEXIST, "it is there, and no regular file")
+        raise FileExistsError(errno.EEXIST, "it exists and is not a regular file")
     folder = os.path.dirname(path)
     os.makedirs(folder, exist_ok=True)
     temporary = os.path.join(folder, f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
@@ -227,7 +191,7 @@ def _put_local(path: str, data: bytes, guard: Callable[[], object], passing: Cal
 
 
 def flush_folder(folder: str | os.PathLike[str]) -> None:
-    """See that the names in a local folder are on disk."""
+    """Flush the names in a local folder to disk."""
     directory = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(directory)
@@ -236,21 +200,16 @@ def flush_folder(folder: str | os.PathLike[str]) -> None:
 
 
 def create_exclusive(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
-    """Write a file only if there is none of that name; whether it is ours.
+    """Write a file only if it does not exist yet; True if the file is ours.
 
-    On an object store it is a put on the condition that there is no such object. The reply to one may be lost, and
-    the put sent again then fails by its own condition, so what is there now decides; and it is looked up before,
-    for the sake of stores that know no conditions.
-
-    Args:
-        fs: the file system.
-        path: the file to make.
-        data: its content, which names its writer: no other writes the same.
+    On an object store this is a conditional put. If the reply is lost, the repeated put fails by its own condition,
+    so the stored content decides: `data` must name its writer, so that no other writes the same. The file is looked
+    up first, as some stores ignore conditions.
 
     Raises:
         PathgenError: the file system refuses for another reason.
     """
-    with _refusals(fs, "write", path):
+    with refusals(fs, "write", path):
         try:
             if is_local(fs):
                 with fs.open(path, "xb") as file:
@@ -265,13 +224,13 @@ def create_exclusive(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
 
 
 def remove_leftovers(fs: AbstractFileSystem, folder: str) -> list[str]:
-    """Delete the temporary files that killed processes left in a folder; their names.
+    """Delete the temporary files that killed processes left in a folder; returns their names.
 
-    Only for the holder of the run's lease: the file of a living writer would go too.
+    Only for the holder of the run's lease, as the files of living writers are deleted too.
     """
     names = [name for name in list_files(fs, folder) if name.startswith(TEMPORARY_PREFIX)]
     for name in names:
-        # A contender's probe, or a heartbeat, is gone as soon as it is made.
-        with _refusals(fs, "delete", f"{folder}/{name}"), suppress(FileNotFoundError):
+        # A probe or a heartbeat of another process may be gone by now.
+        with refusals(fs, "delete", f"{folder}/{name}"), suppress(FileNotFoundError):
             fs.rm_file(f"{folder}/{name}")
     return names

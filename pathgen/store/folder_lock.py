@@ -1,4 +1,4 @@
-"""The lease of a run's folder: one run at a time writes it."""
+"""The lease of a run's folder: only one run at a time writes there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,23 +26,21 @@ from .files import TEMPORARY_PREFIX, create_exclusive, is_local, put, read_file,
 
 LEASE_NAME = ".lease.json"
 _LAST_BEAT_S = 1.0
-"""An object store may take minutes to answer a heartbeat."""
+"""How long an ending run waits for its last heartbeat: an object store may take minutes to answer."""
 
 
 class LeaseLost(PathgenError):
-    """Another run holds the folder, or none does: what was about to be committed must be discarded."""
+    """This run no longer holds its folder: what it was about to commit must be discarded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a lease: a process on a host, as the file tells it.
+    """The process that holds a lease.
 
     Attributes:
-        token: of the run, unlike any other's.
-        host: its name.
-        boot_id: of the host's present boot.
-        pid: of the driver.
-        start_s: when that process started, in seconds since the epoch.
+        token: unique to the run.
+        boot_id: identifies the current boot of the host.
+        start_s: start time of the process, in seconds since the epoch.
     """
 
     OPEN_ENDED = True
@@ -55,19 +53,18 @@ class Holder:
 
     @classmethod
     def this_process(cls) -> Holder:
-        """With a new token."""
+        """This process, with a new token."""
         return cls(uuid.uuid4().hex, socket.gethostname(), _boot_id(), os.getpid(), psutil.Process().create_time())
 
     @classmethod
-    def parse(cls, content: bytes) -> Holder | None:
-        """The holder that a lease file names; None if the file is half-written."""
-        try:
-            return from_json(cls, content)
-        except ValueError:
-            return None
+    def parse(cls, content: bytes | None) -> Holder | None:
+        """The holder in a lease file; None if the file is missing or half-written."""
+        with suppress(ValueError):
+            return from_json(cls, content or b"")
+        return None
 
     def is_dead_here(self) -> bool:
-        """Whether it was a process of this host's present boot and is gone; False where nobody can tell."""
+        """Whether it was a process of this host's current boot and has ended; False if that is unknown."""
         if (self.host, self.boot_id) != (socket.gethostname(), _boot_id()):
             return False
         return same_process(self.pid, self.start_s) is None
@@ -77,21 +74,18 @@ class Holder:
 
 
 class RunLease:
-    """Holds a run's folder while the context lasts, with a heartbeat from a thread of its own.
+    """Holds a run's folder within the context, with a heartbeat from its own thread.
 
-    A lease whose process is dead on this host is taken over at once; any other after `expiry_s` without a
-    heartbeat, measured on this machine's clock by watching the file, so that no two clocks are compared.
+    The lease of a dead process on this host is taken over at once, any other after `expiry_s` without a heartbeat.
+    That time is measured by watching the file with this machine's clock, so that no two clocks are compared.
 
     Args:
         fs: file system of the run.
         out: the run's folder, which exists.
-        on_wait: told in one line why the start is delayed.
-        on_lost: told in one line, from the heartbeat's thread, that another run has the folder now.
+        on_wait: called with one line that says why the start is delayed.
+        on_lost: called with one line, in the heartbeat's thread, when another run has taken the folder over.
         heartbeat_s: seconds between heartbeats.
         expiry_s: seconds without a heartbeat after which another run may take the lease over.
-
-    Attributes:
-        token: what actors pass to `check_lease` before each commit; who holds the lease itself has `check`.
     """
 
     def __init__(
@@ -117,18 +111,18 @@ class RunLease:
 
     @property
     def token(self) -> str:
-        """The run's token."""
+        """What actors pass to `check_lease` before each commit."""
         return self._me.token
 
     def check(self) -> None:
-        """See that it is still held: one small read; errors as `check_lease`."""
+        """Make sure that the lease is still held: one small read; errors as in `check_lease`."""
         check_lease(self._fs, self._out, self.token)
 
     def __enter__(self) -> RunLease:
-        """Acquire it, waiting for a lease that may be dead.
+        """Acquire the lease; wait if another one may be dead.
 
         Raises:
-            PathgenError: a living run holds it, or the folder cannot be written.
+            PathgenError: a living run holds the lease, or the folder cannot be written.
         """
         while not create_exclusive(self._fs, self._path, self._content()):
             found = self._await_expiry()
@@ -140,7 +134,7 @@ class RunLease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the heartbeat and give the lease back, unless another run has it by now."""
+        """End the heartbeat and give the lease back, unless another run has taken it over."""
         self._ended.set()
         self._thread.join(_LAST_BEAT_S)
         with suppress(PathgenError):
@@ -148,16 +142,16 @@ class RunLease:
             remove_file(self._fs, self._path)
 
     def _await_expiry(self) -> bytes | None:
-        """Watch a foreign lease until it may be taken over; its content then, None if it was given back."""
+        """Watch another run's lease until it may be taken over; its content then, None if it was given back."""
         watched = self._read()
-        holder = Holder.parse(watched) if watched is not None else None
+        holder = Holder.parse(watched)
         since_s = time.monotonic()
         announced = False
         while watched is not None and not (holder and holder.is_dead_here()):
             if time.monotonic() - since_s >= self._expiry_s:
                 break
             if not announced:
-                who = holder or "a run that wrote no name"
+                who = holder or "an unnamed run"
                 self._on_wait(f"{self._out} is held by {who}; waiting {self._expiry_s:g} s for a heartbeat")
                 announced = True
             time.sleep(self._heartbeat_s / 5)
@@ -167,29 +161,26 @@ class RunLease:
             if content is not None and holder is not None:
                 living = Holder.parse(content) or holder
                 raise PathgenError(f"{self._out} is being written by {living}; wait for it or end it first")
-            # A lease that was being written when first seen: watch it anew.
+            # The lease was half-written or is gone: watch what is there now.
             watched, since_s = content, time.monotonic()
-            holder = Holder.parse(content) if content is not None else None
+            holder = Holder.parse(content)
         return watched
 
     def _take_over(self, found: bytes) -> bool:
-        """Replace a dead lease; False if another contender was faster."""
-        with self._one_at_a_time():
+        """Replace a dead lease; False if another process was faster."""
+        one_at_a_time = FileLock(f"{self._out}/{TEMPORARY_PREFIX}lease") if is_local(self._fs) else nullcontext()
+        with one_at_a_time:
             if self._read() != found:
                 return False
             put(self._fs, self._path, self._content())
-        # Of contenders that no lock kept apart the last one's content stays; the others see it now.
+        # Without a file lock several may have written; the last content stays, so the others see now that they lost.
         time.sleep(self._heartbeat_s / 5)
-        holder = Holder.parse(self._read() or b"")
+        holder = Holder.parse(self._read())
         return holder is not None and holder.token == self.token
-
-    def _one_at_a_time(self) -> AbstractContextManager[object]:
-        """A file lock among this machine's contenders, where the folder can have one."""
-        return FileLock(f"{self._out}/{TEMPORARY_PREFIX}lease") if is_local(self._fs) else nullcontext()
 
     def _beat(self) -> None:
         while not self._ended.wait(self._heartbeat_s):
-            # A full disk or a network failure may pass before the lease expires: try again at the next beat.
+            # A full disk or a network failure may pass before the lease expires, so try again at the next beat.
             with suppress(PathgenError):
                 try:
                     self.check()
@@ -209,7 +200,7 @@ def check_lease(fs: AbstractFileSystem, out: str, token: str) -> None:
     """Make sure that a run still holds its folder: one small read, before each commit.
 
     Raises:
-        LeaseLost: another run holds it, or none.
+        LeaseLost: another run holds the folder, or the lease is gone.
         PathgenError: the lease cannot be read.
     """
     content = read_file(fs, f"{out}/{LEASE_NAME}")
@@ -221,7 +212,7 @@ def check_lease(fs: AbstractFileSystem, out: str, token: str) -> None:
 
 
 def _boot_id() -> str:
-    """Of this boot and, in a container, of its own world of pids."""
+    """Identifies this boot and, in a container, its pid namespace."""
     try:
         return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
     except OSError:

@@ -1,4 +1,4 @@
-"""Where records come from: the model, the task, and the code that searched."""
+"""The origin of records: the model, the task, and the code that searched."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 SCHEMA_VERSION = 1
-"""Of the shards and of run.json. It rises when a reader of today could no longer read what is written."""
+"""Version of the shards and of run.json. It rises when older readers could not read new files."""
 
 VERSION_KEY = "layerpaths.schema_version"
 _PREFIX = "layerpaths."
@@ -18,14 +18,13 @@ _PREFIX = "layerpaths."
 
 @dataclass(frozen=True, slots=True)
 class ShardMetadata:
-    """Where a shard's records come from; stored as key-value metadata of the Parquet file.
+    """The origin of a shard's records, stored as key-value metadata of the Parquet file.
 
     Attributes:
         model_id: alias, hub id or folder of the model.
         fingerprint: of the model's weights.
-        task: name of the task.
         package_version: of layerpaths.
-        git_commit: of the checkout it ran from, empty if installed otherwise.
+        git_commit: of the checkout that ran, empty if layerpaths was installed otherwise.
     """
 
     model_id: str
@@ -36,35 +35,27 @@ class ShardMetadata:
 
     @classmethod
     def here(cls, model_id: str, fingerprint: str, task: str) -> ShardMetadata:
-        """With the version and commit of the code that is running."""
+        """The origin of records made now, with the version and commit of the running code."""
         return cls(model_id, fingerprint, task, version("layerpaths"), _git_commit())
 
     @classmethod
     def of(cls, table: pa.Table) -> ShardMetadata:
-        """The metadata of a table that `read_shard` gave."""
+        """The metadata of a table from `read_shard`."""
         stored = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
         return cls(**{name: stored.get(_PREFIX + name, "") for name in cls.__dataclass_fields__})
 
     def key_values(self) -> dict[str, str]:
         """As Parquet key-value metadata, the schema version included."""
-        return {
-            VERSION_KEY: str(SCHEMA_VERSION),
-            **{_PREFIX + name: value for name, value in asdict(self).items()},
-        }
+        return {VERSION_KEY: str(SCHEMA_VERSION)} | {_PREFIX + name: value for name, value in asdict(self).items()}
 
 
 def _git_commit() -> str:
     root = Path(__file__).resolve().parents[2]
     try:
-        answer = subprocess.run(
-            ["git", "-C", root, "rev-parse", "--show-toplevel", "HEAD"],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
+        command = ["git", "-C", str(root), "rev-parse", "--show-toplevel", "HEAD"]
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return ""
     top, commit = answer.stdout.split("\n")[:2]
-    # An installed copy may lie inside somebody else's checkout, whose commit says nothing of this code.
+    # An installed copy may be inside another project's checkout, whose commit says nothing about this code.
     return commit if Path(top) == root else ""

@@ -1,4 +1,4 @@
-"""A run's folder: who may use it, and what is done in it."""
+"""A run's folder: whether a run may use it, and what it already contains."""
 
 from __future__ import annotations
 
@@ -12,33 +12,26 @@ import pyarrow.compute as pc
 from ..errors import ArtefactError, InputError, PathgenError, StoreOutage, some
 from ..paths.records import PathRecord
 from .committed import CommittedRows
-from .files import TEMPORARY_PREFIX, check_writable, is_file, list_files, open_folder, put, read_file, remove_leftovers
+from .files import TEMPORARY_PREFIX, check_writable, list_files, open_folder, put, read_file, refusals, remove_leftovers
 from .folder_lock import LEASE_NAME
 from .index import INDEX_COLUMNS, Budgets, best_rows, in_preference, index, progress_files, read_all, shard_files
 from .run_json import RunInfo
-from .shards import (
-    PATHS_FOLDER,
-    PROGRESS_FOLDER,
-    QUARANTINE_FOLDER,
-    UnreadableShard,
-    from_table,
-    quarantine,
-    read_shard,
-)
+from .schema import UnreadableShard, from_table
+from .shards import PATHS_FOLDER, PROGRESS_FOLDER, QUARANTINE_FOLDER, quarantine, read_shard
 
 RUN_NAME = "run.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a folder already holds of the questions asked for.
+    """What a folder already contains of the wanted questions.
 
     Attributes:
         done: ids that need no more work.
-        resume: by id not done, the files with stored evaluations of it, best first, relative to the folder.
-        failed: by id whose committed record is a failed one, the attempts so far.
-        quarantined: one line a file that could not be read, and what becomes of it.
-        superseded: committed rows that another row of the same question outranks.
+        resume: for each other id with stored evaluations, the files with them, best first, relative to the folder.
+        failed: for each id whose committed record has failed, the attempts so far.
+        quarantined: one line per unreadable file, with what happens to it.
+        superseded: number of committed rows that do not count, as another row of the same question does.
     """
 
     done: frozenset[str]
@@ -49,19 +42,16 @@ class Plan:
 
 
 class RunDirectory:
-    """A run's folder, on a disk or an object store. Picklable arguments: make it anew from `out` anywhere.
-
-    Args:
-        out: path or URL of the folder.
+    """A run's folder, on a disk or an object store; `out` is its path or URL.
 
     Attributes:
         fs: its file system.
-        root: its path in there.
+        root: its path there.
         paths: the folder of shards, `root` included.
         committed: its rows, for readers.
 
     Raises:
-        InputError: the URL's protocol is unknown or its package missing.
+        InputError: the URL's protocol is unknown, or its package is missing.
     """
 
     def __init__(self, out: str) -> None:
@@ -71,14 +61,15 @@ class RunDirectory:
         self.committed = CommittedRows(self.fs, self.root, out)
 
     def check_usable(self) -> None:
-        """See that a run may write here, without writing anything.
+        """Check that a run may write here; nothing is written.
 
         Raises:
-            InputError: it is a file, unreadable, or a folder that holds something else than a run.
+            InputError: the place is a file, is unreadable, or is a folder with something other than a run.
             StoreOutage: the store is busy or out of reach.
         """
         try:
-            taken = is_file(self.fs, self.root)
+            with refusals(self.fs, "look up", self.root):
+                taken = self.fs.isfile(self.root)
             names = [] if taken else list_files(self.fs, self.root)
         except StoreOutage:
             raise
@@ -88,49 +79,44 @@ class RunDirectory:
             raise InputError(f"--out {self.out} is a file; give a folder")
         ours = {LEASE_NAME, PATHS_FOLDER, PROGRESS_FOLDER, QUARANTINE_FOLDER}
         foreign = [name for name in names if name not in ours and not name.startswith(TEMPORARY_PREFIX)]
-        # run.json is written before all else, so shards without one are some other program's, or of unknown settings.
+        # run.json is written first, so shards without one are another program's, or have unknown settings.
         foreign += shard_files(self.fs, self.root)
         if foreign and RUN_NAME not in names:
             raise InputError(
-                f"--out {self.out} holds {foreign[0]} and no {RUN_NAME}, so it is no run; give a new folder"
+                f"--out {self.out} holds {foreign[0]} but no {RUN_NAME}, so it is not a run; give a new folder"
             )
 
     def create(self) -> None:
-        """Make the folder where there is none yet, after `check_usable`.
-
-        Raises:
-            InputError: as there, or nothing can be written here.
-        """
+        """Make the folder if it does not exist; errors as in `check_usable` and `check_writable`."""
         self.check_usable()
         check_writable(self.fs, self.paths, f"--out {self.out}")
 
     def read_file(self, name: str) -> bytes | None:
-        """A file's bytes, None if there is none of that name; errors as `storage.read_file`."""
+        """A file's bytes, None if it does not exist; PathgenError if the file system refuses."""
         return read_file(self.fs, f"{self.root}/{name}")
 
     @property
     def holds_run(self) -> bool:
-        """Whether a run has begun here; errors as `storage.read_file`."""
+        """Whether a run has begun here; errors as in `read_file`."""
         return self.read_file(RUN_NAME) is not None
 
     def info(self) -> RunInfo:
-        """What run.json says.
+        """The content of run.json.
 
         Raises:
-            InputError: there is none, so this is no run's folder.
-            ArtefactError: it is damaged, or of a newer schema version.
+            InputError: there is no run.json, so this is not the folder of a run.
+            ArtefactError: run.json is damaged, or has a newer schema version.
         """
-        path = f"{self.root}/{RUN_NAME}"
-        content = read_file(self.fs, path)
+        content = self.read_file(RUN_NAME)
         if content is None:
             raise InputError(f"{self.out} holds no run ({RUN_NAME} is missing); give the --out of a `pathgen generate`")
-        return RunInfo.from_json(content, path)
+        return RunInfo.from_json(content, f"{self.root}/{RUN_NAME}")
 
     def check_settings(self, wanted: RunInfo) -> RunInfo:
-        """The run as it would stand under the wanted settings; nothing is written.
+        """The run as it would be under the wanted settings; nothing is written.
 
         Raises:
-            ArtefactError: a setting differs that may not; the text holds a table of them.
+            ArtefactError: a setting differs that must not; the text has a table of them.
         """
         if not self.holds_run:
             return wanted
@@ -140,10 +126,7 @@ class RunDirectory:
             raise ArtefactError(f"{self.out} holds {error}") from None
 
     def expects_work(self, wanted: RunInfo) -> bool:
-        """Whether a run of these wishes will find something to do, as far as run.json tells: False is a good guess.
-
-        Errors as `info`.
-        """
+        """Whether run.json suggests that the wanted run has work to do; a guess. Errors as in `info`."""
         if not self.holds_run:
             return True
         stored = self.info()
@@ -151,14 +134,14 @@ class RunDirectory:
         return more or not stored.finished
 
     def begin(self, wanted: RunInfo, guard: Callable[[], object]) -> RunInfo:
-        """Write run.json on the first call, check it and raise its budgets on later ones.
+        """Write run.json: new on the first call; on later calls checked, and with raised budgets.
 
         Args:
             wanted: the run.
             guard: called before anything is written or deleted; raises when the lease is lost.
 
         Raises:
-            ArtefactError: see `check_settings`.
+            ArtefactError: as in `check_settings`.
         """
         info = self.check_settings(wanted)
         put(self.fs, f"{self.root}/{RUN_NAME}", info.to_json(), guard=guard)
@@ -174,17 +157,17 @@ class RunDirectory:
         *,
         guard: Callable[[], object] | None = None,
     ) -> Plan:
-        """Find what is done and what can go on.
+        """Find which questions are done, and which can continue.
 
         Args:
-            questions: by id, the question's sha.
-            budgets: what is wanted of each question.
-            writer: look at this writer's files only, as after its death.
-            guard: called before an unreadable file is quarantined; raises when the lease is lost. None leaves such
-                files where they are.
+            questions: the wanted questions, sha by id.
+            budgets: when a question is done.
+            writer: read only the files of this writer, for example after its death.
+            guard: called before an unreadable file is quarantined; raises when the lease is lost. Without a guard
+                unreadable files stay where they are.
 
         Raises:
-            ArtefactError: a question was edited since it was searched, or a newer layerpaths wrote a file.
+            ArtefactError: a question was edited after it was searched, or a newer layerpaths wrote a file.
         """
 
         def listing() -> list[str]:
@@ -193,7 +176,7 @@ class RunDirectory:
         tables, unreadable = read_all(self.fs, self.root, listing, INDEX_COLUMNS)
         then = "a run would set it aside"
         if guard is not None:
-            then = "moved to .quarantine, its questions are searched again"
+            then = f"moved to {QUARANTINE_FOLDER}, its questions are searched again"
             for file, reason in unreadable.items():
                 guard()
                 quarantine(self.fs, self.root, file, reason)
@@ -204,7 +187,13 @@ class RunDirectory:
             {"question_id": list(questions), "wanted_sha": list(questions.values())},
             schema={"question_id": pl.String, "wanted_sha": pl.String},
         )
-        self._refuse_edited(stored.join(wanted, on="question_id"))
+        edited = stored.join(wanted, on="question_id").filter(pl.col("question_sha") != pl.col("wanted_sha"))
+        if not edited.is_empty():
+            ids = edited["question_id"].unique().sort().to_list()
+            raise ArtefactError(
+                f"{self.out}: {len(ids)} questions were edited since they were searched ({some(ids)}); "
+                "give them new ids or another --out"
+            )
         best = best_rows(committed)
         asked = best.join(wanted, on="question_id", how="semi")
         done = asked.filter(budgets.reached())
@@ -224,14 +213,9 @@ class RunDirectory:
         )
 
     def load_record(self, files: Iterable[str], question_id: str) -> PathRecord | None:
-        """The stored record of a question with the most simulations, its evaluations included.
+        """The record of a question with the most simulations among some files, as `Plan.resume` names them.
 
-        Args:
-            files: where to look, as `Plan.resume` gives them.
-            question_id: the question.
-
-        Returns:
-            None if no file is readable any more or none holds a record that has not failed.
+        None if no readable file is left, or none has a record that has not failed.
         """
         found: list[PathRecord] = []
         for file in files:
@@ -240,11 +224,3 @@ class RunDirectory:
                 found += from_table(table.filter(pc.equal(table["question_id"], question_id)))
         found = [record for record in found if record.status != "failed"]
         return max(found, key=lambda record: record.simulations or 0, default=None)
-
-    def _refuse_edited(self, stored: pl.DataFrame) -> None:
-        edited = stored.filter(pl.col("question_sha") != pl.col("wanted_sha"))["question_id"].unique().sort().to_list()
-        if edited:
-            raise ArtefactError(
-                f"{self.out}: {len(edited)} questions were edited since they were searched ({some(edited)}); "
-                "give them new ids or another --out"
-            )

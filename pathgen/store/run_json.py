@@ -1,4 +1,4 @@
-"""run.json: what a run's folder is a run of, and which wishes may change when the run goes on."""
+"""run.json: the settings of a run, and which of them may change when the run continues."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from ..errors import ArtefactError
 from .provenance import SCHEMA_VERSION
 
 GROWABLE = ("simulations", "layer_budget", "seconds_budget")
-"""Settings that a later call may raise; None stands for no limit."""
+"""Settings that a later call may raise; None means no limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunInfo(JsonArtefact):
-    """What makes two runs the same run, and what is good to know of one.
+    """The identity of a run, and facts about it.
 
     Attributes:
-        settings: all that changes results, plain JSON values by name. Actors, devices and logging are not in it.
-        model_id: alias, hub id or folder of the model.
-        fingerprint: of its weights; the model's name may differ between machines, this may not.
-        task: name of the task.
-        source: where the questions come from; questions may be added, so it may change.
-        notes: free, for example measured costs; kept from the first call on.
-        questions: how many the latest call asks for.
-        finished: whether the latest call came to its end.
-        options: those of the latest call that change no result: actors, devices, timeouts.
+        settings: everything that changes results, as plain JSON values by name.
+        model_id: alias, hub id or folder of the model; may differ between machines.
+        fingerprint: of the model's weights; must not differ.
+        source: where the questions come from; may change, as questions may be added.
+        notes: anything, for example measured costs; the first call's value of a name stays.
+        questions: number of questions in the latest call.
+        finished: whether the latest call ended normally.
+        options: options of the latest call that do not change results: actors, devices, timeouts.
     """
 
     VERSION = ("schema_version", SCHEMA_VERSION)
@@ -45,10 +44,10 @@ class RunInfo(JsonArtefact):
     options: dict[str, Any] = field(default_factory=dict)
 
     def continued_by(self, wanted: RunInfo) -> RunInfo:
-        """This run as it stands after a call that wants `wanted`: budgets risen, source and notes up to date.
+        """This run after a call with the settings of `wanted`: raised budgets, current source and notes.
 
         Raises:
-            ArtefactError: anything differs that may not; its text ends with a table of what does.
+            ArtefactError: something differs that must not; the text ends with a table of the differences.
         """
         new = RunInfo.from_json(wanted.to_json(), "the wanted settings")  # tuples become lists, as stored
         mine, theirs = _flat(self.settings), _flat(new.settings)
@@ -65,7 +64,7 @@ class RunInfo(JsonArtefact):
             rows = [("field", "stored", "wanted"), *differing]
             widths = [max(len(str(row[column])) for row in rows) for column in (0, 1)]
             table = "\n".join(f"  {name!s:{widths[0]}}  {a!s:{widths[1]}}  {b}" for name, a, b in rows)
-            raise ArtefactError(f"a run of other settings; give these, or another --out:\n{table}")
+            raise ArtefactError(f"a run with other settings; give these, or another --out:\n{table}")
         budgets = {
             name: _larger(self.settings.get(name), new.settings.get(name))
             for name in GROWABLE
@@ -83,7 +82,7 @@ class RunInfo(JsonArtefact):
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of settings under dotted names, such as `task.chat`."""
+    """The settings, with nested ones under dotted names like `task.chat`."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         parts = value if isinstance(value, dict) else {"": value}

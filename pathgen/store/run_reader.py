@@ -1,4 +1,4 @@
-"""The one reader of runs: what is light of all questions at once, the records as a stream."""
+"""The reader of runs: small columns of all questions at once, the records as a stream."""
 
 from __future__ import annotations
 
@@ -21,12 +21,9 @@ LIGHT_COLUMNS = ["question_id", "question_sha", "status", "simulations", "num_la
 
 
 class RunReader:
-    """A run's folder, opened. All shards are read once here for the questions, and once for each pass over records.
+    """An opened run's folder. The shards are read once for the questions, and once per pass over the records.
 
-    What is there when the folder is opened is what every later pass reads, also while a run goes on.
-
-    Args:
-        out: the folder.
+    Every pass reads the rows that existed when the folder was opened, even while a run continues.
 
     Attributes:
         out: the folder, as it was named.
@@ -38,9 +35,9 @@ class RunReader:
         searched: LIGHT_COLUMNS of the questions that did not fail, in the order of the shards; at least one.
 
     Raises:
-        InputError: the folder holds no run, or no question of it has been searched.
-        ArtefactError: run.json or a shard is damaged, its task asks otherwise now, or its records differ in their
-            number of layers.
+        InputError: the folder holds no run, or none of its questions has been searched.
+        ArtefactError: run.json or a shard is damaged, its task has changed, or its records differ in their number
+            of layers.
     """
 
     def __init__(self, out: str):
@@ -71,7 +68,7 @@ class RunReader:
         """The records of some questions, in the order of the shards; few shards are in memory at a time.
 
         Raises:
-            ArtefactError: a shard is unreadable, or a record says what cannot be; names folder and question.
+            ArtefactError: a shard is unreadable, or a record is invalid; names folder and question.
         """
         places = self._places.filter(pl.col("question_id").is_in(ids))
         for shard in self._committed.batches(places=places):
@@ -81,11 +78,7 @@ class RunReader:
                 yield record
 
     def check_askable(self, questions: Iterable[Question]) -> None:
-        """See that some of its questions hold what its task asks for: another program's file may lack it.
-
-        Raises:
-            InputError: one does not.
-        """
+        """Raise InputError if a question lacks what its task needs, as imported questions may."""
         asked, task = list(questions), self.task
         if lacking := sum(getattr(question, task.needs) is None for question in asked):
             needed, right = {
@@ -109,14 +102,13 @@ class RunReader:
                     raise ArtefactError(f"{self.out}: question {question_id}: {error}") from error
 
     def _fault(self, record: PathRecord) -> str | None:
-        """What a record says that cannot be, None if nothing."""
-        paths = [evaluation.path for evaluation in record.evaluations]
-        paths += [record.best_path] if record.best_path is not None else []
+        """What is invalid in a record, None if nothing."""
         if record.task != self.info.task:
             return f"it is of task {record.task}, the run of {self.info.task}"
         if not record.evaluations:
             return "no evaluations"
-        if wrong := [path for path in paths if len(path) != self.num_layers]:
+        paths = [*(evaluation.path for evaluation in record.evaluations), record.best_path]
+        if wrong := [path for path in paths if path is not None and len(path) != self.num_layers]:
             return f"a path has {len(wrong[0])} actions, the model {self.num_layers} layers"
         margins = [record.base_margin, record.best_margin, *(evaluation.margin for evaluation in record.evaluations)]
         if bad := [margin for margin in margins if margin is not None and not math.isfinite(margin)]:
@@ -126,15 +118,10 @@ class RunReader:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SearchedRun:
-    """Some questions of a run, and all that its search has evaluated on them, in memory.
+    """Some questions of a run, with all their evaluations, in memory; other attributes as in `RunReader`.
 
     Attributes:
-        out: the folder, as it was named.
-        info: what it is a run of.
-        chat: whether its prompts went through the chat template.
-        dtype: in which it was searched.
-        num_layers: L, of the model.
-        questions: those taken of all that have a record and did not fail, in the order of the shards.
+        questions: the taken ones of all that were searched, in the order of the shards.
         evaluations: by question sha, every path that was run on it; the full path is the first.
     """
 
@@ -148,15 +135,15 @@ class SearchedRun:
 
     @classmethod
     def load(cls, out: str, take: Callable[[list[tuple[str, str]]], Collection[str]] | None = None) -> SearchedRun:
-        """Read the committed records of a run, a few shards in memory at a time beside what is taken.
+        """Read the committed records of a run; a few shards are in memory at a time, and what is taken.
 
         Args:
             out: the folder.
-            take: from the id and sha of every searched question, returns the ids of those to keep; None: all.
+            take: returns the ids of the questions to keep, given id and sha of every searched one; None keeps all.
 
         Raises:
-            InputError: as `RunReader`, or a taken question cannot be asked.
-            ArtefactError: as `RunReader` and its `records`.
+            InputError: as in `RunReader`, or a taken question lacks what its task needs.
+            ArtefactError: as in `RunReader` and `RunReader.records`.
         """
         run = RunReader(out)
         searched = list(run.searched.select("question_id", "question_sha").iter_rows())
@@ -170,17 +157,17 @@ class SearchedRun:
 
 
 def _how_asked(info: RunInfo, out: str) -> tuple[bool, str]:
-    """Whether a run's prompts went through the chat template, and the dtype it was searched in.
+    """Whether a run's prompts went through the chat template, and the dtype of its search.
 
     Raises:
-        InputError: there is no such task here.
-        ArtefactError: run.json lacks a setting, or its task asks or grades otherwise by now, so that new evaluations
-            could not stand beside the run's.
+        InputError: the task does not exist here.
+        ArtefactError: run.json lacks a setting, or its task asks or grades differently now, so that new evaluations
+            would not be comparable.
     """
     try:
         stored, chat, dtype = info.settings["task"], info.settings["task"]["chat"], info.settings["dtype"]
     except (KeyError, TypeError) as error:
-        raise ArtefactError(f"{out}/{RUN_NAME} does not tell the setting {error}; restore it") from error
+        raise ArtefactError(f"{out}/{RUN_NAME} lacks the setting {error}; restore it") from error
     now = find_task(info.task).describe(bool(chat))
     if changed := [name for name in {**now, **stored} if now.get(name) != stored.get(name)]:
         raise ArtefactError(

@@ -1,8 +1,8 @@
-"""S3 as runs use it: every failure is an OSError, and folders are nothing but names.
+"""S3 for runs: every failure is an OSError, and folders exist only as parts of names.
 
-Endpoint, region and credentials come from the standard AWS_* variables and files (AWS_ENDPOINT_URL_S3 for a store
-that is not Amazon's). So do retries: throttling, 5xx answers and broken connections are tried again with growing
-pauses by botocore (AWS_MAX_ATTEMPTS, AWS_RETRY_MODE), and throttling by s3fs around that; a refusal is not.
+Endpoint, region and credentials come from the standard AWS_* variables and files; AWS_ENDPOINT_URL_S3 names another
+store than Amazon's. botocore retries after throttling, 5xx replies and broken connections, with growing pauses
+(AWS_MAX_ATTEMPTS, AWS_RETRY_MODE); s3fs also retries after throttling. A refusal is final.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from botocore.exceptions import ConnectionError as BotoConnectionError
 from s3fs import S3FileSystem
 
 REQUEST_S = 120.0
-"""One request with all its retries. A server that takes a request and falls silent is waited for no longer."""
+"""Time limit of one request with all its retries, for servers that accept a request and never reply."""
 
 
 class S3Store(S3FileSystem):
-    """s3fs, save that what botocore raises (no credentials, no connection) comes as an OSError too."""
+    """s3fs that also turns botocore's errors (no credentials, no connection) into OSErrors."""
 
     async def _call_s3(self, method: str, *args: Any, **kwargs: Any) -> Any:
         with _as_os_errors():
@@ -39,7 +39,7 @@ class S3Store(S3FileSystem):
             return await super()._cat_file(path, *args, **kwargs)
 
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
-        """Nothing: a key needs no folder, and a mistyped bucket is not made."""
+        """Do nothing: a key needs no folder, and a mistyped bucket must not be created."""
 
 
 @contextmanager
@@ -50,10 +50,10 @@ def _as_os_errors() -> Iterator[None]:
         raise ConnectionError(f"no answer within {REQUEST_S:g} s") from error
     except (BotoConnectionError, HTTPClientError, BrokenTransfer) as error:
         raise ConnectionError(str(error)) from error
-    except BotoCoreError as error:  # no credentials, no such profile: nothing that time mends
+    except BotoCoreError as error:  # no credentials, no such profile: a retry cannot help
         raise PermissionError(errno.EACCES, str(error)) from error
     except OSError as error:
-        # Another writer is creating the same object at this moment; s3fs has no name for that.
+        # Another writer is creating the same object at this moment; s3fs does not translate this code.
         code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")
         if code == "ConditionalRequestConflict":
             raise FileExistsError(str(error)) from error

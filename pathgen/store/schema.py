@@ -1,4 +1,4 @@
-"""The columns of a shard, and the way between records and Arrow tables."""
+"""The columns of a shard; records as Arrow tables and back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..questions.question import Question
 
 
 class UnreadableShard(Exception):
-    """A file of records that cannot be trusted; its text says which and why. Callers quarantine it."""
+    """A damaged file of records; the text says which and why. Callers quarantine it."""
 
 
 def _must(name: str, kind: pa.DataType) -> pa.Field:
@@ -67,15 +67,9 @@ SCHEMA = pa.schema(
         pa.field("error", pa.string()),
     ]
 )
-"""Columns of a shard; margins and scores in nats. Null is what a failed row lacks, or what does not apply."""
-QUESTION_COLUMNS = {
-    "question_id": "id",
-    "prompt": "prompt",
-    "choices": "choices",
-    "gold": "gold",
-    "reference": "reference",
-}
-"""Columns that hold the question itself, and its field of each."""
+"""Columns of a shard; margins and scores in nats. A value is null if a failed row lacks it or it does not apply."""
+QUESTION_COLUMNS = {"question_id": "id"} | {name: name for name in ("prompt", "choices", "gold", "reference")}
+"""The columns of the question itself, and their fields of `Question`."""
 
 
 def to_table(records: Sequence[PathRecord]) -> pa.Table:
@@ -113,9 +107,8 @@ def from_table(table: pa.Table) -> list[PathRecord]:
 
 def questions_of(table: pa.Table) -> list[Question]:
     """The question of each row of a table that has the QUESTION_COLUMNS."""
-    ids, prompts, choices, golds, references = (table[name].combine_chunks() for name in QUESTION_COLUMNS)
-    fields = (ids.to_pylist(), prompts.to_pylist(), _tuples(choices), golds.to_pylist(), references.to_pylist())
-    return [Question(*row) for row in zip(*fields, strict=True)]
+    ids, prompts, choices, golds, references = (table[name].to_pylist() for name in QUESTION_COLUMNS)
+    return [Question(*row) for row in zip(ids, prompts, _tuples(choices), golds, references, strict=True)]
 
 
 def _evaluations_to_arrow(lists: Sequence[Sequence[Evaluation]]) -> pa.ListArray:
@@ -140,39 +133,31 @@ def _evaluations_to_arrow(lists: Sequence[Sequence[Evaluation]]) -> pa.ListArray
 def _evaluations_from_arrow(column: pa.ListArray) -> list[list[Evaluation]]:
     offsets = column.offsets.to_pylist()
     structs = column.values[offsets[0] : offsets[-1]] if offsets else column.values
-    flat = [
-        Evaluation(path, correct, margin, scores, answer, simulation)
-        for path, correct, margin, scores, answer, simulation in zip(
-            _paths_from_arrow(structs.field("path")),
-            structs.field("correct").to_pylist(),
-            structs.field("margin").to_pylist(),
-            _tuples(structs.field("choice_scores")),
-            structs.field("answer").to_pylist(),
-            structs.field("simulation").to_pylist(),
-            strict=True,
-        )
-    ]
+    paths = _paths_from_arrow(structs.field("path"))
+    correct, margins, scores, answers, simulations = (
+        structs.field(name).to_pylist() for name in ("correct", "margin", "choice_scores", "answer", "simulation")
+    )
+    columns = (paths, correct, margins, _tuples(scores), answers, simulations)
+    flat = [Evaluation(*row) for row in zip(*columns, strict=True)]
     return [flat[start - offsets[0] : end - offsets[0]] for start, end in pairwise(offsets)]
 
 
 def _paths_from_arrow(column: pa.ListArray) -> list[Any]:
-    """LayerPath or None a row. Actions are checked as a whole column, so that each path is made at once."""
+    """A LayerPath or None per row. Actions are checked once for the whole column, as a check per path is slow."""
     actions = column.values.to_numpy()
     if actions.size and actions.max() > 2:
         raise UnreadableShard(f"a path holds action {actions.max()}; 0, 1 and 2 exist")
     data = actions.tobytes()
-    offsets = column.offsets.to_pylist()
-    valid = column.is_valid().to_pylist()
     paths = []
-    for is_valid, start, end in zip(valid, offsets[:-1], offsets[1:], strict=True):
+    for is_valid, (start, end) in zip(column.is_valid().to_pylist(), pairwise(column.offsets.to_pylist()), strict=True):
         if is_valid and start == end:
             raise UnreadableShard("a path has no layers")
         paths.append(tuple.__new__(LayerPath, data[start:end]) if is_valid else None)
     return paths
 
 
-def _tuples(column: pa.Array) -> list[tuple[Any, ...] | None]:
-    return [None if values is None else tuple(values) for values in column.to_pylist()]
+def _tuples(column: list[list[Any] | None]) -> list[tuple[Any, ...] | None]:
+    return [None if values is None else tuple(values) for values in column]
 
 
 def _offsets(lengths: Iterable[int]) -> pa.Array:

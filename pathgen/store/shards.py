@@ -16,28 +16,9 @@ from fsspec import AbstractFileSystem
 from ..errors import ArtefactError, PathgenError
 from ..faults import fault_point
 from ..paths.records import PathRecord
-from .files import full_name, is_local, list_files, move_file, put
+from .files import full_name, is_local, list_files, put, refusals
 from .provenance import SCHEMA_VERSION, VERSION_KEY, ShardMetadata
-from .schema import SCHEMA, UnreadableShard, from_table, to_table
-
-__all__ = [
-    "PATHS_FOLDER",
-    "PROGRESS_FOLDER",
-    "QUARANTINE_FOLDER",
-    "SCHEMA",
-    "SCHEMA_VERSION",
-    "ShardMetadata",
-    "ShardName",
-    "UnreadableShard",
-    "commit_table",
-    "from_table",
-    "list_shards",
-    "quarantine",
-    "read_shard",
-    "to_table",
-    "write_progress",
-    "write_shard",
-]
+from .schema import SCHEMA, UnreadableShard, to_table
 
 PATHS_FOLDER = "paths"
 PROGRESS_FOLDER = ".progress"
@@ -48,7 +29,7 @@ _UNSEALED = "0" * 16
 _NAME = re.compile(r"part-(?P<writer>.+)-(?P<seq>\d{5,})-(?P<digest>[0-9a-f]{16})\.parquet")
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class ShardName:
     """The parts of `part-<writer>-<seq>-<digest>.parquet`."""
 
@@ -58,11 +39,7 @@ class ShardName:
 
     @classmethod
     def parse(cls, name: str) -> ShardName:
-        """Take a file's name apart.
-
-        Raises:
-            UnreadableShard: it is no shard's name.
-        """
+        """The parts of a file's name; UnreadableShard if it is not a shard's name."""
         match = _NAME.fullmatch(name)
         if match is None:
             raise UnreadableShard(f"{name}: not a shard's name; expected part-<writer>-<seq>-<digest>.parquet")
@@ -81,23 +58,19 @@ def write_shard(
     metadata: ShardMetadata,
     guard: Callable[[], object],
 ) -> str:
-    """Commit records as one shard: it appears whole or not at all.
+    """Commit records as one shard, which appears whole or not at all; the new file's name.
 
     Args:
         fs: file system of the run.
         folder: the run's `paths` folder.
-        writer: id of the actor that writes; no other ever writes under it.
-        seq: count of this writer's shards so far.
+        writer: id of the actor that writes; no other actor ever uses it.
+        seq: number of shards that this writer has committed before.
         records: the rows.
         metadata: origin of the records.
-        guard: called just before the commit; raises when another run holds the lease.
-
-    Returns:
-        The new file's name.
+        guard: called just before the commit; raises LeaseLost if another run holds the lease.
 
     Raises:
-        PathgenError: disk full and the like; nothing was committed, and nothing committed before is harmed.
-        LeaseLost: from the guard.
+        PathgenError: the write failed, for example on a full disk; committed files are unharmed.
     """
     table = to_table(records).replace_schema_metadata(metadata.key_values())
     return commit_table(fs, folder, writer, seq, table, guard)
@@ -106,7 +79,7 @@ def write_shard(
 def commit_table(
     fs: AbstractFileSystem, folder: str, writer: str, seq: int, table: pa.Table, guard: Callable[[], object]
 ) -> str:
-    """`write_shard` for rows that are an Arrow table already, its schema metadata included."""
+    """`write_shard` for an Arrow table with its schema metadata."""
     data = _to_parquet(table)
     name = str(ShardName(writer, seq, _digest(data)))
     put(fs, f"{folder}/{name}", data, guard=guard, passing=fault_point)
@@ -121,22 +94,25 @@ def write_progress(
     metadata: ShardMetadata,
     guard: Callable[[], object],
 ) -> None:
-    """Replace a writer's progress file: searches under way, and finished records not yet in a shard.
+    """Replace a writer's progress file: unfinished searches, and finished records not yet in a shard.
 
-    Raises:
-        PathgenError: disk full and the like; the former progress file stays.
-        LeaseLost: from the guard.
+    Arguments and errors as in `write_shard`; after an error the former file is still there.
     """
     table = to_table(records).replace_schema_metadata(metadata.key_values() | {_SEAL_KEY: _UNSEALED})
     path = f"{out}/{PROGRESS_FOLDER}/{writer}.parquet"
-    put(fs, path, _seal(_to_parquet(table)), guard=guard, passing=_passing_progress)
+
+    def passing(step: str) -> None:
+        if step == "before-rename":
+            fault_point("during-progress-swap")
+
+    put(fs, path, _seal(_to_parquet(table)), guard=guard, passing=passing)
 
 
 def read_shard(fs: AbstractFileSystem, path: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read and verify a shard or a progress file: the only way that records are read.
+    """Read and verify a shard or a progress file: the only way to read records.
 
-    A shard's bytes must have the digest of its name, a progress file's the one in its metadata. The pages must
-    have their checksums, and the schema must be exactly `SCHEMA`: no extension type is ever built from a file.
+    The digest of a shard's bytes must be in its name, that of a progress file in its metadata. The page checksums
+    must fit, and the schema must be exactly `SCHEMA`: a file can never cause an extension type to be built.
 
     Args:
         fs: file system of the run.
@@ -144,12 +120,12 @@ def read_shard(fs: AbstractFileSystem, path: str, columns: Sequence[str] | None 
         columns: the columns to decode, all if None. The whole file is verified either way.
 
     Returns:
-        The rows; its schema metadata is the file's.
+        The rows, with the file's own schema metadata.
 
     Raises:
-        UnreadableShard: anything is wrong with the file.
+        UnreadableShard: the file is damaged.
         ArtefactError: a newer layerpaths wrote it.
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         PathgenError: the file system refuses.
     """
     folder, _, name = path.rpartition("/")
@@ -162,7 +138,7 @@ def read_shard(fs: AbstractFileSystem, path: str, columns: Sequence[str] | None 
             raise UnreadableShard(f"{name}: {error.strerror}") from error
         raise PathgenError(f"cannot read {full_name(fs, path)}: {error.strerror or error}") from error
     is_progress = folder.endswith(f"/{PROGRESS_FOLDER}")
-    if not (_is_sealed(data) if is_progress else _digest(data) == ShardName.parse(name).digest):
+    if not (_seal(data) == data if is_progress else _digest(data) == ShardName.parse(name).digest):
         raise UnreadableShard(f"{name}: its bytes do not have the digest in its {'footer' if is_progress else 'name'}")
     try:
         return _from_parquet(data, name, columns)
@@ -171,10 +147,7 @@ def read_shard(fs: AbstractFileSystem, path: str, columns: Sequence[str] | None 
 
 
 def list_shards(fs: AbstractFileSystem, folder: str, writer: str | None = None) -> list[str]:
-    """Names of the Parquet files in a folder, whether readable or not; of one writer if given.
-
-    A folder's progress files are listed by this too; theirs are named by the writer alone.
-    """
+    """Names of the shards or progress files in a folder, whether readable or not; of one writer if given."""
     names = [name for name in list_files(fs, folder) if name.endswith(".parquet") and not name.startswith(".")]
     if writer is None:
         return names
@@ -182,25 +155,15 @@ def list_shards(fs: AbstractFileSystem, folder: str, writer: str | None = None) 
 
 
 def quarantine(fs: AbstractFileSystem, out: str, name: str, reason: str) -> None:
-    """Move an unreadable file out of every reader's way, its reason beside it.
-
-    Args:
-        fs: file system of the run.
-        out: the run's folder.
-        name: the file, relative to `out`.
-        reason: one line, for people.
+    """Move an unreadable file (`name` is relative to `out`) out of every reader's way, with a file for the reason.
 
     Raises:
         PathgenError: the file system refuses.
     """
     target = f"{out}/{QUARANTINE_FOLDER}/{name.rsplit('/', 1)[-1]}"
     put(fs, f"{target}.reason", f"{reason}\n".encode())
-    move_file(fs, f"{out}/{name}", target)
-
-
-def _passing_progress(step: str) -> None:
-    if step == "before-rename":
-        fault_point("during-progress-swap")
+    with refusals(fs, "move", f"{out}/{name}"):
+        fs.mv(f"{out}/{name}", target)
 
 
 def _digest(data: bytes) -> str:
@@ -208,41 +171,28 @@ def _digest(data: bytes) -> str:
 
 
 def _seal(data: bytes) -> bytes:
-    """Put the digest of the unsealed bytes in the place of `_UNSEALED`: progress files keep their name."""
-    at = _seal_position(data)
-    assert data[at : at + len(_UNSEALED)] == _UNSEALED.encode()
-    return data[:at] + _digest(data).encode() + data[at + len(_UNSEALED) :]
-
-
-def _is_sealed(data: bytes) -> bool:
-    at = _seal_position(data)
-    end = at + len(_UNSEALED)
-    return data[at:end] == _digest(data[:at] + _UNSEALED.encode() + data[end:]).encode()
-
-
-def _seal_position(data: bytes) -> int:
+    """The file with the digest of its unsealed bytes in the footer: a progress file's name has no digest."""
     # In the footer the value follows its key after two bytes: Thrift's field header and the length.
-    return data.rfind(_SEAL_KEY.encode()) + len(_SEAL_KEY) + 2
+    start = data.rfind(_SEAL_KEY.encode()) + len(_SEAL_KEY) + 2
+    end = start + len(_UNSEALED)
+    digest = _digest(data[:start] + _UNSEALED.encode() + data[end:])
+    return data[:start] + digest.encode() + data[end:]
 
 
 def _to_parquet(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
-    # No stored Arrow schema: the Parquet types say all, and no reader can be led to build an extension type.
-    # No statistics: nothing of the rows stands in the footer, where no checksum guards it.
-    options = {
-        "compression": "zstd",
-        "write_page_checksum": True,
-        "store_schema": False,
-        "write_statistics": False,
-    }
-    with pq.ParquetWriter(buffer, table.schema, **options) as writer:
+    # Without a stored Arrow schema no reader can be led to build an extension type; the Parquet types suffice.
+    # Statistics would copy values of rows into the footer, which has no checksum.
+    with pq.ParquetWriter(
+        buffer, table.schema, compression="zstd", write_page_checksum=True, store_schema=False, write_statistics=False
+    ) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata(table.schema.metadata)
     return buffer.getvalue()
 
 
 def _from_parquet(data: bytes, name: str, columns: Sequence[str] | None) -> pa.Table:
-    # Opening a file builds the types that its stored Arrow schema names, so that is refused on the bare bytes.
+    # Opening a file builds the types that its stored Arrow schema names, so look for one in the raw bytes first.
     footer = data[-8 - int.from_bytes(data[-8:-4], "little") :]
     if b"ARROW:schema" in footer:
         raise UnreadableShard(f"{name}: has a stored Arrow schema, so it was not written by layerpaths")

@@ -1,7 +1,6 @@
-"""One writer's way to disk: finished records gather, become a shard, and lie in a progress file until then.
+"""The writer of records: finished ones become a shard, and are kept in a progress file until then.
 
-`LAYERPATHS_SHARD_S` and `LAYERPATHS_PROGRESS_S` in the environment shorten the intervals, so that a test's run
-of a few seconds commits as often as one of hours.
+The environment variables `LAYERPATHS_SHARD_S` and `LAYERPATHS_PROGRESS_S` shorten the intervals for tests.
 """
 
 from __future__ import annotations
@@ -17,28 +16,29 @@ from ..errors import StoreOutage
 from ..paths.records import PathRecord
 from .files import remove_file
 from .folder_lock import check_lease
+from .provenance import ShardMetadata
 from .run_folder import RunDirectory
-from .shards import PROGRESS_FOLDER, ShardMetadata, write_progress, write_shard
+from .shards import PROGRESS_FOLDER, write_progress, write_shard
 
 logger = logging.getLogger(__name__)
 
 SHARD_RECORDS = 64
 SHARD_S = float(os.environ.get("LAYERPATHS_SHARD_S", 60))
 PROGRESS_S = float(os.environ.get("LAYERPATHS_PROGRESS_S", 30))
-"""A shard holds so many questions, or the work of so many seconds; progress in between is flushed this often."""
+"""A shard is due after SHARD_RECORDS questions or SHARD_S seconds, a progress file every PROGRESS_S seconds."""
 OUTAGE_S = 300.0
-"""A store may be busy or out of reach for so long: the records wait in memory meanwhile."""
+"""How long a store may be busy or out of reach; meanwhile the records wait in memory."""
 OUTAGE_RETRY_S = 5.0
 
 
 class RecordWriter:
-    """Commits records of one writer id, which nobody else ever uses. Its calls may come from several threads.
+    """Commits records under one writer id, which no other process ever uses. Several threads may call it.
 
     Args:
         out: the run's folder.
         writer: the id.
         metadata: origin of the records.
-        token: the run's; every commit checks that it still holds the folder.
+        token: of the run's lease, which every commit checks.
     """
 
     def __init__(self, out: str, writer: str, metadata: ShardMetadata, token: str):
@@ -47,9 +47,9 @@ class RecordWriter:
         self._metadata = metadata
         self._guard = partial(check_lease, self._run.fs, self._run.root, token)
         self._finished: list[PathRecord] = []
-        self._shard: list[PathRecord] = []  # being committed: the same again until it is there
+        self._shard: list[PathRecord] = []  # being committed: the same records on each try
         self._scanned: list[PathRecord] = []
-        self._durable: list[str] = []  # and not told yet
+        self._durable: list[str] = []  # and not yet returned
         self._shards = self._scans_kept = 0
         self._has_progress = False
         self._shard_at = self._progress_at = time.monotonic()
@@ -58,7 +58,7 @@ class RecordWriter:
         self._lock = threading.RLock()
 
     def add(self, record: PathRecord) -> None:
-        """A record for the next shard; or, of status `searching` (a calibration scan), for the progress file only."""
+        """Take a record for the next shard, or, if it is a calibration scan, for the progress file only."""
         with self._lock:
             if record.status == "searching":
                 self._scanned.append(record)
@@ -68,18 +68,15 @@ class RecordWriter:
             self._finished.append(record)
 
     def tick(self, under_way: Callable[[], list[PathRecord]]) -> list[str]:
-        """Write what is due: call it between batches.
+        """Write what is due, between batches; returns the question ids that became durable.
 
         Args:
-            under_way: makes the records of searches under way, when they are needed.
-
-        Returns:
-            Question ids that became durable.
+            under_way: makes the records of unfinished searches, if they are needed.
 
         Raises:
             LeaseLost: another run holds the folder.
             StoreOutage: the store has been out of reach for `OUTAGE_S`.
-            PathgenError: disk full and the like; nothing committed is harmed.
+            PathgenError: the write failed, for example on a full disk; committed files are unharmed.
         """
         now = time.monotonic()
         if now < self._retry_at:
@@ -97,14 +94,14 @@ class RecordWriter:
             return self._take_durable()
 
     def commit(self) -> list[str]:
-        """Commit the finished records; the ids that became durable. Errors as `tick`, an outage at once."""
+        """Commit the finished records; returns and errors as in `tick`, but an outage is raised at once."""
         with self._lock:
             while self._shard or self._finished:
                 self._commit()
             return self._take_durable()
 
     def close(self, under_way: list[PathRecord]) -> list[str]:
-        """Write everything; the ids that became durable. Errors as `commit`."""
+        """Write everything; returns and errors as in `commit`."""
         with self._lock:
             durable = self.commit()
             self._flush(under_way)
@@ -120,10 +117,7 @@ class RecordWriter:
             self._flush(under_way())
 
     def _commit(self) -> None:
-        """One shard: what was given up as it was tried, else all that is finished.
-
-        A put may have succeeded though its reply was lost, so what is tried again has the same bytes and name.
-        """
+        # A put may have succeeded though its reply was lost, so the next try has the same records, bytes and name.
         if not self._shard:
             self._shard, self._finished = self._finished, []
         write_shard(self._run.fs, self._run.paths, self.writer, self._shards, self._shard, self._metadata, self._guard)
@@ -132,7 +126,7 @@ class RecordWriter:
         self._shard = []
 
     def _flush(self, under_way: list[PathRecord]) -> None:
-        """Replace the progress file; scans are durable by that."""
+        """Replace the progress file, which also makes scans durable."""
         self._progress_at = time.monotonic()
         records = [*under_way, *self._shard, *self._finished, *self._scanned]
         if records:

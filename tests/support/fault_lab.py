@@ -29,7 +29,7 @@ from pathgen.report.validate import validate_run
 from pathgen.search.settings import SearchSettings
 from pathgen.store.index import progress_files, read_tables
 from pathgen.store.run_folder import RunDirectory
-from pathgen.store.shards import SCHEMA, from_table
+from pathgen.store.schema import SCHEMA, from_table
 
 CPUS = 3
 LIMIT = 6

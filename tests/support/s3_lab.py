@@ -16,7 +16,8 @@ from werkzeug.serving import make_server
 
 from pathgen.store.run_folder import RunDirectory
 from pathgen.store.s3 import S3Store
-from pathgen.store.shards import from_table, list_shards, read_shard
+from pathgen.store.schema import from_table
+from pathgen.store.shards import list_shards, read_shard
 
 BUCKET = "bucket"
 ERROR = '<?xml version="1.0"?><Error><Code>{code}</Code><Message>{message}</Message></Error>'

@@ -11,7 +11,8 @@ from pathgen.questions.question import Question
 from pathgen.report.validate import validate_run
 from pathgen.store.run_folder import RunDirectory
 from pathgen.store.run_json import RunInfo
-from pathgen.store.shards import from_table, write_shard
+from pathgen.store.schema import from_table
+from pathgen.store.shards import write_shard
 
 L = 6  # layers of the tiny model
 FULL = list(range(L))

@@ -16,7 +16,8 @@ from pathgen.paths.records import Evaluation
 from pathgen.questions.question import Question
 from pathgen.store.run_folder import RunDirectory
 from pathgen.store.run_json import RunInfo
-from pathgen.store.shards import from_table, write_shard
+from pathgen.store.schema import from_table
+from pathgen.store.shards import write_shard
 from pathgen.store.writer import SHARD_RECORDS
 
 FULL = [0, 1, 2, 3, 4, 5]  # of the tiny model

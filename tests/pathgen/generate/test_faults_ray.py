@@ -34,8 +34,9 @@ from pathgen.questions.loading import load_questions
 from pathgen.store.committed import CommittedRows
 from pathgen.store.files import open_folder
 from pathgen.store.folder_lock import RunLease
+from pathgen.store.provenance import ShardMetadata
 from pathgen.store.run_folder import RunDirectory
-from pathgen.store.shards import ShardMetadata, from_table
+from pathgen.store.schema import from_table
 from pathgen.store.writer import RecordWriter
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

@@ -20,7 +20,7 @@ from pathgen.questions.loading import load_questions
 from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
 from pathgen.search.settings import SearchSettings
-from pathgen.store.shards import ShardMetadata
+from pathgen.store.provenance import ShardMetadata
 
 LAYERS = 6
 QUESTIONS = load_questions("builtin", needs="choices", limit=5)

@@ -22,7 +22,8 @@ from pathgen.store.folder_lock import LeaseLost
 from pathgen.store.provenance import ShardMetadata
 from pathgen.store.run_folder import RunDirectory
 from pathgen.store.run_json import RunInfo
-from pathgen.store.shards import from_table, list_shards, read_shard, write_progress, write_shard
+from pathgen.store.schema import from_table
+from pathgen.store.shards import list_shards, read_shard, write_progress, write_shard
 
 INFO = RunInfo({}, "tiny", "f", "arc", "builtin")
 

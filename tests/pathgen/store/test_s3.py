@@ -22,7 +22,8 @@ from pathgen.store.files import create_exclusive, list_files, put, read_file, re
 from pathgen.store.folder_lock import RunLease
 from pathgen.store.run_folder import RunDirectory
 from pathgen.store.s3 import S3Store
-from pathgen.store.shards import UnreadableShard, list_shards, write_shard
+from pathgen.store.schema import UnreadableShard
+from pathgen.store.shards import list_shards, write_shard
 
 
 @pytest.fixture(scope="module")

@@ -17,19 +17,15 @@ from pathgen import faults
 from pathgen.errors import ArtefactError, InputError, PathgenError
 from pathgen.store.files import open_folder, put, remove_leftovers
 from pathgen.store.folder_lock import LeaseLost
-from pathgen.store.provenance import VERSION_KEY
+from pathgen.store.provenance import VERSION_KEY, ShardMetadata
+from pathgen.store.schema import SCHEMA, UnreadableShard, from_table, to_table
 from pathgen.store.shards import (
-    SCHEMA,
-    ShardMetadata,
     ShardName,
-    UnreadableShard,
     _digest,
     _to_parquet,
-    from_table,
     list_shards,
     quarantine,
     read_shard,
-    to_table,
     write_progress,
     write_shard,
 )

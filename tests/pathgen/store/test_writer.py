@@ -12,7 +12,8 @@ from pathgen.errors import StoreOutage
 from pathgen.store.folder_lock import LeaseLost, RunLease
 from pathgen.store.index import progress_files, shard_files
 from pathgen.store.run_folder import RunDirectory
-from pathgen.store.shards import from_table, read_shard
+from pathgen.store.schema import from_table
+from pathgen.store.shards import read_shard
 from pathgen.store.writer import OUTAGE_RETRY_S, OUTAGE_S, PROGRESS_S, SHARD_RECORDS, SHARD_S, RecordWriter
 
 

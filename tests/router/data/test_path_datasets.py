@@ -154,9 +154,9 @@ def test_a_run_json_without_a_setting_is_refused(tmp_path, lacking):
     info = run.info()
     settings = {name: value for name, value in info.settings.items() if name != lacking}
     run.fs.pipe_file(f"{run.root}/run.json", replace(info, settings=settings).to_json())
-    with pytest.raises(ArtefactError, match=f"run.json does not tell the setting '{lacking}'"):
+    with pytest.raises(ArtefactError, match=f"run.json lacks the setting '{lacking}'"):
         SearchedRun.load(run.out)
-    with pytest.raises(ArtefactError, match=f"run.json does not tell the setting '{lacking}'"):
+    with pytest.raises(ArtefactError, match=f"run.json lacks the setting '{lacking}'"):
         PathDatasets([run.out])
 
 
