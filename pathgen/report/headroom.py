@@ -57,7 +57,7 @@ class Headroom:
             return None
         mended = f"some path mends {self.gold:.1%} of the wrong answers"
         if self.excess is None or self.excess_ci95 is None:
-            return f"{mended}, and no wrong choice ever had gold's rank: nothing tells how much of that is chance"
+            return f"{mended}, and no wrong choice ever had gold's rank: how much of that is chance is unknown"
         compared = (
             f"{mended}, and {self.placebo:.1%} reach an equally likely wrong answer: "
             f"excess {points(self.excess)} points {interval(self.excess_ci95, points)}: "

@@ -127,7 +127,7 @@ def _answer(evaluation: Mapping[str, Any], choices: Sequence[str] | None) -> str
 def _print_headroom(console: Console, headroom: Headroom | None) -> None:
     """What some path mends, never without its placebo."""
     if headroom is None:
-        line = "no placebo without scored choices: nothing tells how much of what is solved is chance"
+        line = "no placebo without scored choices: how much of what is solved is chance is unknown"
         console.print(line, soft_wrap=True)
         return
     if headroom.verdict is not None:
