@@ -64,29 +64,29 @@ class PeerFields:
     wrong: str = ""
 
     def write(self, record: PathRecord) -> dict[str, Any]:
-        """A record's row in the file."""
+        """A record's row in the file; the right answer is the gold choice as the task's answer, or the reference."""
+        question = record.question
+        answer = question.reference or ""
+        if question.choices is not None and question.gold is not None:
+            answer = find_task(record.task).continuations(question)[question.gold]
         paths: dict[bool, list[tuple[int, ...]]] = {True: [], False: []}
         for evaluation in record.evaluations:
             paths[evaluation.correct].append(evaluation.path.executions)
         return {
-            self.question_id: record.question.id,
-            self.prompt: record.question.prompt,
-            self.answer: _right_answer(record),
+            self.question_id: question.id,
+            self.prompt: question.prompt,
+            self.answer: answer,
             self.base_correct: int(bool(record.base_correct)),
             self.good: paths[True],
             **({self.wrong: paths[False]} if self.wrong else {}),
-            "choices": record.question.choices,
-            "gold": record.question.gold,
+            "choices": question.choices,
+            "gold": question.gold,
         }
 
     def read(
         self, path: Path, rows: Iterable[dict[str, Any]], target: ImportTarget, judge: Judge
     ) -> Iterator[PathRecord]:
-        """The records of a file's rows.
-
-        Raises:
-            InputError: a row cannot be used; names the question.
-        """
+        """The records of a file's rows; InputError names the question that cannot be used."""
         full = LayerPath.full(target.num_layers)
         for number, row in enumerate(rows, start=1):
             try:
@@ -137,14 +137,6 @@ def _parse_paths(name: str, value: Any, num_layers: int) -> list[LayerPath]:
     if not isinstance(value, list):
         raise ValueError(f"{name} must be a list of paths; got {value!r:.60}")
     return [parse_path(name, entry, num_layers) for entry in value]
-
-
-def _right_answer(record: PathRecord) -> str:
-    """The gold choice as the task's answer, or the reference."""
-    question = record.question
-    if question.choices is None or question.gold is None:
-        return question.reference or ""
-    return find_task(record.task).continuations(question)[question.gold]
 
 
 def _record(

@@ -66,11 +66,7 @@ def load_questions(
 
 
 def parse_columns(text: str) -> dict[str, str]:
-    """Parse the column mapping of the command line: `id=qid,prompt=stem` (field=column).
-
-    Raises:
-        InputError: a part has no `=`, or a field is given twice.
-    """
+    """Field to column from `id=qid,prompt=stem`; InputError if a part has no `=` or a field is given twice."""
     columns: dict[str, str] = {}
     for part in text.split(","):
         field, equals, column = (piece.strip() for piece in part.partition("="))

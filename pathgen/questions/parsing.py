@@ -34,12 +34,7 @@ def parse_json(data: bytes) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """The value of a JSON file.
-
-    Raises:
-        InputError: it is not JSON.
-        OSError: it cannot be read.
-    """
+    """The value of a JSON file; InputError if it is not JSON, OSError if it cannot be read."""
     try:
         return parse_json(path.read_bytes())
     except ValueError as error:
@@ -120,14 +115,7 @@ def parse_reference(value: Any) -> str:
 
 
 def refuse_unusable(what: str, problems: Sequence[str], total: int, source: str | None = None) -> None:
-    """Raise InputError with the first five problems, if there are any.
-
-    Args:
-        what: `questions` or `prompts`.
-        problems: one line each.
-        total: number of questions or prompts.
-        source: the file or dataset, if there is one.
-    """
+    """Raise InputError with the first problems, one line each, if any of the `total` questions or prompts has one."""
     if problems:
         hidden = len(problems) - PROBLEMS_SHOWN
         shown = "; ".join([*problems[:PROBLEMS_SHOWN], *([f"and {hidden} more"] if hidden > 0 else [])])

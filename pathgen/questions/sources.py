@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,25 +83,25 @@ def _object_row(where: str, values: Any) -> Row:
     return Row(where, {} if fault else values, fault)
 
 
+def _numbered(rows: Iterable[Any]) -> Iterator[Row]:
+    for number, values in enumerate(rows, start=1):
+        yield _object_row(f"row {number}", values)
+
+
 def _read_json(path: Path) -> Iterator[Row]:
     rows = read_json(path)
     if not isinstance(rows, list):
         raise InputError(f"{path}: must hold a list of objects, not {type(rows).__name__}")
-    for number, values in enumerate(rows, start=1):
-        yield _object_row(f"row {number}", values)
+    yield from _numbered(rows)
 
 
 def _read_parquet(path: Path) -> Iterator[Row]:
     import pyarrow
     import pyarrow.parquet
 
-    number = 0
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches():
-                for values in batch.to_pylist():
-                    number += 1
-                    yield Row(f"row {number}", values)
+            yield from _numbered(values for batch in file.iter_batches() for values in batch.to_pylist())
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not readable as Parquet: {one_line(error)}") from error
 
@@ -114,8 +114,7 @@ def _read_hub(source: str, name: str, config: str, split: str) -> Iterator[Row]:
     try:
         dataset = datasets.load_dataset(name, config or None, split=split or "train")
         textual = [column for column, feature in dataset.features.items() if type(feature).__name__ not in MEDIA]
-        for number, values in enumerate(dataset.select_columns(textual), start=1):
-            yield Row(f"row {number}", values)
+        yield from _numbered(dataset.select_columns(textual))
     except ConnectionError as error:
         raise InputError(
             f"{one_line(source)}: the hub cannot be reached and the dataset is not in its cache; "

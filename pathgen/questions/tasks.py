@@ -61,9 +61,7 @@ class Task:
 
         A continuation's tokens are the tokens of the whole text after the number of tokens of the prompt, as in
         lm-evaluation-harness. In a chat the prompt is the user's turn, and the continuation starts the assistant's.
-
-        Raises:
-            InputError: `chat` with a tokenizer that has no chat template.
+        Errors as `chat_turn`.
         """
         prompt = chat_turn(tokenizer, self.prompt(question)) if chat else self.prompt(question)
         space = "" if chat else " "
@@ -98,11 +96,7 @@ def find_task(name: str) -> Task:
 
 
 def chat_turn(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
-    """The prompt as the user's turn of a chat, up to the start of the assistant's turn.
-
-    Raises:
-        InputError: the tokenizer has no chat template.
-    """
+    """The prompt as the user's turn of a chat, up to the assistant's turn; InputError without a chat template."""
     if not tokenizer.chat_template:
         raise InputError("--chat needs a model whose tokenizer has a chat template; use --no-chat")
     turns = [{"role": "user", "content": prompt}]

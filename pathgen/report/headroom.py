@@ -81,12 +81,7 @@ class HeadroomTally:
         self._right = self._broken = self._early = 0
 
     def add(self, rows: pl.DataFrame) -> None:
-        """Add records.
-
-        Args:
-            rows: one row a question, with `status`, `stop_reason`, `gold`, `base_correct` and `evaluations`; the first
-                evaluation is of the full path.
-        """
+        """Add rows with `status`, `stop_reason`, `gold`, `base_correct` and `evaluations`, the full path's first."""
         self._early += rows.filter(pl.col("stop_reason") == "early").height
         scores = pl.element().struct.field("choice_scores")
         scored = (
@@ -171,13 +166,10 @@ def _placebo_and_excess(
 
 
 def _interval(ranked: np.ndarray, counts: np.ndarray) -> tuple[float, float] | None:
-    """95 % bootstrap interval of the excess over questions, with the placebo of each draw; None if no draw has one.
+    """95 % bootstrap interval of the excess, with the placebo of each draw; None if no draw has one.
 
-    Questions of one pattern are exchangeable, so the bootstrap draws the patterns' counts.
-
-    Args:
-        ranked: as `_ranked` returns it.
-        counts: [Q] questions of each kind.
+    There are counts[q] questions of each kind of `_ranked`. Questions of one pattern are exchangeable, so the
+    bootstrap draws the patterns' counts.
     """
     patterns, kinds = np.unique(np.hstack(list(ranked)), axis=0, return_inverse=True)
     weights = np.bincount(kinds, weights=counts)

@@ -101,15 +101,14 @@ def report_text(report: Validation) -> None:
 
 
 def _effort(record: Mapping[str, Any]) -> str:
-    """What the search took; an imported record does not say all of it."""
-    parts = [f"{record['layer_executions']} layers asked"]
-    if record["layers_run"] is not None:
-        parts[0] += f", {record['layers_run']} run"
+    text = f"{record['layer_executions']} layers asked"
+    if record["layers_run"] is not None:  # an import may not have these
+        text += f", {record['layers_run']} run"
     if record["seconds"] is not None:
-        parts.append(f"{record['seconds']:.1f} s")
+        text += f"; {record['seconds']:.1f} s"
     if record["stop_reason"] is not None:
-        parts.append(f"ended: {record['stop_reason']}")
-    return "; ".join(parts)
+        text += f"; ended: {record['stop_reason']}"
+    return text
 
 
 def _by_worth(evaluation: Mapping[str, Any]) -> tuple[bool, int, float]:
@@ -125,7 +124,6 @@ def _answer(evaluation: Mapping[str, Any], choices: Sequence[str] | None) -> str
 
 
 def _print_headroom(console: Console, headroom: Headroom | None) -> None:
-    """What some path mends, never without its placebo."""
     if headroom is None:
         line = "no placebo without scored choices: how much of what is solved is chance is unknown"
         console.print(line, soft_wrap=True)

@@ -134,7 +134,6 @@ def _notes(directory: RunDirectory) -> list[str]:
 
 
 def _replay(records: list[PathRecord], info: RunInfo, out: str, count: int) -> Replay:
-    """Run a sample of evaluations again, and compare margins and verdicts."""
     from ..engine.path_model import PathModel
     from ..evaluation.evaluator import Evaluator
     from ..models.resolving import resolve_recorded

@@ -51,7 +51,7 @@ def shallowest_depth(num_layers: int) -> int:
 
 
 def _blocks(num_layers: int) -> Iterable[LayerPath]:
-    """Paths that skip one block: adjacent layers."""
+    """Paths that skip one block of adjacent layers."""
     full = LayerPath.full(num_layers)
     for width in range(1, min(WIDEST_BLOCK_LAYERS, num_layers - 1) + 1):
         for first in range(num_layers - width + 1):

@@ -128,14 +128,9 @@ def held_out_choice(
 ) -> np.ndarray:
     """[Q] whether each question is right on the path whose depth and actions are chosen without its fold.
 
-    The depth is chosen by accuracies that are cross-validated within the other folds (nested cross-validation; Varma
-    and Simon 2006), so there must be at least three folds.
-
-    Args:
-        pick: takes one of the entries of all depths, shallowest first and the full path last.
-        paths: the P candidates, the full path included.
-        scores: [Q, P].
-        folds: [Q] each question's fold.
+    `pick` chooses among the entries of all depths, shallowest first and the full path last, by accuracies that are
+    cross-validated within the other folds (nested cross-validation; Varma and Simon 2006). So at least three folds are
+    needed.
     """
     right = np.empty(len(folds), dtype=bool)
     for fold in np.unique(folds):
@@ -165,15 +160,16 @@ def _full(paths: Sequence[LayerPath]) -> int:
 def _entries(paths: Sequence[LayerPath], scores: Scores, folds: np.ndarray) -> list[PathEntry]:
     """The best path of each depth, shallowest first; the full path last."""
     full = _full(paths)
+    right = scores.correct
     depths = np.array([path.depth for path in paths])
     choices = choose_by_depth(scores.quality, depths, folds)
     choices.append(Choice(int(depths[full]), full, np.full(len(folds), full)))
     return [
         PathEntry(
             paths[choice.path],
-            accuracy=float(scores.correct[:, choice.path].mean()),
+            accuracy=float(right[:, choice.path].mean()),
             quality=float(scores.quality[:, choice.path].mean()),
-            **asdict(_worth(scores.correct[np.arange(len(folds)), choice.held_out], scores.correct[:, full])),
+            **asdict(_worth(right[np.arange(len(folds)), choice.held_out], right[:, full])),
         )
         for choice in choices
     ]

@@ -62,12 +62,8 @@ def draw_questions(runs: Sequence[SearchedRun], seed: int) -> tuple[list[Asked],
 def draw_folds(runs: Sequence[SearchedRun], judged: Sequence[Asked], most: int) -> np.ndarray:
     """[Q] the fold in which each question is held out. Each folder's questions are spread evenly over the folds.
 
-    Equal questions share a fold, also under another id or in another folder.
-
-    Args:
-        runs: the runs of the questions.
-        judged: the questions, in the order drawn.
-        most: upper limit of the folds; the number of different questions in the smallest folder is another.
+    Equal questions share a fold, also under another id or in another folder. The number of folds is at most `most`,
+    and at most the number of different questions in the smallest folder.
 
     Raises:
         TooFewQuestions: a folder has questions in fewer than FEWEST_FOLDS.

@@ -12,11 +12,7 @@ from ..models.devices import DTYPES, Device, check_device_and_dtype
 
 @dataclass(frozen=True, slots=True)
 class StaticOptions:
-    """The options of `pathgen static`.
-
-    Raises:
-        InputError: a device or dtype that does not exist; names the option.
-    """
+    """The options of `pathgen static`; InputError for a device or dtype that does not exist."""
 
     paths: Annotated[tuple[str, ...], option("A run's folder; may repeat, all of one model.")]
     out: Annotated[str, option("JSON file to write.")]

@@ -86,9 +86,6 @@ class StaticPaths(JsonArtefact):
         choice: held-out result of choosing the most accurate path of any depth.
         shallow_choice: held-out result of choosing as `shallow` does.
         chosen_on: shas of all questions that took part, also those that only proposed paths.
-
-    Raises:
-        ValueError: a path of another number of layers.
     """
 
     VERSION = ("schema_version", 3)
@@ -112,7 +109,7 @@ class StaticPaths(JsonArtefact):
     per_folder: tuple[FolderResult, ...]
 
     def __post_init__(self) -> None:
-        """Check the paths."""
+        """Raise ValueError for a path with another number of layers."""
         own = [result.own_path for result in self.per_folder]
         for path in (self.full.path, *(entry.path for entry in self.frontier), *own):
             if len(path) != self.num_layers:
@@ -146,11 +143,7 @@ class StaticPaths(JsonArtefact):
         return most_accurate(fitting).path
 
     def check_matches(self, fingerprint: str, num_layers: int, where: str) -> None:
-        """Check that these paths, read from the file `where`, belong to a model.
-
-        Raises:
-            ArtefactError: they belong to another model.
-        """
+        """Raise ArtefactError if these paths, read from the file `where`, are of another model."""
         if (self.fingerprint, self.num_layers) != (fingerprint, num_layers):
             raise ArtefactError(
                 f"{where} is of {self.model_id} ({self.fingerprint}, {self.num_layers} layers), "
@@ -159,12 +152,7 @@ class StaticPaths(JsonArtefact):
 
 
 def load_static(path: str) -> StaticPaths:
-    """The static paths in a file.
-
-    Raises:
-        InputError: the file cannot be read.
-        ArtefactError: it is not the output of `pathgen static`.
-    """
+    """The static paths in a file; InputError if it cannot be read, ArtefactError if it holds something else."""
     try:
         return StaticPaths.from_json(Path(path).read_bytes(), path)
     except OSError as error:
