@@ -1,4 +1,4 @@
-"""`pathgen`: generate, static, stats, show, validate, export, import. Heavy imports wait until a command needs them."""
+"""`pathgen`: generate, static, stats, show, validate, export, import. Each command imports heavy packages itself."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def generate(options: GenerateOptions, config: Config = None, as_json: AsJson = 
 
 @command(app)
 def stats(out: OutDir, as_json: AsJson = False) -> None:
-    """Accuracy, depth and headroom of a run beside its placebo, also while it goes on; no Ray, no model."""
+    """Accuracy, depth, headroom and placebo of a run, also while it is under way; no Ray, no model."""
     from .report.stats import run_stats
     from .report.terminal import stats_text
 
@@ -72,15 +72,11 @@ def validate(
     as_json: AsJson = False,
 ) -> None:
     """Check every shard and record, list leftovers and duplicates, and re-run some evaluations."""
+    from .report.terminal import report_text
     from .report.validate import validate_run
 
     report = validate_run(out, replay)
-    if as_json:
-        print_json(report)
-    else:
-        from .report.terminal import report_text
-
-        report_text(report)
+    print_json(report) if as_json else report_text(report)
     raise typer.Exit(0 if report.valid else 4)
 
 
@@ -91,10 +87,7 @@ def static(options: StaticOptions, as_json: AsJson = False) -> None:
     from .static.run import find_static_paths
 
     found = find_static_paths(options)
-    if as_json:
-        print_json({"out": options.out, **encoded(found)})
-    else:
-        static_text(found, options.paths, options.out)
+    print_json({"out": options.out, **encoded(found)}) if as_json else static_text(found, options.paths, options.out)
 
 
 @command(app, "export")
@@ -105,53 +98,49 @@ def export_command(
     ],
     format_name: Annotated[str, option("dr-llm, polar, jsonl or hub.", "--format")],
     dry_run: Annotated[bool, option("hub only: list the files with their sizes, write none.")] = False,
-    public: Annotated[bool, option("hub only: a repository made now is seen by all.", "--public/--private")] = False,
+    public: Annotated[bool, option("hub only: make a new repository public.", "--public/--private")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a run's records as another program's file, losslessly as JSON lines, or as a dataset for the hub."""
+    from .exchange.commands import export_run
+    from .exchange.hub import export_to_hub
+
     if format_name == "hub":
-        from .exchange.hub import export_to_hub
-
         report = export_to_hub(out, file, dry_run=dry_run, public=public)
-        if not as_json:
-            for name, size in report["files"].items():
-                print(f"{size:>12,d} bytes  {name}")
+    elif dry_run or public:
+        raise typer.BadParameter("--dry-run and --public go with --format hub")
     else:
-        from .exchange.commands import export_run
-
-        if dry_run or public:
-            raise typer.BadParameter("--dry-run and --public go with --format hub")
         report = export_run(out, format_name, file)
     if as_json:
         print_json(report)
-    else:
-        left_out = f"; {report['left_out']} failed ones have no place in it" if report["left_out"] else ""
-        nothing_done = "; nothing was written" if dry_run else ""
-        print(f"{report['records']} records in {file}{left_out}{nothing_done}")
+        return
+    for name, size in report.get("files", {}).items():
+        print(f"{size:>12,d} bytes  {name}")
+    left_out = f"; {report['left_out']} failed ones have no place in it" if report["left_out"] else ""
+    nothing_done = "; nothing was written" if dry_run else ""
+    print(f"{report['records']} records in {file}{left_out}{nothing_done}")
 
 
 @command(app, "import")
 def import_command(
-    file: Annotated[str, typer.Argument(metavar="F", help="A file as `pathgen export` or the other program writes.")],
+    file: Annotated[str, typer.Argument(metavar="F", help="A file of `pathgen export` or the other program.")],
     format_name: Annotated[str, option("dr-llm, polar or jsonl.", "--format")],
-    model: Annotated[str, option("Alias, hub id or local folder of the model the paths run through.")] = DEFAULTS.model,
-    task: Annotated[str, option("The task they were found on: arc, arc-letter or math.")] = DEFAULTS.task,
+    model: Annotated[str, option("Alias, hub id or local folder of the paths' model.")] = DEFAULTS.model,
+    task: Annotated[str, option("The paths' task: arc, arc-letter or math.")] = DEFAULTS.task,
     out: Annotated[str | None, option("New folder or URL of the run [default: F without its ending].")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a run's folder of another program's file, for stats, validate and router training."""
+    """Make a run's folder from another program's file, for stats, validate and router training."""
     from .exchange.commands import import_file
 
     out = out or str(Path(file).with_suffix(""))
     report = import_file(file, format_name, model, task, out)
     if as_json:
         print_json(report)
-    else:
-        print(
-            f"{report['records']} records in {out}: improved {report['improved']}, kept {report['kept']}, "
-            f"unsolved {report['unsolved']}, failed {report['failed']}"
-        )
-        print(f"next: pathgen stats {shlex.quote(out)}")
+        return
+    counts = ", ".join(f"{status} {report[status]}" for status in ("improved", "kept", "unsolved", "failed"))
+    print(f"{report['records']} records in {out}: {counts}")
+    print(f"next: pathgen stats {shlex.quote(out)}")
 
 
 def main() -> None:

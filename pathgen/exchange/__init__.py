@@ -1,1 +1,1 @@
-"""Runs to and from other programs' file formats."""
+"""Exports and imports runs in the file formats of other programs."""

@@ -1,4 +1,4 @@
-"""Runs to and from other programs' files: `pathgen export` and `pathgen import`."""
+"""`pathgen export` and `pathgen import`: runs to and from the files of other programs."""
 
 from __future__ import annotations
 
@@ -35,12 +35,9 @@ from .polar import read_polar, write_polar
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A file format.
+    """A file format; without `holds_failed` failed records are left out.
 
-    Attributes:
-        write: records of one run, its info and number of layers, into an open file.
-        read: the records of a file, as of a model and task.
-        holds_failed: whether it has a place for failed records; else they are left out.
+    `write` takes the records of one run, its info and number of layers, and the open file.
     """
 
     write: Callable[[Iterable[PathRecord], RunInfo, int, TextIO], None]
@@ -56,33 +53,20 @@ FORMATS = {
 
 
 def find_format(name: str, *others: str) -> Format:
-    """The format of that name.
-
-    Args:
-        name: of the format.
-        others: names that the command takes beside those of files.
-
-    Raises:
-        InputError: naming those that exist.
-    """
+    """The format of that name. InputError if there is none; it lists the names, with `others` of the command."""
     if name not in FORMATS:
         raise InputError(f"unknown format {name!r}: choose from {', '.join((*FORMATS, *others))}")
     return FORMATS[name]
 
 
 def export_run(out: str, format_name: str, target: str) -> dict[str, Any]:
-    """Write a run's committed records to a new file, which appears whole or not at all.
-
-    Args:
-        out: the run's folder.
-        format_name: a name of `FORMATS`.
-        target: the file.
+    """Write a run's committed records atomically to the new file `target`.
 
     Returns:
         A JSON object; `left_out` counts the failed questions that the format has no place for.
 
     Raises:
-        InputError: no such format, no run, nothing to write, or the file exists.
+        InputError: an unknown format, no run, nothing to write, or the file exists.
         ArtefactError: a shard is unreadable.
     """
     chosen = find_format(format_name, "hub")
@@ -93,13 +77,15 @@ def export_run(out: str, format_name: str, target: str) -> dict[str, Any]:
         raise InputError(f"--out {target}: there is no folder {file.parent}")
     directory = RunDirectory(out)
     info = directory.info()
-    counts: Counter[str] = Counter()
+    counts = Counter(records=0, left_out=0)
 
     def written() -> Iterator[PathRecord]:
         for batch in directory.committed.batches():
             for record in from_table(batch):
-                counts["left_out" if record.status == "failed" and not chosen.holds_failed else "records"] += 1
-                if record.status != "failed" or chosen.holds_failed:
+                if record.status == "failed" and not chosen.holds_failed:
+                    counts["left_out"] += 1
+                else:
+                    counts["records"] += 1
                     yield record
 
     records = written()
@@ -115,30 +101,18 @@ def export_run(out: str, format_name: str, target: str) -> dict[str, Any]:
         raise PathgenError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
-    return {
-        "out": out,
-        "format": format_name,
-        "file": target,
-        "records": counts["records"],
-        "left_out": counts["left_out"],
-    }
+    return {"out": out, "format": format_name, "file": target, **counts}
 
 
 def import_file(source: str, format_name: str, model: str, task: str, out: str) -> dict[str, Any]:
-    """Make a run's folder of a file. It counts as a run once it is complete; on any error nothing of it stays.
-
-    Args:
-        source: the file.
-        format_name: a name of `FORMATS`.
-        model: alias, hub id or folder of the model that the paths run through.
-        task: name of the task that they were found on.
-        out: path or URL of the new folder.
+    """Make the new run folder `out` from a file of paths for this model and task. An error removes it again.
 
     Returns:
-        A JSON object: how many records of each status.
+        A JSON object with the number of records, also by status.
 
     Raises:
-        InputError: no such format, file, model or task, a folder that is not empty, or a record that cannot be.
+        InputError: an unknown format, file, model or task, a folder that is not empty, or a record with a
+            contradiction.
         ArtefactError: the records are of a model with another number of layers, or of another task.
     """
     chosen = find_format(format_name)
@@ -158,7 +132,7 @@ def import_file(source: str, format_name: str, model: str, task: str, out: str) 
         try:
             counts = _commit(directory, _checked(chosen.read(path, target), info, source), info, lease.check)
         except LeaseLost:
-            raise  # it is another's folder now
+            raise  # the folder now belongs to another process
         except BaseException:
             with suppress(OSError):
                 directory.fs.rm(directory.root, recursive=True)
@@ -167,7 +141,7 @@ def import_file(source: str, format_name: str, model: str, task: str, out: str) 
 
 
 def _info(target: ImportTarget, format_name: str, source: str) -> RunInfo:
-    """What run.json says of an import: bounds that any path keeps, and budgets that any search has spent."""
+    """The run.json of an import: its bounds allow every path, and its budgets count as spent."""
     settings = {
         "imported": format_name,
         "simulations": 0,
@@ -184,16 +158,19 @@ def _info(target: ImportTarget, format_name: str, source: str) -> RunInfo:
 
 
 def _checked(records: Iterable[PathRecord], info: RunInfo, source: str) -> Iterator[PathRecord]:
-    """The records, each seen to be one that `pathgen validate` passes."""
+    """The records, refused unless `pathgen validate` would pass them."""
     seen: set[str] = set()
-    for number, record in enumerate(records, start=1):
-        where = f"{source}: record {number} ({record.question.id!r:.60})"
-        if record.question.id in seen:
-            raise InputError(f"{where}: its question came before")
-        seen.add(record.question.id)
-        if faults := record_faults(record, info):
-            raise InputError(f"{where}: {faults[0]}")
-        yield record
+    try:
+        for number, record in enumerate(records, start=1):
+            where = f"{source}: record {number} ({record.question.id!r:.60})"
+            if record.question.id in seen:
+                raise InputError(f"{where}: its question came before")
+            seen.add(record.question.id)
+            if faults := record_faults(record, info):
+                raise InputError(f"{where}: {faults[0]}")
+            yield record
+    except OSError as error:
+        raise InputError(f"{source} cannot be read ({error.strerror})") from error
     if not seen:
         raise InputError(f"{source}: no questions in it")
 
@@ -201,15 +178,14 @@ def _checked(records: Iterable[PathRecord], info: RunInfo, source: str) -> Itera
 def _commit(
     directory: RunDirectory, records: Iterator[PathRecord], info: RunInfo, guard: Callable[[], object]
 ) -> Counter[str]:
-    """Write the shards, then what makes them a run; the records by status."""
+    """Write the shards, then the files that make them a run. Returns the number of records by status."""
     fs, root = directory.fs, directory.root
     metadata = ShardMetadata.here(info.model_id, info.fingerprint, info.task)
     counts = Counter(dict.fromkeys(("improved", "kept", "unsolved", "failed"), 0))
-    seq = 0
-    while shard := list(islice(records, SHARD_RECORDS)):
+    shards = iter(lambda: list(islice(records, SHARD_RECORDS)), [])
+    for seq, shard in enumerate(shards):
         write_shard(fs, directory.paths, IMPORTER, seq, shard, metadata, guard)
         counts.update(record.status for record in shard)
-        seq += 1
     write_card(fs, root, info, {"questions": counts.total(), "failed": counts["failed"]}, guard)
     put(fs, f"{root}/{RUN_NAME}", replace(info, questions=counts.total()).to_json(), guard=guard)
     return counts

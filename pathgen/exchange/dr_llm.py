@@ -1,10 +1,9 @@
-"""Dr.LLM's file of search results: one JSON object of parallel lists, one entry a question.
+"""Dr.LLM's file of search results: one JSON object of parallel lists, with one entry for each question.
 
 Their search writes and their trainer reads `model_name`, `dataset`, and the lists `questions`, `original_correct`
 (0 or 1), `mcts_correct` (0 or 1), `improved_cases`, `path_lengths`, `unique_layers`, `best_path`, `good_paths` and
-`best_response` (the right answer). Beside these we write what an import needs and their trainer ignores:
-`num_layers`, and the lists `question_ids`, `choices` and `gold`. Questions are the bare texts, not rendered as a
-prompt.
+`best_response` (the right answer). Our export adds what an import needs and their trainer ignores: `num_layers`, and
+the lists `question_ids`, `choices` and `gold`. Questions are the source's texts, not prompts.
 """
 
 from __future__ import annotations
@@ -17,9 +16,10 @@ from typing import Any, TextIO
 from ..errors import ArtefactError, InputError
 from ..paths.layer_path import LayerPath
 from ..paths.records import SOLVED, PathRecord
+from ..questions.parsing import read_json
 from ..questions.tasks import TASKS
 from ..store.run_json import RunInfo
-from .peers import ImportTarget, PeerFields, parse_path, read_json
+from .peers import ImportTarget, PeerFields, parse_path
 
 FIELDS = PeerFields(
     question_id="question_ids",
@@ -30,21 +30,21 @@ FIELDS = PeerFields(
 )
 NEEDED = ("questions", "best_path", "good_paths", "original_correct")
 OPTIONAL = ("question_ids", "best_response", "choices", "gold")
-"""The lists that an import reads; it ignores others."""
+"""An import ignores other lists."""
 
 
 def write_drllm(records: Iterable[PathRecord], info: RunInfo, num_layers: int, file: TextIO) -> None:
-    """Write the object; all records are in memory at once, as the format demands."""
-    rows = [FIELDS.write(record) | _summary(record) for record in records]
+    """Write the object; the format needs all rows in memory."""
+    rows = [_row(record) for record in records]
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     json.dump({"model_name": info.model_id, "dataset": info.task, "num_layers": num_layers} | columns, file)
     file.write("\n")
 
 
-def _summary(record: PathRecord) -> dict[str, Any]:
+def _row(record: PathRecord) -> dict[str, Any]:
     assert record.best_path is not None
     executions = record.best_path.executions
-    return {
+    return FIELDS.write(record) | {
         "mcts_correct": int(record.status in SOLVED),
         "improved_cases": record.status == "improved",
         "path_lengths": len(executions),
@@ -58,7 +58,7 @@ def read_drllm(path: Path, target: ImportTarget) -> Iterator[PathRecord]:
 
     Raises:
         InputError: not JSON, a list is missing or of another length, or an entry is unusable; names the question.
-        ArtefactError: the file says that its model has another number of layers, or names another task of ours.
+        ArtefactError: the file is of a model with another number of layers, or of another of our tasks.
     """
     content = read_json(path)
     if not isinstance(content, dict):
@@ -66,9 +66,9 @@ def read_drllm(path: Path, target: ImportTarget) -> Iterator[PathRecord]:
     if missing := [name for name in NEEDED if name not in content]:
         raise InputError(f"{path}: no list {', '.join(missing)}; a dr-llm file has {', '.join(NEEDED)}")
     target.check_layers(str(path), content.get("num_layers", target.num_layers))
-    found_on = content.get("dataset")  # theirs are other names
-    if found_on in tuple(TASKS) and found_on != target.task.name:
-        raise ArtefactError(f"{path} is of task {found_on!r}, not {target.task.name!r}; give --task {found_on}")
+    task = content.get("dataset")  # their own names are not tasks of ours
+    if task in tuple(TASKS) and task != target.task.name:
+        raise ArtefactError(f"{path} is of task {task!r}, not {target.task.name!r}; give --task {task}")
     columns = {name: content[name] for name in (*NEEDED, *OPTIONAL) if name in content}
     for name, column in columns.items():
         if not isinstance(column, list):

@@ -1,4 +1,4 @@
-"""A run as a dataset of the Hugging Face hub: Parquet files by the hub's names and a card, in a folder or uploaded."""
+"""Exports a run as a dataset of the Hugging Face hub, with Parquet files and a card: to a folder, or uploaded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..store.schema import SCHEMA
 DATA_FOLDER = "data"
 HUB_PREFIX = "hf://datasets/"
 FILE_BYTES = 256 << 20
-"""Of decoded rows in a file; on disk it is a fraction of that."""
+"""Decoded size of a file's rows; the file is much smaller."""
 
 
 def export_to_hub(out: str, target: str, *, dry_run: bool = False, public: bool = False) -> dict[str, Any]:
@@ -30,30 +30,31 @@ def export_to_hub(out: str, target: str, *, dry_run: bool = False, public: bool 
 
     Args:
         out: the run's folder.
-        target: a new folder, or `hf://datasets/OWNER/NAME`: a repository of the hub, which is made if need be and
-            in one commit gets these files in place of an earlier export's. The hub's client finds the token.
+        target: a new folder, or `hf://datasets/OWNER/NAME`: a repository of the hub. It is created if needed, and one
+            commit replaces the files of an earlier export. The hub's client finds the token.
         dry_run: write and upload nothing.
-        public: whether a repository that is made now can be seen by all.
+        public: whether a newly created repository is public.
 
     Returns:
-        A JSON object; `files` are the names and sizes in bytes.
+        A JSON object; `files` maps names to sizes in bytes.
 
     Raises:
-        InputError: no run, nothing in it, no such kind of target, or the folder exists.
+        InputError: no run, no records, an unusable target, or the folder exists.
         ArtefactError: a shard is unreadable.
         PathgenError: the disk or the hub refuses.
     """
     repository = _repository(target)
+    parent = Path(target).parent
     if repository is None:
         if Path(target).exists():
             raise InputError(f"--out {target} exists already; give a new folder, or {HUB_PREFIX}OWNER/NAME")
-        if not Path(target).absolute().parent.is_dir():
-            raise InputError(f"--out {target}: there is no folder {Path(target).parent}")
+        if not parent.is_dir():
+            raise InputError(f"--out {target}: there is no folder {parent}")
     directory = RunDirectory(out)
     info = directory.info()
-    beside = None if repository or dry_run else Path(target).absolute().parent
     try:
-        with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=beside) as temporary:
+        place = None if repository or dry_run else parent
+        with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=place) as temporary:
             folder = Path(temporary) / "dataset"
             counts = _write(directory, info, folder)
             files = {str(file.relative_to(folder)): file.stat().st_size for file in sorted(folder.rglob("*.*"))}
@@ -75,7 +76,7 @@ def export_to_hub(out: str, target: str, *, dry_run: bool = False, public: bool 
 
 
 def _repository(target: str) -> str | None:
-    """OWNER/NAME of a hub URL, None of a folder."""
+    """OWNER/NAME of a hub URL; None for a folder."""
     from huggingface_hub.utils import HFValidationError, validate_repo_id
 
     if "://" not in target:
@@ -91,7 +92,7 @@ def _repository(target: str) -> str | None:
 
 
 def _write(directory: RunDirectory, info: RunInfo, folder: Path) -> Counter[str]:
-    """Make the dataset's folder; the records by status."""
+    """Write the dataset's folder. Returns the number of records by status."""
     data = folder / DATA_FOLDER
     data.mkdir(parents=True)
     schema = SCHEMA.with_metadata(ShardMetadata.here(info.model_id, info.fingerprint, info.task).key_values())
@@ -132,6 +133,6 @@ def _upload(folder: Path, repository: str, *, public: bool) -> None:
             commit_message="Layer paths by layerpaths",
             delete_patterns=f"{DATA_FOLDER}/*.parquet",
         )
-    except Exception as error:  # the hub's client raises a dozen kinds; the person needs one line
+    except Exception as error:  # the hub's client raises many kinds
         reason = (str(error).splitlines() or [repr(error)])[0]
         raise PathgenError(f"the hub does not take dataset {repository}: {reason}") from error

@@ -1,17 +1,18 @@
-"""Records as JSON lines: every column of a shard, one record a line. Lossless, and streamed both ways."""
+"""Records as JSON lines with every column of a shard: lossless, and streamed in both directions."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn, TextIO, get_args
+from typing import Any, TextIO, get_args
 
 import numpy as np
 import pyarrow as pa
 
 from ..errors import ArtefactError, InputError
 from ..paths.records import PathRecord, StopReason
+from ..questions.parsing import parse_json
 from ..store.run_json import RunInfo
 from ..store.schema import SCHEMA, UnreadableShard, from_table, to_table
 from .peers import ImportTarget
@@ -21,37 +22,30 @@ _RECORD = pa.field("record", pa.struct(list(SCHEMA)), nullable=False)
 
 
 def write_lines(records: Iterable[PathRecord], info: RunInfo, num_layers: int, file: TextIO) -> None:
-    """Write a line a record, its columns in the order of a shard. What makes the run a run stays in its run.json."""
+    """Write one line for each record, with the columns in the order of a shard. run.json is not exported."""
     for record in records:
         (row,) = to_table([record]).to_pylist()
         file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_lines(path: Path, target: ImportTarget) -> Iterator[PathRecord]:
-    """The records of a file, a line at a time.
+    """The records of a file, one line at a time.
 
     Raises:
-        InputError: a line is no JSON or no record; it is named.
+        InputError: a line is not JSON or not a record; names the line.
         ArtefactError: a record is of another task, or of a model with another number of layers.
     """
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield _record(f"{path}: line {number}", line, target)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8: byte {error.object[error.start]:#04x}") from error
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield _record(f"{path}: line {number}", line, target)
 
 
-def _record(where: str, line: str, target: ImportTarget) -> PathRecord:
+def _record(where: str, line: bytes, target: ImportTarget) -> PathRecord:
     try:
-        row = json.loads(line, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not JSON: {error.msg} at column {error.colno}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: not JSON: {error}") from error
+        row = parse_json(line)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from error
     if fault := _fault("the record", row, _RECORD):
         raise InputError(f"{where}: {fault}")
     if row["stop_reason"] not in (None, *get_args(StopReason)):
@@ -69,18 +63,14 @@ def _record(where: str, line: str, target: ImportTarget) -> PathRecord:
     return record
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
-
-
 def _fault(name: str, value: Any, field: pa.Field) -> str:
-    """What is wrong with a value's shape: keys, lists and nulls. Arrow checks the rest, but lets these pass."""
+    """What is wrong with a value's keys, lists, nulls and floats, which Arrow does not check; empty if nothing is."""
     if value is None:
         return "" if field.nullable else f"{name} must not be null"
     if pa.types.is_floating(field.type):
-        # Arrow rounds what float32 cannot hold to infinity.
-        too_large = isinstance(value, (int, float)) and abs(value) > FLOAT32_MAX
-        return f"{name} must be a number that float32 holds; got {value!r:.40}" if too_large else ""
+        # Arrow rounds what float32 cannot hold to infinity. NaN is not in range either.
+        outside = isinstance(value, (int, float)) and not abs(value) <= FLOAT32_MAX
+        return f"{name} must be a number that float32 holds; got {value!r:.40}" if outside else ""
     if pa.types.is_list(field.type):
         if not isinstance(value, list):
             return f"{name} must be a list; got {value!r:.40}"

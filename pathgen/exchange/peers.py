@@ -1,7 +1,6 @@
-"""What peers' formats share: a question's fields under a format's own names, to and from our records.
+"""What the formats of Dr.LLM and PoLar share: they hold the right paths of a question, and no margins.
 
-A peer's file holds which paths answer a question right, and no margins. A path is the list of layer indices in the
-order they run.
+A path is the list of layer indices in the order they run.
 """
 
 from __future__ import annotations
@@ -16,22 +15,22 @@ from typing import Any
 from ..errors import ArtefactError, InputError
 from ..paths.layer_path import LayerPath
 from ..paths.records import Evaluation, PathRecord
-from ..questions.parsing import parse_choices, parse_json, parse_text
+from ..questions.parsing import parse_choices, parse_id, parse_text
 from ..questions.question import Question
 from ..questions.tasks import Task, find_task
 
 IMPORTER = "import"
-"""Writer id of imported shards, and of records that had none."""
+"""Writer id of imported shards, and of records without one."""
 Judge = Callable[[dict[str, Any], LayerPath, Sequence[LayerPath], Sequence[LayerPath]], tuple[bool, LayerPath | None]]
 """From a row, the full path, the right and the wrong paths: whether full depth is right, and the file's best path.
 
-Raises ValueError where the row contradicts itself.
+Raises ValueError if the row contradicts itself.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class ImportTarget:
-    """The model that a file's paths run through, and the task they were found on."""
+    """The model and task of a file's paths."""
 
     model_id: str
     fingerprint: str
@@ -48,13 +47,13 @@ class ImportTarget:
 
 @dataclass(frozen=True, slots=True)
 class PeerFields:
-    """The names of a question's fields. `choices` and `gold` have these names in all formats: only we write them.
+    """A format's names of a question's fields. `choices` and `gold`, which only we write, have the same names in all.
 
     Attributes:
         answer: the right answer as text; without `choices` it becomes our `reference`.
         base_correct: 1 if full depth answers right, else 0.
         good: the paths that answer right.
-        wrong: the paths that do not; empty if the format leaves them out.
+        wrong: the paths that do not; empty if the format has no such field.
     """
 
     question_id: str
@@ -65,29 +64,29 @@ class PeerFields:
     wrong: str = ""
 
     def write(self, record: PathRecord) -> dict[str, Any]:
-        """A record's row in the file."""
+        """A record's row in the file; the right answer is the gold choice as the task's answer, or the reference."""
+        question = record.question
+        answer = question.reference or ""
+        if question.choices is not None and question.gold is not None:
+            answer = find_task(record.task).continuations(question)[question.gold]
         paths: dict[bool, list[tuple[int, ...]]] = {True: [], False: []}
         for evaluation in record.evaluations:
             paths[evaluation.correct].append(evaluation.path.executions)
         return {
-            self.question_id: record.question.id,
-            self.prompt: record.question.prompt,
-            self.answer: _right_answer(record),
+            self.question_id: question.id,
+            self.prompt: question.prompt,
+            self.answer: answer,
             self.base_correct: int(bool(record.base_correct)),
             self.good: paths[True],
             **({self.wrong: paths[False]} if self.wrong else {}),
-            "choices": record.question.choices,
-            "gold": record.question.gold,
+            "choices": question.choices,
+            "gold": question.gold,
         }
 
     def read(
         self, path: Path, rows: Iterable[dict[str, Any]], target: ImportTarget, judge: Judge
     ) -> Iterator[PathRecord]:
-        """The records of a file's rows.
-
-        Raises:
-            InputError: a row cannot be used; names the question.
-        """
+        """The records of a file's rows; InputError names the question that cannot be used."""
         full = LayerPath.full(target.num_layers)
         for number, row in enumerate(rows, start=1):
             try:
@@ -101,43 +100,27 @@ class PeerFields:
             yield _record(question, verdicts, preferred, target)
 
     def _question(self, row: dict[str, Any]) -> Question:
-        """The id is a digest of the content if the row has none."""
+        """A row's question. Without an id in the row, its id is a digest of the content."""
         question_id, answer, gold = row.get(self.question_id), row.get(self.answer), row.get("gold")
         if question_id is not None:
-            question_id = parse_text(str(question_id) if type(question_id) is int else question_id, "its id")
+            question_id = parse_id(question_id, "its id")
         question = Question("", parse_text(row.get(self.prompt), "the question"))
         if row.get("choices") is not None:
             choices, _ = parse_choices(row["choices"])
             if type(gold) is not int or not 0 <= gold < len(choices):
                 raise ValueError(f"gold must be an index of its {len(choices)} choices; got {gold!r:.60}")
-            if len(set(choices)) == 1:
-                raise ValueError("its choices are all the same")
             question = replace(question, choices=choices, gold=gold)
         elif answer not in (None, ""):
             question = replace(question, reference=parse_text(answer, "the right answer"))
         return replace(question, id=question_id or question.sha)
 
 
-def read_json(path: Path) -> Any:
-    """The value of a JSON file.
-
-    Raises:
-        InputError: it cannot be read, or is not JSON; names the line.
-    """
-    try:
-        return parse_json(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise InputError(f"{path}: {error}") from error
-
-
 def parse_path(name: str, value: Any, num_layers: int) -> LayerPath:
-    """A path from the layer indices that it executes, in order.
+    """The path that executes these layer indices.
 
     Raises:
         ValueError: not a list of indices, a layer runs more than twice, an index is out of range, or the indices do
-            not ascend (a block that runs twice as a whole is not a LayerPath).
+            not ascend, as when a block runs twice as a whole.
     """
     if not isinstance(value, list) or not all(type(index) is int for index in value):
         raise ValueError(f"{name}: a path is a list of layer indices; got {value!r:.60}")
@@ -156,21 +139,12 @@ def _parse_paths(name: str, value: Any, num_layers: int) -> list[LayerPath]:
     return [parse_path(name, entry, num_layers) for entry in value]
 
 
-def _right_answer(record: PathRecord) -> str:
-    """The gold choice as the task asks for it, or the reference."""
-    question = record.question
-    if question.choices is None or question.gold is None:
-        return question.reference or ""
-    return find_task(record.task).continuations(question)[question.gold]
-
-
 def _record(
     question: Question, verdicts: dict[LayerPath, bool], preferred: LayerPath | None, target: ImportTarget
 ) -> PathRecord:
-    """A record as a search leaves it, without margins. The first of the verdicts is of the full path.
+    """A record without margins; the first verdict is of the full path.
 
-    The best path is the shortest right one, whatever cost the file chose its own by; among equally short ones it is
-    the preferred one.
+    The best path is the shortest right one, even if the file used another cost. Ties go to the preferred path.
     """
     full, base_correct = next(iter(verdicts.items()))
     evaluations = [

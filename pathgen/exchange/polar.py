@@ -1,11 +1,10 @@
-"""PoLar's file of search results (`merged_mcts_samples.json`): a JSON list with one object a question.
+"""PoLar's file of search results (`merged_mcts_samples.json`): a JSON list with one object for each question.
 
-Their trainer reads `question`, `gt_ans` (the right answer), `initial_score` (1 where full depth is right) and
-`final_valid_transitions`, the paths that answer right; their search also keeps `final_invalid_transitions`, those
-that do not. Beside these we write, per question, `sample_id`, `num_layers`, `choices`, `gold`, and `program`: the best
-path as segments, as their paper describes them. A segment is `[start, end, op]` with layers start to end - 1, at most
-four, and op `skip`, `keep` or `repeat`; there are as few as possible. A segment that repeats runs twice as a whole, so
-each repeated layer of ours is a segment of its own.
+Their trainer reads `question`, `gt_ans` (the right answer), `initial_score` (1 if full depth is right) and
+`final_valid_transitions`, the paths that answer right; their search also writes `final_invalid_transitions`, the
+paths that do not. Our export adds `sample_id`, `num_layers`, `choices`, `gold`, and `program`: the best path as the
+fewest segments, as in their paper. A segment is `[start, end, op]` with layers start to end - 1, at most four, and op
+`skip`, `keep` or `repeat`. A repeated segment runs twice as a whole, so each of our repeated layers is one segment.
 """
 
 from __future__ import annotations
@@ -19,8 +18,9 @@ from typing import Any, TextIO
 from ..errors import InputError
 from ..paths.layer_path import LayerAction, LayerPath
 from ..paths.records import PathRecord
+from ..questions.parsing import read_json
 from ..store.run_json import RunInfo
-from .peers import ImportTarget, PeerFields, read_json
+from .peers import ImportTarget, PeerFields
 
 FIELDS = PeerFields(
     question_id="sample_id",
@@ -32,11 +32,11 @@ FIELDS = PeerFields(
 )
 LONGEST_SEGMENT = 4
 OPS = ("skip", "keep", "repeat")
-"""By the number of a LayerAction."""
+"""Indexed by LayerAction."""
 
 
 def write_polar(records: Iterable[PathRecord], info: RunInfo, num_layers: int, file: TextIO) -> None:
-    """Write the list, a question a line."""
+    """Write the list, one line for each question."""
     file.write("[")
     for number, record in enumerate(records):
         assert record.best_path is not None
@@ -50,7 +50,7 @@ def write_polar(records: Iterable[PathRecord], info: RunInfo, num_layers: int, f
 
 
 def read_polar(path: Path, target: ImportTarget) -> Iterator[PathRecord]:
-    """The questions of a file: a list of objects, or an object whose `samples` is one, as their merger writes.
+    """The questions of a file: a list of objects, or the object of their merger, with this list as `samples`.
 
     Raises:
         InputError: not JSON, or an entry is unusable; names the question.
@@ -60,11 +60,11 @@ def read_polar(path: Path, target: ImportTarget) -> Iterator[PathRecord]:
     samples = content.get("samples") if isinstance(content, dict) else content
     if not isinstance(samples, list):
         raise InputError(f"{path}: must hold a JSON list of objects, or an object with such a list as `samples`")
-    return FIELDS.read(path, _rows(path, samples, target), target, _judge)
+    yield from FIELDS.read(path, _rows(path, samples, target), target, _judge)
 
 
 def _rows(path: Path, samples: list[Any], target: ImportTarget) -> Iterator[dict[str, Any]]:
-    """Paths are lists, or objects with such a list as their `path`: here they become lists."""
+    """The samples, with each path as a list of layers; a file may also hold it as the `path` of an object."""
     for number, sample in enumerate(samples, start=1):
         where = f"{path}: question {number}"
         if not isinstance(sample, dict):
@@ -82,7 +82,7 @@ def _judge(
 ) -> tuple[bool, LayerPath | None]:
     if both := set(good) & set(wrong):
         raise ValueError(f"path {list(min(both).executions)} is both valid and invalid")
-    # Their trainer takes full depth as right where it is among the valid paths, so a score may be missing.
+    # Their trainer takes full depth as right if it is a valid path, so a score may be missing.
     score = row.get("initial_score")
     base_correct = full in good if score is None else score == 1
     if score not in (None, 0, 1) or (full in good and not base_correct) or (full in wrong and base_correct):

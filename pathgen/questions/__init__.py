@@ -1,1 +1,1 @@
-"""From a question source to prompts, tokens and grades."""
+"""Questions: their sources, prompts, tokens and grades."""

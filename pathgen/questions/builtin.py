@@ -1,4 +1,4 @@
-"""The built-in questions: a data file of this package, written by `benchmarks/lab/builtin_questions`."""
+"""The built-in questions: a data file written by `benchmarks/lab/builtin_questions`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ BUILTIN_FILE = Path(__file__).with_name("builtin.jsonl")
 
 
 def builtin_questions(needs: Needs, split: Literal["train", "test"]) -> list[Question]:
-    """The built-in questions of one split, kinds evenly mixed, so that the first N are a fair sample.
+    """The built-in questions of one split, with kinds evenly mixed, so that the first N are a fair sample.
 
     Args:
-        needs: `choices` for all kinds, with two to five choices; `reference` for word problems with a number
-            as reference answer.
+        needs: `choices` gives all kinds, with two to five choices; `reference` gives word problems with a number as
+            the answer.
         split: `train` and `test` share no prompt.
     """
     rows = map(json.loads, BUILTIN_FILE.read_text(encoding="utf-8").splitlines())

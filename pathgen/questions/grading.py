@@ -1,6 +1,6 @@
-r"""Grading of generated answers: which part of a text is the answer, and whether two answers are the same.
+r"""Grades generated answers: finds the answer in a text, and compares it with the reference.
 
-Numbers are compared as numbers, whatever their dress: `1,234`, `$1234.00`, `\frac{3}{4}`, `0.75`, `72 clips`.
+Numbers are compared by value in any notation: `1,234`, `$1234.00`, `\frac{3}{4}`, `0.75`, `72 clips`.
 """
 
 from __future__ import annotations
@@ -9,22 +9,19 @@ import re
 from fractions import Fraction
 
 NUMBER = re.compile(
-    r"(?:(?<!\d)[-+])?\$?"  # in `5-3` the minus is no sign
+    r"(?:(?<!\d)[-+])?\$?"  # in `5-3` the minus is not a sign
     r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+|(?=(?<!\d)\.\d))"
     r"(?:\.\d+)?(?:[eE][-+]?\d{1,2}(?!\d))?"
     r"(?:/\d+(?:\.\d+)?)?%?"
 )
 MAX_DIGITS = 100
-"""A longer string of digits is text: nobody's answer, and slow to compare as a number."""
+"""A longer number is compared as text: it is not a real answer, and slow to compare by value."""
 RELATIVE_TOLERANCE = Fraction(1, 10**12)
-"""Numbers this close are equal: references are often floats cut short, such as 0.6666666666666666."""
+"""Numbers this close are equal, because references are often rounded floats, for example 0.6666666666666666."""
 
 
 def extract_answer(text: str) -> str:
-    r"""The answer within a text: what follows the last `####`, else the last `\boxed{…}`, else the last number.
-
-    A text without any of them is its own answer, stripped.
-    """
+    r"""The text after the last `####`, else in the last `\boxed{…}`, else the last number, else the whole text."""
     if (marked := _marked(text)) is not None:
         return marked
     numbers = NUMBER.findall(_plain(text))
@@ -32,12 +29,10 @@ def extract_answer(text: str) -> str:
 
 
 def answers_agree(answer: str, reference: str) -> bool:
-    """Whether a generated text holds the reference answer.
+    """Whether a generated text gives the reference answer.
 
-    Args:
-        answer: a generated text; its answer is found as `extract_answer` does.
-        reference: a number, bare or followed by a unit in words, is compared with the last number of the answer;
-            anything else as text, without regard to case, spaces and a final full stop.
+    A reference that is a number, also with a unit in words, is compared with the last number of the answer, as
+    `extract_answer` finds it. Other references are compared as text, ignoring case, spacing and a final full stop.
     """
     marked = _marked(reference)
     wanted = reference if marked is None else marked
@@ -51,7 +46,7 @@ def answers_agree(answer: str, reference: str) -> bool:
 
 
 def parse_number(text: str) -> Fraction | None:
-    r"""A number written as `1,234.5`, `$3`, `3/4`, `\frac{3}{4}`, `50%` (its figure, 50) or `15.0`; else None."""
+    r"""The number in `1,234.5`, `$3`, `3/4`, `\frac{3}{4}`, `50%` (which is 50) or `15.0`; None for other text."""
     plain = _plain(text).strip().rstrip(".")
     if len(plain) > MAX_DIGITS or not NUMBER.fullmatch(plain):
         return None
@@ -61,18 +56,18 @@ def parse_number(text: str) -> Fraction | None:
 
 
 def _bare_number(text: str) -> Fraction | None:
-    """The number that the text is, or begins with if only a unit in words follows."""
+    """The number at the start of the text, if nothing or only a unit in words follows."""
     first, *unit = _plain(text).split() or [""]
     return parse_number(first) if all(word.strip(".,").isalpha() for word in unit) else None
 
 
 def _marked(text: str) -> str | None:
-    r"""What stands after the last `####`, up to the end of the line, or in the last `\boxed{…}`; None without."""
-    if "####" in text:
-        lines = text.rsplit("####", 1)[1].strip().splitlines()
-        text = lines[0].strip() if lines else ""
-        return text if (boxed := _last_boxed(text)) is None else boxed
-    return _last_boxed(text)
+    r"""The rest of the line after the last `####`, or what the last `\boxed{…}` in it or in the text holds."""
+    if "####" not in text:
+        return _last_boxed(text)
+    lines = text.rsplit("####", 1)[1].strip().splitlines()
+    text = lines[0].strip() if lines else ""
+    return text if (boxed := _last_boxed(text)) is None else boxed
 
 
 def _last_boxed(text: str) -> str | None:
@@ -89,7 +84,7 @@ def _last_boxed(text: str) -> str | None:
 
 
 def _plain(text: str) -> str:
-    r"""Numbers out of their TeX: `\frac{3}{4}` is 3/4, `1{,}234` is 1,234, `\$5` is $5; a real minus sign is `-`."""
+    r"""Numbers without TeX: `\frac{3}{4}` is 3/4, `1{,}234` is 1,234, `\$5` is $5; a Unicode minus sign is `-`."""
     text = text.replace("\N{MINUS SIGN}", "-").replace("{,}", ",").replace("\\$", "$").replace("\\%", "%")
     text = re.sub(r"\\[dt]?frac\{([^{}]+)\}\{([^{}]+)\}", r"\1/\2", text)
     return re.sub(r"\\(?:text|mathrm)\{([^{}]*)\}", r" \1", text)

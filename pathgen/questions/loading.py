@@ -1,4 +1,4 @@
-"""Questions, and how the rows of a source become them; all is checked here, before a model loads."""
+"""Loads and checks the questions of a source, before a model loads."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "gold": ("answerKey", "answer", "gold"),
     "reference": ("reference", "answer", "solution"),
 }
-"""The fields of a Question, each with the column names it is looked for under, the first present one wins."""
+"""The fields of a Question, each with its usual column names; the first one present is used."""
 
 FIELDS: dict[Needs, tuple[str, ...]] = {
     "choices": ("prompt", "choices", "gold"),
     "reference": ("prompt", "reference"),
 }
-"""The fields that a source must have; an id column is welcome, not needed."""
+"""The fields that a source must have; the id is optional."""
 
 
 def load_questions(
@@ -41,17 +41,17 @@ def load_questions(
     Args:
         source: `builtin[-math][:train|:test]`, a local `.jsonl`, `.json` or `.parquet` file, or a hub dataset
             `owner/name[:config][:split]`.
-        needs: what the task asks for: `choices` with a gold one, or a `reference` answer.
-        columns: Question field -> the source's column, where the names of `COLUMNS` do not fit.
-        limit: use the first so many rows only; the rows after them are neither read nor checked.
+        needs: what the task needs.
+        columns: field of Question to the source's column, for columns that `COLUMNS` does not name.
+        limit: number of rows to use; later rows are neither read nor checked.
 
     Returns:
-        At least one question, ids unique. Ids that are whole numbers become text; without an id column an id
-        is made from the question's content, so that it outlives a reordering of the file.
+        At least one question, ids unique. Without an id column the id is a digest of the question's content, so it
+        does not depend on the order of the file.
 
     Raises:
-        InputError: the source cannot be read, a column is not there, or rows cannot be used; all rows are
-            checked first, and the text names the first five bad ones.
+        InputError: the source cannot be read, a column is missing, or rows cannot be used; all rows are checked
+            first, and the message names the first five bad ones.
     """
     if limit is not None and limit < 1:
         raise InputError(f"the limit must be at least 1 question; got {limit}")
@@ -66,11 +66,7 @@ def load_questions(
 
 
 def parse_columns(text: str) -> dict[str, str]:
-    """Read a column mapping as the command line has it: `id=qid,prompt=stem` (field=column).
-
-    Raises:
-        InputError: a part without `=`, or a field that is given twice.
-    """
+    """Field to column from `id=qid,prompt=stem`; InputError if a part has no `=` or a field is given twice."""
     columns: dict[str, str] = {}
     for part in text.split(","):
         field, equals, column = (piece.strip() for piece in part.partition("="))
@@ -96,7 +92,7 @@ def _load_builtin(source: str, needs: Needs, columns: Mapping[str, str]) -> list
 
 
 def _resolve_columns(source: str, rows: Sequence[Row], columns: Mapping[str, str], needs: Needs) -> dict[str, str]:
-    """Field -> column, for every field that `needs` asks for and the id if there is one."""
+    """The column of every field of `needs`, and of the id if there is one."""
     present = list(dict.fromkeys(name for row in rows for name in row.values))
     listed = ", ".join(present) or "none"
     for field, column in columns.items():
@@ -141,22 +137,20 @@ def _parse_rows(source: str, rows: Sequence[Row], names: Mapping[str, str], need
     refuse_unusable("questions", problems, len(rows), source)
     if equal:
         logger.warning(
-            "%s: %d of %d questions have equal choices (first: %s); the first of the equal ones counts",
+            "%s: %d of %d questions have equal choices (first: %s); only the first of equal choices is used",
             *(source, len(equal), len(rows), equal[0]),
         )
     return questions
 
 
 def _parse_row(values: Mapping[str, Any], needs: Needs) -> Question:
-    """One question from its fields; ValueError says what is wrong."""
+    """One question from its fields; ValueError for a bad one."""
     question_id = parse_id(values["id"]) if "id" in values else ""
     prompt = parse_text(values["prompt"], "question")
     if needs == "choices":
         choices, labels = parse_choices(values["choices"])
         gold = parse_gold(values["gold"], choices, labels)
-        if len(set(choices)) == 1:
-            raise ValueError("its choices are all the same")
-        # Equal texts get one and the same score, so the first of them stands for all.
+        # Equal texts get the same score, so gold is the first of them.
         question = Question(question_id, prompt, choices, choices.index(choices[gold]))
     else:
         question = Question(question_id, prompt, reference=parse_reference(values["reference"]))

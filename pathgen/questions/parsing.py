@@ -1,4 +1,4 @@
-"""JSON, and the fields of a question from a source's values. A ValueError says in one line what is wrong."""
+"""Parses JSON, and the fields of a question from a source's values. Each ValueError is one line for the user."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import re
 import reprlib
 from collections.abc import Sequence
+from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, TypeGuard
 
@@ -28,12 +29,20 @@ def parse_json(data: bytes) -> Any:
         raise ValueError(f"not JSON: {error.msg} at {place}") from error
     except RecursionError as error:
         raise ValueError("not JSON: nested too deeply") from error
-    except ValueError as error:  # Python's own limit, beside those of JSON
+    except ValueError as error:  # Python's limit on the digits of a number
         raise ValueError("not usable JSON: a number in it has thousands of digits") from error
 
 
+def read_json(path: Path) -> Any:
+    """The value of a JSON file; InputError if it is not JSON, OSError if it cannot be read."""
+    try:
+        return parse_json(path.read_bytes())
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
 def parse_text(value: Any, what: str) -> str:
-    """The value unchanged, if it is usable text: not blank, no NUL, and representable in UTF-8."""
+    """The value unchanged, if it is usable text: not blank, without NUL, and valid UTF-8."""
     if value is None:
         raise ValueError(f"{what} is missing")
     if not isinstance(value, str):
@@ -47,13 +56,13 @@ def parse_text(value: Any, what: str) -> str:
     return value
 
 
-def parse_id(value: Any) -> str:
-    """Text as it is, a whole number as text."""
-    return str(value) if _is_whole(value) else parse_text(value, "id")
+def parse_id(value: Any, what: str = "id") -> str:
+    """Text unchanged, a whole number as text."""
+    return str(value) if _is_whole(value) else parse_text(value, what)
 
 
 def parse_choices(value: Any) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
-    """Texts, and their labels where the source has them: `{"text": […], "label": […]}` or a plain list."""
+    """Texts, not all equal, and their labels if any: from `{"text": […], "label": […]}` or a plain list."""
     if value is None:
         raise ValueError("choices are missing")
     texts, labels = (value.get("text"), value.get("label")) if isinstance(value, dict) else (value, None)
@@ -62,6 +71,8 @@ def parse_choices(value: Any) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
     if not 2 <= len(texts) <= MAX_CHOICES:
         raise ValueError(f"has {len(texts)} choices; 2 to {MAX_CHOICES} are needed")
     choices = tuple(parse_text(text, f"choice {number}") for number, text in enumerate(texts, start=1))
+    if len(set(choices)) == 1:
+        raise ValueError("its choices are all the same")
     if labels is None:
         return choices, None
     names = tuple(str(label).strip() for label in labels)
@@ -73,9 +84,9 @@ def parse_choices(value: Any) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
 def parse_gold(value: Any, choices: tuple[str, ...], labels: tuple[str, ...] | None) -> int:
     """Index of the right choice.
 
-    With labels, the answer is a label or else a choice's text: labels are matched to the given list, since
-    `3` is the first choice where the list starts with it. Without labels, a number is an index from 0, and
-    text is, in this order, a choice's text, an index from 0, or a letter from A.
+    With labels, the answer is a label, or else a choice's text. A label need not be an index: `3` may label the first
+    choice. Without labels, a number is an index from 0, and text is a choice's text, an index from 0, or a letter from
+    A, in this order.
     """
     answer = str(value) if _is_whole(value) else parse_text(value, "answer").strip()
     texts = [choice.strip() for choice in choices]
@@ -92,7 +103,7 @@ def parse_gold(value: Any, choices: tuple[str, ...], labels: tuple[str, ...] | N
 
 
 def parse_reference(value: Any) -> str:
-    """The answer as text: what follows the last `####` of a worked solution, or all of it."""
+    """The answer as text: the part after the last `####` of a worked solution, or all of it."""
     what = "reference answer"
     if isinstance(value, float):
         if not math.isfinite(value):
@@ -104,14 +115,7 @@ def parse_reference(value: Any) -> str:
 
 
 def refuse_unusable(what: str, problems: Sequence[str], total: int, source: str | None = None) -> None:
-    """Raise InputError that names the first five problems, if there are any.
-
-    Args:
-        what: `questions` or `prompts`.
-        problems: one line each.
-        total: how many questions or prompts there are.
-        source: where they come from, if it is one place.
-    """
+    """Raise InputError with the first problems, one line each, if any of the `total` questions or prompts has one."""
     if problems:
         hidden = len(problems) - PROBLEMS_SHOWN
         shown = "; ".join([*problems[:PROBLEMS_SHOWN], *([f"and {hidden} more"] if hidden > 0 else [])])

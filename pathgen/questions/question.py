@@ -1,4 +1,4 @@
-"""A question: a prompt with choices, or with a reference answer."""
+"""The question: a prompt with choices, or with a reference answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Needs = Literal["choices", "reference"]
-"""What a task asks of a question: choices with a gold one, or a reference answer."""
+"""What a task needs: choices with a gold one, or a reference answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +17,9 @@ class Question:
 
     Attributes:
         id: unique within its source.
-        prompt: the question's text, as the source has it (a Task renders it).
-        choices: two to 26 texts, or None.
-        gold: index of the right choice, or None.
-        reference: the reference answer as text, or None.
+        prompt: the text of the source; a Task makes the model's prompt from it.
+        choices: two to 26 texts.
+        gold: index of the right choice.
     """
 
     id: str
@@ -31,6 +30,6 @@ class Question:
 
     @property
     def sha(self) -> str:
-        """16 hex digits over everything but the id: an edited question changes it."""
+        """Digest of everything but the id, 16 hex digits."""
         content = json.dumps([self.prompt, self.choices, self.gold, self.reference], ensure_ascii=True)
         return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()

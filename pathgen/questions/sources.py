@@ -1,32 +1,32 @@
-"""Rows of a question source: a local JSON, JSONL or Parquet file, or a dataset of the hub. No schema here."""
+"""Reads the rows of a local JSON, JSONL or Parquet file, or of a hub dataset, without a schema."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, one_line
-from .parsing import parse_json
+from .parsing import parse_json, read_json
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
 HUB_NAME = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[\w.-]+)(:(?P<config>[^:]*))?(:(?P<split>[^:]+))?")
 SPLITS = ("train", "validation", "test")
 MEDIA = ("Image", "Audio", "Video", "Pdf", "Nifti")
-"""Columns of the hub that take libraries of their own to decode: they are left out, as no question is made of them."""
+"""Feature types of the hub that need extra libraries to decode. Questions do not use them, so they are not read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row as the source has it.
+    """One row of a source.
 
     Attributes:
-        where: how a person finds it: `line 12` of a JSONL file, `row 12` elsewhere (both count from 1).
-        values: the columns by name.
-        fault: why the row cannot be read at all; empty if it can.
+        where: its place, for messages: `line 12` of a JSONL file, `row 12` elsewhere; both count from 1.
+        values: by column name.
+        fault: why the row cannot be read; empty if it can.
     """
 
     where: str
@@ -42,10 +42,10 @@ def read_rows(source: str) -> Iterator[Row]:
             unless given; a single part that is one of `SPLITS` is the split, any other is the config.
 
     Raises:
-        InputError: no such source, a format that is not read, a broken file, or the hub is out of reach.
+        InputError: no such source, an unknown format, a broken file, or the hub cannot be reached.
     """
     path = Path(source)
-    # Unlike Path's own, the tests of os.path are False for a name too long for any file.
+    # For a name that is too long for any file, os.path returns False where Path raises.
     if path.suffix in SUFFIXES and (os.path.isfile(path) or not HUB_NAME.fullmatch(source)):
         return _read_file(path)
     if os.path.exists(path):
@@ -67,18 +67,15 @@ def _read_file(path: Path) -> Iterator[Row]:
 
 
 def _read_jsonl(path: Path) -> Iterator[Row]:
-    """A broken line is a Row with a fault, so that it is reported beside whatever else is wrong."""
+    """A broken line becomes a Row with a fault, so that it is reported together with other problems."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                yield _json_row(f"line {number}", line)
-
-
-def _json_row(where: str, line: bytes) -> Row:
-    try:
-        return _object_row(where, parse_json(line))
-    except ValueError as error:
-        return Row(where, {}, str(error))
+                try:
+                    row = _object_row(f"line {number}", parse_json(line))
+                except ValueError as error:
+                    row = Row(f"line {number}", {}, str(error))
+                yield row
 
 
 def _object_row(where: str, values: Any) -> Row:
@@ -86,28 +83,25 @@ def _object_row(where: str, values: Any) -> Row:
     return Row(where, {} if fault else values, fault)
 
 
-def _read_json(path: Path) -> Iterator[Row]:
-    try:
-        rows = parse_json(path.read_bytes())
-    except ValueError as error:
-        raise InputError(f"{path}: {error}") from error
-    if not isinstance(rows, list):
-        raise InputError(f"{path}: must hold a list of objects, not {type(rows).__name__}")
+def _numbered(rows: Iterable[Any]) -> Iterator[Row]:
     for number, values in enumerate(rows, start=1):
         yield _object_row(f"row {number}", values)
+
+
+def _read_json(path: Path) -> Iterator[Row]:
+    rows = read_json(path)
+    if not isinstance(rows, list):
+        raise InputError(f"{path}: must hold a list of objects, not {type(rows).__name__}")
+    yield from _numbered(rows)
 
 
 def _read_parquet(path: Path) -> Iterator[Row]:
     import pyarrow
     import pyarrow.parquet
 
-    number = 0
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches():
-                for values in batch.to_pylist():
-                    number += 1
-                    yield Row(f"row {number}", values)
+            yield from _numbered(values for batch in file.iter_batches() for values in batch.to_pylist())
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not readable as Parquet: {one_line(error)}") from error
 
@@ -120,12 +114,11 @@ def _read_hub(source: str, name: str, config: str, split: str) -> Iterator[Row]:
     try:
         dataset = datasets.load_dataset(name, config or None, split=split or "train")
         textual = [column for column, feature in dataset.features.items() if type(feature).__name__ not in MEDIA]
-        for number, values in enumerate(dataset.select_columns(textual), start=1):
-            yield Row(f"row {number}", values)
+        yield from _numbered(dataset.select_columns(textual))
     except ConnectionError as error:
         raise InputError(
             f"{one_line(source)}: the hub cannot be reached and the dataset is not in its cache; "
             f"go online, or give builtin or a local file"
         ) from error
-    except Exception as error:  # the library raises a dozen kinds, also while it reads; the person needs one line
+    except Exception as error:  # the library raises many kinds, also while it reads
         raise InputError(f"{one_line(source)}: {one_line(error)}") from error

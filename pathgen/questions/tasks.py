@@ -1,9 +1,10 @@
-"""Tasks: how a question is rendered into tokens, and how far gold is ahead of the other choices."""
+"""Tasks: make the prompt and tokens of a question, and compute the margin of gold."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from string import ascii_uppercase as LETTERS
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
@@ -12,18 +13,15 @@ from .question import Needs, Question
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """How questions of one kind are asked and graded.
 
     Attributes:
-        name: as on the command line.
-        needs: what a question must have: `choices` are scored by log-likelihood, a `reference` is generated.
+        needs: `choices` are scored by log-likelihood, a `reference` is compared with a generated answer.
         letters: choices are listed in the prompt and answered by letter.
-        max_new_tokens: longest generated answer, in tokens.
+        max_new_tokens: maximum length of a generated answer.
         stop: texts at which a generated answer ends.
     """
 
@@ -35,7 +33,7 @@ class Task:
 
     @property
     def generates(self) -> bool:
-        """Whether an answer is generated rather than chosen; its margin then is relative to full depth's."""
+        """Whether an answer is generated, not chosen; its margin is then relative to that of full depth."""
         return self.needs == "reference"
 
     def prompt(self, question: Question) -> str:
@@ -46,14 +44,14 @@ class Task:
         return "\n".join([*lines, "Answer:"])
 
     def continuations(self, question: Question) -> list[str]:
-        """The texts whose likelihood is measured: each choice, or the reference answer alone."""
+        """The texts to score: each choice, or the reference answer alone."""
         if self.generates:
             return [question.reference or ""]
         choices = question.choices or ()
         return list(LETTERS[: len(choices)]) if self.letters else list(choices)
 
     def longest(self, prompt: Sequence[int], continuations: Sequence[Sequence[int]]) -> int:
-        """Tokens of the longest text that a model meets: the prompt with a continuation, or with what it generates."""
+        """Tokens of the longest input: the prompt with a continuation or a generated answer."""
         return len(prompt) + max([self.max_new_tokens if self.generates else 0, *map(len, continuations)])
 
     def encode(
@@ -61,11 +59,9 @@ class Task:
     ) -> tuple[list[int], list[list[int]]]:
         """Token ids of the prompt and of each continuation.
 
-        A continuation's tokens are what the whole text has beyond the prompt's tokens, as lm-evaluation-harness
-        splits them. In a chat the prompt is the user's turn and the continuation opens the assistant's.
-
-        Raises:
-            InputError: `chat` with a tokenizer that has no chat template.
+        A continuation's tokens are the tokens of the whole text after the number of tokens of the prompt, as in
+        lm-evaluation-harness. In a chat the prompt is the user's turn, and the continuation starts the assistant's.
+        Errors as `chat_turn`.
         """
         prompt = chat_turn(tokenizer, self.prompt(question)) if chat else self.prompt(question)
         space = "" if chat else " "
@@ -77,7 +73,7 @@ class Task:
         return ids, [ids_of(f"{prompt}{space}{text}")[len(ids) :] for text in self.continuations(question)]
 
     def describe(self, chat: bool) -> dict[str, Any]:
-        """All that shapes prompts and grades, for the run's settings."""
+        """All that determines prompts and grades, for the run's settings."""
         probe = Question("", "{question}", choices=("{choice}", "{choice}"), gold=0, reference="{reference}")
         return {**asdict(self), "stop": list(self.stop), "template": self.prompt(probe), "chat": chat}
 
@@ -93,22 +89,14 @@ TASKS = {
 
 
 def find_task(name: str) -> Task:
-    """The task of that name.
-
-    Raises:
-        InputError: naming those that exist.
-    """
+    """The task of that name; InputError if there is none."""
     if name not in TASKS:
         raise InputError(f"unknown task {name!r}: choose from {', '.join(TASKS)}")
     return TASKS[name]
 
 
 def chat_turn(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
-    """The prompt as the user's turn of a chat, with the assistant's turn opened.
-
-    Raises:
-        InputError: the tokenizer has no chat template.
-    """
+    """The prompt as the user's turn of a chat, up to the assistant's turn; InputError without a chat template."""
     if not tokenizer.chat_template:
         raise InputError("--chat needs a model whose tokenizer has a chat template; use --no-chat")
     turns = [{"role": "user", "content": prompt}]
@@ -116,7 +104,7 @@ def chat_turn(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
 
 
 def choice_margin(scores: Sequence[float], choices: Sequence[str], gold: int) -> float:
-    """Gold's log-likelihood minus the best other's, in nats; a choice with gold's own text is no other."""
+    """Gold's log-likelihood minus that of the best choice with another text, in nats."""
     return scores[gold] - max(
         (score for score, text in zip(scores, choices, strict=True) if text != choices[gold]),
         default=float("-inf"),

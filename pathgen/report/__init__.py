@@ -1,1 +1,1 @@
-"""What a run holds: statistics, one record, validation."""
+"""Reports on a run: statistics, one record, validation."""

@@ -1,4 +1,4 @@
-"""How figures are written and laid out in a terminal: percents, points, intervals, counts, tables."""
+"""Formats figures for a terminal: percents, points, intervals, counts, tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rich.table import Table
 
 
 def percent(share: float) -> str:
-    """A share in percent, without the sign %."""
+    """A share in percent, without the % sign."""
     return f"{100 * share:.1f}"
 
 
@@ -24,12 +24,12 @@ def interval(ends: tuple[float, float], form: Callable[[float], str]) -> str:
 
 
 def count_text(number: int, noun: str) -> str:
-    """So many of them, the plural where it is due."""
+    """A number with its noun, in the plural unless it is 1."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def figure_table(*names: str, no_wrap: bool = False) -> Table:
-    """A table without lines: the first column to the left, figures to the right."""
+    """A table without lines; the first column is aligned left, the others right."""
     table = Table(box=None, pad_edge=False)
     for place, name in enumerate(names):
         table.add_column(name, justify="right" if place else "left", no_wrap=no_wrap)

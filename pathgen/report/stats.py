@@ -1,8 +1,8 @@
-"""What a run has found so far, from its committed shards alone: no Ray, no model."""
+"""Statistics of a run, from its committed shards alone: no Ray, no model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,17 +39,10 @@ LIGHT_COLUMNS = [name for name in COLUMNS if name not in ("best_path", "gold")]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordStats:
-    """Counts, accuracies and depth over a run's records. All but `failed` leave the failed out.
+    """Counts, accuracies and depth over a run's records; only `failed` counts the failed ones.
 
-    Rates, depths and margins are None where nothing was searched or solved.
-
-    Attributes:
-        questions: that were searched.
-        solved: of these, questions that some path answers right.
-        mean_best_depth: over the solved, in layer executions.
-        median_base_margin: nats.
-        median_best_margin: nats, over the solved.
-        seconds: of all searches together.
+    Rates, depths and margins are None if nothing was searched or solved. Depths are in layer executions and margins
+    in nats; those of the best paths are over the solved questions. `seconds` is the sum of all searches.
     """
 
     questions: int
@@ -70,29 +63,20 @@ class RecordStats:
 
     @classmethod
     def of(cls, rows: pl.DataFrame) -> RecordStats:
-        """Count records.
-
-        Args:
-            rows: one row a question, with LIGHT_COLUMNS.
-        """
+        """The statistics of records: one row a question, with LIGHT_COLUMNS."""
         searched = rows.filter(pl.col("status") != "failed")
         solved = searched.filter(pl.col("status") != "unsolved")
-        improved, kept, unsolved, failed = (
-            int((rows["status"] == status).sum()) for status in ("improved", "kept", "unsolved", "failed")
-        )
+        statuses = ("improved", "kept", "unsolved", "failed")
         return cls(
             questions=searched.height,
-            improved=improved,
-            kept=kept,
-            unsolved=unsolved,
-            failed=failed,
-            base_accuracy=_mean(searched["base_correct"]),
+            **{status: int((rows["status"] == status).sum()) for status in statuses},
+            base_accuracy=_reduced(np.mean, searched["base_correct"]),
             solved=solved.height,
             solved_rate=solved.height / searched.height if searched.height else None,
-            mean_best_depth=_mean(solved["best_depth"]),
-            num_layers=_first(searched["num_layers"]),
-            median_base_margin=_median(searched["base_margin"]),
-            median_best_margin=_median(solved["best_margin"]),
+            mean_best_depth=_reduced(np.mean, solved["best_depth"]),
+            num_layers=next(iter(searched["num_layers"]), None),
+            median_base_margin=_reduced(np.median, searched["base_margin"]),
+            median_best_margin=_reduced(np.median, solved["best_margin"]),
             layer_executions=int(searched["layer_executions"].sum()),
             layers_run=int(searched["layers_run"].sum()),
             seconds=float(searched["seconds"].sum()),
@@ -101,14 +85,14 @@ class RecordStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStats:
-    """What a run holds, as `pathgen stats` shows it.
+    """What `pathgen stats` reports.
 
     Attributes:
-        total: questions asked for.
-        done: questions searched within the run's budgets.
-        action_counts: per layer, how many best paths skip, execute and repeat it.
+        total: questions to search.
+        done: questions searched up to the run's budgets.
+        action_counts: [L][3] best paths that skip, execute and repeat each layer.
         headroom: None for records without choice scores.
-        under_way: whether a run is at work in the folder.
+        under_way: whether a process is working in the folder.
     """
 
     out: str
@@ -123,7 +107,7 @@ class RunStats:
 
 
 def run_stats(out: str) -> RunStats:
-    """What a run has found so far.
+    """The statistics of a run, also while it is under way.
 
     Raises:
         InputError: the folder holds no run.
@@ -131,7 +115,13 @@ def run_stats(out: str) -> RunStats:
     """
     directory = RunDirectory(out)
     info = directory.info()
-    rows, tally = _read_once(directory)
+    tally = HeadroomTally()
+    parts = [pl.DataFrame(pl.from_arrow(SCHEMA.empty_table().select(COLUMNS)))]
+    for table in directory.committed.batches([*COLUMNS, "evaluations"]):
+        part = pl.DataFrame(pl.from_arrow(table))
+        tally.add(part)
+        parts.append(part.select(COLUMNS))  # the evaluations of a whole run may not fit into memory
+    rows = pl.concat(parts)
     records = RecordStats.of(rows)
     num_layers = records.num_layers
     return RunStats(
@@ -148,11 +138,10 @@ def run_stats(out: str) -> RunStats:
 
 
 def action_counts(paths: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Per layer, how many paths skip, execute and repeat it: [num_layers][3]."""
+    """[num_layers][3] number of paths that skip, execute and repeat each layer."""
     if not paths:
         return []
-    table = np.array(paths)
-    return [[int((table[:, layer] == action).sum()) for action in (0, 1, 2)] for layer in range(table.shape[1])]
+    return np.stack([(np.array(paths) == action).sum(axis=0) for action in (0, 1, 2)], axis=1).tolist()
 
 
 def find_record(out: str, question_id: str) -> dict[str, Any]:
@@ -173,33 +162,13 @@ def find_record(out: str, question_id: str) -> dict[str, Any]:
     return record
 
 
-def _read_once(directory: RunDirectory) -> tuple[pl.DataFrame, HeadroomTally]:
-    """The light columns of all records, and what counts of their evaluations, which are not kept."""
-    tally = HeadroomTally()
-    light = [pl.DataFrame(pl.from_arrow(SCHEMA.empty_table().select(COLUMNS)))]
-    for table in directory.committed.batches([*COLUMNS, "evaluations"]):
-        rows = pl.DataFrame(pl.from_arrow(table))
-        tally.add(rows)
-        light.append(rows.select(COLUMNS))
-    return pl.concat(light), tally
-
-
 def _is_held(directory: RunDirectory) -> bool:
-    """Whether a run is at work in the folder, as far as its lease tells from here."""
+    """Whether a process holds the folder's lock, as seen from this machine."""
     lease = directory.read_file(LEASE_NAME)
     holder = Holder.parse(lease) if lease is not None else None
     return holder is not None and not holder.is_dead_here()
 
 
-def _mean(column: pl.Series) -> float | None:
-    values = column.drop_nulls().cast(pl.Float64)
-    return float(values.to_numpy().mean()) if len(values) else None
-
-
-def _median(column: pl.Series) -> float | None:
-    values = column.drop_nulls().cast(pl.Float64)
-    return float(np.median(values.to_numpy())) if len(values) else None
-
-
-def _first(column: pl.Series) -> int | None:
-    return int(column[0]) if len(column) else None
+def _reduced(reduce: Callable[[np.ndarray], Any], column: pl.Series) -> float | None:
+    values = column.drop_nulls().cast(pl.Float64).to_numpy()
+    return float(reduce(values)) if len(values) else None

@@ -1,4 +1,4 @@
-"""Runs and records in a terminal."""
+"""Prints runs and records in a terminal."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ MOST_PATHS = 12
 def stats_text(stats: RunStats) -> None:
     """Print `pathgen stats`."""
     console, records = Console(highlight=False), stats.records
-    going = " (a run is at work)" if stats.under_way else ""
-    console.print(Text(f"{stats.out}: {stats.model}, task {stats.task}{going}", style="bold"))
+    under_way = " (a run is under way)" if stats.under_way else ""
+    console.print(Text(f"{stats.out}: {stats.model}, task {stats.task}{under_way}", style="bold"))
     console.print(
         f"done {stats.done} of {stats.total}: improved {records.improved}, kept {records.kept}, "
         f"unsolved {records.unsolved}, failed {records.failed}"
@@ -47,7 +47,7 @@ def stats_text(stats: RunStats) -> None:
 
 
 def record_text(record: Mapping[str, Any]) -> None:
-    """Print one record as a picture."""
+    """Print `pathgen show`: one record as a picture."""
     console = Console(highlight=False)
     console.print(Text(f"{record['question_id']}: {record['status']}", style="bold"))
     console.print(Text(record["prompt"]))
@@ -58,20 +58,19 @@ def record_text(record: Mapping[str, Any]) -> None:
     if record["error"]:
         console.print(Text(f"failed after {record['attempts']} attempts: {record['error']}", style="red"))
         return
-    evaluations = sorted(record["evaluations"], key=_by_worth)[:MOST_PATHS]
+    best = sorted(record["evaluations"], key=_by_worth)[:MOST_PATHS]
     table = Table(box=None, pad_edge=False)
     for name in ("sim", "depth", "margin", ""):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("path (. run, - skip, 2 repeat)", no_wrap=True)
     table.add_column("answer", no_wrap=True, overflow="ellipsis")
-    shown = [record["evaluations"][0], *[e for e in evaluations if e["simulation"]]]
+    shown = [record["evaluations"][0], *(evaluation for evaluation in best if evaluation["simulation"])]
     for evaluation in shown:
         path = LayerPath(evaluation["path"])
-        margin = "-" if evaluation["margin"] is None else f"{evaluation['margin']:+.2f}"
         table.add_row(
             str(evaluation["simulation"]),
             str(path.depth),
-            margin,
+            "-" if evaluation["margin"] is None else f"{evaluation['margin']:+.2f}",
             "✓" if evaluation["correct"] else "",
             Text(str(path), style="green" if evaluation["correct"] else "red"),
             Text(_answer(evaluation, record["choices"])),
@@ -102,20 +101,19 @@ def report_text(report: Validation) -> None:
 
 
 def _effort(record: Mapping[str, Any]) -> str:
-    """What the search took; an imported record knows less of it."""
-    parts = [f"{record['layer_executions']} layers asked"]
-    if record["layers_run"] is not None:
-        parts[0] += f", {record['layers_run']} run"
+    text = f"{record['layer_executions']} layers asked"
+    if record["layers_run"] is not None:  # an import may not have these
+        text += f", {record['layers_run']} run"
     if record["seconds"] is not None:
-        parts.append(f"{record['seconds']:.1f} s")
+        text += f"; {record['seconds']:.1f} s"
     if record["stop_reason"] is not None:
-        parts.append(f"ended: {record['stop_reason']}")
-    return "; ".join(parts)
+        text += f"; ended: {record['stop_reason']}"
+    return text
 
 
 def _by_worth(evaluation: Mapping[str, Any]) -> tuple[bool, int, float]:
-    margin = evaluation["margin"]
-    return not evaluation["correct"], sum(evaluation["path"]), -(margin if margin is not None else float("-inf"))
+    margin = float("-inf") if evaluation["margin"] is None else evaluation["margin"]
+    return not evaluation["correct"], sum(evaluation["path"]), -margin
 
 
 def _answer(evaluation: Mapping[str, Any], choices: Sequence[str] | None) -> str:
@@ -126,16 +124,15 @@ def _answer(evaluation: Mapping[str, Any], choices: Sequence[str] | None) -> str
 
 
 def _print_headroom(console: Console, headroom: Headroom | None) -> None:
-    """What some path mends, never without its placebo."""
     if headroom is None:
-        line = "no placebo without scored choices: nothing tells how much of what is solved is chance"
+        line = "no placebo without scored choices: how much of what is solved is chance is unknown"
         console.print(line, soft_wrap=True)
         return
     if headroom.verdict is not None:
         console.print(f"wrong at full depth: {count_text(headroom.questions, 'question')}")
         console.print(headroom.verdict, soft_wrap=True, markup=False)
     if headroom.breaks is not None:
-        console.print(f"of those right at full depth, some path breaks {headroom.breaks:.1%}")
+        console.print(f"some path breaks {headroom.breaks:.1%} of the right answers of full depth")
 
 
 def _print_histogram(console: Console, counts: Sequence[Sequence[int]]) -> None:

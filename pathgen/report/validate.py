@@ -1,4 +1,4 @@
-"""`pathgen validate`: is all that a run holds whole, consistent, and true when run again?"""
+"""`pathgen validate`: checks that a run is complete and consistent, and runs some evaluations again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-import pyarrow as pa
 
 from cluster.program.json_codec import SPLICED, decoded
 
@@ -29,7 +28,7 @@ REPLAY_TOLERANCE_NATS = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Evaluations run again: how many, and by how much they differ from what is stored."""
+    """Evaluations run again, and how much they differ from the stored ones."""
 
     replayed: int = 0
     largest_gap_nats: float | None = None
@@ -38,13 +37,7 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What a run's folder holds, and what is wrong with it.
-
-    Attributes:
-        problems: what makes the run invalid.
-        notes: what an interrupted run leaves behind: leftover and quarantined files, questions in several rows.
-        valid: whether there are no problems.
-    """
+    """The content of a run's folder, the problems that make it invalid, and notes on what interruptions left behind."""
 
     out: str
     shards: int
@@ -60,12 +53,14 @@ def validate_run(out: str, replay: int) -> Validation:
     """Check a run's folder; run `replay` evaluations again on the model.
 
     Raises:
-        InputError: the folder holds no run, or an imported one is to be replayed.
-        ArtefactError: a shard of a newer schema version.
+        InputError: the folder holds no run, or an imported run with `replay` above 0.
+        ArtefactError: a shard has a newer schema version.
     """
     directory = RunDirectory(out)
     info = directory.info()
-    tables, problems = _read(directory)
+    fs, root = directory.fs, directory.root
+    tables, unreadable = read_all(fs, root, partial(shard_files, fs, root), SCHEMA.names)
+    problems = list(unreadable.values())
     records: list[PathRecord] = []
     for file, table in tables.items():
         if (made_with := ShardMetadata.of(table).fingerprint) != info.fingerprint:
@@ -87,7 +82,7 @@ def validate_run(out: str, replay: int) -> Validation:
 
 
 def record_faults(record: PathRecord, info: RunInfo) -> list[str]:
-    """What a record says that cannot be."""
+    """The contradictions in a record."""
     faults = []
     if record.status == "failed":
         return [] if record.error else ["failed without an error"]
@@ -106,37 +101,28 @@ def record_faults(record: PathRecord, info: RunInfo) -> list[str]:
     wanted = "kept" if record.base_correct else "improved" if right else "unsolved"
     if record.status != wanted:
         faults.append(f"status {record.status} where its evaluations say {wanted}")
-    return faults + _best_faults(record, right or record.evaluations[:1], _cost_of(info, record.num_layers))
+    stored = info.notes.get("cost")
+    cost = decoded(CostModel, stored) if stored else CostModel.layers(record.num_layers)
+    return faults + _best_faults(record, right or record.evaluations[:1], cost)
 
 
 def _best_faults(record: PathRecord, candidates: Sequence[Evaluation], cost: CostModel) -> list[str]:
-    """The best is the cheapest of the candidates, then the one with the largest margin."""
+    """The best path must be the cheapest candidate; among equally cheap ones, the one with the largest margin."""
     best = next((evaluation for evaluation in candidates if evaluation.path == record.best_path), None)
     if best is None:
         return ["best_path is not among its right evaluations"]
+
+    def rank(evaluation: Evaluation) -> tuple[float, float]:
+        return cost.cost(evaluation.path), -(evaluation.margin or 0.0)
+
     faults = []
-    if any(
-        (cost.cost(other.path), -(other.margin or 0.0)) < (cost.cost(best.path), -(best.margin or 0.0))
-        for other in candidates
-    ):
+    if any(rank(other) < rank(best) for other in candidates):
         faults.append("best_path is not the cheapest right path, or not the one with the largest margin")
     if record.best_depth != best.path.depth:
         faults.append("best_depth is not the depth of best_path")
     if record.best_margin != best.margin:
         faults.append("best_margin is not the margin of best_path")
     return faults
-
-
-def _cost_of(info: RunInfo, num_layers: int) -> CostModel:
-    stored = info.notes.get("cost")
-    return decoded(CostModel, stored) if stored else CostModel.layers(num_layers)
-
-
-def _read(directory: RunDirectory) -> tuple[dict[str, pa.Table], list[str]]:
-    """The readable shards by name, and what is wrong with the others."""
-    fs, root = directory.fs, directory.root
-    tables, unreadable = read_all(fs, root, partial(shard_files, fs, root), SCHEMA.names)
-    return tables, list(unreadable.values())
 
 
 def _notes(directory: RunDirectory) -> list[str]:
@@ -149,7 +135,6 @@ def _notes(directory: RunDirectory) -> list[str]:
 
 
 def _replay(records: list[PathRecord], info: RunInfo, out: str, count: int) -> Replay:
-    """Run a sample of evaluations again, and compare margins and verdicts."""
     from ..engine.path_model import PathModel
     from ..evaluation.evaluator import Evaluator
     from ..models.resolving import resolve_recorded
@@ -168,10 +153,6 @@ def _replay(records: list[PathRecord], info: RunInfo, out: str, count: int) -> R
     sample = [pairs[index] for index in sorted(chosen)]
     prepared = {record.question.id: evaluator.prepare(record.question) for record, _ in sample}
     again = evaluator.evaluate([(prepared[record.question.id], evaluation.path) for record, evaluation in sample])
-    gaps = [
-        abs(new.margin - old.margin)
-        for (_, old), new in zip(sample, again, strict=True)
-        if new.margin is not None and old.margin is not None
-    ]
-    changed = sum(new.correct != old.correct for (_, old), new in zip(sample, again, strict=True))
-    return Replay(len(sample), max(gaps, default=0.0), changed)
+    compared = [(old, new) for (_, old), new in zip(sample, again, strict=True)]
+    gaps = [abs(new.margin - old.margin) for old, new in compared if new.margin is not None and old.margin is not None]
+    return Replay(len(sample), max(gaps, default=0.0), sum(new.correct != old.correct for old, new in compared))

@@ -1,10 +1,10 @@
-"""Which paths are worth evaluating on every question of a task, by what their edits should do."""
+"""Proposes the paths to evaluate on every question, by the predicted effects of their edits."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from itertools import combinations, zip_longest
+from itertools import combinations, groupby, zip_longest
 
 import numpy as np
 
@@ -14,52 +14,44 @@ from .effects import Effects
 SHALLOWEST_SHARE = 0.7
 """Candidates run at least this share of the layers."""
 EXTRA_LAYERS = 2
-"""Candidates run at most so many layers more than the full path."""
+"""Candidates run at most this many layers more than the full path."""
 WIDEST_BLOCK_LAYERS = 10
 BEAM = 8
 """Paths kept at each depth while skips are added one at a time."""
 COMBINED = 3
-"""Runs of neighbours, and other paths, of each depth that are combined with repeats."""
+"""Of each depth, the number of blocks, and of other paths, that are combined with repeats."""
 BEST_REPEATS = 4
-"""Repeats that they are combined with, alone and in pairs."""
+"""Repeats to combine them with, alone and in pairs."""
 
 
 def propose(effects: Effects, count: int) -> list[LayerPath]:
-    """The most promising paths: the full path, then the best of each depth in turn.
+    """At most `count` different promising paths: the full path, then the best of each depth in turn.
 
-    Args:
-        effects: what edits do.
-        count: most paths proposed.
-
-    Returns:
-        Different paths of depths from SHALLOWEST_SHARE of the layers to EXTRA_LAYERS more than all.
+    Depths range from SHALLOWEST_SHARE of the layers to EXTRA_LAYERS more than all.
     """
     num_layers = effects.num_layers
     full = LayerPath.full(num_layers)
     shallowest = shallowest_depth(num_layers)
     shorter = {full, *_blocks(num_layers), *_greedy(effects, shallowest)}
     bases = [
-        path
-        for ranked in _by_depth(effects, shorter).values()
-        for kind in (True, False)
-        for path in [path for path in ranked if _is_block(path) == kind][:COMBINED]
+        path for ranked in _by_depth(effects, shorter) for group in _split_blocks(ranked) for path in group[:COMBINED]
     ]
     pool = shorter | {move.apply(full) for move in all_moves(num_layers)} | _with_repeats(effects, bases)
     inside = [path for path in pool - {full} if shallowest <= path.depth <= num_layers + EXTRA_LAYERS]
-    by_depth = [_blocks_in_turn(ranked) for ranked in _by_depth(effects, inside).values()]
-    if len(by_depth) >= count:  # too few to have one of each depth, so of depths far and wide
+    # Blocks and other paths alternate, because a block is often better than the sum of its layers predicts.
+    by_depth = [_in_turn(_split_blocks(ranked)) for ranked in _by_depth(effects, inside)]
+    if len(by_depth) >= count:  # not enough for one path of each depth: spread them over the depths
         by_depth = [by_depth[place] for place in np.linspace(0, len(by_depth) - 1, count - 1).round().astype(int)]
-    turns = zip_longest(*by_depth)
-    return [full, *(path for turn in turns for path in turn if path is not None)][:count]
+    return [full, *_in_turn(by_depth)][:count]
 
 
 def shallowest_depth(num_layers: int) -> int:
-    """Layer executions of the shallowest path that is proposed."""
+    """Layer executions of the shallowest path that `propose` returns."""
     return max(1, math.ceil(SHALLOWEST_SHARE * num_layers))
 
 
 def _blocks(num_layers: int) -> Iterable[LayerPath]:
-    """Paths that skip one run of neighbouring layers."""
+    """Paths that skip one block of adjacent layers."""
     full = LayerPath.full(num_layers)
     for width in range(1, min(WIDEST_BLOCK_LAYERS, num_layers - 1) + 1):
         for first in range(num_layers - width + 1):
@@ -67,7 +59,7 @@ def _blocks(num_layers: int) -> Iterable[LayerPath]:
 
 
 def _greedy(effects: Effects, shallowest: int) -> Iterable[LayerPath]:
-    """Paths by adding the best skip again and again, BEAM of them at a time."""
+    """Beam search: adds one skip at a time."""
     beam = [LayerPath.full(effects.num_layers)]
     skips = [Move(layer, LayerAction.SKIP) for layer in range(effects.num_layers)]
     while beam[0].depth > shallowest:
@@ -76,23 +68,26 @@ def _greedy(effects: Effects, shallowest: int) -> Iterable[LayerPath]:
         yield from beam
 
 
-def _blocks_in_turn(ranked: list[LayerPath]) -> list[LayerPath]:
-    """One path that skips a single run of neighbours, one other, and so on: runs go better than their layers' sum."""
-    blocks = [path for path in ranked if _is_block(path)]
-    others = [path for path in ranked if not _is_block(path)]
-    turns = zip_longest(blocks, others)
-    return [path for turn in turns for path in turn if path is not None]
+def _in_turn(groups: Iterable[list[LayerPath]]) -> list[LayerPath]:
+    """The first path of each group, then the second of each, and so on."""
+    return [path for turn in zip_longest(*groups) for path in turn if path is not None]
 
 
-def _is_block(path: LayerPath) -> bool:
-    skipped = [layer for layer, action in enumerate(path) if action == LayerAction.SKIP]
-    return bool(skipped) and skipped[-1] - skipped[0] == len(skipped) - 1
+def _split_blocks(paths: list[LayerPath]) -> tuple[list[LayerPath], list[LayerPath]]:
+    """The paths whose skipped layers are one block, and the others."""
+    blocks: list[LayerPath] = []
+    others: list[LayerPath] = []
+    for path in paths:
+        skipped = np.flatnonzero(np.array(path) == LayerAction.SKIP)
+        is_block = len(skipped) > 0 and np.ptp(skipped) == len(skipped) - 1
+        (blocks if is_block else others).append(path)
+    return blocks, others
 
 
 def _with_repeats(effects: Effects, bases: Iterable[LayerPath]) -> set[LayerPath]:
-    """The bases with one and with two of the best repeats, where those layers are executed."""
-    best = np.argsort(-effects.repeat, kind="stable")[:BEST_REPEATS].tolist()
-    repeats = [Move(layer, LayerAction.REPEAT) for layer in best]
+    """The bases with one and with two of the best repeats, on layers that they execute."""
+    best = np.argsort(-effects.repeat, kind="stable")[:BEST_REPEATS]
+    repeats = [Move(layer, LayerAction.REPEAT) for layer in best.tolist()]
     found = set()
     for path in bases:
         fitting = [repeat for repeat in repeats if repeat.fits(path)]
@@ -101,16 +96,14 @@ def _with_repeats(effects: Effects, bases: Iterable[LayerPath]) -> set[LayerPath
     return found
 
 
-def _by_depth(effects: Effects, paths: Iterable[LayerPath]) -> dict[int, list[LayerPath]]:
-    """The paths of each depth, deepest first, the most promising of a depth first."""
-    depths: dict[int, list[LayerPath]] = {}
-    for path in _ranked(effects, paths):
-        depths.setdefault(path.depth, []).append(path)
-    return dict(sorted(depths.items(), reverse=True))
+def _by_depth(effects: Effects, paths: Iterable[LayerPath]) -> list[list[LayerPath]]:
+    """The paths of each depth, deepest first, each list ranked."""
+    deepest_first = sorted(_ranked(effects, paths), key=lambda path: -path.depth)
+    return [list(group) for _, group in groupby(deepest_first, key=lambda path: path.depth)]
 
 
 def _ranked(effects: Effects, paths: Iterable[LayerPath]) -> list[LayerPath]:
-    """The most promising first; equal ones in lexicographic order."""
+    """Best prediction first; ties in lexicographic order."""
     ordered = sorted(paths)
     predicted = effects.predict(np.array(ordered))
     return [ordered[index] for index in np.argsort(-predicted, kind="stable")]

@@ -1,4 +1,4 @@
-"""From scores to what `pathgen static` tells: the frontier with its cross-validated worth, and its table."""
+"""Chooses static paths from scores, cross-validates the choice, and prints the result."""
 
 from __future__ import annotations
 
@@ -26,20 +26,36 @@ def choose_paths(
     seed: int,
     shas: Iterable[str],
 ) -> StaticPaths:
-    """Choose among paths, and say what the choice is worth.
+    """Choose among P paths, the full path included, and cross-validate the choice.
 
     Args:
-        runs: of one model.
-        run_of: [Q] index of the run that each question is of.
-        folds: [Q] number of its fold.
-        paths: the P candidates that are still in the race, the full path among them.
-        scores: [Q, P] of them, every path evaluated on every question.
-        seed: that the folds were drawn with.
-        shas: of all questions that took part, those that proposed the paths too.
+        runs: the runs, all of one model.
+        run_of: [Q] index of each question's run.
+        folds: [Q] each question's fold.
+        paths: the candidates that are left after the race.
+        scores: [Q, P] of every path on every question.
+        seed: of the folds.
+        shas: of all questions that took part, also those that only proposed paths.
     """
     entries = _entries(paths, scores, folds)
     full = scores.correct[:, _full(paths)]
     best, shallow = (held_out_choice(pick, paths, scores, folds) for pick in (most_accurate, shallow_enough))
+    per_folder = []
+    for index, run in enumerate(runs):
+        mine = run_of == index
+        own_path, own_accuracy = own_choice(mine, folds, paths, scores)
+        result = FolderResult(
+            run.out,
+            run.info.task,
+            questions=int(mine.sum()),
+            full_accuracy=float(full[mine].mean()),
+            choice_cv_accuracy=float(best[mine].mean()),
+            choice_cv_delta_se=paired_difference(best[mine], full[mine])[1],
+            shallow_cv_accuracy=float(shallow[mine].mean()),
+            own_path=own_path,
+            own_cv_accuracy=own_accuracy,
+        )
+        per_folder.append(result)
     return StaticPaths(
         model_id=runs[0].info.model_id,
         fingerprint=runs[0].info.fingerprint,
@@ -54,15 +70,12 @@ def choose_paths(
         choice=_worth(best, full),
         shallow_choice=_worth(shallow, full),
         chosen_on=tuple(sorted(set(shas))),
-        per_folder=tuple(
-            _folder(run, mine, full, best, shallow, own_choice(mine, folds, paths, scores))
-            for run, mine in ((run, run_of == index) for index, run in enumerate(runs))
-        ),
+        per_folder=tuple(per_folder),
     )
 
 
 def static_text(found: StaticPaths, folders: Sequence[str], out: str) -> None:
-    """Print what was found, and the next command."""
+    """Print the result, and the next command."""
     console = Console(highlight=False)
     console.print(
         f"{found.model_id} on {', '.join(found.tasks)}: {found.questions:,} questions, {found.folds} folds; "
@@ -85,22 +98,22 @@ def static_text(found: StaticPaths, folders: Sequence[str], out: str) -> None:
             marks[entry == found.best, entry == found.shallow],
         )
     console.print(table)
-    console.print("held out: of each depth alone, chosen without those judged; ± standard error", soft_wrap=True)
-    for name, entry, worth, none in (
-        ("best", found.best, found.choice, "the full path, as choosing another gains no more than a standard error"),
-        ("shallow", found.shallow, found.shallow_choice, "the full path, as no shallower one is as good"),
+    console.print("held out: the path of each depth is chosen on the other folds; ± standard error", soft_wrap=True)
+    for name, entry, worth, reason in (
+        ("best", found.best, found.choice, "no other path gains more than a standard error"),
+        ("shallow", found.shallow, found.shallow_choice, "no shallower path is as good"),
     ):
-        what = none if entry == found.full else f"depth {entry.depth}"
+        what = f"the full path ({reason})" if entry == found.full else f"depth {entry.depth}"
         console.print(
-            f"{name}: {what}; choosing so, the depth too, without the questions judged: "
+            f"{name}: {what}; held out, with the depth chosen on the other folds too: "
             f"{worth.cv_accuracy:.1%} ({_gain(worth)})",
             soft_wrap=True,
         )
     for result in found.per_folder if len(found.per_folder) > 1 else ():
         console.print(
             f"{result.folder} ({result.task}, {result.questions:,}): full {result.full_accuracy:.1%}, "
-            f"choosing the best {result.choice_cv_accuracy:.1%} ± {result.choice_cv_delta_se:.1%}, "
-            f"the shallow {result.shallow_cv_accuracy:.1%}; "
+            f"best {result.choice_cv_accuracy:.1%} ± {result.choice_cv_delta_se:.1%}, "
+            f"shallow {result.shallow_cv_accuracy:.1%}; "
             f"a path of its own {result.own_cv_accuracy:.1%} ({result.own_path})",
             soft_wrap=True,
         )
@@ -113,16 +126,11 @@ def static_text(found: StaticPaths, folders: Sequence[str], out: str) -> None:
 def held_out_choice(
     pick: Callable[[Sequence[PathEntry]], PathEntry], paths: Sequence[LayerPath], scores: Scores, folds: np.ndarray
 ) -> np.ndarray:
-    """[Q] whether each question is right on the path that is chosen without its fold, the depth too.
+    """[Q] whether each question is right on the path whose depth and actions are chosen without its fold.
 
-    The choice of a depth goes by accuracies that are cross-validated among the other folds alone (nested
-    cross-validation; Varma and Simon 2006).
-
-    Args:
-        pick: of the entries of each depth, shallowest first and the full path last, the one to take.
-        paths: the P candidates, the full path among them.
-        scores: [Q, P] of them.
-        folds: [Q] number of each question's fold; three folds at least.
+    `pick` chooses among the entries of all depths, shallowest first and the full path last, by accuracies that are
+    cross-validated within the other folds (nested cross-validation; Varma and Simon 2006). So at least three folds are
+    needed.
     """
     right = np.empty(len(folds), dtype=bool)
     for fold in np.unique(folds):
@@ -135,14 +143,7 @@ def held_out_choice(
 def own_choice(
     mine: np.ndarray, folds: np.ndarray, paths: Sequence[LayerPath], scores: Scores
 ) -> tuple[LayerPath, float]:
-    """The best path for some questions alone, and the held-out accuracy of choosing it.
-
-    Args:
-        mine: [Q] which questions.
-        folds: [Q] number of each question's fold.
-        paths: the P candidates, the full path among them.
-        scores: [Q, P] of them.
-    """
+    """The best path for the questions of the mask `mine` [Q] alone, and the held-out accuracy of choosing it."""
     own = scores.of(mine)
     worth = _worth(held_out_choice(most_accurate, paths, own, folds[mine]), own.correct[:, _full(paths)])
     return or_full(_entries(paths, own, folds[mine]), worth).path, worth.cv_accuracy
@@ -157,45 +158,23 @@ def _full(paths: Sequence[LayerPath]) -> int:
 
 
 def _entries(paths: Sequence[LayerPath], scores: Scores, folds: np.ndarray) -> list[PathEntry]:
-    """The best path of each depth, shallowest first, with its worth on these questions; the full path last."""
+    """The best path of each depth, shallowest first; the full path last."""
     full = _full(paths)
+    right = scores.correct
     depths = np.array([path.depth for path in paths])
     choices = choose_by_depth(scores.quality, depths, folds)
     choices.append(Choice(int(depths[full]), full, np.full(len(folds), full)))
-    return [_entry(choice, paths, scores, full) for choice in choices]
-
-
-def _entry(choice: Choice, paths: Sequence[LayerPath], scores: Scores, full: int) -> PathEntry:
-    held_out = scores.correct[np.arange(len(choice.held_out)), choice.held_out]
-    return PathEntry(
-        paths[choice.path],
-        accuracy=float(scores.correct[:, choice.path].mean()),
-        quality=float(scores.quality[:, choice.path].mean()),
-        **asdict(_worth(held_out, scores.correct[:, full])),
-    )
+    return [
+        PathEntry(
+            paths[choice.path],
+            accuracy=float(right[:, choice.path].mean()),
+            quality=float(scores.quality[:, choice.path].mean()),
+            **asdict(_worth(right[np.arange(len(folds)), choice.held_out], right[:, full])),
+        )
+        for choice in choices
+    ]
 
 
 def _worth(right: np.ndarray, full: np.ndarray) -> Worth:
     delta, error = paired_difference(right, full)
     return Worth(float(right.mean()), delta, error)
-
-
-def _folder(
-    run: SearchedRun,
-    mine: np.ndarray,
-    full: np.ndarray,
-    best: np.ndarray,
-    shallow: np.ndarray,
-    own: tuple[LayerPath, float],
-) -> FolderResult:
-    return FolderResult(
-        run.out,
-        run.info.task,
-        questions=int(mine.sum()),
-        full_accuracy=float(full[mine].mean()),
-        choice_cv_accuracy=float(best[mine].mean()),
-        choice_cv_delta_se=paired_difference(best[mine], full[mine])[1],
-        shallow_cv_accuracy=float(shallow[mine].mean()),
-        own_path=own[0],
-        own_cv_accuracy=own[1],
-    )

@@ -1,4 +1,4 @@
-"""Which questions take part in looking for one path: those that propose, those that judge, and in which fold."""
+"""Draws the questions that propose paths, those that judge them, and the folds."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..questions.question import Question
 from ..store.run_reader import SearchedRun
 
 SCAN_QUESTIONS = 100
-"""On which every single edit is measured, to propose candidates by; no accuracy that is told is of these."""
+"""At most so many questions measure every single edit, to propose candidates. No reported accuracy includes them."""
 SCAN_SHARE = 3
-"""Of few questions one in so many is scanned."""
+"""With few questions, one in so many is scanned."""
 FEWEST_FOLDS = 3
-"""With fewer there is nothing to cross-validate the choice of a depth by."""
+"""The nested cross-validation of the depth needs three."""
 
 
 class TooFewQuestions(InputError):
@@ -27,12 +27,7 @@ class TooFewQuestions(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question that takes part.
-
-    Attributes:
-        run: index of the run that it is of.
-        question: the question.
-    """
+    """A question, and the index of its run."""
 
     run: int
     question: Question
@@ -41,22 +36,21 @@ class Asked:
 def taking_part(
     searched: Sequence[tuple[str, str]], limit: int | None, seed: int, wanted: Callable[[str], bool]
 ) -> list[str]:
-    """Ids of the wanted questions, at most `limit`, drawn by the seed from (id, sha) of those of one run."""
+    """Ids of at most `limit` wanted questions of one run, drawn by the seed from their (id, sha)."""
     hashed = sorted((seeded_hash(seed, sha), name) for name, sha in searched if wanted(name))
     return [name for _, name in hashed[:limit]]
 
 
 def draw_questions(runs: Sequence[SearchedRun], seed: int) -> tuple[list[Asked], list[Asked]]:
-    """Which questions propose paths and which judge them, both in an order drawn by the seed.
+    """The questions that propose paths, and those that judge them, both in an order drawn by the seed.
 
-    Each folder's are spread evenly over the order, so that any beginning of it is a fair share of every folder.
-    No question that proposes judges, under another id or in another folder either.
+    Each folder's questions are spread evenly over the order, so that every prefix holds a fair share of each folder.
+    No question does both, not even under another id or in another folder.
     """
     placed = []
     for index, run in enumerate(runs):
-        hashed = sorted(((seeded_hash(seed, q.sha), q.id, q) for q in run.questions), key=lambda h: h[:2])
-        for rank, (_, _, question) in enumerate(hashed):
-            placed.append(((rank + 0.5) / len(hashed), Asked(index, question)))
+        drawn = sorted(run.questions, key=lambda question: (seeded_hash(seed, question.sha), question.id))
+        placed += [((rank + 0.5) / len(drawn), Asked(index, question)) for rank, question in enumerate(drawn)]
     asked = [entry for _, entry in sorted(placed, key=lambda pair: pair[0])]  # stable
     count = min(SCAN_QUESTIONS, len(asked) // SCAN_SHARE)
     scanned = asked[:count]
@@ -66,14 +60,10 @@ def draw_questions(runs: Sequence[SearchedRun], seed: int) -> tuple[list[Asked],
 
 
 def draw_folds(runs: Sequence[SearchedRun], judged: Sequence[Asked], most: int) -> np.ndarray:
-    """[Q] in which fold each question is held out: in turn, so that each folder's questions spread evenly over them.
+    """[Q] the fold in which each question is held out. Each folder's questions are spread evenly over the folds.
 
-    Equal questions, under another id or in another folder, are of one fold.
-
-    Args:
-        runs: of which the questions are.
-        judged: in the order drawn.
-        most: folds at most; there are no more than different questions in the smallest folder.
+    Equal questions share a fold, also under another id or in another folder. The number of folds is at most `most`,
+    and at most the number of different questions in the smallest folder.
 
     Raises:
         TooFewQuestions: a folder has questions in fewer than FEWEST_FOLDS.
@@ -82,7 +72,7 @@ def draw_folds(runs: Sequence[SearchedRun], judged: Sequence[Asked], most: int) 
     count = max(FEWEST_FOLDS, min(most, *map(len, different)))
     fold_of: dict[str, int] = {}
     for run, shas in zip(runs, different, strict=True):
-        held = Counter(fold_of[sha] for sha in shas if sha in fold_of)  # another folder's as well
+        held = Counter(fold_of[sha] for sha in shas if sha in fold_of)  # by an earlier folder
         for sha in shas:
             if sha not in fold_of:
                 fold_of[sha] = min(range(count), key=held.__getitem__)

@@ -1,4 +1,4 @@
-"""What each edit of a path does to quality on average, measured one edit at a time."""
+"""The mean effect of each edit on quality, measured one edit at a time."""
 
 from __future__ import annotations
 
@@ -9,19 +9,15 @@ import numpy as np
 from ..paths.layer_path import LayerAction, LayerPath, Move
 
 SHRINKAGE = 10.0
-"""Questions' worth of belief that an edit does nothing: an effect seen on n questions counts n / (n + SHRINKAGE)."""
+"""Weight, in questions, of the prior that an edit has no effect: a mean of n questions is scaled by n / (n + this)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Effects:
-    """Mean change of quality against the full path, by edit.
+    """Mean change of quality against the full path: [L] for skipping each layer, and [L] for repeating it.
 
-    What a search has stored would not do: it runs more paths through the edits that help on its question, and on a
-    question that full depth gets wrong nearly every edit helps.
-
-    Attributes:
-        skip: [L] of skipping each layer.
-        repeat: [L] of running each layer twice.
+    The paths that a search stored are biased: it runs more paths with edits that help on its question, and nearly
+    every edit helps on a question that full depth gets wrong.
     """
 
     skip: np.ndarray
@@ -29,22 +25,18 @@ class Effects:
 
     @classmethod
     def measure(cls, quality: np.ndarray) -> Effects:
-        """Shrunken means over questions.
-
-        Args:
-            quality: [Q, 1 + 2L] of `scanned_paths` on each question, without NaN.
-        """
+        """Shrunken means over questions, from the [Q, 1 + 2L] quality of `scanned_paths`, without NaN."""
         count, width = quality.shape
         changes = (quality[:, 1:] - quality[:, :1]).sum(axis=0) / (count + SHRINKAGE)
         return cls(changes[: width // 2], changes[width // 2 :])
 
     @property
     def num_layers(self) -> int:
-        """L."""
+        """The model's number of layers, L."""
         return len(self.skip)
 
     def predict(self, paths: np.ndarray) -> np.ndarray:
-        """[P] sums of the effects of these paths' edits, [P, L]: the higher, the better the path should be."""
+        """[P] predicted changes of quality: the summed effects of the edits of `paths`, [P, L]."""
         return (paths == LayerAction.SKIP) @ self.skip + (paths == LayerAction.REPEAT) @ self.repeat
 
 

@@ -1,4 +1,4 @@
-"""What `pathgen static` is asked for."""
+"""The options of `pathgen static`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,7 @@ from ..models.devices import DTYPES, Device, check_device_and_dtype
 
 @dataclass(frozen=True, slots=True)
 class StaticOptions:
-    """The options of `pathgen static`.
-
-    Raises:
-        InputError: names the option, what it may be, and what was given.
-    """
+    """The options of `pathgen static`; InputError for a device or dtype that does not exist."""
 
     paths: Annotated[tuple[str, ...], option("A run's folder; may repeat, all of one model.")]
     out: Annotated[str, option("JSON file to write.")]
@@ -27,9 +23,9 @@ class StaticOptions:
     dtype: Annotated[str | None, option(f"{', '.join(DTYPES)} [default: the run's].")] = None
     threads: Annotated[int | None, option("torch threads [default: the cores].", min=1)] = None
     seed: Annotated[int, option("Of the folds and the order of questions.")] = 0
-    model: Annotated[str | None, option("Where the runs' model lies, if not where it was.")] = None
+    model: Annotated[str | None, option("The runs' model, if it has moved.")] = None
     quiet: Quiet = False
 
     def __post_init__(self) -> None:
-        """Check what can be checked without a folder."""
+        """Check device and dtype."""
         check_device_and_dtype(self.device, self.dtype)

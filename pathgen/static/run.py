@@ -1,4 +1,4 @@
-"""`pathgen static`: measure single edits on some questions, propose paths by them, race those on the others, choose."""
+"""`pathgen static`: measures single edits on some questions, proposes paths, races them on the others, and chooses."""
 
 from __future__ import annotations
 
@@ -33,23 +33,19 @@ if TYPE_CHECKING:
     from ..evaluation.evaluator import Evaluator
 
 ANSWERS_FOLDER = "static"
-"""Of a run's folder: what was evaluated beyond its search."""
+"""In a run's folder: the evaluations made after its search."""
 FORMAT_VERSION = 1
 RACE_EVERY_QUESTIONS = 75
-"""Candidates are dropped after each so many questions."""
+"""Candidates are dropped each time after so many questions."""
 
 
 def find_static_paths(options: StaticOptions, wanted: Callable[[str], bool] = lambda question_id: True) -> StaticPaths:
-    """Do what the options ask for, and write the result.
-
-    Args:
-        options: what is asked for.
-        wanted: which questions take part, by id.
+    """Find the static paths, and write them to `options.out`. Only questions with a wanted id take part.
 
     Raises:
-        InputError: a folder holds no run or nothing searched, a bad device, dtype or output file.
-        TooFewQuestions: a folder has too few to judge paths by.
-        ArtefactError: runs of different models, a damaged one, or a model that is not the runs' any more.
+        InputError: a folder holds no run or nothing searched, or the output file cannot be written.
+        TooFewQuestions: a folder has too few questions to judge paths by.
+        ArtefactError: runs of different models, a damaged run, or the model now has other weights.
     """
     out_fs, out_path = open_folder(options.out)
     if out_fs.isdir(out_path):
@@ -76,8 +72,8 @@ def load_runs(options: StaticOptions, wanted: Callable[[str], bool] = lambda que
     """The runs of --paths, with the questions that take part.
 
     Raises:
-        InputError: a folder given twice, or as `SearchedRun.load`.
-        ArtefactError: as that, or runs of different models or prompt formats.
+        InputError: a folder is given twice, or as `SearchedRun.load`.
+        ArtefactError: runs of different models or prompt formats, or as `SearchedRun.load`.
     """
     if len(set(options.paths)) < len(options.paths):
         raise InputError("--paths names a folder twice")
@@ -89,22 +85,22 @@ def load_runs(options: StaticOptions, wanted: Callable[[str], bool] = lambda que
         if run.info.fingerprint != runs[0].info.fingerprint:
             raise ArtefactError(
                 f"{run.out} is of model {run.info.model_id} ({run.info.fingerprint}), {runs[0].out} of "
-                f"{runs[0].info.model_id} ({runs[0].info.fingerprint}); one path serves one model: search them apart"
+                f"{runs[0].info.model_id} ({runs[0].info.fingerprint}); one path serves one model: run them separately"
             )
         if run.chat != runs[0].chat:
             raise ArtefactError(
-                f"of {runs[0].out} and {run.out} one was asked through the chat template; pick one kind"
+                f"only one of {runs[0].out} and {run.out} used the chat template; give runs of one prompt format"
             )
     return runs
 
 
 def open_book(run: SearchedRun, dtype: str, make_evaluator: Callable[[], Evaluator]) -> AnswerBook:
-    """The answers to a run's questions: those of its search, and those that earlier calls have kept in its folder.
+    """The answers to a run's questions: those of its search, and those that earlier calls stored in its folder.
 
     Args:
-        run: whose questions.
-        dtype: in which paths are evaluated; what the run's search evaluated in another is not used.
-        make_evaluator: of the run's task, with its chat setting.
+        run: the run.
+        dtype: of new evaluations; those of the search are only used if it had the same dtype.
+        make_evaluator: makes the evaluator for the run's task and chat setting.
     """
     fs, root = open_folder(run.out)
     origin = [FORMAT_VERSION, run.info.fingerprint, run.info.settings["task"], dtype]
@@ -114,17 +110,13 @@ def open_book(run: SearchedRun, dtype: str, make_evaluator: Callable[[], Evaluat
     if dtype == run.dtype:
         imported = "imported" in run.info.settings
         for sha, evaluations in run.evaluations.items():
-            # Of another program there may be a verdict alone: without a margin it is no quality, so it is run here.
+            # Another program may store a verdict without a margin. That gives no quality, so the path runs again here.
             book.learn(sha, (one for one in evaluations if one.margin is not None or not imported))
     return book
 
 
 def load_model(run: SearchedRun, options: StaticOptions, dtype: str) -> PathModel:
-    """The model of a run.
-
-    Raises:
-        ArtefactError: its name stands for other weights now.
-    """
+    """The model of a run; ArtefactError if its name now stands for other weights."""
     import torch
 
     from ..engine.path_model import PathModel
@@ -138,7 +130,7 @@ def load_model(run: SearchedRun, options: StaticOptions, dtype: str) -> PathMode
 
 
 def evaluator_of(run: SearchedRun, model: Callable[[], PathModel]) -> Evaluator:
-    """The model on a run's task."""
+    """The evaluator for a run's task."""
     from ..evaluation.evaluator import Evaluator
 
     return Evaluator(model(), find_task(run.info.task), chat=run.chat)
@@ -147,11 +139,7 @@ def evaluator_of(run: SearchedRun, model: Callable[[], PathModel]) -> Evaluator:
 def race(
     books: Sequence[AnswerBook], asked: Sequence[Asked], paths: Sequence[LayerPath], *, quiet: bool
 ) -> list[LayerPath]:
-    """Evaluate the paths on the questions, dropping on the way those that fall behind for good.
-
-    Returns:
-        Those that stayed to the end, and so were evaluated on all questions.
-    """
+    """Evaluate the paths on the questions, drop those that fall behind, and return the others."""
     full = LayerPath.full(len(paths[0]))
     left = list(paths)
     with counted(f"evaluating {len(paths)} paths", len(asked), quiet=quiet) as on_progress:
@@ -170,11 +158,10 @@ def scores_of(
     paths: Sequence[LayerPath],
     on_progress: OnProgress = lambda questions, evaluations: None,
 ) -> Scores:
-    """[Q, P] scores of all paths, one row a question in the order asked; what is not known yet runs first."""
-    rows = [[row for row, entry in enumerate(asked) if entry.run == index] for index in range(len(books))]
+    """[Q, P] scores of all paths on the questions, in their order; missing evaluations run first."""
     parts = [
-        book.scores([asked[row].question for row in mine], paths, on_progress)
-        for book, mine in zip(books, rows, strict=True)
+        book.scores([entry.question for entry in asked if entry.run == index], paths, on_progress)
+        for index, book in enumerate(books)
     ]
-    order = np.argsort(np.concatenate([np.array(mine, dtype=np.int64) for mine in rows]))
-    return Scores.stack(parts).of(order)
+    by_run = np.argsort([entry.run for entry in asked], kind="stable")
+    return Scores.stack(parts).of(np.argsort(by_run))

@@ -1,4 +1,4 @@
-"""Choosing one path for all questions: racing the candidates, and cross-validating the choice at each depth."""
+"""Races the candidates, and chooses a path at each depth by cross-validation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 RACE_ERRORS = 3.0
-"""A candidate is out when it lies so many paired standard errors behind the best of its depth or less."""
+"""A candidate is dropped when it is so many paired standard errors worse than the best that is no deeper."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -15,9 +15,8 @@ class Choice:
     """The path of one depth.
 
     Attributes:
-        depth: layer executions.
-        path: index of the path of highest mean quality over all questions.
-        held_out: [Q] index of the path that was chosen without the question's fold.
+        path: index of the path with the highest mean quality over all questions.
+        held_out: [Q] index of the path chosen without the question's fold.
     """
 
     depth: int
@@ -26,15 +25,12 @@ class Choice:
 
 
 def survivors(quality: np.ndarray, depths: np.ndarray, full: int) -> np.ndarray:
-    """Which candidates may still turn out best.
+    """[P] whether each candidate may still become the best of its depth.
 
     Args:
         quality: [Q, P] of at least two questions, without NaN.
-        depths: [P] layer executions of the candidates.
+        depths: [P] layer executions.
         full: index of the full path, which always stays.
-
-    Returns:
-        [P] bool.
     """
     means = quality.mean(axis=0)
     stays = np.ones(len(depths), dtype=bool)
@@ -54,18 +50,15 @@ def paired_difference(one: np.ndarray, other: np.ndarray) -> tuple[float, float]
 
 
 def choose_by_depth(quality: np.ndarray, depths: np.ndarray, folds: np.ndarray) -> list[Choice]:
-    """Choose the path of each depth, and choose it again for each fold from the questions outside it.
+    """Choose the path of each depth on all questions, and for each fold on the questions outside it. Shallowest first.
 
-    The second choice goes by quality on other questions than those it is judged on, so the mean over `held_out` is
-    what choosing a path of that depth in this way is worth on new questions. It says nothing of choosing a depth by it.
+    So the mean over `held_out` estimates the quality on new questions of a path of that depth, chosen in this way.
+    It does not hold for a depth that is chosen by this mean.
 
     Args:
         quality: [Q, P], without NaN.
         depths: [P] layer executions.
         folds: [Q] number of each question's fold.
-
-    Returns:
-        Shallowest first.
     """
     choices = []
     for depth in np.unique(depths):

@@ -1,4 +1,4 @@
-"""What `pathgen static` finds: the best path of each depth for all questions of a task, and what each is worth."""
+"""The result of `pathgen static`: the best path of each depth for all questions of a task, with its accuracy."""
 
 from __future__ import annotations
 
@@ -13,20 +13,16 @@ from ..paths.layer_path import LayerPath
 SHALLOW_LOSS = 0.01
 """Accuracy that `StaticPaths.shallow` may lose against full depth."""
 GAIN_ERRORS = 1.0
-"""A path takes the full one's place where what it gains exceeds so many standard errors of the paired difference."""
+"""A path replaces the full path if its gain exceeds so many standard errors of the paired difference."""
 ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """What choosing both depth and path is worth: each question is judged on what was chosen without its fold.
+    """Accuracy, in 0..1, on questions that the choice did not use; its gain over the full path with a paired error.
 
-    It is told however it turns out and whatever is deployed, and so is free of the luck of the depth that won.
-
-    Attributes:
-        cv_accuracy: share right, in 0..1.
-        cv_delta_vs_full: that minus the full path's accuracy.
-        cv_delta_se: paired standard error of that difference.
+    When depth and path are both chosen without a question's fold, the result has no selection bias. So it is reported
+    whatever its outcome, and whichever path is deployed.
     """
 
     cv_accuracy: float
@@ -36,16 +32,10 @@ class Worth:
 
 @dataclass(frozen=True, slots=True)
 class PathEntry:
-    """A path and its worth. Accuracies and quality are means over questions, in 0..1.
+    """A path chosen on all questions, with means over questions, in 0..1.
 
-    Attributes:
-        path: chosen on all questions.
-        accuracy: of it on those very questions, and so too high by the luck of having been chosen.
-        quality: the same in quality.
-        cv_accuracy: of the paths of this depth chosen without the questions they are judged on. Of one depth it is
-            fair; of the depth that is picked for it, it is too high again: see `Worth`.
-        cv_delta_vs_full: that minus the full path's accuracy.
-        cv_delta_se: paired standard error of that difference.
+    `accuracy` and `quality` are in sample, so they are too high. The other three are as in `Worth`, for paths of this
+    depth alone: they are unbiased for one depth, but too high for a depth that is chosen by them.
     """
 
     DERIVED = ("depth",)
@@ -65,18 +55,10 @@ class PathEntry:
 
 @dataclass(frozen=True, slots=True)
 class FolderResult:
-    """What the joint choice is worth on the questions of one folder.
+    """The held-out accuracy of `StaticPaths.choice` and `shallow_choice` on the questions of one folder.
 
-    Attributes:
-        folder: as it was named.
-        task: name of its task.
-        questions: how many of it took part.
-        full_accuracy: of the full path.
-        choice_cv_accuracy: of what `StaticPaths.choice` is about.
-        choice_cv_delta_se: paired standard error of its difference to the full path.
-        shallow_cv_accuracy: of what `StaticPaths.shallow_choice` is about.
-        own_path: the best for this folder's questions alone; the full path where no other is clearly better.
-        own_cv_accuracy: of choosing depth and path for this folder alone, cross-validated.
+    `own_path` and `own_cv_accuracy` are what choosing for this folder alone gives; the full path where no other is
+    clearly better.
     """
 
     folder: str
@@ -96,22 +78,14 @@ class StaticPaths(JsonArtefact):
 
     Attributes:
         model_id: alias, hub id or folder of the model.
-        fingerprint: of its weights.
-        tasks: names of the tasks.
         chat: whether prompts went through the chat template.
-        num_layers: L, of the model.
-        questions: how many the paths were judged on.
-        folds: of the cross-validation.
+        questions: number of questions that judged the paths.
         seed: of the folds and of the order of questions.
-        full: the full path; nothing was chosen there, so its `cv_accuracy` is its accuracy.
+        full: the full path; its `cv_accuracy` is its accuracy.
         frontier: the best path of each depth, shallowest first.
-        choice: what choosing the most accurate of any depth is worth.
-        shallow_choice: what choosing as `shallow` does is worth.
-        chosen_on: shas of the questions that took part, those included that only proposed paths.
-        per_folder: the same choice by folder.
-
-    Raises:
-        ValueError: a path of another number of layers.
+        choice: held-out result of choosing the most accurate path of any depth.
+        shallow_choice: held-out result of choosing as `shallow` does.
+        chosen_on: shas of all questions that took part, also those that only proposed paths.
     """
 
     VERSION = ("schema_version", 3)
@@ -135,7 +109,7 @@ class StaticPaths(JsonArtefact):
     per_folder: tuple[FolderResult, ...]
 
     def __post_init__(self) -> None:
-        """Check the paths."""
+        """Raise ValueError for a path with another number of layers."""
         own = [result.own_path for result in self.per_folder]
         for path in (self.full.path, *(entry.path for entry in self.frontier), *own):
             if len(path) != self.num_layers:
@@ -145,38 +119,31 @@ class StaticPaths(JsonArtefact):
 
     @property
     def best(self) -> PathEntry:
-        """Of highest cross-validated accuracy at any depth; the full path unless the gain of it is clear."""
+        """The path with the highest held-out accuracy of any depth; the full path unless the gain is clear."""
         return or_full((*self.frontier, self.full), self.choice)
 
     @property
     def shallow(self) -> PathEntry:
-        """The shallowest whose cross-validated accuracy is within SHALLOW_LOSS of full depth."""
+        """The shallowest path whose held-out accuracy is within SHALLOW_LOSS of full depth."""
         return shallow_enough((*self.frontier, self.full))
 
     def at_depth(self, target: int) -> LayerPath:
-        """`best` where it fits, else the path of highest cross-validated accuracy of at most `target` executions.
+        """`best` if it fits, else the path with the highest held-out accuracy of at most `target` layer executions.
 
         Raises:
             InputError: every path is deeper.
         """
-        entries = (self.best, *self.frontier, self.full)
+        if self.best.depth <= target:
+            return self.best.path
+        entries = (*self.frontier, self.full)
         fitting = [entry for entry in entries if entry.depth <= target]
         if not fitting:
             shallowest = min(entry.depth for entry in entries)
             raise InputError(f"no static path has depth {target} or less; the shallowest has {shallowest}")
-        return fitting[0].path if fitting[0] == self.best else most_accurate(fitting).path
+        return most_accurate(fitting).path
 
     def check_matches(self, fingerprint: str, num_layers: int, where: str) -> None:
-        """See that these paths are of that model.
-
-        Args:
-            fingerprint: of the model that is to run them.
-            num_layers: of it.
-            where: the file they were read from.
-
-        Raises:
-            ArtefactError: they are not.
-        """
+        """Raise ArtefactError if these paths, read from the file `where`, are of another model."""
         if (self.fingerprint, self.num_layers) != (fingerprint, num_layers):
             raise ArtefactError(
                 f"{where} is of {self.model_id} ({self.fingerprint}, {self.num_layers} layers), "
@@ -185,12 +152,7 @@ class StaticPaths(JsonArtefact):
 
 
 def load_static(path: str) -> StaticPaths:
-    """The static paths in a file.
-
-    Raises:
-        InputError: the file cannot be read.
-        ArtefactError: it is no output of `pathgen static`.
-    """
+    """The static paths in a file; InputError if it cannot be read, ArtefactError if it holds something else."""
     try:
         return StaticPaths.from_json(Path(path).read_bytes(), path)
     except OSError as error:
@@ -198,27 +160,21 @@ def load_static(path: str) -> StaticPaths:
 
 
 def most_accurate(entries: Sequence[PathEntry]) -> PathEntry:
-    """The highest cross-validated accuracy, of equal ones the fewest layers, then the fewest edits."""
+    """The entry with the highest held-out accuracy; ties go to the fewest layers, then the fewest edits."""
     return min(entries, key=lambda entry: (-entry.cv_accuracy, entry.depth, entry.path.edits))
 
 
 def or_full(entries: Sequence[PathEntry], choice: Worth) -> PathEntry:
-    """The most accurate, unless its gain, or that of choosing at all, is within GAIN_ERRORS: then the full path.
-
-    Args:
-        entries: of each depth, the full path last.
-        choice: what choosing the most accurate is worth.
-    """
+    """The most accurate entry if its gain and that of `choice` exceed GAIN_ERRORS; else the last, the full path."""
     found = most_accurate(entries)
     clear = (gain.cv_delta_vs_full > GAIN_ERRORS * gain.cv_delta_se for gain in (found, choice))
     return found if all(clear) else entries[-1]
 
 
 def shallow_enough(entries: Sequence[PathEntry]) -> PathEntry:
-    """The shallowest below full depth that loses no more than SHALLOW_LOSS against it; the full path if none.
+    """The first entry below full depth that loses at most SHALLOW_LOSS; the full path, the last, if none does.
 
-    Args:
-        entries: of each depth, shallowest first and the full path last.
+    The entries are ordered by depth, shallowest first.
     """
     full = entries[-1]
     enough = full.accuracy - SHALLOW_LOSS - ROUNDING

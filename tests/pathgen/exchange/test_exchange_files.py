@@ -339,7 +339,7 @@ def test_a_line_that_is_no_record_is_refused_and_leaves_nothing(changes, code, f
     [
         ('{"a": 1', "line 2: not JSON: Expecting ',' delimiter at column 8"),
         ("3", "line 2: the record must be an object; got 3"),
-        (json.dumps(line(seconds=float("nan"))), "line 2: not JSON: NaN is no number of JSON"),
+        (json.dumps(line(seconds=float("nan"))), "line 2: seconds must be a number that float32 holds; got nan"),
     ],
 )
 def test_a_line_that_is_no_json_is_named(text, fault, load):

@@ -160,7 +160,7 @@ def test_generated_answers_have_no_placebo_and_stats_say_so(show):
     record = make_record("q", choices=None, gold=None, reference="2")
     record.evaluations = [Evaluation(LayerPath.full(4), True, 0.5, None, "2", 0)]
     lines = show(record, "stats")
-    assert "no placebo without scored choices: nothing tells how much of what is solved is chance" in lines
+    assert "no placebo without scored choices: how much of what is solved is chance is unknown" in lines
     assert "some path right       100.0%     upper bound, chosen with gold; no placebo" in lines
 
 
