@@ -1,4 +1,4 @@
-"""What a router is trained on: per question, pooled states and the actions to take on them."""
+"""Training examples of a router: pooled states and target actions of each question."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SUM_TOLERANCE = 1e-4
 
 
 class FeatureRows(Protocol):
-    """Where features are read from, a few questions at a time."""
+    """A source of features, read in batches."""
 
     def rows(self, indices: Sequence[int]) -> Tensor:
         """[B, L, W, H] float32 of these questions."""
@@ -26,19 +26,17 @@ class FeatureRows(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Examples:
-    """Questions with targets; row n of everything is one question.
+    """Features and targets of questions; row n of every field is question n.
 
     Attributes:
-        source: of the features.
-        targets: [N, L, 3] float32, each row of three summing to 1.
-        weights: [N] how much each question counts, at least 0.
-        groups: [N] integers: which dataset each question is from.
-        ids: what questions are called in messages.
-        dtype: of the model that the features are of.
+        targets: [N, L, 3] float32 probabilities of actions.
+        weights: [N] in the loss, at least 0.
+        groups: [N] integers: the dataset of each question.
+        dtype: of the model when the features were computed.
 
     Raises:
         InputError: there are no questions.
-        ValueError: shapes do not fit, targets are no distributions, or weights are negative or all 0.
+        ValueError: shapes do not fit, targets are not distributions, or weights are negative or all 0.
     """
 
     source: FeatureRows
@@ -49,7 +47,6 @@ class Examples:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        """Check the fields."""
         count = len(self.ids)
         if not count:
             raise InputError("no questions to train on; give paths with at least one solved question")
@@ -64,7 +61,6 @@ class Examples:
             raise ValueError("weights must be finite, at least 0 and not all 0")
 
     def __len__(self) -> int:
-        """N."""
         return len(self.ids)
 
     @property
@@ -76,7 +72,7 @@ class Examples:
         """[B, L, W, H] float32 of these questions.
 
         Raises:
-            ArtefactError: NaN or Inf among them, with the question's name.
+            ArtefactError: one has NaN or Inf; the message names the question.
         """
         found = self.source.rows(indices)
         finite = torch.isfinite(found).flatten(1).all(dim=1)
@@ -87,10 +83,10 @@ class Examples:
 
 
 def epoch_order(groups: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """Which questions an epoch visits, in order; a function of (seed, epoch) alone.
+    """Indices of the questions of an epoch, in order; a function of (groups, seed, epoch).
 
-    Every group gives equally many, ⌈N / number of groups⌉: a large one a random part of it, a small one all of it
-    as often as needed, so that no question comes twice more than another of its group. One group: each once.
+    Every group has ⌈N / number of groups⌉ visits. A large group gives a random part; a small one repeats, and the
+    visits of its questions differ by at most 1. With one group, each question comes once.
     """
     generator = np.random.default_rng([seed, epoch])
     names = np.unique(groups)

@@ -1,4 +1,4 @@
-"""Which questions are held out, and that no question stands on both sides."""
+"""The split of questions into training and development, without a question on both sides."""
 
 from __future__ import annotations
 
@@ -10,26 +10,20 @@ from pathgen.questions.question import Question
 
 
 def held_out(question_id: str, share: float, seed: int = 0) -> bool:
-    """Whether a question is among a held-out share of all.
+    """Whether a question is held out, for a share of 0 to 1.
 
-    A question's lot hangs on its id and the seed alone, so it outlives new questions and another order, and
-    a larger share holds out all that a smaller one does.
-
-    Args:
-        question_id: the question.
-        share: of questions to hold out, 0 to 1.
-        seed: another one draws another share.
+    The answer depends on id, share and seed only, not on other questions. A larger share includes a smaller one.
 
     Raises:
-        ValueError: on a share outside 0 to 1.
+        ValueError: the share is outside 0 to 1.
     """
     if not 0 <= share <= 1:
-        raise ValueError(f"the held-out share lies between 0 and 1; got {share:g}")
+        raise ValueError(f"the held-out share must be between 0 and 1; got {share:g}")
     return seeded_hash(seed, question_id) < share * 2**HASH_BITS
 
 
 def check_disjoint(training: Iterable[Question], dev: Iterable[Question]) -> None:
-    """See that no development question is trained on, by its id or by its prompt, case and spaces aside.
+    """Check that no development question is trained on; questions are equal by id or by `folded` prompt.
 
     Raises:
         InputError: some are; names the first five.
@@ -47,12 +41,12 @@ def check_disjoint(training: Iterable[Question], dev: Iterable[Question]) -> Non
 
 
 def twins_of_dev(rows: Iterable[tuple[Question, bool]], is_dev: Callable[[str], bool]) -> frozenset[str]:
-    """Ids of questions that are not held out and ask what a held-out one asks, case and spaces aside.
+    """Ids of questions that are not held out and have the `folded` prompt of a held-out one.
 
-    A router sees the prompt alone, so to it they are one question, whatever their ids and choices.
+    A router reads only the prompt, so for it they are one question.
 
     Args:
-        rows: all questions there are, and whether each counts: one under a second id or in a second folder does not.
+        rows: as `PathDatasets.rows`.
         is_dev: whether a question of this id is held out, if it counts.
     """
     dev_texts: set[str] = set()
@@ -67,5 +61,5 @@ def twins_of_dev(rows: Iterable[tuple[Question, bool]], is_dev: Callable[[str], 
 
 
 def folded(text: str) -> str:
-    """A text without its case and spacing, by which two questions are one to a router."""
+    """A text without case and spacing; questions of one folded prompt are the same for a router."""
     return " ".join(text.casefold().split())

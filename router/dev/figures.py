@@ -1,4 +1,4 @@
-"""How right, and how deep, the routed model is on development questions."""
+"""Accuracy and depth of the routed model on development questions."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from cluster.program.json_codec import SPLICED
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutedFigures:
-    """The routed model beside full depth and one path for all, on the same questions.
+    """The routed model, full depth and one path for all, on the same questions.
 
     Attributes:
-        off_full_share: share of questions whose path is not the full one.
-        off_common_share: share of questions off the router's most common path.
+        off_full_share: as in `PathShares`, with `off_common_share` and `mean_depth`.
         delta_vs_full: accuracy gained over full depth, with its bootstrap interval `delta_ci95`.
-        mean_depth: layer executions per forward pass.
     """
 
     dev_questions: int
@@ -31,7 +29,7 @@ class RoutedFigures:
 
 @dataclass(frozen=True, slots=True)
 class FolderFigures:
-    """Of one folder's questions; `own_static_accuracy` is of the best path for them alone, None if not looked for."""
+    """Figures of one folder; `own_static_accuracy` is of the best path for it alone, None if not searched for."""
 
     folder: str
     routed: RoutedFigures = field(metadata=SPLICED)
@@ -40,7 +38,7 @@ class FolderFigures:
 
 @dataclass(frozen=True, slots=True)
 class DevFigures:
-    """Of all development questions, and of each folder's."""
+    """Figures of all development questions, and of each folder."""
 
     routed: RoutedFigures = field(metadata=SPLICED)
     per_folder: tuple[FolderFigures, ...]

@@ -1,4 +1,4 @@
-"""How well actions are predicted, and whether a router has collapsed onto one path."""
+"""Quality of predicted actions, and shares of paths, which show whether a router has collapsed onto one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathgen.paths.layer_path import LayerAction
 from ..net.config import TIE_ORDER
 
 NUM_ACTIONS = len(LayerAction)
-CALIBRATION_BINS = 10
 
 
 def chosen_actions(scores: np.ndarray) -> np.ndarray:
@@ -21,7 +20,7 @@ def chosen_actions(scores: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True)
 class ClassFigures:
-    """How well one action is predicted; `support` is how often it is the target."""
+    """Quality of predicting one action; `support` is how often it is the target."""
 
     precision: float
     recall: float
@@ -31,11 +30,7 @@ class ClassFigures:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ActionMetrics:
-    """Predicted against target actions, all from one table of counts.
-
-    Attributes:
-        confusion_by_layer: [L, 3, 3] counts, [layer, target, predicted].
-    """
+    """Metrics from [L, 3, 3] counts, [layer, target, predicted]."""
 
     confusion_by_layer: np.ndarray
 
@@ -44,7 +39,7 @@ class ActionMetrics:
         """Count actions [N, L].
 
         Raises:
-            ValueError: shapes differ, or nothing to count.
+            ValueError: shapes differ or are empty.
         """
         if predicted.shape != target.shape or predicted.ndim != 2 or not predicted.size:
             raise ValueError(f"actions must be two equal [questions, layers]; got {predicted.shape}, {target.shape}")
@@ -96,25 +91,21 @@ class ActionMetrics:
         }
 
 
-def calibration_error(probabilities: np.ndarray, target: np.ndarray, bins: int = CALIBRATION_BINS) -> float:
+def calibration_error(probabilities: np.ndarray, target: np.ndarray, bins: int = 10) -> float:
     """Expected calibration error: mean |confidence − accuracy| over equal bins of confidence (Guo et al. 2017).
 
-    Args:
-        probabilities: [N, L, 3].
-        target: [N, L] actions.
-        bins: of equal width; bin b holds confidences in (b/bins, (b+1)/bins].
+    Of [N, L, 3] probabilities and [N, L] target actions. Bin b holds confidences in (b/bins, (b+1)/bins].
     """
     confidence = probabilities.max(-1).ravel()
     right = (chosen_actions(probabilities) == target).ravel()
-    edges = np.arange(1, bins) / bins
-    place = np.digitize(confidence, edges, right=True)
+    place = np.digitize(confidence, np.arange(1, bins) / bins, right=True)
     gaps = np.bincount(place, weights=confidence - right, minlength=bins)
     return float(np.abs(gaps).sum() / len(confidence))
 
 
 @dataclass(frozen=True, slots=True)
 class PathShares:
-    """What paths a router takes; a collapsed router has no question off the common path.
+    """Shares of paths; a collapsed router has no question off the common path.
 
     Attributes:
         off_full: share of questions whose path is not the full one.
@@ -144,5 +135,5 @@ class PathShares:
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Share of the whole, 0 where that is 0."""
+    """Part by whole, and 0 where whole is 0."""
     return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)

@@ -1,4 +1,4 @@
-"""The figure that counts: how right, and how deep, the routed model is on questions."""
+"""Accuracy of the routed model on questions, and its paired difference to another."""
 
 from __future__ import annotations
 
@@ -16,28 +16,24 @@ from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.question import Question
 
 DRAWS = 10_000
+"""Of the bootstrap."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoutedScores:
-    """What became of questions, each run along a path.
-
-    Attributes:
-        paths: the path each took.
-        correct: [N] whether each was answered right.
-    """
+    """The path of each of N questions, and [N] whether the answer is right."""
 
     paths: tuple[LayerPath, ...]
     correct: NDArray[np.bool_]
 
     @property
     def accuracy(self) -> float:
-        """Share right."""
+        """Share of right answers."""
         return float(self.correct.mean())
 
     @property
     def common_path(self) -> LayerPath:
-        """The path that most questions take; of several the first met."""
+        """The path of most questions; the first one if several are equal."""
         return Counter(self.paths).most_common(1)[0][0]
 
 
@@ -65,11 +61,11 @@ def askable(evaluator: Evaluator, questions: Sequence[Question]) -> list[Questio
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """One way to answer against another on the same questions.
+    """Two ways to answer the same questions, compared.
 
     Attributes:
         delta: accuracy gained.
-        ci95: its 95 % bootstrap interval over questions.
+        ci95: 95 % bootstrap interval of delta over questions.
         discordant: questions won and questions lost.
     """
 
@@ -81,10 +77,10 @@ class PairedDifference:
 def paired_difference(new: NDArray[np.bool_], old: NDArray[np.bool_], seed: int) -> PairedDifference:
     """Compare two rows [N] of right and wrong answers.
 
-    A question is won, lost or neither, and those of one kind are exchangeable: their counts are drawn.
+    The bootstrap draws how many questions are won, lost, or neither: questions of one kind are exchangeable.
 
     Raises:
-        ValueError: they are empty or differ in length.
+        ValueError: the rows are empty or differ in length.
     """
     if new.shape != old.shape or not new.size:
         raise ValueError(f"two equal rows of answers are needed; got {new.shape} and {old.shape}")

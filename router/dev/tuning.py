@@ -1,4 +1,4 @@
-"""What is chosen after training, on development questions: how much the heads count, and how deep the router goes."""
+"""Choices after training, on development questions: the scale of the heads, the bias, and the path of gates."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ..net.router import Router
 from .dev_set import DevSet
 
 SCALES = (0.0, 0.5, 1.0)
-"""α tried for the part that reads the question; of equally good ones the smallest."""
+"""Values of α to try; if several are equally good, the smallest is chosen."""
 BISECTIONS = 10
 LARGEST_BIAS = 2.0**10
 
 
 def choose_scale(router: Router, dev: DevSet, tell: Callable[[str], None]) -> Router:
-    """The router at the scale of its heads that is most often right on development questions; 0 is static only.
+    """The router at the scale of highest accuracy on development questions; 0 is static only.
 
-    So on these questions it is never worse than its static part; that says nothing of others.
+    On these questions it is never worse than its static part. On other questions it may be.
     """
     accuracies = {}
     for scale in SCALES:
@@ -36,10 +36,10 @@ def choose_scale(router: Router, dev: DevSet, tell: Callable[[str], None]) -> Ro
 
 
 def find_bias(router: Router, dev: DevSet, target_depth: float, tell: Callable[[str], None]) -> float:
-    """The smallest bias from 0 up at which mean depth on development questions is within the target, by bisection.
+    """The smallest bias from 0 up with a mean depth on development questions within the target, by bisection.
 
-    The router has no bias of its own yet. Where depth is within it without one, 0: nothing is made deeper for a
-    target's sake. Where not even LARGEST_BIAS reaches it, that. Either is told.
+    The router has no bias of its own yet. The bias is never negative, so a router is never made deeper. If no bias
+    reaches the target, the largest one tried is returned.
     """
 
     def depth(bias: float) -> float:
@@ -51,7 +51,7 @@ def find_bias(router: Router, dev: DevSet, target_depth: float, tell: Callable[[
     low, high = 0.0, 1.0
     while (reached := depth(high)) > target_depth:
         if high >= LARGEST_BIAS:
-            tell(f"no bias brings mean depth to {target_depth:g}; the router comes down to {reached:g}")
+            tell(f"no bias brings mean depth to {target_depth:g}; the lowest is {reached:g}")
             return high
         low, high = high, 2 * high
     for _ in range(BISECTIONS):
@@ -62,7 +62,7 @@ def find_bias(router: Router, dev: DevSet, target_depth: float, tell: Callable[[
 
 
 def choose_path(paths: Sequence[LayerPath], dev: DevSet, limit: int) -> LayerPath:
-    """The path of best mean quality on development questions: all on the first `limit`, the better quarter on all."""
+    """The path of best mean quality: all paths run on the first `limit` questions, the best quarter of them on all."""
     first = dev.quality(paths, limit).mean(0)
     kept = [paths[index] for index in np.argsort(-first, kind="stable")[: max(1, len(paths) // 4)]]
     return kept[int(dev.quality(kept, None).mean(0).argmax())]

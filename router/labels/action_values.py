@@ -1,7 +1,7 @@
-"""What each action at each layer does to a question's margin, from all paths that the search ran on it.
+"""The effect of each action at each layer on a question's margin, from all paths that the search ran on it.
 
-The change of margin that a path brings is taken to add up over its edits. With x a row of 2L zeros and ones (which
-layers a path skips, then which it repeats) and y its margin less the full path's, in nats, question q has
+The model is additive in a path's edits. With x a row of 2L zeros and ones (which layers a path skips, then which it
+repeats) and y its margin minus the full path's, in nats, question q has
 
     y = x·β_q + ε,    ε ~ N(0, σ²),    β_q ~ N(μ, σ²/κ · I)
 
@@ -9,8 +9,8 @@ and the posterior mean of its effects, given its paths X and changes y, is
 
     β_q = μ + Xᵀ (X Xᵀ + κ I)⁻¹ (y − X μ).
 
-A question with few paths stays at the mean μ, one with many goes its own way. μ itself is estimated from all questions
-of the task (empirical Bayes), by ridge regression on the sums of XᵀX and Xᵀy.
+With few paths it stays near the mean μ. Ridge regression on the sums of XᵀX and Xᵀy over all questions of a task
+estimates μ (empirical Bayes).
 """
 
 from __future__ import annotations
@@ -22,24 +22,19 @@ from pathgen.paths.layer_path import LayerAction
 from pathgen.paths.records import PathRecord
 
 CLIP_NATS = 4.0
-"""Changes of margin count up to so much: beyond, an answer is broken or mended, and more says no more."""
+"""Limit of a change of margin: beyond it the answer has changed, and a larger change means no more."""
 PRIOR_PRECISION = 1.0
 """κ, in paths. Of 0.3, 1, 2, 4, 8 and 16 it predicted left-out paths best, on smollm2-135m and two question sets."""
 MEAN_PRECISION = 1.0
-"""Of the ridge for μ, in paths: an edit that no question has tried has effect 0."""
+"""Of the ridge for μ, in paths. An edit that was never tried has effect 0."""
 
 Floats = NDArray[np.floating]
 
 
 def margin_changes(record: PathRecord) -> tuple[Floats, Floats]:
-    """The edited paths of a record, and what they change.
+    """X [N, 2L] of a record's edited paths, and y [N] in nats, clipped; NaN of the model is the lowest change.
 
-    Args:
-        record: searched, with a margin of its full path.
-
-    Returns:
-        X [N, 2L] of zeros and ones, and y [N] in nats, clipped. A path on which the model gave NaN has broken the
-        answer: its change is the lowest.
+    The record has a margin of its full path.
     """
     assert record.base_margin is not None
     edited = [evaluation for evaluation in record.evaluations if evaluation.path.edits]
@@ -50,18 +45,14 @@ def margin_changes(record: PathRecord) -> tuple[Floats, Floats]:
 
 
 class MeanEffects:
-    """μ, from the normal equations of all questions of a task, one record at a time.
-
-    Args:
-        num_layers: L.
-    """
+    """μ, from the normal equations of all questions of a task, one record at a time."""
 
     def __init__(self, num_layers: int):
         self._gram = MEAN_PRECISION * np.eye(2 * num_layers)
         self._moments = np.zeros(2 * num_layers)
 
     def add(self, record: PathRecord) -> None:
-        """Take a question in."""
+        """Add a question."""
         edits, changes = margin_changes(record)
         self._gram += edits.T @ edits
         self._moments += edits.T @ changes
@@ -72,15 +63,9 @@ class MeanEffects:
 
 
 def question_effects(record: PathRecord, mean: Floats, precision: float = PRIOR_PRECISION) -> Floats:
-    """β_q [2L], the question's own effects, in nats.
-
-    Args:
-        record: the question's.
-        mean: μ [2L].
-        precision: κ, above 0.
-    """
+    """β_q [2L] in nats, from μ [2L] and κ above 0."""
     edits, changes = margin_changes(record)
-    # Solved on the side of the paths, of which there are no more than the search had simulations.
+    # The N x N system is small: a search has few simulations.
     spread = edits @ edits.T + precision * np.eye(len(changes))
     return mean + edits.T @ np.linalg.solve(spread, changes - edits @ mean)
 

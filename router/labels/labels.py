@@ -1,13 +1,13 @@
-"""Labels: what a router should do on each question, drawn from all that the search learned about it.
+"""Labels: the actions that a router should choose on each question, from its search.
 
-Policies that imitate right paths: `shortest` (Dr.LLM's), `margin`, `consensus`; one that needs none: `value`.
+The policies `shortest` (Dr.LLM's), `margin` and `consensus` imitate right paths; `value` needs none.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,31 +26,29 @@ from ..net.config import allowed_actions
 from .action_values import Floats, MeanEffects, action_values, question_effects
 
 LENGTH_WEIGHT = 0.25
-"""λ of `consensus`: what a path as deep as the full one costs, in units of quality. The search's own."""
+"""λ of `consensus`, as in the search: the cost of a path as deep as the full one, in units of quality."""
 CONSENSUS_TEMPERATURE = 0.1
-"""Of the weights of `consensus`, in units of reward."""
+"""τ of `consensus`, in units of reward."""
 VALUE_TEMPERATURE_NATS = 0.5
-"""Of the targets of `value`: an edit worth so much margin is e times as likely as EXECUTE."""
+"""τ of `value`: an edit that adds so much margin is e times as likely as EXECUTE."""
 
 Choice = tuple[LayerPath, Floats]
 """The path that features are taken along, and targets [L, 3]."""
 Imitation = Callable[[PathRecord, Sequence[Evaluation]], Choice]
-"""From a record and those of its right evaluations that may be imitated, at least one."""
+"""From a record and its right evaluations of allowed actions, at least one."""
 Records = Iterator[tuple[str, PathRecord]]
 """Each with its folder."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Label:
-    """What a router should do on one question.
+    """The actions that a router should choose on one question.
 
     Attributes:
-        question: the question.
-        task: how it is rendered.
-        out: the folder of paths it is from.
-        path: what the model runs along when its features are taken (teacher forcing).
+        out: folder of paths that the question is from.
+        path: the model runs along it when features are computed (teacher forcing).
         targets: [L, 3] float32 probabilities of SKIP, EXECUTE and REPEAT; rows sum to 1.
-        weight: how much it counts in the loss.
+        weight: of the question in the loss.
     """
 
     question: Question
@@ -77,13 +75,13 @@ def margin(record: PathRecord, right: Sequence[Evaluation]) -> Choice:
 
 
 def consensus(record: PathRecord, right: Sequence[Evaluation]) -> Choice:
-    """All right paths at once, good and shallow ones the more.
+    """A mean of all right paths; good and shallow ones have larger weights.
 
-    A path weighs exp(r/τ), normalised over the right ones, with the search's reward r = quality − λ·depth/L
-    (`pathgen.paths.reward`). A layer's targets are the weighted frequencies of its actions; the features' path is the
-    right one that agrees with them most, Σ over layers of its actions' targets; ties as in `shortest`.
+    A path's weight is exp(r/τ), normalised over the right ones, with the search's reward r = quality − λ·depth/L
+    (`pathgen.paths.reward`). A layer's targets are the weighted frequencies of its actions. Features are computed
+    along the right path of the highest sum of its actions' targets; ties as in `shortest`.
     """
-    # Margins of choices are relative already; those of generated answers count from the full path's.
+    # Margins of choices are relative already; margins of generated answers are compared with the full path's.
     base = record.base_margin if record.question.choices is None else 0.0
     assert base is not None
     cost = CostModel.layers(record.num_layers)
@@ -96,16 +94,11 @@ def consensus(record: PathRecord, right: Sequence[Evaluation]) -> Choice:
     return right[best].path, targets
 
 
-IMITATION: dict[str, Imitation] = {
-    "shortest": shortest,
-    "margin": margin,
-    "consensus": consensus,
-}
+IMITATION: dict[str, Imitation] = {"shortest": shortest, "margin": margin, "consensus": consensus}
 """The policies that imitate right paths."""
-
 LABEL_POLICIES = (*IMITATION, "value")
 WITHOUT_MARGINS = "shortest"
-"""The policy that asks of a path only whether it was right; other programs' files tell no more."""
+"""The policy that needs no margins; other programs' files have none."""
 
 
 def make_labels(
@@ -120,30 +113,28 @@ def make_labels(
     """The labels of questions, as a stream in the datasets' order, from one pass over the records (`value`: two).
 
     Args:
-        datasets: where the records are.
+        datasets: of the records.
         policy: one of LABEL_POLICIES.
-        unsolved: what becomes of a question without a right path among those allowed, under a policy that imitates:
-            no label, or the full path. `value` needs no right path and labels every question.
-        actions: names of what the router may choose; a path with any other action is not imitated.
-        wanted: by its id, whether a question is labelled; others add nothing to `value`'s mean over questions either.
-        part: by its id, which of two parts a question is of, for example the held-out one: each part has its own mean
-            over questions, so that held-out ones stay unseen.
+        unsolved: a question without a right path of allowed actions gets no label, or the full path. `value` labels
+            every question.
+        actions: names of the actions that the router may choose; a path with any other action is not imitated.
+        wanted: from its id, whether a question is used at all.
+        part: from its id, which of two parts a question is in, for example held out or not. `value` has one mean over
+            questions per part, so held-out ones stay unseen.
 
     Raises:
-        InputError: the policy is unknown; a record has no margins and the policy needs them; or, at the end of the
-            stream, one that imitates has found no label, or none in one of the parts.
-        ValueError: an action is unknown, or execute is not among them.
+        InputError: the policy is unknown; a record lacks the margins that the policy needs; or, at the end of the
+            stream, a policy that imitates has found no label in all or in one of the parts.
+        ValueError: an action is unknown, or execute is missing.
         ArtefactError: from the datasets.
     """
     if policy not in LABEL_POLICIES:
         raise InputError(f"unknown label policy {policy!r}; policies are {', '.join(LABEL_POLICIES)}")
     allowed = allowed_actions(tuple(actions))
-    parts: set[bool] = set()
 
     def records() -> Records:
         for out, record in datasets.records():
             if wanted(record.question.id):
-                parts.add(part(record.question.id))
                 if record.base_margin is None and policy != WITHOUT_MARGINS:
                     raise InputError(
                         f"{out}: question {record.question.id} has no margin of the full path (imported records have "
@@ -153,46 +144,45 @@ def make_labels(
 
     if policy == "value":
         return _value_labels(records, datasets.num_layers, allowed, part)
-    found = _imitation_labels(records(), IMITATION[policy], unsolved, allowed)
-
-    def checked() -> Iterator[Label]:
-        labelled: set[bool] = set()
-        for label in found:
-            labelled.add(part(label.question.id))
-            yield label
-        if not labelled or parts - labelled:
-            names = ", ".join(action.name.lower() for action in allowed)
-            raise InputError(
-                f"no labels in {', '.join(datasets.settings)}: of the questions asked for none has a right path of "
-                f"{names} alone; search more questions, allow more actions, or use --labels value"
-            )
-
-    return checked()
+    return _imitation_labels(records(), IMITATION[policy], unsolved == "full", allowed, part, datasets.settings)
 
 
 def one_hot(path: LayerPath) -> Floats:
-    """[L, 3] targets that ask for the path."""
+    """[L, 3] targets of the path's actions."""
     return np.eye(len(LayerAction))[list(path)]
 
 
 def _imitation_labels(
-    records: Records, choose: Imitation, unsolved: Literal["full", "drop"], allowed: Sequence[LayerAction]
+    records: Records,
+    choose: Imitation,
+    label_unsolved: bool,
+    allowed: Sequence[LayerAction],
+    part: Callable[[str], bool],
+    folders: Collection[str],
 ) -> Iterator[Label]:
+    parts, labelled = set(), set()
     for out, record in records:
+        parts.add(part(record.question.id))
         right = [e for e in record.evaluations if e.correct and set(e.path) <= set(allowed)]
-        if right:
-            yield _label(out, record, *choose(record, right))
-        elif unsolved == "full":
-            full = LayerPath.full(record.num_layers)
-            yield _label(out, record, full, one_hot(full))
+        if not right and not label_unsolved:
+            continue
+        labelled.add(part(record.question.id))
+        full = LayerPath.full(record.num_layers)
+        yield _label(out, record, *(choose(record, right) if right else (full, one_hot(full))))
+    if not labelled or parts - labelled:
+        names = ", ".join(action.name.lower() for action in allowed)
+        raise InputError(
+            f"no labels in {', '.join(folders)}: no wanted question has a right path of only {names}; search more "
+            "questions, allow more actions, or use --labels value"
+        )
 
 
 def _value_labels(
     records: Callable[[], Records], num_layers: int, allowed: Sequence[LayerAction], part: Callable[[str], bool]
 ) -> Iterator[Label]:
-    """Targets exp(value/τ), normalised over the allowed actions of a layer; two passes over the records.
+    """Targets exp(value/τ), normalised over the allowed actions of a layer.
 
-    The features' path is the full one: values tell what an edit does to a pass without any.
+    Features are computed along the full path, because values are effects of edits to it.
     """
     pooled: defaultdict[tuple[str, bool], MeanEffects] = defaultdict(lambda: MeanEffects(num_layers))
     for _, record in records():

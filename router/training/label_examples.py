@@ -1,7 +1,8 @@
-"""Labels joined with what a router sees: examples to train on, and how well labels are predicted."""
+"""Labels joined with features: training examples, and the quality of predicted labels."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -26,95 +27,87 @@ from .trainer import head_logits
 CHUNK_LABELS = 64
 
 
+Place = tuple[FeatureSet, int]
+"""The features of one folder, and a row of them."""
+
+
 class LabelFeatures:
-    """The features of labels of one or several folders, each computed once, all labels of a folder together.
+    """The features of labels of one or several folders; what is missing is computed once for each folder.
 
     Args:
-        labels: any; equal ones count once.
-        datasets: that they are drawn from, or others of the same model.
+        labels: equal ones count once.
+        datasets: of the labels, or others of the same model.
         model: alias, folder or hub id.
-        pooling: the router's.
-        options: how what is missing is computed.
+        pooling: of the router.
+        options: of the feature pass.
 
     Attributes:
-        seconds: that computing took; 0 where all was there before.
+        seconds: of the feature pass; 0 if nothing was missing.
 
     Raises:
-        PathgenError: as `compute_features`, once per folder.
+        PathgenError: as `compute_features`.
     """
 
     def __init__(
         self, labels: Iterable[Label], datasets: PathDatasets, model: str, pooling: Pooling, options: FeatureOptions
     ):
         self._chat = datasets.chat
-        self._sets: list[FeatureSet] = []
-        self._places: dict[tuple[str, str], tuple[int, int]] = {}
         self._dtype = options.dtype or datasets.dtype
-        wishes = replace(options, dtype=self._dtype)
-        by_folder: dict[str, dict[str, FeatureKey]] = {}
+        self._places: dict[tuple[str, str], Place] = {}
+        self.seconds = 0.0
+        by_folder: defaultdict[str, dict[str, FeatureKey]] = defaultdict(dict)
         for label in labels:
-            key = self._key(label)
-            by_folder.setdefault(label.out, {})[key.digest] = key
+            key = _key(label, self._chat)
+            by_folder[label.out][key.digest] = key
+        options = replace(options, dtype=self._dtype)
         for folder, keys in by_folder.items():
-            found = compute_features(folder, list(keys.values()), model, datasets.fingerprint, pooling, wishes)
-            self._places |= {(folder, key.digest): (len(self._sets), row) for row, key in enumerate(found.keys)}
-            self._sets.append(found)
-        self.seconds = sum(found.seconds for found in self._sets)
+            found = compute_features(folder, list(keys.values()), model, datasets.fingerprint, pooling, options)
+            self._places |= {(folder, key.digest): (found, row) for row, key in enumerate(found.keys)}
+            self.seconds += found.seconds
 
     def examples(self, labels: Sequence[Label]) -> Examples:
-        """Some of the labels with their features; those that have none are left out, equal ones count once.
+        """Some of the labels with their features; labels without features are left out, equal ones count once.
 
         Raises:
-            InputError: none is left.
+            InputError: no label is left.
         """
-        placed = {place: label for label in labels if (place := self._places.get(self._name(label))) is not None}
+        names = [(label.out, _key(label, self._chat).digest) for label in labels]
+        placed = {self._places[name]: label for name, label in zip(names, labels, strict=True) if name in self._places}
         kept = list(placed.values())
         folders = list(dict.fromkeys(label.out for label in kept))
         return Examples(
-            source=_Rows(self._sets, list(placed)),
-            targets=np.stack([label.targets for label in kept]) if kept else np.zeros((0, 1, 3)),
+            source=_Rows(list(placed)),
+            targets=np.array([label.targets for label in kept]),
             weights=np.array([label.weight for label in kept]),
             groups=np.array([folders.index(label.out) for label in kept]),
             ids=[label.question.id for label in kept],
             dtype=self._dtype,
         )
 
-    def _key(self, label: Label) -> FeatureKey:
-        return FeatureKey(label.question, label.task, self._chat, label.path)
 
-    def _name(self, label: Label) -> tuple[str, str]:
-        return label.out, self._key(label).digest
-
-
+@dataclass(frozen=True, slots=True)
 class _Rows:
-    """Features of several sets as one row of questions.
+    """The features at these places; a batch reads each folder's together."""
 
-    Args:
-        sets: one per folder.
-        places: [N] (set, row in it) of each question.
-    """
-
-    def __init__(self, sets: Sequence[FeatureSet], places: Sequence[tuple[int, int]]):
-        self._sets, self._places = sets, places
+    places: Sequence[Place]
 
     def rows(self, indices: Sequence[int]) -> torch.Tensor:
-        """[B, L, W, H] float32 of these questions, in order."""
+        by_set: defaultdict[FeatureSet, list[int]] = defaultdict(list)
+        for index in indices:
+            by_set[self.places[index][0]].append(index)
         found: dict[int, torch.Tensor] = {}
-        for number in {self._places[index][0] for index in indices}:
-            mine = [index for index in indices if self._places[index][0] == number]
-            found.update(zip(mine, self._sets[number].rows([self._places[index][1] for index in mine]), strict=True))
+        for features, mine in by_set.items():
+            found.update(zip(mine, features.rows([self.places[index][1] for index in mine]), strict=True))
         return torch.stack([found[index] for index in indices])
+
+
+def _key(label: Label, chat: bool) -> FeatureKey:
+    return FeatureKey(label.question, label.task, chat, label.path)
 
 
 @dataclass(frozen=True, slots=True)
 class LabelFigures:
-    """How well the heads predict labels, teacher forced; all None where there are no labels or no heads.
-
-    Attributes:
-        per_class: by action.
-        layer_accuracy: [L].
-        confusion_by_layer: [L][3][3] counts, [layer][target][predicted].
-    """
+    """Quality of the heads' predictions of labels, teacher forced; all None without labels or heads."""
 
     macro_f1: float | None = None
     per_class: dict[str, ClassFigures] | None = None
@@ -124,7 +117,7 @@ class LabelFigures:
 
     @classmethod
     def of(cls, logits: torch.Tensor, targets: NDArray[np.float32]) -> LabelFigures:
-        """From [N, L, 3] logits against [N, L, 3] targets."""
+        """Figures of [N, L, 3] logits against [N, L, 3] targets."""
         wanted = chosen_actions(targets)
         metrics = ActionMetrics.of(chosen_actions(logits.numpy()), wanted)
         return cls(
@@ -138,7 +131,7 @@ class LabelFigures:
 
 @torch.inference_mode()
 def predict_here(router: Router, labels: Sequence[Label], model: PathModel, chat: bool) -> torch.Tensor:
-    """[N, L, 3] logits on the CPU of some labels' prompts, each along its label's path, computed in this process.
+    """[N, L, 3] logits on the CPU, each along its label's path, from features computed in this process.
 
     Raises:
         PathgenError: a prompt has no features.
@@ -146,8 +139,7 @@ def predict_here(router: Router, labels: Sequence[Label], model: PathModel, chat
     router.eval()
     parts = []
     for start in range(0, len(labels), CHUNK_LABELS):
-        chunk = labels[start : start + CHUNK_LABELS]
-        keys = [FeatureKey(label.question, label.task, chat, label.path) for label in chunk]
+        keys = [_key(label, chat) for label in labels[start : start + CHUNK_LABELS]]
         features = compute_here(model, keys, router.config.pooling)
         parts.append(head_logits(router, features.to(router.static_logits.device)).cpu())
     return torch.cat(parts)

@@ -1,4 +1,4 @@
-"""An interrupted training goes on: its whole state after each epoch, in one safetensors file."""
+"""Resuming an interrupted training: its whole state after each epoch, in one safetensors file."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class EpochReport:
-    """What one epoch came to.
+    """Figures of one epoch.
 
     Attributes:
-        epoch: 1 for the first.
-        loss: mean over the epoch's training questions, each when it was visited.
+        epoch: counted from 1.
+        loss: mean over the visits of training questions, each at its own step.
         dev_loss: mean over development questions after the epoch.
         macro_f1: of actions on development questions.
-        seconds: it took, evaluation included.
+        seconds: with the evaluation.
     """
 
     epoch: int
@@ -47,11 +47,11 @@ class EpochReport:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingState:
-    """All that the next epoch depends on; its shuffle is a function of the seed and its number.
+    """The state from which the next epoch starts; its order is a function of the seed and its number.
 
     Attributes:
         history: of all finished epochs.
-        step: optimiser steps taken; it gives the learning rate.
+        step: optimiser steps so far; the learning rate is a function of it.
         weights: of the heads.
         best: weights after the best epoch.
         exp_avg: AdamW's first moments.
@@ -68,7 +68,7 @@ class TrainingState:
 
 @dataclass(frozen=True, slots=True)
 class _About:
-    """What the state file says beside its tensors."""
+    """Metadata of the state file."""
 
     digest: str
     step: int
@@ -79,8 +79,8 @@ class TrainingCheckpoint:
     """The state file of one training.
 
     Args:
-        folder: of the router; the state lies in `.training` in it.
-        digest: of everything that the training depends on; a state of another digest is not used.
+        folder: of the router; the file is in `.training` in it.
+        digest: of all inputs of the training; a state of another digest is not used.
     """
 
     def __init__(self, folder: str | Path, digest: str):
@@ -89,7 +89,7 @@ class TrainingCheckpoint:
         self._fs = LocalFileSystem()
 
     def save(self, state: TrainingState) -> None:
-        """Replace the file, whole or not at all.
+        """Replace the file atomically.
 
         Raises:
             PathgenError: it cannot be written (disk full, no permission).
@@ -99,16 +99,11 @@ class TrainingCheckpoint:
             for group in GROUPS
             for name, tensor in getattr(state, group).items()
         }
-        about = _About(self._digest, state.step, state.history)
-        put(
-            self._fs,
-            str(self._file),
-            safetensors.torch.save(tensors, {"training": to_json(about).decode()}),
-            passing=fault_point,
-        )
+        about = {"training": to_json(_About(self._digest, state.step, state.history)).decode()}
+        put(self._fs, str(self._file), safetensors.torch.save(tensors, about), passing=fault_point)
 
     def load(self) -> TrainingState | None:
-        """The state to go on from; None, with a warning that says why, where it cannot be used."""
+        """The stored state; None if there is no file, or, with a warning, if the state cannot be used."""
         if not self._file.exists():
             return None
         remove_leftovers(self._fs, str(self._file.parent))
@@ -120,9 +115,9 @@ class TrainingCheckpoint:
                     group, _, name = key.partition("/")
                     found[group][name] = file.get_tensor(key).clone()
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            logger.warning("%s cannot be read (%s): training starts anew", self._file, error)
+            logger.warning("%s cannot be read (%s): training starts over", self._file, error)
             return None
         if about.digest != self._digest:
-            logger.warning("%s is of other settings or data: training starts anew", self._file)
+            logger.warning("%s is of other settings or data: training starts over", self._file)
             return None
         return TrainingState(about.history, about.step, **found)

@@ -14,19 +14,18 @@ BATCH_SIZE = 32
 
 @dataclass(frozen=True, slots=True)
 class TrainSettings:
-    """Settings for training heads; the loss and its γ and β are those of Dr.LLM.
+    """Settings for training heads; the loss, γ and β are as in Dr.LLM.
 
     Attributes:
-        weight_decay: AdamW's.
         warmup_share: share of all steps in which the rate rises linearly from 0; then it follows a cosine to 0.
         focal_gamma: γ of the focal loss.
         class_beta: β of the class weights.
         clip_norm: limit of the gradient's norm over all heads.
-        patience: training ends after this many epochs without a lower development loss; None: never early.
+        patience: training stops after this many epochs without a lower development loss; None: never early.
         seed: of the order of questions.
 
     Raises:
-        ValueError: a value is out of bounds; the message names field and bound.
+        ValueError: a value is out of bounds; the message names the field and the bound.
     """
 
     epochs: Annotated[int, option("At most [default: 25; gates: 3].", min=1)] = 25
@@ -49,7 +48,6 @@ class TrainSettings:
     seed: Annotated[int, option("Of first weights and order.", min=0)] = 0
 
     def __post_init__(self) -> None:
-        """Check the fields."""
         bounds = {
             "at least 1": (("epochs", "batch_size", "patience"), lambda value: value >= 1),
             "above 0": (("learning_rate", "clip_norm"), lambda value: 0 < value < math.inf),

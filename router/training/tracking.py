@@ -1,4 +1,4 @@
-"""Training curves in TensorBoard, Weights & Biases, MLflow or Trackio. A failing tracker never stops a training."""
+"""Training curves in TensorBoard, Weights & Biases, MLflow or Trackio. A failing tracker never stops training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import importlib.util
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from pathgen.errors import InputError
@@ -25,7 +24,7 @@ class Tracker:
     Args:
         name: one of `TRACKERS`.
         folder: of the router; its name is the project's name if the tracker is a service.
-        settings: plain values, shown with the run.
+        settings: shown with the run; only text and numbers are sent.
 
     Raises:
         InputError: the name is unknown, or its package is not installed.
@@ -45,14 +44,12 @@ class Tracker:
             self._guarded(self._start)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self._tracker is not None:
             self._guarded(self._tracker.finish)
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Record the figures of a step (an epoch)."""
+        """Send the figures of a step (an epoch)."""
         if self._tracker is not None:
             self._guarded(lambda: self._tracker.log(dict(values), step=step))
 
@@ -71,6 +68,6 @@ class Tracker:
     def _guarded(self, action: Callable[[], object]) -> None:
         try:
             action()
-        except Exception as error:  # an external service may raise anything; the training must continue
+        except Exception as error:  # an external service may raise anything; training must continue
             self._tracker = None
-            logger.warning("tracker %s failed and is left out from here: %s", self._name, error)
+            logger.warning("tracker %s failed and is no longer used: %s", self._name, error)

@@ -1,4 +1,4 @@
-"""Trains all heads of a router at once, each on its layer's input along the label's path."""
+"""Training all heads of a router at once, each on its layer's input along the label's path."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,8 +41,8 @@ def new_router(config: RouterConfig, seed: int) -> Router:
 def head_logits(router: Router, features: Tensor) -> Tensor:
     """[B, L, 3] logits of [B, L, W, H] features.
 
-    A loop over layers: on a CPU it is faster than one batched product of all layers' weights (0.06 s against 0.08 s
-    per step of 32 questions, 30 layers, width 128), which must first reorder the features.
+    On a CPU this loop is faster than one batched product of all layers' weights, which must first reorder the features
+    (0.06 s against 0.08 s per step of 32 questions, 30 layers, width 128).
     """
     static_part, layers = router.static_part(), range(router.config.num_layers)
     return torch.stack([router.logits(layer, features[:, layer], static_part) for layer in layers], dim=1)
@@ -50,7 +50,7 @@ def head_logits(router: Router, features: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def predicted_logits(router: Router, examples: Examples, batch_size: int = BATCH_SIZE) -> Tensor:
-    """[N, L, 3] float32 logits on the CPU, each layer's from its input along the label's path."""
+    """[N, L, 3] float32 logits on the CPU, each from its layer's input along the label's path."""
     router.eval()
     device = router.static_logits.device
     rows = np.arange(len(examples))
@@ -59,10 +59,10 @@ def predicted_logits(router: Router, examples: Examples, batch_size: int = BATCH
 
 
 class Trainer:
-    """Trains a router's heads in place; its static logits stay. A trainer is used once.
+    """Trains a router's heads in place; its static logits do not change. A trainer is used once.
 
-    The best epoch has the lowest development loss, which also decides early stopping. Macro-F1 is only shown: single
-    decisions of rare classes move it, and it ignores how soft a target is.
+    The best epoch has the lowest development loss, which also decides early stopping. Macro-F1 is only shown: a few
+    decisions of rare classes change it much, and it ignores how soft a target is.
 
     On one machine the same router, settings and data give the same weights bit for bit (on a CPU, with the same
     number of threads), interrupted or not.
@@ -72,13 +72,13 @@ class Trainer:
         settings: of the training.
         train: training examples.
         dev: development examples, on which epochs are compared.
-        folder: of the router; `.training` in it stores the state after each epoch until a router is saved there.
-            None: an interrupted training is lost.
+        folder: of the router. It holds the state after each epoch, until a router is saved there. None: the state is
+            not stored.
         tracker: receives each epoch's figures.
         quiet: no progress output.
 
     Raises:
-        InputError: targets that the router may not choose.
+        InputError: a target is an action that the router may not choose.
         ValueError: a router without heads, or examples of another number of layers.
     """
 
@@ -113,7 +113,7 @@ class Trainer:
         """Train, or resume an interrupted training; the router then has the best epoch's weights.
 
         Returns:
-            One report per epoch, also those before an interruption.
+            One report per epoch, including those before an interruption.
 
         Raises:
             PathgenError: the loss is not finite (the message names the epoch), or the state cannot be written.
@@ -130,7 +130,8 @@ class Trainer:
                 if best_epoch(history) == report.epoch:
                     best = self._weights()
                 if self._checkpoint:
-                    self._checkpoint.save(self._state(history, best))
+                    moments = self._moments("exp_avg"), self._moments("exp_avg_sq")
+                    self._checkpoint.save(TrainingState(tuple(history), self._step, self._weights(), best, *moments))
                 view.report(report)
                 if self._tracker:
                     figures = {"loss": report.loss, "dev_loss": report.dev_loss, "macro_f1": report.macro_f1}
@@ -139,7 +140,7 @@ class Trainer:
         return tuple(history)
 
     def _set_up(self, state: TrainingState | None) -> None:
-        """Create optimiser and schedule, or restore them from the state."""
+        """Make the optimiser and the schedule, or restore them from the state."""
         from transformers import get_cosine_schedule_with_warmup
 
         self._step = state.step if state else 0
@@ -156,11 +157,10 @@ class Trainer:
                 }
                 for index, name in enumerate(self._parameters)
             }
-            groups = self._optimizer.state_dict()["param_groups"]
-            self._optimizer.load_state_dict({"state": moments, "param_groups": groups})
+            self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": moments})
         visits = len(epoch_order(self._train.groups, self.settings.seed, 1))
         steps = self.settings.epochs * -(-visits // self.settings.batch_size)
-        # The rate is a function of the step, so nothing else of the schedule must be stored.
+        # The rate is a function of the step, so the schedule has no other state.
         self._scheduler = get_cosine_schedule_with_warmup(
             self._optimizer, round(self.settings.warmup_share * steps), steps, last_epoch=self._step - 1
         )
@@ -175,7 +175,7 @@ class Trainer:
         return EpochReport(epoch, loss, dev_loss, macro_f1, time.monotonic() - started)
 
     def _learn(self, epoch: int) -> float:
-        """Train on each question once; return the mean loss."""
+        """Train on the questions of an epoch; return the mean loss."""
         self.router.train()
         order = epoch_order(self._train.groups, self.settings.seed, epoch)
         total = torch.zeros((), device=self._device)
@@ -192,17 +192,15 @@ class Trainer:
         return total.item() / len(order)
 
     def _evaluate(self) -> tuple[float, float]:
-        """Loss and macro-F1 on the development questions."""
         logits = predicted_logits(self.router, self._dev, self.settings.batch_size)
-        losses = self._losses(logits.to(self._device), self._dev, range(len(self._dev)))
+        losses = self._losses(logits.to(self._device), self._dev, list(range(len(self._dev))))
         metrics = ActionMetrics.of(chosen_actions(logits.numpy()), chosen_actions(self._dev.targets))
         return losses.mean().item(), metrics.macro_f1
 
-    def _losses(self, logits: Tensor, examples: Examples, rows: list[int] | range) -> Tensor:
-        """[B] mean loss over layers, times the question's weight relative to the mean question's."""
-        chosen = list(rows)
-        targets = torch.from_numpy(examples.targets[chosen]).to(self._device, torch.float32)
-        weights = torch.tensor(examples.weights[chosen] / examples.weights.mean(), dtype=torch.float32)
+    def _losses(self, logits: Tensor, examples: Examples, rows: list[int]) -> Tensor:
+        """[B] mean loss over layers, times the question's weight divided by the mean weight."""
+        targets = torch.from_numpy(examples.targets[rows]).to(self._device, torch.float32)
+        weights = torch.tensor(examples.weights[rows] / examples.weights.mean(), dtype=torch.float32)
         losses = focal_loss(logits, targets, self._class_weights, self.settings.focal_gamma).mean(dim=1)
         return losses * weights.to(self._device)
 
@@ -218,19 +216,11 @@ class Trainer:
         for name, value in self._parameters.items():
             value.copy_(weights[name])
 
-    def _state(self, history: list[EpochReport], best: dict[str, Tensor]) -> TrainingState:
-        moments = self._optimizer.state
-        return TrainingState(
-            history=tuple(history),
-            step=self._step,
-            weights=self._weights(),
-            best=best,
-            exp_avg={name: moments[value]["exp_avg"] for name, value in self._parameters.items()},
-            exp_avg_sq={name: moments[value]["exp_avg_sq"] for name, value in self._parameters.items()},
-        )
+    def _moments(self, kind: str) -> dict[str, Tensor]:
+        return {name: self._optimizer.state[value][kind] for name, value in self._parameters.items()}
 
     def _digest(self) -> str:
-        """Digest of all that decides the result: settings, the given router, and the questions with their targets."""
+        """Digest of all that the result depends on: settings, the initial router, and the questions with targets."""
         ids = [[examples.dtype, list(examples.ids)] for examples in (self._train, self._dev)]
         about = [encoded(self.settings), encoded(self.router.config), *ids]
         digest = hashlib.blake2b(json.dumps(about).encode(), digest_size=16)
@@ -242,7 +232,7 @@ class Trainer:
         return digest.hexdigest()
 
 
-def best_epoch(history: list[EpochReport] | tuple[EpochReport, ...]) -> int:
+def best_epoch(history: Sequence[EpochReport]) -> int:
     """The epoch of the lowest development loss; the first one if several are equal."""
     return min(history, key=lambda report: report.dev_loss).epoch
 

@@ -65,7 +65,7 @@ def test_a_depth_that_no_bias_reaches_is_told():
     router = static_router("....", actions=("execute", "repeat"))
     told = []
     assert find_bias(router, StaticDev(), LAYERS - 1, told.append) == LARGEST_BIAS
-    assert told == ["no bias brings mean depth to 3; the router comes down to 4"]
+    assert told == ["no bias brings mean depth to 3; the lowest is 4"]
 
 
 @pytest.mark.parametrize("target", [2, LAYERS, LAYERS + 9])

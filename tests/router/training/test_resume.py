@@ -38,7 +38,7 @@ def test_nothing_saved_is_nothing_to_load(tmp_path, caplog):
 def test_a_state_of_another_training_is_not_used(tmp_path, caplog):
     TrainingCheckpoint(tmp_path, "d").save(a_state())
     assert TrainingCheckpoint(tmp_path, "e").load() is None
-    assert "is of other settings or data: training starts anew" in caplog.text
+    assert "is of other settings or data: training starts over" in caplog.text
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "other"])

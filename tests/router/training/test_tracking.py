@@ -49,5 +49,5 @@ def test_a_failing_tracker_is_told_once_and_stops_nothing(tmp_path, monkeypatch,
         tracker.log({"loss": 0.5}, step=1)
         tracker.log({"loss": 0.5}, step=2)
     assert [record.message for record in caplog.records if "tracker" in record.message] == [
-        "tracker tensorboard failed and is left out from here: no network"
+        "tracker tensorboard failed and is no longer used: no network"
     ]

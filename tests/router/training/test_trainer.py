@@ -156,7 +156,7 @@ def test_other_settings_start_anew_and_say_so(tmp_path, caplog):
     settings = dataclasses.replace(SETTINGS, learning_rate=1e-4)
     toy_trainer(tmp_path, readings.append, settings).run()
     assert len(readings) == 4 * STEPS_PER_EPOCH
-    assert "other settings or data: training starts anew" in caplog.text
+    assert "other settings or data: training starts over" in caplog.text
 
 
 def test_features_of_another_dtype_start_anew(tmp_path, caplog):
@@ -164,7 +164,7 @@ def test_features_of_another_dtype_start_anew(tmp_path, caplog):
     toy.run()
     train, dev = (dataclasses.replace(given, dtype="bfloat16") for given in (toy._train, toy._dev))
     Trainer(toy_trainer(None).router, SETTINGS, train, dev, folder=tmp_path, tracker=toy._tracker, quiet=True).run()
-    assert "other settings or data: training starts anew" in caplog.text
+    assert "other settings or data: training starts over" in caplog.text
 
 
 def scripted_losses(monkeypatch, losses):

@@ -33,7 +33,7 @@ def test_a_line_every_half_minute_and_the_last(clock, capsys):
     out, err = capsys.readouterr()
     assert not out
     assert err.splitlines() == [
-        "training goes on after epoch 2",
+        "training resumes after epoch 2",
         "training 4/5  loss 0.5000  dev loss 0.2500  macro-F1 0.750  ETA 0:20",
         "training 5/5  loss 0.5000  dev loss 0.2500  macro-F1 0.750  ETA 0:00",
     ]
