@@ -100,13 +100,17 @@ def submit(
     from .jobs.jobs import Jobs
     from .jobs.secrets import refuse_secrets
 
-    facts = _pairs(metadata or [])
-    refuse_secrets(metadata or [], "metadata are shown to everyone who may list jobs")
+    facts = metadata or []
+    for entry in facts:
+        if entry.find("=") < 1:
+            raise UsageError(f"--metadata takes NAME=VALUE; got {entry}")
+    refuse_secrets(facts, "metadata are shown to everyone who may list jobs")
     endpoint = find_endpoint(address)
     environment = runtime_env(endpoint, working_dir=working_dir, env_file=env_file, pip=pip or [])
     jobs = Jobs(endpoint)
     line = entrypoint(command, endpoint, uploads=working_dir is not None, installs=bool(pip))
-    name = jobs.submit(line, environment, submission_id=submission_id, metadata=facts)
+    pairs = dict(entry.split("=", 1) for entry in facts)
+    name = jobs.submit(line, environment, submission_id=submission_id, metadata=pairs)
     if not wait:
         job = jobs.find(name)
         if as_json:
@@ -184,17 +188,6 @@ def _jobs(address: str | None) -> Jobs:
     from .jobs.jobs import Jobs
 
     return Jobs(find_endpoint(address))
-
-
-def _pairs(given: list[str]) -> dict[str, str]:
-    """`NAME=VALUE` arguments as a mapping."""
-    pairs = {}
-    for entry in given:
-        name, equals, value = entry.partition("=")
-        if not equals or not name:
-            raise UsageError(f"--metadata takes NAME=VALUE; got {entry}")
-        pairs[name] = value
-    return pairs
 
 
 def main() -> None:

@@ -20,10 +20,10 @@ IDLE_S = 1.0
 class WorkThread(ABC):
     """A fleet's actor: `extend`, `poll` and `drain` are short calls; a subclass defines one round of work.
 
-    The abstract methods run in the thread. The fleet's next call raises their exceptions (a waiting `poll` at once), and
-    the fleet then replaces the actor. Other threads read `held` and the attributes meanwhile, so they must always be
-    valid. An actor has two threads for calls, so that `drain` can run while a `poll` waits. The constructor starts the
-    thread, so a subclass calls it last.
+    The abstract methods run in the thread. The fleet's next call raises their exceptions (a waiting `poll` at once),
+    and the fleet then replaces the actor. Other threads read `held` and the attributes, so these must always be valid.
+    An actor has two threads for calls, so that `drain` can run while a `poll` waits. The constructor starts the thread,
+    so a subclass calls it last.
 
     Args:
         capacity: items held at a time, waiting items included.

@@ -140,10 +140,8 @@ class Jobs:
         for job in known:
             if job.submission_id == submission_id:
                 return job
-        latest = ", ".join(job.submission_id for job in known[-_NAMED_IDS:])
-        raise UsageError(
-            f"no job {submission_id} on {self._url}; {f'there are {latest}' if latest else 'it has no jobs'}"
-        )
+        latest = ", ".join(job.submission_id for job in known[-_NAMED_IDS:]) or "no jobs"
+        raise UsageError(f"no job {submission_id} on {self._url}; there are {latest}")
 
     def stop(self, submission_id: str) -> Job:
         """Stop a job by SIGTERM and later SIGKILL; return its state then. A job that is over is left unchanged."""

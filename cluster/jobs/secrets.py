@@ -41,6 +41,4 @@ def refuse_secrets(command: Iterable[str], right: str) -> None:
         named = any(names_secret(name) for name in _ASSIGNED.findall(word))
         flag = word.startswith("--") and "=" not in word and names_secret(word)
         if named or flag or is_secret(word):
-            raise UsageError(
-                f"the command contains what looks like a secret; everyone who sees the job can read it; {right}"
-            )
+            raise UsageError(f"the command contains what looks like a secret, which others can read; {right}")
