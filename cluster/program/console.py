@@ -33,7 +33,7 @@ QUIET_LIBRARIES = {
 }
 """Environment of every command, so that stderr holds our own lines only. The user's own values stay."""
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")]
 
 
 def tell(line: str) -> None:
