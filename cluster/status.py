@@ -1,4 +1,4 @@
-"""What `cluster status` prints: nodes, resources, actors, jobs, and the progress of fleets."""
+"""The state of a cluster: nodes, resources, actors, jobs, and the progress of fleets."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from .connection.session import connect
 from .fleet.status import StatusBoard, read_statuses
 from .jobs.jobs import Jobs
 from .program.errors import ClusterError
+from .program.json_codec import encoded
 
-_OURS = (StatusBoard.__name__, "JobSupervisor")
-"""Actors that do no work: the one that holds statuses, and Ray's own of each job."""
-_LIMIT = 10_000
+_HIDDEN_ACTORS = (StatusBoard.__name__, "JobSupervisor")
+"""Actors that do no work: status boards, and Ray's own actor of each job."""
 
 
 def cluster_status(endpoint: Endpoint) -> dict[str, Any]:
     """The state of a cluster, as `cluster status --json` prints it.
 
-    Resources in use are those that living actors hold. `fleets` is None if only the dashboard answers.
+    Resources in use are those of living actors. `fleets` is None if only the dashboard answers.
 
     Raises:
         ClusterError: the cluster does not answer.
@@ -29,33 +29,25 @@ def cluster_status(endpoint: Endpoint) -> dict[str, Any]:
     jobs = client.list()
     from ray.util.state import list_actors, list_nodes
 
-    asking: dict[str, Any] = {
-        "address": endpoint.dashboard,
-        "limit": _LIMIT,
-        "detail": True,
-        "raise_on_missing_output": False,
-    }
+    limits: dict[str, Any] = {"limit": 10_000, "detail": True, "raise_on_missing_output": False}
     with client.one_line_errors(), endpoint.selected():
-        nodes = list_nodes(**asking)
-        actors = list_actors(filters=[("state", "=", "ALIVE")], **asking)
+        nodes = list_nodes(endpoint.dashboard, **limits)
+        actors = list_actors(endpoint.dashboard, filters=[("state", "=", "ALIVE")], **limits)
+    node_states = Counter(node.state for node in nodes)
     total = _total(node.resources_total for node in nodes if node.state == "ALIVE")
     used = _total(actor.required_resources for actor in actors)
     classes = Counter(actor.class_name for actor in actors)
-    boards = classes[StatusBoard.__name__]
     return {
         "address": endpoint.address,
         "dashboard": endpoint.dashboard,
-        "nodes": {
-            "alive": sum(node.state == "ALIVE" for node in nodes),
-            "dead": sum(node.state == "DEAD" for node in nodes),
-        },
+        "nodes": {"alive": node_states["ALIVE"], "dead": node_states["DEAD"]},
         "resources": {name: {"used": used[name], "total": total[name]} for name in ("CPU", "GPU")},
-        "actors": {name: count for name, count in sorted(classes.items()) if name not in _OURS},
+        "actors": {name: count for name, count in sorted(classes.items()) if name not in _HIDDEN_ACTORS},
         "jobs": dict(sorted(Counter(job.status for job in jobs).items())),
         "running": [
             {"submission_id": job.submission_id, "entrypoint": job.entrypoint} for job in jobs if not job.is_over
         ],
-        "fleets": _fleets(endpoint, boards),
+        "fleets": _fleets(endpoint, classes[StatusBoard.__name__]),
     }
 
 
@@ -88,7 +80,7 @@ def _fleets(endpoint: Endpoint, boards: int) -> list[dict[str, Any]] | None:
         return []
     try:
         with connect(endpoint.address):
-            return [status.to_dict() for status in read_statuses()]
+            return encoded(read_statuses())
     except ClusterError:  # the dashboard has answered, so the rest is known
         return None
 

@@ -10,9 +10,6 @@ from ..local.local_cluster import OWN_ADDRESS, LocalCluster
 from ..program.errors import ClusterError, UsageError
 from .session import connect, temporary_variable
 
-_API_SERVER = "RAY_API_SERVER_ADDRESS"
-_NOWHERE = "no cluster is known: `cluster up` starts one here, or give --address http://HOST:8265 or HOST:PORT"
-
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -29,8 +26,8 @@ class Endpoint:
     is_local: bool
 
     def selected(self) -> AbstractContextManager[None]:
-        """Within the block, Ray's clients use this dashboard: they prefer the environment's to any argument."""
-        return temporary_variable(_API_SERVER, self.dashboard)
+        """Within the block, Ray's clients use this dashboard: they prefer the environment to any argument."""
+        return temporary_variable("RAY_API_SERVER_ADDRESS", self.dashboard)
 
 
 def find_endpoint(given: str | None) -> Endpoint:
@@ -48,7 +45,9 @@ def find_endpoint(given: str | None) -> Endpoint:
     if not named and local:
         named = local.address
     if not named and given != "auto":
-        raise UsageError(_NOWHERE)
+        raise UsageError(
+            "no cluster is known: `cluster up` starts one here, or give --address http://HOST:8265 or HOST:PORT"
+        )
     wanted = (named or "auto").rstrip("/")
     if local and wanted in (local.address, local.dashboard):
         local.enter()

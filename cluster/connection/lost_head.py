@@ -11,9 +11,7 @@ from collections.abc import Iterator
 from ..program.console import this_command
 from .probe import listens
 
-_EVERY_S = 1.0
-_SILENT_S = 5.0
-_CONNECT_S = 3.0
+_EVERY_S, _CONNECT_S, _SILENT_S = 1.0, 3.0, 5.0
 
 logger = logging.getLogger(__name__)
 

@@ -15,9 +15,6 @@ from ..local.local_cluster import OWN_ADDRESS, LocalCluster
 from ..program.causes import cause_of
 from ..program.errors import ClusterError, UsageError
 
-_LEAST_S = 1.0
-"""Minimum wait, also when `nodes` is called late: the child has long ended by then."""
-
 
 class Probe:
     """A trial connection in a child process. It starts at once, so that a driver can work meanwhile.
@@ -25,11 +22,9 @@ class Probe:
     It also sets the token of a cluster that `cluster up` started in this process's environment.
 
     Args:
-        address: `auto` or HOST:PORT, as for `session.connect`.
+        address: `auto` or HOST:PORT, as for `session.connect`; `auto` becomes the address of the local cluster, if
+            there is one.
         timeout_s: after this time a silent cluster counts as not answering.
-
-    Attributes:
-        address: where to connect; `auto` is replaced by the address of this machine's local cluster, if there is one.
 
     Raises:
         UsageError: the address is malformed.
@@ -60,8 +55,9 @@ class Probe:
             ClusterError: nothing answers at the address; the message names it.
         """
         if self._nodes is None:
+            left_s = max(1.0, self._deadline - time.monotonic())  # a late caller finds a child that has long ended
             try:
-                answer, errors = self._child.communicate(timeout=max(_LEAST_S, self._deadline - time.monotonic()))
+                answer, errors = self._child.communicate(timeout=left_s)
             except subprocess.TimeoutExpired:
                 raise ClusterError(f"no Ray cluster answers at {self.address} within {self._timeout_s:g} s") from None
             if self._child.returncode:

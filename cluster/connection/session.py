@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import signal
@@ -10,15 +9,15 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
+from typing import Any
 
-from ..local.local_cluster import LOOPBACK_SWITCH
+from ..local.local_cluster import LOOPBACK_SWITCH, OBJECT_STORE_BYTES
 from ..program.causes import cause_of
 from ..program.errors import ClusterError
 from .lost_head import warning_of_lost_head
 from .probe import Probe, alive_nodes
-
-_OBJECT_STORE_BYTES = 100 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class Session:
         return ray.get_runtime_context().get_node_id()
 
 
-@contextlib.contextmanager
+@contextmanager
 def connect(target: str | Probe | None, *, num_cpus: int | None = None) -> Iterator[Session]:
     """A Ray session within a `with` block. Stdout is redirected to stderr meanwhile, because Ray prints notices.
 
@@ -61,31 +60,28 @@ def connect(target: str | Probe | None, *, num_cpus: int | None = None) -> Itera
     Raises:
         ClusterError: nothing answers at the address, which the message names, or Ray does not start.
     """
-    # A namespace of its own keeps the named actors of two runs apart.
-    namespace = f"run-{uuid.uuid4().hex[:12]}"
     address = None
     if target is not None:
         probe = Probe(target) if isinstance(target, str) else target
         probe.nodes()
         address = probe.address
-    with contextlib.redirect_stdout(sys.stderr):
+    with redirect_stdout(sys.stderr):
         try:
-            dashboard = _init(address, num_cpus, namespace)
+            dashboard = _init(address, num_cpus)
         except Exception as error:
             where = "on this machine" if address is None else f"at {address}"
             raise ClusterError(f"no Ray session {where}: {cause_of(error)}") from error
         import ray
 
-        context = ray.get_runtime_context()
         try:
-            with warning_of_lost_head(context.gcs_address):
+            with warning_of_lost_head(ray.get_runtime_context().gcs_address):
                 yield Session(address, dashboard)
         finally:
             ray.shutdown()
 
 
-def _init(address: str | None, num_cpus: int | None, namespace: str) -> str | None:
-    """Call `ray.init` and keep the caller's SIGTERM handler, during the call and after it; return the dashboard's URL.
+def _init(address: str | None, num_cpus: int | None) -> str | None:
+    """Start Ray and keep the caller's SIGTERM handler, during the call and after it; return the dashboard's URL.
 
     Without a handler, SIGTERM ends the process with 143; after a plain `ray.init` it would be 15.
     """
@@ -93,7 +89,7 @@ def _init(address: str | None, num_cpus: int | None, namespace: str) -> str | No
     if on_term is signal.SIG_DFL:
         on_term = _exit_on
     try:
-        return _start(address, num_cpus, namespace)
+        return _start(address, num_cpus)
     except SystemExit:
         # While Ray starts, it exits like this on SIGTERM, whatever handler was set.
         if callable(on_term):
@@ -108,29 +104,26 @@ def _exit_on(number: int, frame: object) -> None:
     sys.exit(128 + number)
 
 
-def _start(address: str | None, num_cpus: int | None, namespace: str) -> str | None:
-    """Call `ray.init`; return the dashboard's URL."""
+def _start(address: str | None, num_cpus: int | None) -> str | None:
+    embedded: dict[str, Any] = {}
+    loopback: AbstractContextManager[None] = nullcontext()
     if address is None:
-        with temporary_variable(LOOPBACK_SWITCH, os.environ.get(LOOPBACK_SWITCH, "0")):
-            import ray
-
-            context = ray.init(
-                address="local",
-                num_cpus=num_cpus,
-                include_dashboard=False,
-                object_store_memory=_OBJECT_STORE_BYTES,
-                namespace=namespace,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-    else:
+        embedded = {"num_cpus": num_cpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+        loopback = temporary_variable(LOOPBACK_SWITCH, os.environ.get(LOOPBACK_SWITCH, "0"))
+    with loopback:
         import ray
 
-        context = ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
+        context = ray.init(
+            address=address or "local",
+            namespace=f"run-{uuid.uuid4().hex[:12]}",  # keeps the named actors of two runs apart
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **embedded,
+        )
     return f"http://{context.dashboard_url}" if context.dashboard_url else None
 
 
-@contextlib.contextmanager
+@contextmanager
 def temporary_variable(name: str, value: str) -> Iterator[None]:
     """Set an environment variable within a `with` block."""
     before = os.environ.get(name)

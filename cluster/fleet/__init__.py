@@ -1,1 +1,1 @@
-"""Replaceable actors that work through items, whatever becomes of single actors."""
+"""Replaceable actors that work through items, even if single actors die."""

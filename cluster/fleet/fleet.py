@@ -1,4 +1,4 @@
-"""A fleet of replaceable Ray actors that works through a stream of items, whatever becomes of single actors."""
+"""A fleet of replaceable Ray actors that works through a stream of items, even if single actors die."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _MAX_REST_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class FleetSettings:
-    """How a fleet is kept.
+    """Size and timeouts of a fleet.
 
     Attributes:
-        num_actors: actors at a time, or asked anew every few seconds, so that a fleet follows its cluster. At
-            least one; fewer where there are fewer items. Those that find no place wait for one.
-        item_timeout_s: an actor whose work has not moved for so long is killed.
-        start_timeout_s: so long an actor may take to be ready; then it is made anew. With none ready for so long the
+        num_actors: actors at a time, at least one, and fewer for fewer items. A function is called every few seconds,
+            so that the fleet follows its cluster. Actors that Ray cannot place yet wait.
+        item_timeout_s: an actor whose work has not progressed for this time is killed.
+        start_timeout_s: an actor that is not ready after this time is replaced. If no actor is ready for this time, the
             run ends.
-        drain_timeout_s: so long an actor may take to commit what it holds at the end.
-        stop_by: by when actors must have drained after an interruption, in `time.monotonic()` seconds, asked when it
-            comes: who interrupts may kill soon after.
-        poll_s: how long an actor sits on a poll without news.
-        resources: what one actor asks of Ray (`{"CPU": 4}`), for the message when none starts.
+        drain_timeout_s: time for an actor to commit its items at the end.
+        stop_by: returns the deadline of drains after an interruption, in `time.monotonic()` seconds; called when the
+            interruption comes, because a kill may follow soon.
+        poll_s: how long a poll waits for news.
+        resources: Ray resources of one actor (`{"CPU": 4}`), for the message when none starts.
     """
 
     num_actors: int | Callable[[], int] = 1
@@ -52,20 +52,20 @@ class FleetSettings:
 
 
 class Fleet:
-    """Runs items on actors that answer the calls of `WorkThread`; replaces those that die.
+    """Runs items on actors that answer the calls of `WorkThread`, and replaces actors that die.
 
-    Each item is done once as far as the driver knows; an actor that was given up may still be writing, so
-    results must carry its writer id or be checked against a lease of the owner's. Not reusable: one `run`.
+    The driver counts each item once. An actor that was given up may still be writing, so results must carry its writer
+    id, or be checked against a lock of the owner. A fleet serves one `run`.
 
     Args:
-        make_actor: makes a Ray actor (`max_restarts=0, max_task_retries=0, max_concurrency=2`) that writes
-            under the given new id. It counts as started when it answers its first poll.
-        settings: how the fleet is kept.
-        recover: called after a death with the dead writer's id and the items it held that were not known to
-            be durable, before any of them is given out again.
-        on_failed: called with an item that is given up and the cause: its actor died `MAX_STRIKES` times with
-            nothing else in flight.
-        stop: once set, actors drain and `run` returns.
+        make_actor: makes a Ray actor (`max_restarts=0, max_task_retries=0, max_concurrency=2`) that writes under the
+            given new id. It counts as started when it answers its first poll.
+        settings: size and timeouts.
+        recover: called after a death with the dead actor's writer id and its items that were not reported durable,
+            before any of them is leased again.
+        on_failed: called with an item that is given up, and the cause: its actor died `MAX_STRIKES` times with no other
+            item in flight.
+        stop: when it is set, actors drain and `run` returns.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Fleet:
         self._error: Exception | None = None
         self._total = 0
         self._ready_at: float | None = None
-        self._any_ready_at = time.monotonic()  # or none yet
+        self._any_ready_at = time.monotonic()  # before the first is ready: when the fleet was made
         self._failed_starts = 0
         self._rest_until = -math.inf
         self._last_cause = ""
@@ -94,26 +94,22 @@ class Fleet:
         self._sized_at = -math.inf
 
     def start(self, most: int) -> None:
-        """Makes actors before the items are known, so that they load what they need meanwhile; `run` comes next.
-
-        Args:
-            most: items that there may be.
-        """
+        """Make actors for at most `most` items before the items are known, so that they load meanwhile."""
         self._resize()
         for _ in range(min(self._size, most)):
             self._roster.hire()
 
     def run(self, items: Iterable[Item], total: int, on_progress: Callable[[Progress], object]) -> Progress:
-        """Works through the items; returns when all are durable or given up, or after `stop`.
+        """Work through the items; return when all are durable or given up, or after `stop`.
 
         Args:
-            items: read lazily, a little ahead of the actors; keys unique.
-            total: how many there are, for progress.
+            items: read lazily, a little ahead of the actors; keys are unique.
+            total: number of items, for progress.
             on_progress: called about once a second and at the end.
 
         Raises:
-            ClusterError: if no actor starts in time, or actors die again and again without getting anywhere.
-            Exception: of the items or the owner's callbacks. In any case actors still alive are drained first.
+            ClusterError: no actor starts in time, or actors die repeatedly without finishing anything.
+            Exception: raised by the items or the owner's callbacks. Living actors are always drained first.
         """
         self._leases = Leases(items)
         self._total = total
@@ -128,7 +124,7 @@ class Fleet:
         finally:
             for actor in self._roster:
                 self._roster.dismiss(actor)
-            if not self._stop.is_set():  # else there may be no time, and nobody tidies up after them
+            if not self._stop.is_set():  # after a stop there may be no time, and nothing reads their files
                 self._roster.await_dismissed()
 
     def _turn(self, on_progress: Callable[[Progress], object]) -> bool:
@@ -139,7 +135,7 @@ class Fleet:
             else:
                 self._hire()
             if not self._roster:
-                return self._rests()
+                return self._waits_for_restart()
             self._listen()
             self._watch_clocks()
             if self._error is None and time.monotonic() - self._told_at >= _PROGRESS_EVERY_S:
@@ -151,22 +147,22 @@ class Fleet:
             self._error = error
         return True
 
-    def _rests(self) -> bool:
-        """Waits a moment if new actors are to be made a little later."""
-        rests = not self._ending and time.monotonic() < self._rest_until and self._leases.waiting(1) > 0
-        if rests:
+    def _waits_for_restart(self) -> bool:
+        """Wait a moment if new actors follow after a pause; return whether they do."""
+        waits = not self._ending and time.monotonic() < self._rest_until and self._leases.waiting(1) > 0
+        if waits:
             self._stop.wait(_TICK_S)
-        return rests
+        return waits
 
     @property
     def _ending(self) -> bool:
         return self._stop.is_set() or self._error is not None
 
     def _hire(self) -> None:
-        """Makes actors while there is more queued than actors without work, up to the fleet's size.
+        """Make actors while more items are queued than actors are idle, up to the fleet's size.
 
-        Those that still start, or wait for a place, go where there is less queued. After starts that failed it rests
-        for longer and longer: a node that is broken is free, so new actors come to it first.
+        Actors that are still starting are dismissed if fewer items are queued. After failed starts it pauses for
+        longer and longer, because a broken node is free, so Ray places new actors there first.
         """
         self._resize()
         queued = self._leases.waiting(self._size)
@@ -183,14 +179,14 @@ class Fleet:
                 self._roster.hire()
 
     def _resize(self) -> None:
-        """Asks for the fleet's size, if it is time; what is too many by now works on until it dies or drains."""
+        """Update the fleet's size if it is time; surplus actors keep working until they die or drain."""
         now, size = time.monotonic(), self._settings.num_actors
         if now - self._sized_at >= _RESIZE_EVERY_S:
             self._sized_at = now
             self._size = max(1, size() if callable(size) else size)
 
     def _wind_up(self) -> None:
-        """Drains the actors at work, drops those that still start; in haste once `stop` is set."""
+        """Drain the actors that are ready and dismiss the others; with the deadline `stop_by` once `stop` is set."""
         for actor in self._roster:
             if not actor.ready:
                 self._roster.dismiss(actor)
@@ -200,7 +196,7 @@ class Fleet:
                 actor.drain_by = min(drain_by, self._settings.stop_by())
 
     def _listen(self) -> None:
-        """Waits a moment for an answer of any actor, and acts on all there are."""
+        """Wait a moment for an answer of any actor, and handle all answers."""
         import ray
 
         callers = {ref: actor for actor in self._roster for ref in actor.calls}
@@ -224,17 +220,17 @@ class Fleet:
                 self._leases.record(actor.writer, answer)
                 actor.hear(answer, has_work=bool(self._leases.unfinished(actor.writer)))
             if not actor.calls:
-                self._go_on_with(actor)
+                self._continue(actor)
 
-    def _go_on_with(self, actor: RemoteActor) -> None:
-        """An actor has answered everything: give it items, or let it go if there is nothing left for it."""
+    def _continue(self, actor: RemoteActor) -> None:
+        """Send items to an actor that has answered all calls, or let it end if no items are left for it."""
         if actor.drain_by is not None:
             if self._leases.held(actor.writer) and not self._ending:
                 self._bury(actor, "it drained, and left finished items uncommitted", broken=True)
             else:
                 self._roster.dismiss(actor)
             return
-        # Near the end no actor takes more than its share, or the others would go and leave it alone with the rest.
+        # Near the end no actor takes more than its share; otherwise the others would end and leave it the rest.
         share = math.ceil(self._leases.waiting(self._size * actor.room) / self._size)
         items = self._leases.take(actor.writer, min(actor.room, share))
         if items:
@@ -245,7 +241,7 @@ class Fleet:
         actor.poll(self._settings.poll_s)
 
     def _watch_clocks(self) -> None:
-        """Buries actors that hang, makes those anew that do not start; gives the run up if none does."""
+        """Bury actors that hang, replace actors that do not start, and end the run if none starts."""
         now, settings = time.monotonic(), self._settings
         for actor in self._roster:
             if actor.drain_by is not None:
@@ -258,7 +254,7 @@ class Fleet:
             for actor in self._roster:
                 if not actor.ready and now - actor.born_at > settings.start_timeout_s:
                     logger.warning("actor %s was not ready within %g s", actor.writer, settings.start_timeout_s)
-                    self._roster.dismiss(actor)  # it hangs, or waits for a place: so may the next one, if it is wanted
+                    self._roster.dismiss(actor)  # it hangs or has no place; `_hire` replaces it
         elif self._roster and now - self._any_ready_at > settings.start_timeout_s:
             self._error = ClusterError(self._no_start())
 
@@ -275,22 +271,22 @@ class Fleet:
         )
 
     def _bury(self, actor: RemoteActor, cause: str, *, broken: bool = False, lost: bool = False) -> None:
-        """An actor is dead or as good as dead: what it held goes back to the queue, unless the run is ending."""
+        """Dismiss an actor that died or hangs; queue its items again, unless the run is ending."""
         self._roster.dismiss(actor)
         if self._ending:
             return
         if not actor.ready and not lost:
             self._failed_starts += 1
             self._rest_until = time.monotonic() + min(2.0 ** (self._failed_starts - 1), _MAX_REST_S)
-        self._last_cause = f"; the last to die: {cause}"
+        self._last_cause = f"; last cause of death: {cause}"
         logger.warning("actor %s is given up: %s", actor.writer, cause)
-        self._roster.await_dismissed()  # what it held is looked for only once it writes no more
+        self._roster.await_dismissed()  # `recover` reads its files after it has stopped writing
         held = self._leases.held(actor.writer)
         recovered = self._recover(actor.writer, held) if held else Recovered()
         for item in self._leases.bury(actor.writer, recovered, broken=broken, lost=lost):
             self._on_failed(item, f"its actor died {MAX_STRIKES} times while working on it alone: {cause}")
         if self._leases.hopeless:
-            self._error = ClusterError(f"actors die again and again; the last: {cause}")
+            self._error = ClusterError(f"actors die repeatedly; last cause: {cause}")
 
     def _progress(self) -> Progress:
         seconds = time.monotonic() - self._ready_at if self._ready_at else 0.0

@@ -1,23 +1,23 @@
-"""Where every item is: queued, leased, finished, durable or given up. The fleet's bookkeeping, free of Ray."""
+"""The state of every item: queued, leased, finished, durable or given up. Independent of Ray."""
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from .protocol import Item, Recovered, Report
 
 MAX_STRIKES = 3
-"""So many deaths with an item as the only one in flight, and it is given up."""
+"""An item is given up after this many deaths with it as the only item in flight."""
 HOPELESS_DEATHS = 3
-"""So many fruitless deaths in a row, and the run cannot go on."""
+"""A run ends after this many fruitless deaths in a row."""
 _LOST = "lost"
 
 
 @dataclass(slots=True)
 class _Lease:
-    """What one actor holds: items that are not durable yet, and which of them are finished or failed."""
+    """The items of one actor that are not durable yet, and which of them are finished or failed."""
 
     items: dict[str, Item] = field(default_factory=dict)
     finished: set[str] = field(default_factory=set)
@@ -30,13 +30,12 @@ class _Lease:
 
 
 class Leases:
-    """Gives each item out, takes it back when its actor dies, and finds the items that kill.
+    """Leases items to actors, takes them back when an actor dies, and finds the items that kill actors.
 
-    After a death every item that its actor had not finished becomes a *suspect*: what was waiting when the
-    actor last spoke may have begun since. A suspect is leased alone. If the actor dies again, that is a strike
-    against it and it goes to the back of the queue; after `MAX_STRIKES` it is given up. Empty actors
-    take suspects first, then fresh items, then struck ones. Nodes come and go, so with the first node that an item
-    is lost with it goes on as if nothing had been.
+    After a death, every item that the actor had not finished becomes a *suspect*, because an item that was waiting
+    in the last report may have begun since. A suspect is leased alone. If that actor dies too, the item gets a strike
+    and moves to the end of the queue; after `MAX_STRIKES` it is given up. Empty actors take suspects first, then
+    fresh items, then struck ones. Nodes join and leave, so the first loss of a node does not make an item a suspect.
     """
 
     def __init__(self, items: Iterable[Item]):
@@ -44,9 +43,9 @@ class Leases:
         self._fresh: deque[Item] = deque()
         self._suspects: deque[Item] = deque()
         self._struck: deque[Item] = deque()
-        self._strikes: dict[str, int] = {}
+        self._strikes: Counter[str] = Counter()
         self._spared: set[str] = set()
-        self._leases: dict[str, _Lease] = {}
+        self._leases: defaultdict[str, _Lease] = defaultdict(_Lease)
         self._settled = 0
         self._settled_failed = 0
         self._fruitless: set[str] = set()
@@ -59,30 +58,30 @@ class Leases:
 
     @property
     def failed(self) -> int:
-        """Of the done items those that failed or were given up."""
+        """Done items that failed or were given up."""
         return self._settled_failed + sum(len(lease.failed) for lease in self._leases.values())
 
     @property
     def hopeless(self) -> bool:
-        """Whether the last deaths say that going on is of no use.
+        """Whether the last deaths show that the run cannot succeed. There are two cases.
 
-        Either `HOPELESS_DEATHS` actors died before they were given anything and while no other had work, or on so
-        many different single items, and nothing was finished meanwhile (however many were lost with their nodes, they
-        count as one: a node takes all its actors along, and another may come); or so many broke with finished items
-        that they had not committed, and nothing became durable meanwhile.
+        - `HOPELESS_DEATHS` actors died before they had an item and while no other actor had work, or on that many
+          different single items, and nothing was finished meanwhile. All actors lost with their nodes count as one
+          death, because a node takes all its actors with it, and another node may join.
+        - That many actors broke with finished items that they had not committed, and nothing became durable meanwhile.
         """
         return len(self._fruitless) >= HOPELESS_DEATHS or self._uncommitted >= HOPELESS_DEATHS
 
     def waiting(self, limit: int) -> int:
-        """How many items are queued, counted up to `limit` (the source is read no further than that)."""
+        """Number of queued items, at most `limit` (the source is read no further than needed)."""
         known = len(self._suspects) + len(self._struck)
         while known + len(self._fresh) < limit and (item := next(self._source, None)) is not None:
             self._fresh.append(item)
         return min(limit, known + len(self._fresh))
 
     def take(self, writer: str, room: int) -> list[Item]:
-        """Leases up to `room` items to an actor: fresh ones, or a single suspect if it is empty."""
-        lease = self._leases.setdefault(writer, _Lease())
+        """Lease up to `room` items to an actor: fresh ones, or a single suspect if the actor is empty."""
+        lease = self._leases[writer]
         unfinished = lease.unfinished()
         if room < 1 or lease.alone in unfinished:
             return []
@@ -98,8 +97,8 @@ class Leases:
         return taken
 
     def record(self, writer: str, report: Report) -> None:
-        """Takes in an actor's news. Keys that it does not hold (late, or told twice) change nothing."""
-        lease = self._leases.setdefault(writer, _Lease())
+        """Apply an actor's report. Keys that it does not hold (late or repeated) change nothing."""
+        lease = self._leases[writer]
         lease.finished.update(key for key in report.finished if key in lease.items)
         lease.failed.update(key for key in report.failed if key in lease.finished)
         if report.finished or report.durable:
@@ -108,24 +107,22 @@ class Leases:
             self._settle(lease, key)
 
     def unfinished(self, writer: str) -> list[str]:
-        """Keys that the actor waits with or works on."""
-        return self._leases[writer].unfinished() if writer in self._leases else []
+        """Keys of the actor's waiting and active items."""
+        return self._leases[writer].unfinished()
 
     def held(self, writer: str) -> list[Item]:
-        """Items that the actor's death would queue again: all it holds that is not durable."""
-        return list(self._leases[writer].items.values()) if writer in self._leases else []
+        """The actor's items that are not durable; its death would queue them again."""
+        return list(self._leases[writer].items.values())
 
     def bury(self, writer: str, recovered: Recovered, *, broken: bool = False, lost: bool = False) -> list[Item]:
-        """Queues what a dead actor held, and judges.
+        """Queue a dead actor's items again, count strikes, and return the items given up: none or one.
 
         Args:
             writer: the dead actor.
             recovered: what its files hold.
-            broken: it raised an error of its own or would not drain, rather than vanished.
-            lost: it went with its node. The second time that is a death like others: an item may take its memory.
-
-        Returns:
-            The items given up by this death: none or one.
+            broken: it raised an error of its own or did not drain; its process did not vanish.
+            lost: its node was lost. An item's second loss counts like other deaths: the item may use up the memory of
+                the node.
         """
         lease = self._leases.pop(writer, _Lease())
         for key in recovered.durable & lease.items.keys():
@@ -139,13 +136,13 @@ class Leases:
         if len(unfinished) == 1:
             self._fruitless.add(_LOST if lost else unfinished[0])
         if len(unfinished) == 1 and not spared:
-            self._strikes[unfinished[0]] = self._strikes.get(unfinished[0], 0) + 1
+            self._strikes[unfinished[0]] += 1
         given_up = []
         for key, held in lease.items.items():
             item = recovered.items.get(key, held)
             if key in lease.finished or key in spared:
                 self._fresh.appendleft(item)
-            elif self._strikes.get(key, 0) >= MAX_STRIKES:
+            elif self._strikes[key] >= MAX_STRIKES:
                 given_up.append(item)
             else:
                 (self._struck if key in self._strikes else self._suspects).append(item)
@@ -154,7 +151,7 @@ class Leases:
         return given_up
 
     def _settle(self, lease: _Lease, key: str) -> None:
-        """An item is durable: for good."""
+        """Count a durable item as done."""
         if lease.items.pop(key, None) is None:
             return
         self._settled += 1

@@ -1,8 +1,8 @@
-"""What a fleet and its actors say to each other: plain picklable data.
+"""Messages between a fleet and its actors: plain picklable data.
 
-An item's way: *queued* with the driver, *leased* to an actor (waiting there), *active* (being worked on),
-*finished* (its result is in the actor's memory), *durable* (its result would survive the actor). Only durable
-is for good: when an actor dies, everything it held that is not durable is queued again.
+The states of an item: *queued* with the driver, *leased* to an actor (waiting there), *active* (being worked on),
+*finished* (its result is in the actor's memory), *durable* (its result survives the actor). Only durable is final: when
+an actor dies, all its items that are not durable are queued again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Protocol
 
 
 class Item(Protocol):
-    """A unit of work: small and picklable (well under 100 kB). The fleet looks at its key alone."""
+    """A unit of work: small and picklable (well under 100 kB). The fleet reads only its key."""
 
     @property
     def key(self) -> str:
@@ -22,14 +22,14 @@ class Item(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """An actor's news: `finished`, `failed` and `durable` name each key once, in the first report after it.
+    """An actor's news: `finished`, `failed` and `durable` name each key once, in the first report after the change.
 
     Attributes:
-        room: how many more items the actor would take now. Keep the waiting ones few: what waits in an actor
-            that dies must prove itself alone afterwards, like what was active.
-        active: key -> seconds since the work on it last moved (not since it began). Waiting items are absent.
+        room: how many more items the actor can take now. Keep the number of waiting items small: if the actor dies,
+            each of them must then run alone, like the active ones.
+        active: key -> seconds since the work on it last progressed (not since it began). Waiting items are absent.
         finished: keys whose result is now in memory, failed ones included.
-        failed: those of the finished whose result is a failure that the actor itself records.
+        failed: the finished keys whose result is a failure that the actor itself records.
         durable: keys whose result is now on disk. A key may be finished and durable in the same report.
         counters: totals since the actor began, by name; the fleet sums them over all actors, dead ones too.
     """
@@ -44,12 +44,12 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What the owner found among a dead actor's files.
+    """What the owner found in a dead actor's files.
 
     Attributes:
         durable: keys with a committed result; they are done.
-        items: by key, what is queued in the place of an item, say one that points at stored progress. A key that
-            is in neither is queued as it was.
+        items: by key, an item to queue instead of the old one, for example one with the path of stored progress. A key
+            that is in neither is queued unchanged.
     """
 
     durable: frozenset[str] = frozenset()
@@ -58,12 +58,11 @@ class Recovered:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is.
+    """The progress of a run.
 
     Attributes:
-        done: items finished or durable, failed ones included. An actor's death may take it back a little.
-        total: all items of the run.
-        failed: of the done: by the actors' reports, or given up after too many deaths.
+        done: items finished or durable, failed ones included. It may decrease a little when an actor dies.
+        failed: done items that failed by the actors' reports, or were given up after too many deaths.
         seconds: since the first actor was ready; 0 before.
         counters: of the reports, summed over all actors, dead ones too.
     """

@@ -1,4 +1,4 @@
-"""One actor as its fleet sees it: the calls under way, and when its work last moved."""
+"""One actor as its fleet sees it: the open calls, and when its work last progressed."""
 
 from __future__ import annotations
 
@@ -18,15 +18,13 @@ class RemoteActor:
     """An actor of the fleet. All times are `time.monotonic()` seconds.
 
     Attributes:
-        writer: the id under which it works; never used twice.
+        writer: its id, never reused.
         handle: the Ray actor.
-        calls: refs of the calls whose answers are awaited.
-        ready: it has answered a poll.
-        room: items it would take, by its last report.
-        counters: totals of its last report.
-        born_at: when it was made.
-        moved_at: when its work last moved, or when it last had none.
-        drain_by: until when it must have drained; None if it is not draining.
+        calls: references of the calls that have no answer yet.
+        ready: whether it has answered a poll.
+        room: items that it can take, by its last report.
+        moved_at: when its work last progressed, or when it last had no work.
+        drain_by: deadline of its drain; None if it is not draining.
     """
 
     writer: str
@@ -40,21 +38,21 @@ class RemoteActor:
     drain_by: float | None = None
 
     def poll(self, wait_s: float) -> None:
-        """Asks for news."""
+        """Request a report."""
         self.calls.append(self.handle.poll.remote(wait_s))
 
     def extend(self, items: list[Item]) -> None:
-        """Hands over items."""
+        """Send items."""
         self.calls.append(self.handle.extend.remote(items))
 
     def drain(self, bound_s: float) -> float:
-        """Asks it to commit everything within `bound_s`; returns until when."""
+        """Request that it commits everything within `bound_s` seconds; return the deadline."""
         self.calls.append(self.handle.drain.remote())
         self.drain_by = time.monotonic() + bound_s
         return self.drain_by
 
     def hear(self, report: Report, *, has_work: bool) -> None:
-        """Takes note of a report; `has_work`: it still holds something unfinished."""
+        """Store a report; `has_work` is whether the actor holds unfinished items."""
         if report.active:
             self.moved_at = time.monotonic() - max(report.active.values())
         elif report.finished or not has_work or not self.ready:
@@ -64,7 +62,7 @@ class RemoteActor:
         self.counters = report.counters
 
     def kill(self) -> Any:
-        """Ends its process; a reference that is answered once Ray knows that it is gone."""
+        """End its process; return a reference that Ray answers when the process has ended."""
         import ray
 
         ray.kill(self.handle)

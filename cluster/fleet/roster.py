@@ -1,4 +1,4 @@
-"""The actors of a fleet: those that are there, and what those that have gone had counted."""
+"""The living actors of a fleet, and the counters of the dismissed ones."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _KILL_WAIT_S = 2.0
 
 
 class Roster:
-    """The actors that are there. An iteration goes through those that were there when it began.
+    """The living actors. An iteration goes through the actors that lived when it began.
 
     Args:
-        make_actor: as `Fleet`'s.
+        make_actor: as for `Fleet`.
     """
 
     def __init__(self, make_actor: Callable[[str], Any]):
         self._make_actor = make_actor
         self._actors: dict[str, RemoteActor] = {}
-        self._dismissed: list[Any] = []  # references to those whose end nobody has waited for
+        self._dismissed: list[Any] = []  # references to actors whose end is not awaited yet
         self._past_counters: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[RemoteActor]:
@@ -35,24 +35,24 @@ class Roster:
         return actor.writer in self._actors
 
     def hire(self) -> None:
-        """Makes an actor under a new id; it has answered once it is ready."""
+        """Make an actor under a new id; it answers the first poll when it is ready."""
         writer = f"w-{uuid.uuid4().hex[:8]}"
         actor = RemoteActor(writer, self._make_actor(writer))
         actor.poll(0.0)
         self.add(actor)
 
     def add(self, actor: RemoteActor) -> None:
-        """Takes in an actor."""
+        """Include an actor that exists already."""
         self._actors[actor.writer] = actor
 
     def dismiss(self, actor: RemoteActor) -> None:
-        """Ends an actor's process."""
+        """End an actor's process."""
         del self._actors[actor.writer]
         self._past_counters.update(actor.counters)
         self._dismissed.append(actor.kill())
 
     def await_dismissed(self) -> None:
-        """Waits a moment for those that were dismissed to be gone: of all at once, or a thousand would take minutes."""
+        """Wait a moment until all dismissed actors have ended, together: one by one, a thousand would take minutes."""
         import ray
 
         if self._dismissed:
@@ -60,7 +60,7 @@ class Roster:
         self._dismissed = []
 
     def counters(self) -> Counter[str]:
-        """The sums over all, those that have gone too."""
+        """The counters, summed over living and dismissed actors."""
         counters = self._past_counters.copy()
         for actor in self:
             counters.update(actor.counters)

@@ -1,4 +1,4 @@
-"""How far the fleets on a cluster are: each driver publishes its progress there, and anyone on the cluster reads it."""
+"""Progress of the fleets on a cluster: each driver publishes it, and anyone on the cluster can read it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ class FleetStatus:
     Attributes:
         what: the work, for example `searching runs/demo`.
         done: items done, those of earlier calls included.
-        total: all items.
-        failed: of those done in this call.
+        failed: items that failed in this call.
         rate: items per second in this call.
     """
+
+    DERIVED = ("eta_s",)
 
     what: str
     done: int
@@ -36,16 +37,12 @@ class FleetStatus:
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds that the rest may take; None while nothing is known."""
+        """Estimated seconds until the end; None while the rate is 0."""
         return (self.total - self.done) / self.rate if self.rate > 0 else None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return {**asdict(self), "eta_s": self.eta_s}
 
 
 class StatusBoard:
-    """A small actor of the driver's, and gone with it: it holds the last status."""
+    """A small actor that holds a driver's last status, and ends with the driver."""
 
     def __init__(self) -> None:
         self._status: Mapping[str, Any] | None = None
@@ -55,38 +52,31 @@ class StatusBoard:
         self._status = status
 
     def read(self) -> Mapping[str, Any] | None:
-        """The last one; None before the first."""
+        """The last status; None before the first."""
         return self._status
 
 
 @contextlib.contextmanager
 def publishing(what: str, done_before: int, *, shared: bool) -> Iterator[Callable[[Progress], None]]:
-    """Publishes a fleet's progress every few seconds for the body of a `with`; the work never waits for it.
+    """Publish a fleet's progress every few seconds within a `with` block; the work never waits for it.
 
     Args:
-        what: the work, for people.
-        done_before: items done by earlier calls, which the fleet does not know of.
-        shared: False publishes nothing: nobody else can see a Ray that a run started for itself.
+        what: the work, for example `searching runs/demo`.
+        done_before: items done by earlier calls; the fleet does not count them.
+        shared: False publishes nothing, because nobody else can see a Ray that a run started for itself.
     """
     if not shared:
         yield lambda progress: None
         return
-    publisher = Publisher(lambda: _make_board(what), what, done_before)
-    try:
+    with contextlib.closing(Publisher(lambda: _make_board(what), what, done_before)) as publisher:
         yield publisher
-    finally:
-        publisher.close()
 
 
 class Publisher:
-    """Sends progress to a board, one call at a time, so that a board that hangs gathers none.
+    """Sends progress to a board, one call at a time, so that calls do not pile up on a board that hangs.
 
-    The board is made with the first sending: a run of a few seconds goes without.
-
-    Args:
-        make_board: makes the actor's handle.
-        what: the work, for people.
-        done_before: items done by earlier calls.
+    The first call makes the board, so a run of a few seconds makes none. The arguments are those of `publishing`, and
+    `make_board` returns the handle of a new `StatusBoard`.
     """
 
     def __init__(self, make_board: Callable[[], Any], what: str, done_before: int):
@@ -97,13 +87,13 @@ class Publisher:
         self._sent_at = time.monotonic()
 
     def __call__(self, progress: Progress) -> None:
-        """Send it, if it is time and the last one has arrived."""
+        """Send the progress, if it is time and the last call has returned."""
         import ray
 
         now = time.monotonic()
         if now - self._sent_at < EVERY_S:
             return
-        with contextlib.suppress(Exception):  # whatever becomes of the board, the work is what counts
+        with contextlib.suppress(Exception):  # a broken board must not stop the work
             if self._sent is not None and not ray.wait([self._sent], timeout=0)[0]:
                 return
             self._sent_at = now
@@ -118,16 +108,16 @@ class Publisher:
             self._sent = self._board.write.remote(asdict(status))
 
     def close(self) -> None:
-        """The board goes."""
+        """End the board."""
         import ray
 
         if self._board is not None:
-            with contextlib.suppress(Exception):  # as above; it goes with the driver at the latest
+            with contextlib.suppress(Exception):  # it ends with the driver at the latest
                 ray.kill(self._board)
 
 
 def _make_board(what: str) -> Any:
-    """An actor that runs anywhere, moves if its node is lost, and takes no CPU from the work."""
+    """Make an actor that runs on any node, restarts if its node is lost, and takes no CPU from the work."""
     import ray
 
     name = f"{what} {uuid.uuid4().hex[:8]}"
@@ -136,7 +126,7 @@ def _make_board(what: str) -> Any:
 
 
 def read_statuses() -> list[FleetStatus]:
-    """What all fleets on the connected cluster have published, by name. A board that does not answer is left out."""
+    """The statuses of all fleets on the connected cluster, sorted by name. Boards that do not answer are left out."""
     import ray
 
     named = ray.util.list_named_actors(all_namespaces=True)

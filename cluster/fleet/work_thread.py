@@ -1,4 +1,4 @@
-"""The frame of a fleet's actor: a thread that works round by round, and the short calls by which a fleet drives it."""
+"""Base class of a fleet's actor: a thread that works in rounds, and the short calls by which a fleet drives it."""
 
 from __future__ import annotations
 
@@ -14,26 +14,24 @@ from typing import Any
 from .protocol import Item, Report
 
 IDLE_S = 1.0
-"""A thread without work runs a round this often all the same."""
+"""Interval of rounds while there is no work."""
 
 
 class WorkThread(ABC):
-    """What a fleet's actor is: `extend`, `poll` and `drain` are short calls, a subclass says what a round of work is.
+    """A fleet's actor: `extend`, `poll` and `drain` are short calls; a subclass defines one round of work.
 
-    The abstract methods run in the thread. An exception of theirs is raised by the fleet's next call (by a waiting
-    `poll` at once); the fleet then replaces the actor. `held` and the attributes are read from other threads
-    meanwhile, so they must be valid at any moment. An actor has two threads for calls, so that `drain` overtakes a
-    `poll` that waits.
+    The abstract methods run in the thread. The fleet's next call raises their exceptions (a waiting `poll` at once),
+    and the fleet then replaces the actor. Other threads read `held` and the attributes, so these must always be valid.
+    An actor has two threads for calls, so that `drain` can run while a `poll` waits. The constructor starts the thread,
+    so a subclass calls it last.
 
     Args:
-        capacity: items held at a time, those waiting included.
-        is_fatal: whether an exception leaves the whole process useless; it ends then, so that a new one is made.
+        capacity: items held at a time, waiting items included.
+        is_fatal: whether an exception leaves the whole process unusable; the process then ends and is replaced.
 
     Attributes:
-        moved_at: when the work on each item under way last moved, in `time.monotonic()` seconds.
+        moved_at: when the work on each active item last progressed, in `time.monotonic()` seconds.
         counters: totals since the actor began.
-
-    The constructor starts the thread: a subclass calls it last, when all is there that its work needs.
     """
 
     moved_at: Mapping[str, float]
@@ -53,7 +51,7 @@ class WorkThread(ABC):
     @property
     @abstractmethod
     def held(self) -> int:
-        """Items taken up and not finished."""
+        """Number of accepted items that are not finished."""
 
     @abstractmethod
     def take_up(self, item: Any) -> None:
@@ -61,46 +59,46 @@ class WorkThread(ABC):
 
     @abstractmethod
     def step(self) -> None:
-        """One round of work, if there is any, and commits that are due; it publishes what came of it."""
+        """Do one round of work, if there is any, and commits that are due; publish the results."""
 
     def commit(self) -> Iterable[str]:
-        """Commit what is finished, now: the keys that became durable.
+        """Commit finished items now; return the keys that became durable.
 
-        Called from another thread while a round may be under way, and once more when an error ends the work.
+        Called from another thread, possibly during a round, and again when an error ends the work.
         """
         return ()
 
     @abstractmethod
     def close(self) -> Iterable[str]:
-        """Commit what is finished and keep what is worth keeping of the rest; the keys that became durable."""
+        """Commit finished items and store the progress of the others; return the keys that became durable."""
 
     def extend(self, items: list[Item]) -> None:
-        """Take items into the backlog: at most `room` of the last report, before the next `poll`."""
+        """Add items to the backlog: at most `room` of the last report, before the next `poll`."""
         with self._news:
             self._raise_error()
             self._fresh += items
             self._news.notify_all()
 
     def poll(self, wait_s: float) -> Report:
-        """News: at once if an item finished or became durable, else after `wait_s`.
+        """Report at once if an item finished or became durable, else after `wait_s` seconds.
 
-        `room` alone is no reason to return early: the fleet may have nothing to give.
+        `room` alone is no reason to return early: the fleet may have no items left.
         """
         with self._news:
             self._news.wait_for(
                 lambda: self._report.finished or self._report.durable or self._draining or self._error is not None,
                 timeout=wait_s,
             )
-            # Before an error what was finished is told: it may be the commit of just that which failed.
+            # Finished items are reported before an error, because their commit may be what failed.
             if not (self._report.finished or self._report.durable):
                 self._raise_error()
             return self._take_report()
 
     def drain(self) -> Report:
-        """The last call: commit at once, let the round under way end, close, and stop working.
+        """The last call: commit at once, let the current round end, close, and stop working.
 
-        What is still active is left out of the report. The round may last longer than the fleet's bound, and the
-        actor is killed then.
+        The report leaves out active items. If the round lasts longer than the fleet's deadline, the fleet kills the
+        actor.
         """
         with self._news:
             self._draining = True
@@ -137,13 +135,12 @@ class WorkThread(ABC):
             raise self._error
 
     def _work(self) -> None:
-        """The thread: rounds until drained."""
         try:
             while self._wait_for_work():
                 self._round()
             self.publish(durable=self.close())
-        except BaseException as error:  # whatever it is, the fleet must hear of it
-            with suppress(Exception):  # it may be the commit itself that failed
+        except BaseException as error:  # the fleet must receive any error
+            with suppress(Exception):  # the commit itself may be what failed
                 self.publish(durable=self.commit())
             if self._is_fatal(error):
                 os._exit(1)
@@ -152,7 +149,7 @@ class WorkThread(ABC):
                 self._news.notify_all()
 
     def _wait_for_work(self) -> bool:
-        """Sleep a little if there is nothing to do; False once draining."""
+        """Wait a moment if there is nothing to do; False once draining."""
         with self._news:
             if not (self._fresh or self.held or self._draining):
                 self._news.wait(timeout=IDLE_S)
@@ -160,7 +157,7 @@ class WorkThread(ABC):
 
     def _round(self) -> None:
         while self._fresh and not self._draining:
-            self.take_up(self._fresh[0])  # which may take a while, and until then it is among the fresh
+            self.take_up(self._fresh[0])  # this may take a while; until it returns, the item counts as fresh
             with self._news:
                 del self._fresh[0]
         if not self._draining:

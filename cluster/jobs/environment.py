@@ -46,14 +46,14 @@ def entrypoint(command: Sequence[str], endpoint: Endpoint, *, uploads: bool, ins
         UsageError: the command contains what looks like a secret, or writes into the uploaded copy of a folder.
     """
     refuse_secrets(command, RIGHT_PLACE)
-    program, *arguments = command
+    program = command[0]
     out = flag_value(command, "--out")
     if uploads and program in PROGRAMS and out is not None and "://" not in out and not Path(out).is_absolute():
         raise UsageError(
             f"--out {out} would lie in the cluster's copy of --working-dir and be lost with it; give an absolute "
             "path or an object store's URL"
         )
-    words = [program, *arguments]
+    words = list(command)
     if program in PROGRAMS and installs:
         words = ["python", "-m", *words]  # a console script may belong to the base environment
     elif program in PROGRAMS and endpoint.address is not None and not uploads:

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..connection.endpoint import Endpoint
@@ -33,12 +33,10 @@ class Job:
     """A submitted job.
 
     Attributes:
-        submission_id: its name.
         status: PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED.
         entrypoint: the shell line it runs.
         exit_code: of its driver, as a shell reports it (128 + signal); None before the end, or without a driver.
         message: first line of Ray's message on the status.
-        metadata: as submitted.
         started_s: seconds since the epoch.
         ended_s: seconds since the epoch; None before the end.
     """
@@ -76,13 +74,7 @@ class Job:
         """Exit code of a command that waited for the job: the driver's own exit code, if there is one."""
         if self.status == "SUCCEEDED":
             return 0
-        if self.status == "STOPPED":
-            return self.exit_code or _SIGTERM_EXIT
-        return self.exit_code or 1
-
-    def to_dict(self) -> dict[str, Any]:
-        """The job as JSON."""
-        return asdict(self)
+        return self.exit_code or (_SIGTERM_EXIT if self.status == "STOPPED" else 1)
 
 
 class Jobs:
@@ -96,14 +88,13 @@ class Jobs:
         from ray.job_submission import JobSubmissionClient
 
         self._url = endpoint.dashboard
-        self._check_answers()
+        self._check_answers()  # the client itself would wait forever
         with self.one_line_errors(), endpoint.selected():
             self._client = JobSubmissionClient(self._url)
         # Ray has set up its loggers by now; this one logs every connection that closes.
         logging.getLogger(JobSubmissionClient.__module__).setLevel(logging.WARNING)
 
     def _check_answers(self) -> None:
-        """Check that the dashboard answers: the client itself would wait for ever."""
         import requests
 
         with self.one_line_errors():
@@ -149,8 +140,8 @@ class Jobs:
         for job in known:
             if job.submission_id == submission_id:
                 return job
-        latest = ", ".join(job.submission_id for job in known[-_NAMED_IDS:])
-        raise UsageError(f"no job {submission_id} on {self._url}; there {f'are {latest}' if latest else 'is none'}")
+        latest = ", ".join(job.submission_id for job in known[-_NAMED_IDS:]) or "no jobs"
+        raise UsageError(f"no job {submission_id} on {self._url}; there are {latest}")
 
     def stop(self, submission_id: str) -> Job:
         """Stop a job by SIGTERM and later SIGKILL; return its state then. A job that is over is left unchanged."""
@@ -181,7 +172,7 @@ class Jobs:
         seen = 0
 
         async def tail() -> bool:
-            """Whether the stream reached its end; False if it broke."""
+            """Return whether the stream reached its end; False if it broke."""
             nonlocal seen
             position = 0  # each stream starts from the beginning of the log
             stream = aiter(self._client.tail_job_logs(submission_id))
@@ -219,11 +210,10 @@ class Jobs:
         try:
             yield
         except AuthenticationError as error:
+            text = "refuses this environment's token: look at RAY_AUTH_TOKEN and RAY_AUTH_TOKEN_PATH"
             if "required" in str(error):
-                right = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to the file that holds it"
-                raise ClusterError(f"{self._url} asks for a token: {right}") from error
-            right = "look at RAY_AUTH_TOKEN and RAY_AUTH_TOKEN_PATH"
-            raise ClusterError(f"{self._url} refuses this environment's token: {right}") from error
+                text = "asks for a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to the file that holds it"
+            raise ClusterError(f"{self._url} {text}") from error
         except (requests.RequestException, ConnectionError) as error:
             raise ClusterError(f"no Ray dashboard answers at {self._url}") from error
         except (RuntimeError, ValueError, RayError) as error:

@@ -14,7 +14,6 @@ _VALUE = re.compile(
     r"|://[^/@\s]*:[^/@\s]+@"
     r"|[?&](X-Amz-(Signature|Security-Token)|sig)=|AccountKey="
 )
-
 _ASSIGNED = re.compile(r"([\w.-]+)=\S")  # anywhere in a word: it may be a line for another shell
 
 
@@ -29,11 +28,11 @@ def is_secret(value: str) -> bool:
 
 
 def refuse_secrets(command: Iterable[str], right: str) -> None:
-    """Refuse a command that contains a secret: everybody who may list jobs or processes sees it.
+    """Refuse a command that contains a secret: everyone who may list jobs or processes can read it.
 
     Args:
         command: its words.
-        right: what to do instead.
+        right: what to do instead, for the message.
 
     Raises:
         UsageError: a word looks like a secret; the message does not repeat it.
@@ -42,4 +41,4 @@ def refuse_secrets(command: Iterable[str], right: str) -> None:
         named = any(names_secret(name) for name in _ASSIGNED.findall(word))
         flag = word.startswith("--") and "=" not in word and names_secret(word)
         if named or flag or is_secret(word):
-            raise UsageError(f"the command contains what looks like a secret; all who see the job can read it; {right}")
+            raise UsageError(f"the command contains what looks like a secret, which others can read; {right}")

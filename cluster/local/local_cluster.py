@@ -29,6 +29,8 @@ OWN_ADDRESS = "LAYERPATHS_CLUSTER"
 """The cluster's address, set in each of its processes, jobs included. Ray also gives a job an address, but searches
 all processes of the machine for it and may find another Ray."""
 
+OBJECT_STORE_BYTES = 100 * 2**20
+
 _NODE_ENVIRONMENT = {
     LOOPBACK_SWITCH: "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -48,8 +50,7 @@ class LocalCluster:
         address: HOST:PORT, for drivers.
         dashboard: http://HOST:PORT, for jobs.
         nodes: number of nodes started.
-        cpus_per_node: CPUs that each node offers.
-        authenticated: whether it asks for a token.
+        authenticated: whether it requires a token.
         token_path: file of the token; None if there is none, or if the user's environment sets the token.
         processes: pid and start time (seconds since the epoch) of each process; the first holds the others.
     """
@@ -72,7 +73,7 @@ class LocalCluster:
         return found if found.alive() else None
 
     def write(self) -> None:
-        """Replace the record by this one."""
+        """Replace the stored record."""
         path = _record_path()
         temporary = path.with_suffix(f".{os.getpid()}")
         temporary.touch(mode=0o600)
@@ -80,7 +81,7 @@ class LocalCluster:
         temporary.replace(path)
 
     def alive(self) -> list[psutil.Process]:
-        """Its living processes; a pid that another process uses by now does not count."""
+        """Its living processes, without pids that other processes have reused."""
         return [found for pid, start_s in self.processes if (found := same_process(pid, start_s))]
 
     def enter(self) -> None:
@@ -91,21 +92,13 @@ class LocalCluster:
 
 
 def start_cluster(*, nodes: int, cpus_per_node: int, port: int, dashboard_port: int) -> LocalCluster:
-    """Start a cluster of several nodes on loopback, with the Jobs API and token authentication.
-
-    Args:
-        nodes: number of nodes, the head included.
-        cpus_per_node: CPUs that each node offers.
-        port: of the cluster's address; 0 takes a free one.
-        dashboard_port: of the Jobs API; 0 takes a free one.
+    """Start nodes on loopback, the head included, with the Jobs API and token authentication; port 0 is a free one.
 
     Raises:
         ClusterError: a cluster runs already, or this one does not start (a port is taken, for example); the message
             names the log.
     """
-    folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    with _one_at_a_time():
+    with _one_at_a_time() as folder:
         if running := LocalCluster.read():
             raise ClusterError(f"a cluster runs already at {running.address}; `cluster down` ends it")
         _record_path().unlink(missing_ok=True)
@@ -131,7 +124,7 @@ def start_cluster(*, nodes: int, cpus_per_node: int, port: int, dashboard_port: 
 
 
 def stop_cluster() -> LocalCluster:
-    """End the processes of the recorded cluster and their children, and nothing else; remove the record.
+    """End the processes of the recorded cluster and their children, and no others; remove the record.
 
     Raises:
         ClusterError: no cluster is recorded.
@@ -147,16 +140,15 @@ def stop_cluster() -> LocalCluster:
 
 
 def _await_record(holder: subprocess.Popen, log: Path) -> LocalCluster:
-    """Wait until the process that holds the cluster has written the record."""
+    """Wait until the process that runs the nodes has written the record."""
     deadline = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < deadline and holder.poll() is None:
         if found := LocalCluster.read():
             return found
         time.sleep(_TICK_S)
-    late = holder.poll() is None
-    said = (log.read_text().strip().splitlines() or ["no output"])[-1]
-    why = f"was not ready within {_START_TIMEOUT_S:g} s" if late else "did not start"
-    raise ClusterError(f"the cluster {why}: {said} (all of it in {log})")
+    problem = f"was not ready within {_START_TIMEOUT_S:g} s" if holder.poll() is None else "did not start"
+    last_line = (log.read_text().strip().splitlines() or ["no output"])[-1]
+    raise ClusterError(f"the cluster {problem}: {last_line} (full log: {log})")
 
 
 def _end(owned: list[psutil.Process]) -> None:
@@ -178,9 +170,9 @@ def _record_path() -> Path:
 
 
 @contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    """One `up` or `down` at a time."""
+def _one_at_a_time() -> Iterator[Path]:
+    """Allow one `up` or `down` at a time; yield the folder of the record."""
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f"{RECORD_NAME}.lock"):
-        yield
+        yield folder

@@ -1,7 +1,6 @@
-"""The process that holds a local cluster: `python -m cluster.local.nodes NODES CPUS PORT DASHBOARD_PORT`.
+"""The process that runs a local cluster: `python -m cluster.local.nodes NODES CPUS PORT DASHBOARD_PORT`.
 
-It starts all nodes as its children and then writes the record. The nodes end with it. Ray's own `ray start` refuses a
-second node on loopback.
+The nodes are its children and end with it. Ray's own `ray start` refuses a second node on loopback.
 """
 
 from __future__ import annotations
@@ -14,16 +13,10 @@ from typing import Any
 
 import psutil
 
-from .local_cluster import OWN_ADDRESS, LocalCluster
+from .local_cluster import OBJECT_STORE_BYTES, OWN_ADDRESS, LocalCluster
 from .tokens import TOKEN_PATH, is_disabled
 
-_OBJECT_STORE_BYTES = 100 * 2**20
-_AGENT_PORTS = (
-    "metrics_agent_port",
-    "metrics_export_port",
-    "dashboard_agent_listen_port",
-    "runtime_env_agent_port",
-)
+_AGENT_PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
 """Ports of a node's helper processes. If the helpers chose them, a node would wait only 15 s to learn them: too short
 on a busy machine."""
 
@@ -38,7 +31,7 @@ def hold(nodes: int, cpus_per_node: int, port: int, dashboard_port: int) -> None
 
     def node() -> dict[str, Any]:
         ports = {name: _free_port() for name in _AGENT_PORTS}
-        return {"num_cpus": cpus_per_node, "object_store_memory": _OBJECT_STORE_BYTES, **ports}
+        return {"num_cpus": cpus_per_node, "object_store_memory": OBJECT_STORE_BYTES, **ports}
 
     cluster = Cluster(
         initialize_head=True,

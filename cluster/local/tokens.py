@@ -23,10 +23,7 @@ def is_disabled() -> bool:
 
 
 def prepare_token(folder: Path) -> str | None:
-    """Create the token's file for a new cluster unless it exists; only its owner can read it.
-
-    Args:
-        folder: of the file, unless the user has named another file.
+    """Create the token's file in a folder, unless it exists or the user names another; only its owner can read it.
 
     Returns:
         Path of the file; None if the user has set the token itself, or turned authentication off.

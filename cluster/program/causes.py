@@ -10,14 +10,14 @@ _ADDRESS = re.compile(r"\bip=([\w.:]+)")
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether the actor's node is gone or out of reach, and not only the actor's process."""
+    """Whether the actor's node is lost or unreachable, not only the actor's process."""
     from ray.exceptions import ActorUnavailableError
 
     return isinstance(error, ActorUnavailableError) or "its node has died" in str(error)
 
 
 def cause_of(error: BaseException) -> str:
-    """One line with the innermost exception, or with how the process ended, and with the node's address."""
+    """One line with the innermost exception, or the way the process ended, and the node's address."""
     from ray.exceptions import RayError
 
     address = _ADDRESS.search(str(error))

@@ -1,4 +1,4 @@
-"""What all commands share at the terminal: errors as one line with the promised exit code, JSON, config files."""
+"""What all commands share: errors in one line with their exit code, JSON on stdout, and config files."""
 
 from __future__ import annotations
 
@@ -26,44 +26,43 @@ from .json_codec import encoded
 from .options import option
 
 QUIET_LIBRARIES = {
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # transformers heeds it too
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # for transformers too
     "HF_HUB_VERBOSITY": "error",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TRANSFORMERS_VERBOSITY": "error",
 }
-"""Environment of every command: stderr is for our own lines. What the user has set stays."""
+"""Environment of every command, so that stderr holds our own lines only. The user's own values stay."""
 
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")]
 
 
 def tell(line: str) -> None:
-    """One line to the person, on stderr."""
+    """Print a line on stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
 def this_command() -> str:
-    """The command line of this process, to be copied."""
+    """The command line of this process, ready to copy."""
     program = Path(sys.argv[0])
     return shlex.join([program.parent.name if program.stem == "__main__" else program.name, *sys.argv[1:]])
 
 
 def print_json(value: object) -> None:
-    """Print one JSON object on stdout: a typed result or a dict, as `plain` makes it."""
+    """Print one JSON object on stdout: a dataclass or a dict, as `encoded` converts it."""
     print(json.dumps(encoded(value), allow_nan=False), flush=True)
 
 
 class Commands(TyperGroup):
-    """A program's commands: any error is one line on stderr, JSON on stdout if asked for, and the exit code."""
+    """A program's commands: an error is one line on stderr, an object on stdout with `--json`, and an exit code."""
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> NoReturn:
-        """Run the command that the arguments name, and end the process."""
+        """Run the command of the arguments, and end the process."""
         arguments = list(sys.argv[1:] if args is None else args) or ["--help"]
         for name, value in QUIET_LIBRARIES.items():
             os.environ.setdefault(name, value)
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="replace")  # a picture on an ASCII terminal
+            sys.stdout.reconfigure(errors="replace")  # for charts on an ASCII terminal
         as_json = "--json" in itertools.takewhile(lambda argument: argument != "--", arguments)
         text = None
         try:
@@ -73,9 +72,9 @@ class Commands(TyperGroup):
             text = _one_line(error) if isinstance(error, TyperException) else str(error)
             tell(f"error: {text}")
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: nothing more to say
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone
             code = 1
-        except Exception as error:  # a mistake of ours: all of it for who mends it, one object for who reads stdout
+        except Exception as error:  # a bug: the full traceback on stderr, one object on stdout
             traceback.print_exc()
             code, text = 1, f"{type(error).__name__}: {error}"
         if text is not None and as_json:
@@ -83,17 +82,17 @@ class Commands(TyperGroup):
         sys.exit(code or 0)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that the arguments name.
+        """The command of the arguments.
 
         Raises:
-            UsageError: there is none of that name; those that there are are named.
+            UsageError: there is no command of this name; the message lists the commands.
         """
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             raise UsageError(f"No such command {args[0]!r}: commands are {', '.join(self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; a SIGTERM ends it as Ctrl-C does, unless it has a way of its own."""
+        """Run the command; SIGTERM ends it like Ctrl-C, unless the command sets its own handler."""
         caught = []
 
         def on_term(number: int, frame: object) -> None:
@@ -106,7 +105,7 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise Interrupted("interrupted", *caught[:1]) from None
-        except Interrupted as error:  # the command's own words; it took the signal for Ctrl-C
+        except Interrupted as error:  # the command's own message; to it, the signal was Ctrl-C
             if caught:
                 error.exit_code = 128 + caught[0]
             raise
@@ -116,7 +115,7 @@ class Commands(TyperGroup):
 
 
 def make_app() -> typer.Typer:
-    """A program without commands yet."""
+    """Make a program without commands."""
     return typer.Typer(
         cls=Commands,
         add_completion=False,
@@ -127,10 +126,10 @@ def make_app() -> typer.Typer:
 
 
 def read_config(context: typer.Context, path: str | None) -> str | None:
-    """Take defaults from a YAML file: option names (dashes or underscores) to values. Flags and environment win.
+    """Read defaults from a YAML file: option names (dashes or underscores) to values. Flags and environment win.
 
     Raises:
-        typer.BadParameter: the file cannot be read, is no mapping, or names an option that does not exist.
+        typer.BadParameter: the file cannot be read, is no mapping, has an unknown option, or a value of a wrong kind.
     """
     if path is None or context.resilient_parsing:
         return path
@@ -148,14 +147,14 @@ def read_config(context: typer.Context, path: str | None) -> str | None:
         for option in parameter.opts
         if option.startswith("-") and parameter.name not in ("config", "help", "as_json")
     }
-    unknown = [str(key) for key in content if str(key).replace("-", "_") not in known]
-    if unknown:
+    if unknown := [str(key) for key in content if str(key).replace("-", "_") not in known]:
         raise typer.BadParameter(f"{path}: unknown {', '.join(unknown)}; options are {', '.join(sorted(known))}")
-    named = {str(key).replace("-", "_"): value for key, value in content.items()}
-    for name, value in named.items():
+    defaults = dict(context.default_map or {})
+    for key, value in content.items():
+        name = str(key).replace("-", "_")
         _check_kind(known[name], value, f"{path}: {name}")
-    defaults = {known[name].name: value for name, value in named.items()}
-    context.default_map = {**(context.default_map or {}), **defaults}
+        defaults[known[name].name] = value
+    context.default_map = defaults
     return path
 
 
@@ -163,7 +162,7 @@ Config = Annotated[str | None, option("YAML file of these options.", "--config",
 
 
 def _check_kind(parameter: Any, value: Any, where: str) -> None:
-    """Refuse what would be taken for something else: `no` for a name, `true` for 1, a list for its text."""
+    """Refuse a value that would be converted without a word: `no` for a name, `true` for 1, a list for a text."""
     if parameter.is_flag and not isinstance(value, bool):
         raise typer.BadParameter(f"{where} is true or false; got {value!r}")
     if not parameter.is_flag and isinstance(value, bool):
@@ -173,5 +172,5 @@ def _check_kind(parameter: Any, value: Any, where: str) -> None:
 
 
 def _one_line(error: TyperException) -> str:
-    """What typer says over several lines, without its full stop."""
+    """Typer's message of several lines as one line, without the full stop."""
     return " ".join(error.format_message().split()).removesuffix(".").replace(": Value error, ", ": ")

@@ -6,7 +6,7 @@ import signal
 
 
 class CommandError(Exception):
-    """A command failed (exit code 1). The text is one line: what failed, where, and what would be right."""
+    """A command failed (exit code 1). The text is one line: what failed, where, and how to fix it."""
 
     exit_code = 1
 

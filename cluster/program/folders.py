@@ -1,4 +1,4 @@
-"""The folder for what belongs to no run: converted models, and the record of a local cluster."""
+"""The folder of files that belong to no run: converted models, and the record of a local cluster."""
 
 from __future__ import annotations
 

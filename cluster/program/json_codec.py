@@ -1,12 +1,13 @@
-"""Frozen dataclasses as JSON and back, strictly by their annotations: the one codec of stored files.
+"""Converts frozen dataclasses to JSON and back, strictly by their annotations; used for all stored files.
 
-Class attributes of a dataclass may say more:
+Optional class attributes of a dataclass:
 
 - `VERSION`: key and number of its format, first in a file.
-- `DERIVED`: names of properties that are written too, for readers of the file, and must fit when it is read.
+- `DERIVED`: names of properties that are written too, and checked when the file is read.
 - `OPEN_ENDED`: unknown keys are ignored, not refused.
 
-So may a field's metadata: `at` is its place in an inner object, for example `model.id`; `most` bounds a number's size.
+Optional metadata of a field: `at` is its place in an inner object, for example `model.id`; `most` bounds the size of a
+number.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class OtherVersion(ValueError):
 
 
 def encoded(value: Any) -> Any:
-    """A value as plain JSON values; NaN and Inf, which JSON lacks, as null."""
+    """Convert a value to plain JSON values; NaN and Inf, which JSON lacks, become null."""
     if is_dataclass(value):
         content: dict[str, Any] = dict([value.VERSION]) if hasattr(value, "VERSION") else {}
         for entry in fields(value):
@@ -49,7 +50,7 @@ def encoded(value: Any) -> Any:
 
 
 def to_json(value: Any, *, indent: int | None = None) -> bytes:
-    """A dataclass, or a container of some, as the content of a file."""
+    """Convert a dataclass, or a container of dataclasses, to the content of a file."""
     return (json.dumps(encoded(value), indent=indent) + "\n").encode()
 
 
@@ -57,12 +58,12 @@ def from_json(kind: type[T], content: bytes | str) -> T:
     """The inverse of `to_json`.
 
     Args:
-        kind: the dataclass, or a container of some, for example `dict[str, Timing]`.
+        kind: the dataclass, or a container of dataclasses, for example `dict[str, Timing]`.
         content: of the file.
 
     Raises:
         OtherVersion: the file has another version.
-        ValueError: it is no JSON of this kind; the text says what is wrong.
+        ValueError: it is no JSON of this kind; the text names the fault.
     """
     try:
         stored = json.loads(content)
@@ -72,14 +73,14 @@ def from_json(kind: type[T], content: bytes | str) -> T:
 
 
 def decoded(kind: type[T], stored: Any) -> T:
-    """The inverse of `encoded`; arguments and errors as of `from_json`.
+    """The inverse of `encoded`, with the errors of `from_json`.
 
-    A dataclass's own checks speak first, as they know what would be right.
+    Errors of a dataclass's own checks come first, because they can say which values are allowed.
     """
     faults: list[str] = []
     try:
         value = _value(kind, stored, "the content", faults)
-    except (TypeError, AttributeError, OverflowError) as error:  # one of those checks met a value of a wrong type
+    except (TypeError, AttributeError, OverflowError) as error:  # a check met a value of a wrong type
         raise ValueError(faults[0] if faults else str(error)) from error
     if faults:
         raise ValueError(faults[0])
@@ -87,7 +88,7 @@ def decoded(kind: type[T], stored: Any) -> T:
 
 
 def _value(kind: Any, stored: Any, name: str, faults: list[str], most: float = math.inf) -> Any:
-    """A value by its annotation; a scalar of a wrong type passes, and is noted as a fault."""
+    """Convert a value by its annotation; a scalar of a wrong type is returned unchanged and added to the faults."""
     origin, parts = get_origin(kind) or kind, get_args(kind)
     if is_dataclass(kind):
         return _instance(kind, _object(stored, name), faults)
@@ -145,7 +146,7 @@ def _object(stored: Any, name: str) -> dict[str, Any]:
 
 
 def _flat(stored: dict[str, Any], outer: set[str]) -> dict[str, Any]:
-    """The same with the entries of inner objects under dotted names."""
+    """Move the entries of inner objects to dotted names."""
     flat = {name: value for name, value in stored.items() if name not in outer}
     for name in outer & set(stored):
         flat |= {f"{name}.{inner}": value for inner, value in _object(stored[name], name).items()}

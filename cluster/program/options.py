@@ -1,4 +1,4 @@
-"""Options of commands, each stated once: a dataclass field, annotated by its help, is a flag of the command.
+"""Options of commands, each defined once: a dataclass field with `option` in its annotation is a flag of the command.
 
     @dataclass(frozen=True)
     class Greeting:
@@ -9,8 +9,8 @@
     def greet(greeting: Greeting, as_json: AsJson = False) -> None: ...
 
 gives `greet --name NAME --times N --json`, the variables LAYERPATHS_NAME and LAYERPATHS_TIMES, and the keys of
-`--config`. Fields that are dataclasses add their own flags; fields without an annotation are not on the command line.
-Fields of one name, in several of them, share one flag.
+`--config`. A field that is a dataclass adds its own flags; a field without `option` is not on the command line. Fields
+with the same name, in several dataclasses, share one flag.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class option:
 
     Args:
         help_text: one line.
-        names: as typer has them; none: the field's name, with dashes.
-        reads: the type on the command line, where `parse` makes the field's value of it; its default is then not shown.
-        parse: makes that value.
+        names: flags, as for `typer.Option`; by default the field's name, with dashes.
+        parse: converts the value of the command line to the field's value; help then shows no default.
+        reads: type of the value on the command line, if `parse` is given.
         more: arguments of `typer.Option`.
     """
 
@@ -46,7 +46,7 @@ class option:
         self._more = {"help": help_text, "show_envvar": False, **more}
 
     def info(self, field: str) -> Any:
-        """What typer is given for the option of a field, with its environment variable LAYERPATHS_<FLAG>."""
+        """The `typer.Option` of a field, with its environment variable LAYERPATHS_<FLAG>."""
         names = self.names or ("--" + field.replace("_", "-"),)
         variable = "LAYERPATHS_" + names[0].lstrip("-").split("/")[0].replace("-", "_").upper()
         return typer.Option(*names, envvar=variable, **self._more)
@@ -56,17 +56,12 @@ Quiet = Annotated[bool, option("No progress.")]
 
 
 def parse_names(text: str) -> tuple[str, ...]:
-    """Names with commas between."""
+    """Split names at commas."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def command(app: typer.Typer, name: str | None = None) -> Callable[[Body], Body]:
-    """Register a function as a command; its parameters that are dataclasses are built of their flags.
-
-    Args:
-        app: the program.
-        name: of the command; None: the function's.
-    """
+    """Register a function as a command of a program; its parameters that are dataclasses are built from their flags."""
 
     def register(body: Body) -> Body:
         def run(**given: Any) -> None:
@@ -87,11 +82,7 @@ def command(app: typer.Typer, name: str | None = None) -> Callable[[Body], Body]
 
 @contextmanager
 def flags_named() -> Iterator[None]:
-    """Within the block a setting out of its bounds is an error that names its flag.
-
-    Raises:
-        UsageError: for a ValueError that begins with the setting's name.
-    """
+    """Within the block, a ValueError that begins with a setting's name becomes a UsageError that names its flag."""
     try:
         yield
     except ValueError as error:
@@ -100,7 +91,7 @@ def flags_named() -> Iterator[None]:
 
 
 def _parameters(owner: Callable[..., Any]) -> Iterator[inspect.Parameter]:
-    """What typer reads for a function or dataclass; a dataclass among its parameters has its own in its place."""
+    """The parameters of a function or dataclass, as typer needs them; dataclasses among them are expanded."""
     hints = get_type_hints(owner, include_extras=True)
     for name, each in inspect.signature(owner).parameters.items():
         hint, default = hints[name], each.default
@@ -121,24 +112,15 @@ def _parameters(owner: Callable[..., Any]) -> Iterator[inspect.Parameter]:
 
 
 def _call(owner: Callable[..., Any], given: Mapping[str, Any]) -> Any:
-    """Call a function or dataclass (its `from_flags`, if it has one) with what was given; other defaults stand.
-
-    Raises:
-        UsageError: a value that a dataclass refuses.
-    """
+    """Call a function or dataclass (its `from_flags`, if it has one) with the given values, or its defaults."""
     values = {}
     for name, hint in get_type_hints(owner, include_extras=True).items():
         if is_dataclass(hint):
             with flags_named():
                 values[name] = _call(hint, given)  # type: ignore[arg-type]
         elif (hint is typer.Context or get_origin(hint) is Annotated) and given[name] is not None:
-            values[name] = _value(hint, given[name])
+            kind, info, *_ = get_args(hint) or (hint, None)
+            parse = info.parse if isinstance(info, option) else None
+            parse = parse or (tuple if get_origin(kind) is tuple else None)
+            values[name] = parse(given[name]) if parse else given[name]
     return getattr(owner, "from_flags", owner)(**values)
-
-
-def _value(hint: Any, value: Any) -> Any:
-    """A parameter's value of the command line's."""
-    kind, info, *_ = get_args(hint) or (hint, None)
-    if isinstance(info, option) and info.parse is not None:
-        return info.parse(value)
-    return tuple(value) if get_origin(kind) is tuple else value

@@ -1,4 +1,4 @@
-"""Progress for people: a bar on a terminal, else a line every 30 seconds, always on stderr."""
+"""Progress on stderr: a bar on a terminal, else a line every 30 seconds."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from .console import tell
+
 LINE_EVERY_S = 30.0
 
 
 class ProgressView:
-    """Shows how much of some work is done, its rate and ETA, and what it has found.
+    """Shows the number of items done, the rate, the ETA and results so far.
 
     Args:
         what: the work, for example `searching`.
         total: items, those done before included.
         done_before: items done before this call.
-        words: beside the count until something is done.
+        words: shown next to the count until an item is done.
         quiet: show nothing.
     """
 
@@ -31,7 +32,7 @@ class ProgressView:
     ) -> None:
         self._what, self._words, self._quiet = what, words, quiet
         self._total, self._before = total, done_before
-        self._started = self._told_at = time.monotonic()
+        self._started = self._shown_at = time.monotonic()
         self._bar: Progress | None = None
         if not quiet and sys.stderr.isatty():
             self._bar = Progress(
@@ -50,30 +51,24 @@ class ProgressView:
             self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar:
             self._bar.stop()
 
     def show(self, done: int, words: str = "", *, at_once: bool = False) -> None:
-        """Show so many more items done, and words; without a terminal only if a line is due, or `at_once`."""
+        """Show the items done in this call, and words; without a terminal only if a line is due, or `at_once`."""
         if self._quiet:
             return
         if self._bar:
             self._bar.update(self._task, completed=self._before + done, words=words)
-        elif at_once or time.monotonic() - self._told_at >= LINE_EVERY_S:
-            self._told_at = time.monotonic()
-            print(f"{self._what} {self._before + done}/{self._total}  {words}".rstrip(), file=sys.stderr, flush=True)
+        elif at_once or time.monotonic() - self._shown_at >= LINE_EVERY_S:
+            self._shown_at = time.monotonic()
+            tell(f"{self._what} {self._before + done}/{self._total}  {words}".rstrip())
 
     def update(self, done: int, failed: int, rate: float, counters: Mapping[str, float]) -> None:
-        """Show the state of a fleet.
+        """Show the state of a fleet: items done and failed in this call, items per second, and actors' counters.
 
-        Args:
-            done: items done in this call.
-            failed: of these.
-            rate: items per second.
-            counters: of its actors; those of searches are shown: `searched`, `solved`, `layers_saved`.
+        The counters of searches are shown: `searched`, `solved`, `layers_saved`.
         """
         if not done:
             self.show(done, "working" if any(counters.values()) else self._words)
@@ -91,7 +86,7 @@ class ProgressView:
         self.show(done, "  ".join(parts))
 
     def eta(self, done: int, rate: float | None = None) -> str:
-        """How long the rest takes at a rate in items per second; None is the rate of this call so far."""
+        """Time that the rest takes, as H:MM:SS, at a rate in items per second; None is the rate of this call so far."""
         seconds = (self._total - self._before - done) / (rate or self.rate(done))
         minutes, rest = divmod(round(seconds), 60)
         hours, minutes = divmod(minutes, 60)
@@ -103,7 +98,7 @@ class ProgressView:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """For the body of a `with` the terminal is free for other lines."""
+        """Within a `with` block, hide the bar so that other lines can be printed."""
         if self._bar:
             self._bar.stop()
         yield
@@ -113,16 +108,11 @@ class ProgressView:
 
 @contextmanager
 def counted(what: str, total: int, *, quiet: bool) -> Iterator[Callable[..., None]]:
-    """A view of work in this process: how many of `total` are done, the rate and the ETA.
-
-    Args:
-        what: the work.
-        total: items.
-        quiet: show nothing.
+    """A view of work in this process; the arguments are those of `ProgressView`.
 
     Yields:
-        A function to call with the number of items just done; a second argument of 0 says that they took no work, so
-        that they do not count in the rate.
+        A function to call with the number of items just done; a second argument of 0 means that they took no work, so
+        they do not count in the rate.
     """
     done = worked = 0
 

@@ -205,7 +205,7 @@ def test_ctrl_c_leaves_the_job_running(terminal):
     waiting.send_signal(signal.SIGINT)
     code, _, said = finish(waiting)
     assert code == 130
-    assert "error: job long goes on: `cluster logs long -f` follows it, `cluster stop long` ends it" in said
+    assert "error: job long keeps running: `cluster logs long -f` follows it, `cluster stop long` ends it" in said
     assert terminal.json("status")["running"][0]["submission_id"] == "long"
     assert terminal.run("stop", "long")[:2] == (0, "long STOPPED\n")
 
@@ -260,7 +260,7 @@ def test_who_waits_for_a_job_whose_cluster_is_lost_is_told_how_to_go_on(terminal
     code, _, said = finish(waiting)
     assert code == 1
     assert said.splitlines()[-1].endswith(
-        "goes on, there or on another cluster: cluster submit --wait --submission-id left -- sleep 600"
+        "resumes, there or on another cluster: cluster submit --wait --submission-id left -- sleep 600"
     )
 
 

@@ -255,7 +255,7 @@ def test_near_the_end_no_actor_takes_more_than_its_share(items, taken):
     fleet._leases = Leases(Item(str(number)) for number in range(items))
     fleet._resize()
     handle = MagicMock()
-    fleet._go_on_with(RemoteActor("w", handle, room=12))
+    fleet._continue(RemoteActor("w", handle, room=12))
     [given] = handle.extend.remote.call_args.args
     assert len(given) == taken
 

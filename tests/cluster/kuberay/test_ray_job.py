@@ -221,7 +221,7 @@ def test_the_commands_own_output_counts():
         ((), {"out": "/tmp/run"}, "--out /tmp/run is a folder of one pod"),
         ((), {"out": "file:///tmp/run"}, "is a folder of one pod"),
         (("--claim", "shared=/data"), {"out": "/database/run"}, "is a folder of one pod"),
-        ((), {"out": None}, "where to? give --out"),
+        ((), {"out": None}, "no output given; give --out"),
         ((), {"command": (*GENERATE, "--out", "s3://other/run")}, "give one"),
         (("--name", "Arc_Run"), {}, "--name takes"),
         (("--name", "a" * 48), {}, "--name takes"),

@@ -108,7 +108,7 @@ def test_a_start_that_fails_is_told_with_its_last_words_and_leaves_no_record(cac
     program.write_text("#!/bin/sh\necho first\necho the port is taken\nexit 1\n")
     program.chmod(0o700)
     monkeypatch.setattr(cluster.local.local_cluster.sys, "executable", str(program))
-    with pytest.raises(ClusterError, match=r"did not start: the port is taken \(all of it in .*cluster\.log\)"):
+    with pytest.raises(ClusterError, match=r"did not start: the port is taken \(full log: .*cluster\.log\)"):
         start_cluster(nodes=1, cpus_per_node=1, port=0, dashboard_port=0)
     assert not (cache / "cluster.json").exists()
 
