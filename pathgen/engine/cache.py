@@ -166,7 +166,9 @@ class RoutedCache(Cache):
         for layer, plan in self.plans.items():
             self.plans[layer] = RowPlan.of(plan.actions[index], device)
 
-    reorder_cache = batch_select_indices  # the name that beam search calls
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """As `batch_select_indices`, under the name that beam search calls."""
+        self.batch_select_indices(beam_idx)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat each row `repeats` times, next to each other."""

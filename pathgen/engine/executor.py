@@ -35,6 +35,8 @@ STEP_TOKENS = {"cpu": 4096, "cuda": 32768}
 """Most tokens in one call of one layer, by device type."""
 KEEP_BYTES = 1 << 30
 """Default bound on states kept between calls."""
+LayerCalls = list[tuple[tuple, dict]]
+"""(args, kwargs) of each layer, without the hidden states."""
 
 
 @dataclass(slots=True)
@@ -80,13 +82,12 @@ class Executor:
         Equal pairs run once. A recorder receives the keys and values of all states.
         """
         rows = list({row.key: row for row, _ in asked}.values())
-        row_index = {row.key: index for index, row in enumerate(rows)}
         width = max(len(row) for row in rows)
         started = time.perf_counter()
         hidden, calls = self._capture(rows, recorder)
         plan = plan_sharing(
             [(row.key, path) for row, path in asked],
-            row_index,
+            {row.key: index for index, row in enumerate(rows)},
             self.kept.__contains__ if recorder is None else self.kept.holds_way_to,
             max(1, self.step_tokens // width),
         )
@@ -94,7 +95,7 @@ class Executor:
         if recorder is not None:
             for key in _not_run(asked, plan):
                 recorder.states[key] = self.kept.key_values(key)
-        pool = self._run(plan, hidden, calls, recorder, rows, row_index)
+        pool = self._run(plan, hidden, calls, recorder, rows)
         finish_started = time.perf_counter()
         logprobs = self._finish(pool, plan.finals, [row for row, _ in asked])
         finished = time.perf_counter()
@@ -103,11 +104,11 @@ class Executor:
         self.work.seconds["finish"] += finished - finish_started
         return logprobs
 
-    def _capture(self, rows: list[Row], recorder: RecordingCache | None) -> tuple[Tensor, list[tuple[tuple, dict]]]:
-        """The first hidden states [B, T, H], and the (args, kwargs) of each layer; its cache is the recorder."""
+    def _capture(self, rows: list[Row], recorder: RecordingCache | None) -> tuple[Tensor, LayerCalls]:
+        """The first hidden states [B, T, H], and the layers' calls, with the recorder as their cache."""
         model = self.model
         first: list[Tensor] = []
-        calls: list[tuple[tuple, dict]] = []
+        calls: LayerCalls = []
 
         def record(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
             if index == 0:
@@ -125,15 +126,10 @@ class Executor:
         return first[0], calls
 
     def _run(
-        self,
-        plan: Plan,
-        hidden: Tensor,
-        calls: list[tuple[tuple, dict]],
-        recorder: RecordingCache | None,
-        rows: list[Row],
-        row_index: dict[Hashable, int],
+        self, plan: Plan, hidden: Tensor, calls: LayerCalls, recorder: RecordingCache | None, rows: list[Row]
     ) -> Tensor:
         """Run all steps; return the pool [slots, T, H] that holds the final states."""
+        row_index = {row.key: index for index, row in enumerate(rows)}
         batch, width, _ = hidden.shape
         pool = hidden.new_zeros(max(plan.num_slots, 1), *hidden.shape[1:])
         indices = _upload(plan.steps, hidden.device)

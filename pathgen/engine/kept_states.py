@@ -80,9 +80,7 @@ class KeptStates:
 
     def clear(self) -> None:
         """Drop everything."""
-        self._blocks.clear()
-        self._where.clear()
-        self.nbytes = 0
+        self._remove(list(self._where))
 
     def _used(self, key: StateKey) -> tuple[_Block, int]:
         number, index = self._where[key]

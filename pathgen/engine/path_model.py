@@ -176,7 +176,7 @@ class PathModel:
                 decided = policy.actions(index, hidden[::copies], prompt_mask)
                 if decided.shape != (len(prompt_mask),):
                     raise ValueError(
-                        f"a policy answers one action a row: shape ({len(prompt_mask)},); got {tuple(decided.shape)}"
+                        f"a policy returns one action per row: shape ({len(prompt_mask)},); got {tuple(decided.shape)}"
                     )
                 plan = RowPlan.of(decided.repeat_interleave(copies), hidden.device)
                 if cache is not None:

@@ -93,5 +93,6 @@ def _row(key: Hashable, prompt: Sequence[int], owned: Sequence[tuple[int, Sequen
         positions += range(start, start + run)
         branch += [owner] * run
     scored, predicts = np.unique(np.array(predictors, dtype=np.int64), return_inverse=True)
-    arrays = [np.array(values, dtype=np.int64) for values in (ids, positions, branch, targets, owners)]
-    return Row(key, *arrays[:3], scored, predicts, *arrays[3:])
+    lists = {"ids": ids, "positions": positions, "branch": branch, "targets": targets, "owners": owners}
+    arrays = {name: np.array(values, dtype=np.int64) for name, values in lists.items()}
+    return Row(key, scored=scored, predicts=predicts, **arrays)

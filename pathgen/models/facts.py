@@ -37,7 +37,9 @@ def fingerprint(folder: Path) -> str:
             head = handle.read(8)
             header_bytes = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
             if header_bytes > size - 8:
-                raise InputError(f"{file} is cut, or no safetensors file (perhaps a git-lfs pointer); fetch it again")
+                raise InputError(
+                    f"{file} is cut, or not a safetensors file (perhaps a git-lfs pointer); fetch it again"
+                )
             digest.update(file.name.encode() + head + handle.read(min(header_bytes, size)))
             for sample in range(SAMPLES_PER_FILE):
                 handle.seek(8 + header_bytes + (size - 8 - header_bytes) * sample // SAMPLES_PER_FILE)
@@ -56,7 +58,7 @@ def num_layers(folder: Path) -> int:
         for name in ("num_hidden_layers", "n_layer", "num_layers"):
             if isinstance(section, dict) and isinstance(section.get(name), int):
                 return section[name]
-    raise InputError(f"{folder}/config.json does not tell the number of layers")
+    raise InputError(f"{folder}/config.json does not state the number of layers")
 
 
 def weight_bytes(folder: Path) -> int:
@@ -82,7 +84,7 @@ def layer_parameters(folder: Path, num_layers: int) -> list[float]:
                 header = json.loads(handle.read(struct.unpack("<Q", handle.read(8))[0]))
             sizes = {name: math.prod(entry["shape"]) for name, entry in header.items() if LAYER_NAME.search(name)}
         except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{file} is damaged, or no safetensors file; fetch it again") from error
+            raise InputError(f"{file} is damaged, or not a safetensors file; fetch it again") from error
         for name, size in sizes.items():
             layer = int(LAYER_NAME.findall(name)[0])
             if layer < num_layers:

@@ -56,10 +56,9 @@ def _usable_device(device: str) -> torch.device:
         target = None
     if target is None or target.type not in ("cpu", "cuda"):
         raise InputError(f"device {device!r} cannot be used: give cpu, cuda or cuda:N")
-    count = torch.cuda.device_count() if target.type == "cuda" else 0
-    if target.type == "cuda" and (target.index or 0) >= count:
+    if target.type == "cuda" and (target.index or 0) >= (count := torch.cuda.device_count()):
         seen = f"{count or 'no'} CUDA device{'s' * (count > 1)}"
-        raise InputError(f"device {device!r} asked for, but torch sees {seen} here")
+        raise InputError(f"device {device!r} is not available: torch sees {seen} here")
     return target
 
 

@@ -104,19 +104,16 @@ def _convert_gguf(source: Path, gguf: str, folder: Path) -> None:
 
 
 def _download(name: str) -> Path:
-    aliases = ", ".join(sorted(ALIASES))
-    shown = repr(one_line(name))
+    unknown = f"model {one_line(name)!r} is no alias ({', '.join(sorted(ALIASES))})"
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or not name.strip():
-        raise InputError(f"model {shown} is no alias ({aliases}) and no local folder")
+        raise InputError(f"{unknown} and no local folder")
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(name, allow_patterns=list(DOWNLOADED)))
     except Exception as error:  # the hub's client raises many kinds; the user needs one line
-        raise InputError(
-            f"model {shown} is no alias ({aliases}), no local folder, and the hub does not provide it "
-            f"({type(error).__name__})"
-        ) from error
+        reason = type(error).__name__
+        raise InputError(f"{unknown}, no local folder, and the hub does not provide it ({reason})") from error
 
 
 def _check_is_causal_lm(folder: Path, name: str) -> None:
@@ -134,8 +131,12 @@ def _check_is_causal_lm(folder: Path, name: str) -> None:
         raise InputError(f"{name}: encoder-decoder models ({config.get('model_type')}) are not supported")
     if reason := UNSUPPORTED_TYPES.get(config.get("model_type", "")):
         raise InputError(f"{name}: {config['model_type']} models cannot be run along paths: {reason}")
-    if "auto_map" in config and not _is_known(config.get("model_type", "")):
-        raise InputError(f"{name}: its model type {config.get('model_type')} needs code of its own, which is not run")
+    if "auto_map" in config:
+        from transformers import CONFIG_MAPPING
+
+        if config.get("model_type", "") not in CONFIG_MAPPING:
+            kind = config.get("model_type")
+            raise InputError(f"{name}: its model type {kind} needs code of its own, which is not run")
     architectures = config.get("architectures") or []
     if architectures and not any(a.endswith(("ForCausalLM", "LMHeadModel")) for a in architectures):
         raise InputError(f"{name}: {architectures[0]} is no causal language model")
@@ -148,9 +149,3 @@ def _reads_as_config(content: Any) -> bool:
         return False
     architectures = content.get("architectures") or []
     return isinstance(architectures, list) and all(isinstance(name, str) for name in architectures)
-
-
-def _is_known(model_type: str) -> bool:
-    from transformers import CONFIG_MAPPING
-
-    return model_type in CONFIG_MAPPING

@@ -66,29 +66,17 @@ class SearchSettings:
             raise ValueError(f"stop must be budget or published; got {self.stop!r}")
 
     def depth_cap(self, num_layers: int) -> int:
-        """`max_depth` for a model of `num_layers`.
-
-        Raises:
-            ValueError: `max_depth` is below the full path's depth.
-        """
+        """`max_depth` for a model of `num_layers`; ValueError if it is below the full path's depth."""
         cap = num_layers + EXTRA_DEPTH if self.max_depth is None else self.max_depth
         if cap < num_layers:
             raise ValueError(f"max_depth must be at least {num_layers}, the depth of the full path; got {cap}")
         return cap
 
     def cost_cap(self, cost: CostModel, num_layers: int) -> float:
-        """Largest cost of a path: `depth_cap` average layers, with room for rounding.
-
-        Raises:
-            ValueError: as `depth_cap`.
-        """
+        """Largest cost of a path: `depth_cap` average layers, with room for rounding."""
         return cost.cost(LayerPath.full(num_layers)) * self.depth_cap(num_layers) / num_layers + ROUNDING
 
     def check_budget(self, num_layers: int) -> None:
-        """Check that the full path of a model of `num_layers` fits `layer_budget`.
-
-        Raises:
-            ValueError: it does not.
-        """
+        """Raise ValueError unless the full path of a model of `num_layers` fits `layer_budget`."""
         if self.layer_budget is not None and self.layer_budget < num_layers:
             raise ValueError(f"layer_budget must be at least {num_layers}, the full path's; got {self.layer_budget}")
