@@ -33,11 +33,7 @@ class FixedPaths:
         self.table = torch.tensor(rows, dtype=torch.int64)  # [B, L], on the CPU, so no device is read back
 
     def actions(self, layer: int, hidden: Tensor, prompt_mask: Tensor) -> Tensor:
-        """[B] the paths' actions at this layer.
-
-        Raises:
-            ValueError: the batch has another number of rows than there are paths.
-        """
+        """[B] the paths' actions at this layer; ValueError unless there is one path per row."""
         if len(self.table) != hidden.shape[0]:
             raise ValueError(f"{len(self.table)} paths for a batch of {hidden.shape[0]} rows")
         return self.table[:, layer]

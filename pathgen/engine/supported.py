@@ -38,10 +38,8 @@ def find_layers(hf_model: Any) -> list[nn.Module]:
         and any(hasattr(part, "layer_idx") for part in module[0].modules())
     ]
     if len(stacks) != 1:
-        raise UnsupportedModelError(
-            f"{name}: expected one stack of {config.num_hidden_layers} equal decoder layers, found "
-            f"{len(stacks) or 'none'}"
-        )
+        expected, found = config.num_hidden_layers, len(stacks) or "none"
+        raise UnsupportedModelError(f"{name}: expected one stack of {expected} equal decoder layers, found {found}")
     return list(stacks[0])
 
 

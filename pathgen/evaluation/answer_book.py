@@ -72,9 +72,7 @@ class AnswerBook:
         self._make_evaluator = make_evaluator
         self._together = together
         self._file = file
-        self._known: dict[tuple[str, LayerPath], Evaluation] = {}
-        for sha, evaluation in file.answers if file else ():
-            self.learn(sha, [evaluation])
+        self._known = {(sha, evaluation.path): evaluation for sha, evaluation in (file.answers if file else ())}
 
     @cached_property
     def evaluator(self) -> Evaluator:

@@ -37,9 +37,7 @@ def fingerprint(folder: Path) -> str:
             head = handle.read(8)
             header_bytes = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
             if header_bytes > size - 8:
-                raise InputError(
-                    f"{file} is cut, or not a safetensors file (perhaps a git-lfs pointer); fetch it again"
-                )
+                raise InputError(f"{file} is cut or not a safetensors file (perhaps a git-lfs pointer); fetch it again")
             digest.update(file.name.encode() + head + handle.read(min(header_bytes, size)))
             for sample in range(SAMPLES_PER_FILE):
                 handle.seek(8 + header_bytes + (size - 8 - header_bytes) * sample // SAMPLES_PER_FILE)
@@ -48,11 +46,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def num_layers(folder: Path) -> int:
-    """The number of decoder layers in the model's config.
-
-    Raises:
-        InputError: the config does not state it.
-    """
+    """The number of decoder layers in the model's config; InputError if it is missing."""
     config = json.loads((folder / "config.json").read_text())
     for section in (config, config.get("text_config")):
         for name in ("num_hidden_layers", "n_layer", "num_layers"):

@@ -14,11 +14,7 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer in a model's folder.
-
-    Raises:
-        InputError: transformers cannot load it.
-    """
+    """The tokenizer in a model's folder; InputError if transformers cannot load it."""
     from transformers import AutoTokenizer
 
     with _failure_told(f"the tokenizer in {folder} does not load"):
@@ -26,11 +22,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def load_config(folder: Path) -> PreTrainedConfig:
-    """The config in a model's folder.
-
-    Raises:
-        InputError: transformers cannot load it.
-    """
+    """The config in a model's folder; InputError if transformers cannot load it."""
     from transformers import AutoConfig
 
     with _failure_told(f"{folder}/config.json does not load"):
@@ -48,9 +40,8 @@ def load_weights(source: Path, **how: Any) -> PreTrainedModel:
 
     with _failure_told(f"the model in {source} does not load"):
         # Sizes that do not fit are ignored here, because transformers' own error does not name the tensor.
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True, **how
-        )
+        how |= {"trust_remote_code": False, "output_loading_info": True, "ignore_mismatched_sizes": True}
+        loaded: Any = AutoModelForCausalLM.from_pretrained(source, **how)
         model, info = loaded
     if missing := sorted(info["missing_keys"]):
         raise InputError(f"the weights in {source} lack {len(missing)} tensors, first {', '.join(missing[:3])}")

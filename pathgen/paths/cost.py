@@ -16,16 +16,14 @@ CostName = Literal["layers", "flops", "latency"]
 class CostModel:
     """The cost of running a path, in units of an average layer of this model.
 
-    Attributes:
-        name: the unit counted: layer executions, FLOPs, or measured time.
-        weights: [num_layers] cost of one execution of each layer; non-negative, mean 1.
-
     Raises:
         ValueError: the name is unknown, or the weights are empty, negative, not finite or not of mean 1.
     """
 
     name: CostName
+    """The measure: layer executions, FLOPs or measured time."""
     weights: tuple[float, ...]
+    """[num_layers] cost of one execution of each layer."""
 
     def __post_init__(self) -> None:
         if self.name not in get_args(CostName):

@@ -47,8 +47,6 @@ class PathSearch:
         stop_reason: None while the search continues.
 
     Args:
-        num_layers: layers of the model.
-        settings: budgets, caps and constants.
         cost: cost of paths, for the reward, the depth cap and the choice of the best path.
         rng: the only source of randomness; it shuffles each node's moves.
         prior: weight >= 0 of each move; 0 if missing. A larger weight is considered earlier and explored more.

@@ -82,12 +82,7 @@ class Prior(JsonArtefact):
 
 
 def load_prior(path: str) -> Prior:
-    """Read a prior from a file.
-
-    Raises:
-        InputError: the file cannot be read.
-        ArtefactError: its content is invalid.
-    """
+    """The prior in a file; InputError if the file cannot be read, ArtefactError if its content is invalid."""
     try:
         return Prior.from_json(Path(path).read_bytes(), path)
     except OSError as error:

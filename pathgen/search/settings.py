@@ -73,7 +73,7 @@ class SearchSettings:
         return cap
 
     def cost_cap(self, cost: CostModel, num_layers: int) -> float:
-        """Largest cost of a path: `depth_cap` average layers, with room for rounding."""
+        """Largest cost of a path: `depth_cap` average layers, with room for rounding; raises as `depth_cap`."""
         return cost.cost(LayerPath.full(num_layers)) * self.depth_cap(num_layers) / num_layers + ROUNDING
 
     def check_budget(self, num_layers: int) -> None:
