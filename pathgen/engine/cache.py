@@ -9,35 +9,28 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 GROW_TOKENS = 32
-"""A slot grows by at least this many tokens."""
 GROW_SHARE = 8
-"""A slot grows by at least 1/8 of its tokens, so that decode appends in place without doubling a long prompt."""
+"""A full slot grows by 32 tokens or by 1/8, the larger of the two: decode appends in place, at little extra memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowPlan:
-    """The rows of a batch that run a layer, as the policy decided.
-
-    Attributes:
-        actions: [B] int64 on the CPU, one LayerAction per row.
-        passes: row indices ([R] int64, on the model's device) of the first and of the second execution; None means
-            all rows, a missing pass none.
-    """
+    """The rows of a batch that run a layer, as the policy decided."""
 
     actions: Tensor
+    """[B] int64 on the CPU, one LayerAction per row."""
     passes: tuple[Tensor | None, ...]
+    """Rows [R] (int64, on the model's device) of the first and second execution. None: all rows. Missing: no rows."""
 
     @classmethod
     def of(cls, actions: Tensor, device: torch.device) -> RowPlan:
         """Split the actions into rows per pass. Reads back from the device once if `actions` are on an accelerator."""
         actions = actions.detach().to("cpu", torch.int64)
-        passes: list[Tensor | None] = []
-        for turn in (0, 1):
-            running = actions > turn
-            if bool(running.all()):
-                passes.append(None)
-            elif bool(running.any()):
-                passes.append(running.nonzero()[:, 0].to(device, non_blocking=True))
+        passes = (
+            None if bool(running.all()) else running.nonzero()[:, 0].to(device, non_blocking=True)
+            for running in (actions > 0, actions > 1)
+            if bool(running.any())
+        )
         return cls(actions, tuple(passes))
 
 
@@ -69,7 +62,7 @@ class Slot:
         self.store = (grown[0], grown[1])
 
     def select(self, index: Tensor) -> None:
-        """Keep the rows `index` [R'] of those that ran, in this order."""
+        """Keep the rows `index` [R'] of the stored rows, in this order."""
         assert self.store is not None
         index = index.to(self.store[0].device, non_blocking=True)
         self.store = (self.store[0][index], self.store[1][index])
@@ -141,13 +134,10 @@ class RoutedCache(Cache):
         return self.num_layers
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Remove the last tokens.
-
-        Args:
-            tokens_to_remove: their number, negated, as transformers passes it.
+        """Remove the last `-tokens_to_remove` tokens; transformers passes the number negated.
 
         Raises:
-            ValueError: the number is positive, or there are fewer tokens.
+            ValueError: the number is positive, or the cache has fewer tokens.
         """
         removed = -tokens_to_remove
         if not 0 <= removed <= self.length:
@@ -163,17 +153,15 @@ class RoutedCache(Cache):
         self.slots.clear()
 
     def activate_past_recording(self) -> None:
-        """Called by speculative decoding; slots can always be cropped, so there is nothing to do."""
+        """Called by speculative decoding; does nothing, because slots can always be cropped."""
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep the batch rows `indices` [B'], with their slots and paths, in this order.
-
-        The actions are on the CPU, so the indices are read back from the device only once.
-        """
-        device, index = self._device(), torch.as_tensor(indices).cpu()
+        """Keep the batch rows `indices` [B'], with their slots and paths, in this order."""
+        index = torch.as_tensor(indices).cpu()  # one read-back for all layers: the actions are on the CPU
+        device = next((slot.store[0].device for slot in self.slots.values() if slot.store), torch.device("cpu"))
         for (layer, turn), slot in self.slots.items():
             ran = self.plans[layer].actions > turn  # [B]
-            place = ran.cumsum(0) - 1  # of each row among those that ran
+            place = ran.cumsum(0) - 1  # of each row among the rows that ran
             slot.select(place[index[ran[index]]])
         for layer, plan in self.plans.items():
             self.plans[layer] = RowPlan.of(plan.actions[index], device)
@@ -185,7 +173,3 @@ class RoutedCache(Cache):
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat each row `repeats` times, next to each other."""
         self.batch_select_indices(torch.arange(self.batch_size).repeat_interleave(repeats))
-
-    def _device(self) -> torch.device:
-        stores = (slot.store for slot in self.slots.values())
-        return next((store[0].device for store in stores if store is not None), torch.device("cpu"))

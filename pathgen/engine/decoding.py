@@ -1,4 +1,4 @@
-"""Greedy answers of many (prompt, path) pairs from a filled cache; rows that have ended leave the batch."""
+"""Greedy answers of many (prompt, path) pairs from a filled cache; finished rows leave the batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .path_model import PathModel
 from .policies import FixedPaths
 
 SEGMENT_TOKENS = 8
-"""Ended rows are dropped after every so many tokens: most answers are short, and a few run to the limit."""
+"""Tokens between removals of finished rows: most answers are short, and a few run to the limit."""
 
 
 def greedy_answers(
@@ -27,24 +27,19 @@ def greedy_answers(
     max_new_tokens: int,
     stop: Sequence[str],
 ) -> list[str]:
-    """Continue each prompt along its path.
+    """Continue each prompt along its path, up to `max_new_tokens` or a stop text.
 
-    Args:
-        model: with its tokenizer.
-        prompts: token ids, at least one each.
-        paths: one a prompt.
-        cache: holds the prompts along these paths but for their last tokens, padded on the left; used up.
-        max_new_tokens: longest answer.
-        stop: texts that end an answer.
+    The cache holds each prompt along its path without the last token, padded on the left; it is changed.
 
     Returns:
-        The texts, without the stop text and what follows it.
+        The answers, without the stop text and the text after it.
     """
     tokenizer = model.tokenizer
     assert tokenizer is not None
     ids, mask = left_padded(prompts, model.device)
     width = ids.shape[1]
-    ends = _end_tokens(model)
+    eos = model.hf_model.generation_config.eos_token_id
+    ends = eos if isinstance(eos, list) else [eos]
     answers = [""] * len(prompts)
     rows = list(range(len(prompts)))
     for start in range(0, max_new_tokens, SEGMENT_TOKENS):
@@ -57,17 +52,17 @@ def greedy_answers(
             stop_strings=list(stop) or None,
             tokenizer=tokenizer,
         )
-        going = []
+        unfinished = []
         for place, new in enumerate(ids[:, width:].tolist()):
             tokens = list(takewhile(lambda token: token not in ends, new))
             text = str(tokenizer.decode(tokens, skip_special_tokens=True))
             answers[rows[place]] = before_stop(text, stop)
             if len(tokens) == len(new) and answers[rows[place]] == text:
-                going.append(place)
-        if not going:
+                unfinished.append(place)
+        if not unfinished:
             break
-        rows = [rows[place] for place in going]
-        index = torch.tensor(going, device=ids.device)
+        rows = [rows[place] for place in unfinished]
+        index = torch.tensor(unfinished, device=ids.device)
         ids = ids[index]
         mask = pad(mask[index], (0, ids.shape[1] - mask.shape[1]), value=1)
         cache.batch_select_indices(index)
@@ -75,19 +70,12 @@ def greedy_answers(
 
 
 def before_stop(text: str, stop: Sequence[str]) -> str:
-    """The text up to the first of the stop texts in it."""
-    ends = [position for mark in stop if (position := text.find(mark)) >= 0]
-    return text[: min(ends)] if ends else text
-
-
-def _end_tokens(model: PathModel) -> set[int]:
-    """The tokens at which the model says that it has ended."""
-    ends = model.hf_model.generation_config.eos_token_id
-    return set(ends) if isinstance(ends, list) else {ends} - {None}
+    """The text before its first stop text."""
+    return text[: min((position for mark in stop if (position := text.find(mark)) >= 0), default=len(text))]
 
 
 def left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """[B, T] ids and mask. A row is padded with its own first token: a repetition penalty sees no other there."""
+    """[B, T] ids and mask. Each row is padded with its own first token, so a repetition penalty sees no new token."""
     width = max(map(len, rows))
     ids = torch.tensor([[row[0]] * (width - len(row)) + list(row) for row in rows], device=device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)

@@ -35,45 +35,26 @@ STEP_TOKENS = {"cpu": 4096, "cuda": 32768}
 """Most tokens in one call of one layer, by device type."""
 KEEP_BYTES = 1 << 30
 """Default bound on states kept between calls."""
+LayerCalls = list[tuple[tuple, dict]]
+"""(args, kwargs) of each layer, without the hidden states."""
 
 
 @dataclass(slots=True)
 class Work:
-    """Work done by an executor so far.
-
-    Attributes:
-        layers_run: layer executions after sharing, one per state.
-        token_layers: the same in tokens, padding included.
-        layers_run_by_row: `layers_run` by row key, until its question is forgotten.
-        seconds: wall time by step: capture, layers, finish; and decode, which the evaluator adds.
-    """
+    """Work done by an executor so far."""
 
     layers_run: int = 0
+    """Layer executions after sharing, one per state."""
     token_layers: int = 0
+    """Tokens of these executions, padding included."""
     layers_run_by_row: Counter[Hashable] = field(default_factory=Counter)
+    """`layers_run` by row key, until the row's question is forgotten."""
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-
-
-@dataclass(frozen=True, slots=True)
-class Captured:
-    """What the layers are called with: first hidden states [B, T, H] and (args, kwargs) per layer.
-
-    A recorder is among the layers' arguments as their cache.
-    """
-
-    hidden: Tensor
-    calls: list[tuple[tuple, dict]]
-    recorder: RecordingCache | None
+    """Wall time by step: capture, layers, finish; and decode, which the evaluator adds."""
 
 
 class Executor:
-    """Evaluates paths on rows of one model.
-
-    Args:
-        model: the wrapped model.
-        masks: how tree masks are handed to it; None for plain causal rows only.
-        keep_bytes: bound on states kept between calls.
-    """
+    """Evaluates paths on rows of one model: packed rows with `masks`, plain causal rows without."""
 
     def __init__(self, model: PathModel, masks: MaskForm | None, keep_bytes: int = KEEP_BYTES):
         self.model = model
@@ -82,36 +63,31 @@ class Executor:
         self.work = Work()
         self.step_tokens = STEP_TOKENS.get(model.device.type, STEP_TOKENS["cuda"])
 
-    def token_logprobs(self, asked: Sequence[tuple[Row, LayerPath]]) -> list[np.ndarray]:
-        """Log-probability of each target token of each asked (row, path), in nats.
-
-        Returns:
-            One [K] float32 array per pair, as `row.targets`. Equal pairs are run once.
-        """
-        return self._evaluate(asked, None)
-
     def prefill(self, asked: Sequence[tuple[Row, LayerPath]]) -> tuple[list[np.ndarray], RoutedCache]:
-        """The same for plain causal rows, and what generation can go on from.
+        """`token_logprobs` of plain causal rows, and a cache from which generation can continue.
 
-        Returns:
-            The log-probabilities, and a cache that holds the prompt of each pair but for its last token, padded on
-            the left. The states and their keys and values are shared as in `token_logprobs`.
+        The cache holds the prompt of each pair without its last token, padded on the left.
         """
-        assert self.masks is None, "generation goes on from plain causal rows"
+        assert self.masks is None, "generation continues from plain causal rows"
         recorder = RecordingCache(self.model.num_layers)
-        logprobs = self._evaluate(asked, recorder)
+        logprobs = self.token_logprobs(asked, recorder)
         return logprobs, recorder.filled(asked, self.model.device)
 
     @torch.inference_mode()
-    def _evaluate(self, asked: Sequence[tuple[Row, LayerPath]], recorder: RecordingCache | None) -> list[np.ndarray]:
+    def token_logprobs(
+        self, asked: Sequence[tuple[Row, LayerPath]], recorder: RecordingCache | None = None
+    ) -> list[np.ndarray]:
+        """Log-probabilities, in nats, of the target tokens: one [K] float32 array per (row, path).
+
+        Equal pairs run once. A recorder receives the keys and values of all states.
+        """
         rows = list({row.key: row for row, _ in asked}.values())
-        row_index = {row.key: index for index, row in enumerate(rows)}
         width = max(len(row) for row in rows)
         started = time.perf_counter()
-        captured = self._capture(rows, recorder)
+        hidden, calls = self._capture(rows, recorder)
         plan = plan_sharing(
             [(row.key, path) for row, path in asked],
-            row_index,
+            {row.key: index for index, row in enumerate(rows)},
             self.kept.__contains__ if recorder is None else self.kept.holds_way_to,
             max(1, self.step_tokens // width),
         )
@@ -119,7 +95,7 @@ class Executor:
         if recorder is not None:
             for key in _not_run(asked, plan):
                 recorder.states[key] = self.kept.key_values(key)
-        pool = self._run(plan, captured, rows, row_index)
+        pool = self._run(plan, hidden, calls, recorder, rows)
         finish_started = time.perf_counter()
         logprobs = self._finish(pool, plan.finals, [row for row, _ in asked])
         finished = time.perf_counter()
@@ -128,10 +104,11 @@ class Executor:
         self.work.seconds["finish"] += finished - finish_started
         return logprobs
 
-    def _capture(self, rows: list[Row], recorder: RecordingCache | None) -> Captured:
+    def _capture(self, rows: list[Row], recorder: RecordingCache | None) -> tuple[Tensor, LayerCalls]:
+        """The first hidden states [B, T, H], and the layers' calls, with the recorder as their cache."""
         model = self.model
         first: list[Tensor] = []
-        calls: list[tuple[tuple, dict]] = []
+        calls: LayerCalls = []
 
         def record(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
             if index == 0:
@@ -146,16 +123,18 @@ class Executor:
                 use_cache=recorder is not None,
                 logits_to_keep=1,
             )
-        return Captured(first[0], calls, recorder)
+        return first[0], calls
 
-    def _run(self, plan: Plan, captured: Captured, rows: list[Row], row_index: dict[Hashable, int]) -> Tensor:
-        """Run all steps; the pool [slots, T, H] that holds the final states."""
-        hidden = captured.hidden
+    def _run(
+        self, plan: Plan, hidden: Tensor, calls: LayerCalls, recorder: RecordingCache | None, rows: list[Row]
+    ) -> Tensor:
+        """Run all steps; return the pool [slots, T, H] that holds the final states."""
+        row_index = {row.key: index for index, row in enumerate(rows)}
         batch, width, _ = hidden.shape
         pool = hidden.new_zeros(max(plan.num_slots, 1), *hidden.shape[1:])
         indices = _upload(plan.steps, hidden.device)
 
-        # Held from the start: what this call puts into `kept` may push out what its later steps still load.
+        # Held from the start: states that this call puts into `kept` may push out states that later steps load.
         planned = [load for step in plan.steps for load in step.loads] + plan.last_loads
         held = {key: self.kept[key] for _, key in planned if key[1]}
 
@@ -170,12 +149,12 @@ class Executor:
         for step, (sources, targets, row_numbers) in zip(plan.steps, indices, strict=True):
             for slot, key in step.loads:
                 load(slot, key)
-            args, kwargs = captured.calls[step.layer]
+            args, kwargs = calls[step.layer]
             if batch > 1:
                 args, kwargs = take_rows((args, kwargs), row_numbers, batch)
             states = self.model.run_layer(step.layer, pool.index_select(0, sources), args, kwargs)
             pool.index_copy_(0, targets, states.to(pool.device))
-            key_values = captured.recorder.name_last(step.states) if captured.recorder is not None else None
+            key_values = recorder.name_last(step.states) if recorder is not None else None
             self.kept.put(step.states, states, key_values)
             self.work.layers_run += len(step.states)
             self.work.token_layers += len(step.states) * width
@@ -193,7 +172,7 @@ class Executor:
 
 
 def _not_run(asked: Sequence[tuple[Row, LayerPath]], plan: Plan) -> list[StateKey]:
-    """The states on the way of the asked paths that the plan leaves out, because they are kept."""
+    """The states of the asked paths that the plan leaves out, because they are kept."""
     run = {state for step in plan.steps for state in step.states}
     ends = dict.fromkeys((row.key, path.executions) for row, path in asked)
     return [state for state in dict.fromkeys(chain.from_iterable(map(states_to, ends))) if state not in run]

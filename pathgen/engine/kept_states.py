@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from .sharing import StateKey, states_to
 
 @dataclass(slots=True, eq=False)
 class _Block:
-    """States [n, T, H] as a layer returned them, with the keys and values it made, and the states still held here."""
+    """States [n, T, H] as a layer returned them, its keys and values, and the states not yet dropped."""
 
     states: Tensor
     key_values: KeyValues | None
@@ -30,10 +31,8 @@ class _Block:
 class KeptStates:
     """States by key, in the blocks that layers returned; the least recently used block is dropped first.
 
-    A block is held without a copy and dropped as a whole, so `nbytes` is the memory really allocated.
-
-    Args:
-        max_bytes: limit of the bytes held; 0 keeps nothing.
+    A block is held without a copy and dropped as a whole, so `nbytes` is the allocated memory. It never exceeds
+    `max_bytes`; 0 keeps nothing.
     """
 
     def __init__(self, max_bytes: int):
@@ -41,18 +40,18 @@ class KeptStates:
         self.nbytes = 0
         self._blocks: OrderedDict[int, _Block] = OrderedDict()
         self._where: dict[StateKey, tuple[int, int]] = {}
-        self._next_block = 0
+        self._numbers = count()
 
     def __contains__(self, key: StateKey) -> bool:
         return key in self._where
 
     def __getitem__(self, key: StateKey) -> Tensor:
-        """[T, H] the state; reading it makes its block the most recently used."""
+        """[T, H] the state; its block becomes the most recently used."""
         block, index = self._used(key)
         return block.states[index]
 
     def key_values(self, key: StateKey) -> KeyValues:
-        """[heads, T, head_dim] keys and values that the state's last layer made; marks its block as used."""
+        """[heads, T, head_dim] keys and values of the state's last layer; its block becomes the most recently used."""
         block, index = self._used(key)
         assert block.key_values is not None
         return block.key_values[0][index], block.key_values[1][index]
@@ -68,7 +67,7 @@ class KeptStates:
         if block.nbytes > self.max_bytes:
             return
         self._remove([key for key in keys if key in self._where])
-        number, self._next_block = self._next_block, self._next_block + 1
+        number = next(self._numbers)
         self._blocks[number] = block
         self._where.update((key, (number, index)) for index, key in enumerate(keys))
         self.nbytes += block.nbytes
@@ -76,14 +75,12 @@ class KeptStates:
             self._remove(list(next(iter(self._blocks.values())).held))
 
     def forget(self, rows: set[Hashable]) -> None:
-        """Drop the states of rows that no search needs any more."""
+        """Drop the states of these rows."""
         self._remove([key for key in self._where if key[0] in rows])
 
     def clear(self) -> None:
         """Drop everything."""
-        self._blocks.clear()
-        self._where.clear()
-        self.nbytes = 0
+        self._remove(list(self._where))
 
     def _used(self, key: StateKey) -> tuple[_Block, int]:
         number, index = self._where[key]
@@ -91,7 +88,7 @@ class KeptStates:
         return self._blocks[number], index
 
     def _remove(self, keys: Iterable[StateKey]) -> None:
-        """Drop states, and each block that holds none any more."""
+        """Drop states, and each block whose last state is dropped."""
         for key in keys:
             number, _ = self._where.pop(key)
             block = self._blocks[number]

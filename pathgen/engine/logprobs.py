@@ -1,7 +1,4 @@
-"""Log-probabilities of target tokens, in float32 whatever the model's weights are.
-
-bfloat16 logits are so coarse that two choices of one token often tie exactly.
-"""
+"""Log-probabilities of target tokens, always in float32: with bfloat16 logits, two choices often tie exactly."""
 
 from __future__ import annotations
 
@@ -17,18 +14,15 @@ from torch import Tensor, nn
 from .path_model import PathModel
 
 HEAD_ROWS = 256
-"""Most positions whose logits over the vocabulary exist at a time."""
+"""Most positions whose logits are in memory at a time."""
 VOCABULARY_ROWS = 1 << 14
-"""Most rows of the head's weight that exist in float32 at a time."""
+"""Most rows of the head's weight that are in memory as float32 at a time."""
 
 
 def target_logprobs(logits: Tensor, predicts: Tensor, targets: Tensor) -> Tensor:
-    """[K] log-probabilities in nats, float32.
+    """[K] float32 log-probabilities, in nats, of the token ids `targets` [K].
 
-    Args:
-        logits: [N, V].
-        predicts: [K] which of the N positions predicts each target.
-        targets: [K] token ids.
+    `logits` are [N, V]; `predicts` [K] is the position, 0 to N - 1, that predicts each target.
     """
     logits = logits.float()
     return logits[predicts, targets] - logits.logsumexp(-1)[predicts]
@@ -37,7 +31,7 @@ def target_logprobs(logits: Tensor, predicts: Tensor, targets: Tensor) -> Tensor
 def state_logprobs(
     model: PathModel, states: Tensor, predicts: NDArray[np.int64], targets: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """The same from what the last layer leaves, [N, H], with logits for a few positions at a time."""
+    """`target_logprobs` from the last layer's states [N, H], with the logits of HEAD_ROWS positions at a time."""
     order = np.argsort(predicts, kind="stable")
     at, wanted = (torch.from_numpy(array[order]).to(states.device) for array in (predicts, targets))
     found = []
@@ -53,10 +47,10 @@ def state_logprobs(
 
 @contextmanager
 def float32_head(hf_model: Any) -> Iterator[None]:
-    """Within the block a model of narrower weights gives float32 logits, from the same states and weights.
+    """Within the block, a bfloat16 or float16 model returns float32 logits, from the same states and weights.
 
-    What follows the head (scaling, soft-capping) is computed in float32 then. A float32 model is left as it is, and
-    so is a head that is no plain linear layer, as a quantised one.
+    Scaling and soft-capping after the head then run in float32. A float32 model stays unchanged, and so does a head
+    that is not a plain linear layer (a quantised one, for example).
     """
     head = hf_model.get_output_embeddings()
     if type(head) is not nn.Linear or head.weight.dtype == torch.float32:
@@ -70,7 +64,7 @@ def float32_head(hf_model: Any) -> Iterator[None]:
 
 
 def _in_float32(head: nn.Linear, given: tuple[Tensor, ...], narrow: Tensor) -> Tensor:
-    """What the head would have given: [..., H] states to [..., V] logits."""
+    """A forward hook: the head's [..., V] logits of its [..., H] states, in float32."""
     states = given[0].to(head.weight.device, torch.float32)
     logits = narrow.new_empty(narrow.shape, dtype=torch.float32, device=states.device)
     for start in range(0, len(head.weight), VOCABULARY_ROWS):

@@ -1,9 +1,8 @@
-"""Finds by a trial run which mask form a model takes: packed choices must score as plain rows do."""
+"""Finds the mask form of a model by a trial run: packed choices must score as plain rows do."""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from ..paths.layer_path import LayerPath
 from .executor import Executor
@@ -12,16 +11,12 @@ from .token_rows import packed_row, plain_rows
 from .tree_masks import MaskForm
 
 PROBE_TOKENS = 24
-PROBE_TOLERANCE = {torch.float32: 2e-3, torch.float64: 2e-3}
-"""Largest accepted gap, in nats, between packed and plain rows, by dtype; others: LOW_PRECISION_TOLERANCE."""
-LOW_PRECISION_TOLERANCE = 0.25
+TOLERANCE, LOW_PRECISION_TOLERANCE = 2e-3, 0.25
+"""Largest accepted gap, in nats, between packed and plain rows, in float32 and in narrower dtypes."""
 
 
 def find_mask_form(model: PathModel) -> MaskForm | None:
-    """The first form with which packed choices score as plain rows do; None if there is none.
-
-    Both run once on a short artificial question, longer than a short sliding window.
-    """
+    """The first form with which packed choices score as plain rows do, on an artificial question; None without one."""
     config = model.config
     attention = getattr(config, "_attn_implementation", None)
     if attention not in ("sdpa", "eager"):
@@ -40,11 +35,11 @@ def find_mask_form(model: PathModel) -> MaskForm | None:
     plain = Executor(model, None, keep_bytes=0).token_logprobs(
         [(row, full) for row in plain_rows("probe", prompt, choices)]
     )
-    tolerance = PROBE_TOLERANCE.get(model.hf_model.dtype, LOW_PRECISION_TOLERANCE)
+    tolerance = TOLERANCE if model.hf_model.dtype.itemsize >= 4 else LOW_PRECISION_TOLERANCE
     for form in forms:
         try:
             packed = Executor(model, form, keep_bytes=0).token_logprobs([(packed_row("probe", prompt, choices), full)])
-        except Exception:  # noqa: S112 - a family that does not take this form may raise any error
+        except Exception:  # noqa: S112 - a family that does not accept this form may raise any error
             continue
         if np.abs(packed[0] - np.concatenate(plain)).max() <= tolerance:
             return form

@@ -2,47 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from .path_model import PathModel
-from .token_rows import Row
+from .token_rows import PROMPT, Row
 from .tree_masks import MaskForm
 
 
-def row_inputs(model: PathModel, masks: MaskForm | None, rows: list[Row]) -> dict[str, Any]:
-    """The rows as arguments of the model's forward, padded on the right: ids and positions [R, T], and their mask.
+def padded(rows: Iterable[Sequence[int] | NDArray[Any]], device: torch.device) -> Tensor:
+    """[R, T] int64: the rows, with zeros on the right."""
+    return pad_sequence([torch.as_tensor(row, dtype=torch.int64) for row in rows], batch_first=True).to(device)
 
-    Args:
-        model: the wrapped model.
-        masks: how tree masks are handed to it; None for plain causal rows.
-        rows: at least one.
+
+def row_inputs(model: PathModel, masks: MaskForm | None, rows: list[Row]) -> dict[str, Any]:
+    """The rows as arguments of the model's forward: ids and positions [R, T], and their mask.
+
+    Without `masks` it is the [R, T] mask of plain causal rows.
     """
-    width = max(map(len, rows))
-    ids = np.zeros((len(rows), width), dtype=np.int64)
-    positions = np.zeros_like(ids)
-    for index, row in enumerate(rows):
-        ids[index, : len(row)] = row.ids
-        positions[index, : len(row)] = row.positions
     device = model.device
     mask = (
-        masks.build(rows, width, model.hf_model.dtype, device)
+        masks.build(rows, max(map(len, rows)), model.hf_model.dtype, device)
         if masks is not None
-        else torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
+        else padded((np.ones(len(row)) for row in rows), device)
     )
     return {
-        "input_ids": torch.from_numpy(ids).to(device),
-        "position_ids": torch.from_numpy(positions).to(device),
+        "input_ids": padded((row.ids for row in rows), device),
+        "position_ids": padded((row.positions for row in rows), device),
         "attention_mask": mask,
     }
 
 
 def prompt_mask(rows: Sequence[Row], device: torch.device) -> Tensor:
     """[R, T] 1 at the prompts' tokens, else 0."""
-    width = max(map(len, rows))
-    lengths = [row.prompt_tokens for row in rows]
-    return torch.tensor([[1] * length + [0] * (width - length) for length in lengths], device=device)
+    return padded((row.branch == PROMPT for row in rows), device)

@@ -29,10 +29,6 @@ class PathModel:
     is replaced on the instance by one that consults the current mode. No module is replaced, the names in the state
     dict stay, and without a policy the model gives its published outputs.
 
-    Args:
-        hf_model: any supported causal language model, already on its device.
-        tokenizer: stored, not used here.
-
     Raises:
         UnsupportedModelError: the model cannot be run along paths; the message names it and the reason.
     """
@@ -75,16 +71,13 @@ class PathModel:
     def logits(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, *, policy: LayerPolicy, **kwargs: Any
     ) -> Tensor:
-        """One forward along the policy's paths.
+        """One forward along the policy's paths: [B, T, V] logits, without meaning at padding.
 
         Args:
-            input_ids: [B, T] token ids, padded left or right.
+            input_ids: [B, T], padded left or right.
             attention_mask: [B, T] 1 for tokens, 0 for padding; all ones if absent.
             policy: decides the paths.
             kwargs: passed to the model's forward (for example `logits_to_keep`).
-
-        Returns:
-            [B, T, V] logits; those at padding have no meaning.
         """
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
@@ -103,17 +96,14 @@ class PathModel:
         cache: RoutedCache | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        """Generate along the policy's paths, decided at prefill and replayed at each decode step.
+        """Generate along the policy's paths, decided at prefill and replayed at each decode step: [B, T + new] ids.
 
         Args:
             input_ids: [B, T] prompts, padded left.
             attention_mask: [B, T]; all ones if absent.
             policy: decides the paths.
-            cache: a cache already filled with the first tokens of these prompts; a new one if absent.
+            cache: already filled with the first tokens of these prompts; a new one if absent.
             kwargs: as transformers' `generate`; greedy unless `do_sample` or beams are set.
-
-        Returns:
-            [B, T + new] token ids.
 
         Raises:
             ValueError: `use_cache=False`: the cache is needed, because it stores the path.
@@ -168,12 +158,9 @@ class PathModel:
 
     @contextmanager
     def routed(self, policy: LayerPolicy, prompt_mask: Tensor) -> Iterator[None]:
-        """Within the block the model's forward runs along the policy's paths.
+        """Within the block, the model's forward runs along the policy's paths.
 
-        Args:
-            policy: decides the paths.
-            prompt_mask: [B, T] as the policy sees it; a forward over k·B rows (beams) repeats each row's decision
-                k times.
+        The policy sees `prompt_mask` [B, T]. A forward over k·B rows (beams) repeats each row's decision k times.
 
         Raises:
             ValueError: fixed paths of another number of layers, or a policy that does not return one action per row.
@@ -189,7 +176,7 @@ class PathModel:
                 decided = policy.actions(index, hidden[::copies], prompt_mask)
                 if decided.shape != (len(prompt_mask),):
                     raise ValueError(
-                        f"a policy answers one action a row: shape ({len(prompt_mask)},); got {tuple(decided.shape)}"
+                        f"a policy returns one action per row: shape ({len(prompt_mask)},); got {tuple(decided.shape)}"
                     )
                 plan = RowPlan.of(decided.repeat_interleave(copies), hidden.device)
                 if cache is not None:
@@ -197,7 +184,10 @@ class PathModel:
             for turn, rows in enumerate(plan.passes):
                 if cache is not None:
                     cache.turn = turn
-                hidden = self._run_rows(index, rows, hidden, args, kwargs)
+                if rows is None:
+                    hidden = self.run_layer(index, hidden, args, kwargs)
+                else:
+                    hidden = self._run_rows(index, rows.to(hidden.device), hidden, args, kwargs)
             if cache is not None and index == self.num_layers - 1:
                 cache.length += hidden.shape[1]
             return self.as_returned(index, hidden)
@@ -205,10 +195,7 @@ class PathModel:
         with self.mode(run):
             yield
 
-    def _run_rows(self, index: int, rows: Tensor | None, hidden: Tensor, args: tuple, kwargs: dict) -> Tensor:
-        if rows is None:
-            return self.run_layer(index, hidden, args, kwargs)
-        rows = rows.to(hidden.device)
+    def _run_rows(self, index: int, rows: Tensor, hidden: Tensor, args: tuple, kwargs: dict) -> Tensor:
         some_args, some_kwargs = take_rows((args, kwargs), rows, hidden.shape[0])
         ran = self.run_layer(index, hidden[rows], some_args, some_kwargs)
         # In a model spread over devices, each layer returns on its own device, and the states continue there.
@@ -223,8 +210,7 @@ class PathModel:
     def head(self, states: Tensor) -> Tensor:
         """[N, V] logits of [N, H] states that the last layer returned.
 
-        A one-token stock forward takes them as the output of its last layer, so that final norm, head and
-        soft-capping are the model's own.
+        A one-token stock forward takes them as its last layer's output, so norm, head and soft-capping are its own.
         """
 
         def inject(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -242,14 +228,9 @@ class PathModel:
 
 @torch.inference_mode()
 def _check_wrapped(model: PathModel) -> None:
-    """Check by a few three-token forwards that the wrapped model is causal, row-wise and cached as assumed.
-
-    Raises:
-        UnsupportedModelError: it is not; the message names the model's class and the first failed assumption.
-    """
+    """Check by a few three-token forwards that the wrapped model is causal, row-wise and cached as assumed."""
     name, hf_model = type(model.hf_model).__name__, model.hf_model
-    vocab = model.config.vocab_size
-    ids = torch.tensor([[1, 2, 3], [1, 2, 4]], device=model.device) % vocab
+    ids = torch.tensor([[1, 2, 3], [1, 2, 4]], device=model.device) % model.config.vocab_size
     positions = torch.arange(3, device=model.device).expand(2, 3)
     cache = RoutedCache(model.num_layers)
 

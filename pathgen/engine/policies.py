@@ -1,4 +1,4 @@
-"""Policies decide, layer by layer, which action each row of a batch takes."""
+"""The policies: fixed paths, and the record of another policy's decisions."""
 
 from __future__ import annotations
 
@@ -15,15 +15,10 @@ class LayerPolicy(Protocol):
     """Decides, layer by layer, which action each row of a batch takes."""
 
     def actions(self, layer: int, hidden: Tensor, prompt_mask: Tensor) -> Tensor:
-        """Called once per layer at prefill; the actions hold for the whole sequence.
+        """[B] integers on any device: one LayerAction per row, for the whole sequence.
 
-        Args:
-            layer: index of the layer about to run.
-            hidden: [B, T, H] its input.
-            prompt_mask: [B, T] 1 for prompt tokens, 0 for padding.
-
-        Returns:
-            [B] integers, one LayerAction per row, on any device.
+        Called once per layer, at prefill, with the layer's input `hidden` [B, T, H]. `prompt_mask` [B, T] is 1 for
+        prompt tokens, 0 for padding.
         """
         ...
 
@@ -38,11 +33,7 @@ class FixedPaths:
         self.table = torch.tensor(rows, dtype=torch.int64)  # [B, L], on the CPU, so no device is read back
 
     def actions(self, layer: int, hidden: Tensor, prompt_mask: Tensor) -> Tensor:
-        """[B] the paths' actions at this layer.
-
-        Raises:
-            ValueError: the batch has another number of rows than there are paths.
-        """
+        """[B] the paths' actions at this layer; ValueError unless there is one path per row."""
         if len(self.table) != hidden.shape[0]:
             raise ValueError(f"{len(self.table)} paths for a batch of {hidden.shape[0]} rows")
         return self.table[:, layer]

@@ -20,8 +20,8 @@ class RecordingCache(RoutedCache):
     """Passed to layers in place of a cache: it stays empty, and records the keys and values it receives.
 
     Attributes:
-        last: keys and values of the layer that ran last, [n, heads, T, head_dim] each.
-        states: by state, the keys and values that its last layer made, [heads, T, head_dim] each.
+        last: of the layer that ran last, [n, heads, T, head_dim] each.
+        states: of each state's last layer, [heads, T, head_dim] each.
     """
 
     def __init__(self, num_layers: int):
@@ -35,16 +35,16 @@ class RecordingCache(RoutedCache):
         return self.last
 
     def name_last(self, states: Sequence[StateKey]) -> KeyValues:
-        """File the last layer's keys and values under the states that it made, and return them."""
+        """Store the last layer's keys and values under the states that it computed, and return them."""
         assert self.last is not None
         last, self.last = self.last, None
         self.states.update(zip(states, zip(*last, strict=True), strict=True))
         return last
 
     def filled(self, asked: Sequence[tuple[Row, LayerPath]], device: torch.device) -> RoutedCache:
-        """A cache as after prefill: each row's prompt along its path, without the prompt's last token.
+        """A cache as after prefill: each row's prompt along its path, padded on the left.
 
-        Generation feeds that token first. Prompts are padded on the left to the longest.
+        The prompt's last token is missing; generation runs it first.
         """
         tokens = [row.prompt_tokens - 1 for row, _ in asked]
         cache = RoutedCache(self.num_layers)
@@ -55,9 +55,9 @@ class RecordingCache(RoutedCache):
             for turn in range(len(plan.passes)):
                 running = (plan.actions > turn).nonzero()[:, 0].tolist()
                 made = [self.states[asked[row][0].key, _executed(asked[row][1], layer, turn)] for row in running]
-                kept = [tokens[row] for row in running]
+                lengths = [tokens[row] for row in running]
                 slot = cache.slots[layer, turn] = Slot()
-                slot.append(*(_aligned([both[part] for both in made], kept, cache.length) for part in (0, 1)))
+                slot.append(*(_aligned(part, lengths, cache.length) for part in zip(*made, strict=True)))
         return cache
 
 
@@ -66,7 +66,7 @@ def _executed(path: LayerPath, layer: int, turn: int) -> tuple[int, ...]:
     return path.executions[: sum(path[:layer]) + turn + 1]
 
 
-def _aligned(rows: list[Tensor], tokens: list[int], width: int) -> Tensor:
+def _aligned(rows: Sequence[Tensor], tokens: list[int], width: int) -> Tensor:
     """[n, heads, width, head_dim]: the first `tokens` of each row, padded on the left."""
     heads, _, head_dim = rows[0].shape
     together = rows[0].new_zeros(len(rows), heads, width, head_dim)

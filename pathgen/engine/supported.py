@@ -38,15 +38,13 @@ def find_layers(hf_model: Any) -> list[nn.Module]:
         and any(hasattr(part, "layer_idx") for part in module[0].modules())
     ]
     if len(stacks) != 1:
-        found = "none" if not stacks else str(len(stacks))
-        raise UnsupportedModelError(
-            f"{name}: expected one stack of {config.num_hidden_layers} equal decoder layers, found {found}"
-        )
+        expected, found = config.num_hidden_layers, len(stacks) or "none"
+        raise UnsupportedModelError(f"{name}: expected one stack of {expected} equal decoder layers, found {found}")
     return list(stacks[0])
 
 
 def take_rows(value: Any, rows: Tensor, batch: int) -> Any:
-    """Take rows of every tensor of two or more dimensions whose first is the batch, inside tuples and dicts too.
+    """Take rows of every tensor with two or more dimensions, the batch first, also inside tuples and dicts.
 
     A first dimension of 1 broadcasts and stays unchanged, as does everything else (flags, None, the cache).
     """

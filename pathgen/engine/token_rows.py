@@ -14,17 +14,17 @@ PROMPT = -1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """One row of tokens and what is to be scored in it.
+    """One row of tokens, and which of them are scored.
 
     Attributes:
         key: identifies the row (and so its hidden states) across calls.
         ids: [T] token ids.
-        positions: [T] position ids; each continuation counts on from the prompt's end.
-        branch: [T] PROMPT or the continuation a token belongs to. A token sees the prompt and its own branch.
+        positions: [T] position ids; each continuation counts from the prompt's end.
+        branch: [T] PROMPT or the token's continuation. A token sees the prompt and its own branch.
         scored: [S] indices of the tokens whose logits are needed, each once.
-        predicts: [K] for each continuation token, which entry of `scored` predicts it.
+        predicts: [K] for each continuation token, the entry of `scored` that predicts it.
         targets: [K] the continuation tokens.
-        owners: [K] the continuation (choice) each belongs to.
+        owners: [K] the continuation (choice) of each target.
     """
 
     key: Hashable
@@ -41,24 +41,21 @@ class Row:
 
     @property
     def prompt_tokens(self) -> int:
-        """How many of its tokens, the first ones, are the prompt's."""
+        """Number of prompt tokens; they come first."""
         return int((self.branch == PROMPT).sum())
 
     def visible(self, window: int | None) -> NDArray[np.bool_]:
         """[T, T] the tree mask: query row, key column; `window` limits the distance in positions."""
-        distance = self.positions[:, None] - self.positions[None, :]
-        causal = np.tri(len(self), dtype=bool)
-        kin = (self.branch[None, :] == PROMPT) | (self.branch[None, :] == self.branch[:, None])
-        near = distance < window if window else np.True_
-        return causal & kin & near
+        seen = np.tri(len(self), dtype=bool) & ((self.branch == PROMPT) | (self.branch == self.branch[:, None]))
+        return seen & (self.positions[:, None] - self.positions < window) if window else seen
 
 
 def scored_positions(rows: Sequence[Row]) -> tuple[NDArray[np.int64], ...]:
-    """What several rows score, one row after another.
+    """The scored positions of all rows, one row after another.
 
     Returns:
-        [N] the row and [N] the token in it of each scored position; [K] which of the N predicts each target, and
-        [K] the targets.
+        [N] the row and [N] the token of each scored position; [K] the position, 0 to N - 1, that predicts each
+        target, and [K] the targets.
     """
     counts = [len(row.scored) for row in rows]
     starts = np.cumsum([0, *counts[:-1]])
@@ -87,22 +84,15 @@ def _row(key: Hashable, prompt: Sequence[int], owned: Sequence[tuple[int, Sequen
     targets: list[int] = []
     owners: list[int] = []
     for owner, tokens in owned:
-        for offset, token in enumerate(tokens):
-            predictors.append(start - 1 if offset == 0 else len(ids) - 1)
-            targets.append(token)
-            owners.append(owner)
-            if offset < len(tokens) - 1:  # the last token predicts nothing, so it need not be run
-                ids.append(token)
-                positions.append(start + offset)
-                branch.append(owner)
+        run = len(tokens) - 1  # the last token predicts nothing, so it is not run
+        if tokens:
+            predictors += [start - 1, *range(len(ids), len(ids) + run)]
+        targets += tokens
+        owners += [owner] * len(tokens)
+        ids += tokens[:run]
+        positions += range(start, start + run)
+        branch += [owner] * run
     scored, predicts = np.unique(np.array(predictors, dtype=np.int64), return_inverse=True)
-    return Row(
-        key,
-        ids=np.array(ids, dtype=np.int64),
-        positions=np.array(positions, dtype=np.int64),
-        branch=np.array(branch, dtype=np.int64),
-        scored=scored,
-        predicts=predicts,
-        targets=np.array(targets, dtype=np.int64),
-        owners=np.array(owners, dtype=np.int64),
-    )
+    lists = {"ids": ids, "positions": positions, "branch": branch, "targets": targets, "owners": owners}
+    arrays = {name: np.array(values, dtype=np.int64) for name, values in lists.items()}
+    return Row(key, scored=scored, predicts=predicts, **arrays)

@@ -1,4 +1,4 @@
-"""Tree masks for packed rows, in the form that a model family accepts."""
+"""Tree masks of packed rows, in the form that a model family accepts."""
 
 from __future__ import annotations
 
@@ -14,25 +14,22 @@ from .token_rows import Row
 
 @dataclass(frozen=True, slots=True)
 class MaskForm:
-    """The form of 4-D mask that a model family accepts.
-
-    Attributes:
-        by_kind: whether it is a dict `{full_attention, sliding_attention}`, else one mask for all layers.
-        additive: whether it is float, 0 or the dtype's minimum (eager attention), else boolean (sdpa).
-        window: sliding window in positions; None for full attention.
-    """
+    """The form of 4-D mask that a model family accepts."""
 
     by_kind: bool
+    """A dict `{full_attention, sliding_attention}`, else one mask for all layers."""
     additive: bool
+    """Float, 0 or the dtype's minimum (eager attention), else boolean (sdpa)."""
     window: int | None
+    """Sliding window in positions; None for full attention."""
 
     def build(self, rows: list[Row], width: int, dtype: torch.dtype, device: torch.device) -> Any:
         """[B, 1, width, width] masks for rows padded on the right to `width`."""
-        if self.by_kind:
-            full = self._mask(rows, width, None, dtype, device)
-            sliding = self._mask(rows, width, self.window, dtype, device) if self.window else full
-            return {"full_attention": full, "sliding_attention": sliding}
-        return self._mask(rows, width, self.window, dtype, device)
+        sliding = self._mask(rows, width, self.window, dtype, device)
+        if not self.by_kind:
+            return sliding
+        full = self._mask(rows, width, None, dtype, device) if self.window else sliding
+        return {"full_attention": full, "sliding_attention": sliding}
 
     def _mask(
         self, rows: list[Row], width: int, window: int | None, dtype: torch.dtype, device: torch.device

@@ -1,1 +1,1 @@
-"""A task meets the model: evaluations of (question, path) pairs, and the paths that a policy takes."""
+"""Runs a task's questions on a model: evaluations of (question, path) pairs, and the paths that a policy takes."""

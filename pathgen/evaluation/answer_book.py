@@ -1,4 +1,4 @@
-"""Answers by question and path: each pair runs once, however often it is asked for."""
+"""Answers by question and path; each pair runs only once."""
 
 from __future__ import annotations
 
@@ -25,30 +25,27 @@ PAIRS_TOGETHER = {"cpu": 16, "cuda": 512}
 Asked = tuple[Question, Sequence[LayerPath]]
 """A question and the paths to run it along."""
 OnProgress = Callable[[int, int], object]
-"""Called with the number of questions just finished, and of the evaluations that ran for them."""
+"""Called with the number of questions just finished, and the number of evaluations run for them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
-    """What P paths did on Q questions.
-
-    Attributes:
-        correct: [Q, P] bool.
-        margin: [Q, P] nats; NaN where the model gave no finite score.
-        quality: [Q, P] `½·correct + ½·σ(margin)`, the margin relative to the full path's where answers are generated.
-    """
+    """Results of P paths on Q questions, each [Q, P]."""
 
     correct: np.ndarray
+    """bool"""
     margin: np.ndarray
+    """In nats; NaN where the model gave no finite score."""
     quality: np.ndarray
+    """`path_quality`; for generated answers, the margin is relative to the full path's."""
 
     def of(self, questions: np.ndarray) -> Scores:
-        """Those of some of the questions: [Q] bool, or their indices in the order wanted."""
+        """The rows of some questions: a bool mask [Q], or indices."""
         return Scores(*(getattr(self, name)[questions] for name in self.__slots__))
 
     @classmethod
     def stack(cls, parts: Sequence[Scores]) -> Scores:
-        """The same paths on the questions of all parts, one part after the other."""
+        """The questions of all parts, one part after another; the paths are the same."""
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__slots__))
 
 
@@ -56,11 +53,11 @@ class AnswerBook:
     """Evaluations of one model on questions of one task.
 
     Args:
-        task: how questions are asked and graded.
-        make_evaluator: called once, when something first has to run.
-        file: its answers are known from the start, and new ones are added to it.
-        together: pairs that fill a batch; None for what suits the device. A question's missing paths always run in one
-            batch, because they share their first layers.
+        task: the task of the questions.
+        make_evaluator: called once, before the first run.
+        file: its answers are known from the start; new answers are added to it.
+        together: pairs that fill a batch; None: the default of the device. A question's missing paths always run in
+            one batch, because they share their first layers.
     """
 
     def __init__(
@@ -75,9 +72,7 @@ class AnswerBook:
         self._make_evaluator = make_evaluator
         self._together = together
         self._file = file
-        self._known: dict[tuple[str, LayerPath], Evaluation] = {}
-        for sha, evaluation in file.answers if file else ():
-            self.learn(sha, [evaluation])
+        self._known = {(sha, evaluation.path): evaluation for sha, evaluation in (file.answers if file else ())}
 
     @cached_property
     def evaluator(self) -> Evaluator:
@@ -85,7 +80,7 @@ class AnswerBook:
         return self._make_evaluator()
 
     def learn(self, sha: str, evaluations: Iterable[Evaluation]) -> None:
-        """Add evaluations of a question that were made elsewhere. Their paths do not run again on it."""
+        """Add evaluations of a question from elsewhere. Their paths do not run on it again."""
         self._known.update(((sha, evaluation.path), evaluation) for evaluation in evaluations)
 
     def answers(
@@ -93,13 +88,10 @@ class AnswerBook:
         asked: Sequence[Asked],
         on_progress: OnProgress = lambda questions, evaluations: None,
     ) -> list[list[Evaluation]]:
-        """Run what is not known yet, and return each question's evaluations in the order of its paths.
+        """Run the pairs that are not known, and return each question's evaluations in the order of its paths.
 
-        New answers go to the file from time to time, at the end, and when an exception ends the call.
-
-        Args:
-            asked: questions, each with its paths.
-            on_progress: called for the questions whose answers are all known, then after each batch.
+        New answers are written to the file every SAVE_EVERY_S, at the end, and when an exception ends the call.
+        `on_progress` is called once for the questions with no missing answer, then after each batch.
 
         Raises:
             QuestionError: a question does not fit the model.
@@ -131,7 +123,7 @@ class AnswerBook:
         paths: Sequence[LayerPath],
         on_progress: OnProgress = lambda questions, evaluations: None,
     ) -> Scores:
-        """All paths on all questions. What is not known yet runs first, the full path included."""
+        """The scores of all paths on all questions. Missing pairs run first, the full path included."""
         full = LayerPath.full(len(paths[0]))
         found = self.answers([(question, [full, *paths]) for question in questions], on_progress)
         correct, margin, quality = np.empty((3, len(questions), len(paths)))
@@ -156,7 +148,7 @@ class AnswerBook:
             yield batch
 
     def _run(self, batch: Sequence[Asked]) -> int:
-        """Evaluate the missing paths of some questions. Returns how many evaluations that were."""
+        """Evaluate the missing paths of some questions. Returns the number of evaluations."""
         evaluator = self.evaluator
         prepared = [(evaluator.prepare(question), paths) for question, paths in batch]
         asked = [(entry, path) for entry, paths in prepared for path in paths]

@@ -1,4 +1,4 @@
-"""Answers kept in a Parquet file, so that a later call does not run them again."""
+"""Answers in a Parquet file, so that a later call does not run them again."""
 
 from __future__ import annotations
 
@@ -30,32 +30,23 @@ SCHEMA = pa.schema(
         pa.field("choice_scores", pa.list_(pa.field("element", pa.float32()))),
     ]
 )
-"""One row an evaluation; margins and scores in nats."""
+"""One row per evaluation; margins and scores in nats."""
 
 
 class AnswerFile:
-    """Evaluations of one model by question sha, in one file.
+    """Evaluations of one model in one file, as `answers`: (question sha, evaluation), the file's rows first.
 
-    A file that cannot be read counts as empty, with a warning.
-
-    Args:
-        fs: file system of the file.
-        path: of the file, which need not exist yet.
-        num_layers: L, of the model.
-
-    Attributes:
-        path: of the file.
-        answers: (question sha, evaluation), those of the file first.
+    A missing file counts as empty. So does a file that cannot be read, with a warning.
     """
 
     def __init__(self, fs: AbstractFileSystem, path: str, num_layers: int):
-        self._fs, self.path = fs, path
+        self._fs, self._path = fs, path
         self.answers = self._read(num_layers)
         self._unsaved = False
         self._saved_at = time.monotonic()
 
     def add(self, sha: str, evaluation: Evaluation) -> Evaluation:
-        """Take a new evaluation. Returns it with its margin in float32, as a later call reads it back."""
+        """Add a new evaluation. Returns it with its margin in float32, as a later call reads it from the file."""
         if evaluation.margin is not None:
             evaluation = replace(evaluation, margin=float(np.float32(evaluation.margin)))
         self.answers.append((sha, evaluation))
@@ -63,7 +54,7 @@ class AnswerFile:
         return evaluation
 
     def save(self, *, if_due: bool = False) -> None:
-        """Write the file if it lacks anything; with `if_due` only once in SAVE_EVERY_S.
+        """Write the file if it lacks an evaluation; with `if_due`, at most once per SAVE_EVERY_S.
 
         Raises:
             PathgenError: the file system refuses.
@@ -72,19 +63,19 @@ class AnswerFile:
             return
         self._saved_at = time.monotonic()
         if self._unsaved:
-            put(self._fs, self.path, _to_parquet(self.answers))
+            put(self._fs, self._path, _to_parquet(self.answers))
             self._unsaved = False
 
     def _read(self, num_layers: int) -> list[tuple[str, Evaluation]]:
         try:
-            data = self._fs.cat_file(self.path)
+            data = self._fs.cat_file(self._path)
         except FileNotFoundError:
             return []
         try:
             return _from_parquet(data, num_layers)
         except (pa.ArrowException, OSError, ValueError) as error:
             reason = (str(error).splitlines() or [repr(error)])[0]
-            logger.warning("%s cannot be read (%s); its paths are evaluated again", self.path, reason)
+            logger.warning("%s cannot be read (%s); its paths are evaluated again", self._path, reason)
             return []
 
 
@@ -97,11 +88,6 @@ def _to_parquet(rows: Sequence[tuple[str, Evaluation]]) -> bytes:
 
 
 def _from_parquet(data: bytes, num_layers: int) -> list[tuple[str, Evaluation]]:
-    """The rows of a file.
-
-    Raises:
-        ValueError, OSError, ArrowException: anything is wrong with the file.
-    """
     file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
     if not file.schema_arrow.equals(SCHEMA):
         raise ValueError("it has other columns")

@@ -1,4 +1,4 @@
-"""Which things run together: those of like length, as padding is work thrown away."""
+"""Batches of similar length, because padding is wasted work."""
 
 from __future__ import annotations
 
@@ -6,38 +6,24 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 MAX_PADDING = 0.12
-"""A batch grows while padding stays below this share of it; beyond, padding eats what sharing gains."""
+"""Largest share of padding in a batch; with more, padding costs more than a shared batch saves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """What one thing takes of a batch.
-
-    Attributes:
-        width: tokens of its longest row.
-        rows: how many it has.
-        tokens: of all its rows.
-    """
+    """The size of one item: tokens of its longest row, number of rows, and tokens of all rows."""
 
     width: int
     rows: int
     tokens: int
 
-    @classmethod
-    def of_row(cls, length: int) -> Extent:
-        """A single row of so many tokens."""
-        return cls(length, 1, length)
-
 
 def like_lengths(
     extents: Sequence[Extent], order: Iterable[int], is_full: Callable[[list[int], int], bool]
 ) -> Iterator[list[int]]:
-    """Batches of indices.
+    """Batches of indices, taken from `order` (the indices of all `extents`, widest first).
 
-    Args:
-        extents: of all things.
-        order: their indices, widest first.
-        is_full: whether a batch has no room for one more index, whatever its padding.
+    A batch also ends where `is_full(batch, next index)` is true, for any padding.
     """
     batch: list[int] = []
     rows = tokens = 0

@@ -1,12 +1,12 @@
-"""The paths that a policy takes on prompts, found by running the model over them once."""
+"""The paths that a policy takes on prompts, from one forward per batch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import torch
 from torch import Tensor
 
+from ..engine.padded_rows import padded
 from ..engine.path_model import PathModel
 from ..engine.policies import LayerPolicy, RecordedPolicy
 from ..paths.layer_path import LayerPath
@@ -17,7 +17,7 @@ BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
 
 
 def decide_paths(model: PathModel, policy: LayerPolicy, prompts: Sequence[Sequence[int]]) -> list[LayerPath]:
-    """Run the policy over prompts (token ids) and return the path it takes on each, in order."""
+    """The path that the policy takes on each prompt (token ids), in order."""
     found: dict[int, LayerPath] = {}
     for indices, ids, mask in prompt_batches(model, prompts):
         recorded = RecordedPolicy(policy)
@@ -27,20 +27,15 @@ def decide_paths(model: PathModel, policy: LayerPolicy, prompts: Sequence[Sequen
 
 
 def prompt_batches(model: PathModel, prompts: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-    """Prompts of like length together, padded on the right.
+    """Batches of prompts of similar length, on the model's device.
 
     Yields:
-        Indices into `prompts`, their ids [B, T] and their mask [B, T], on the model's device.
+        Indices into `prompts`, their ids [B, T] and their mask [B, T], padded on the right.
     """
     limit = BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cuda"])
-    extents = [Extent.of_row(len(prompt)) for prompt in prompts]
+    extents = [Extent(len(prompt), 1, len(prompt)) for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
     for batch in like_lengths(extents, order, lambda batch, _: len(prompts[batch[0]]) * (len(batch) + 1) > limit):
-        yield batch, *_padded(model, [prompts[i] for i in batch])
-
-
-def _padded(model: PathModel, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    width = max(map(len, prompts))
-    ids = torch.tensor([[*prompt, *[0] * (width - len(prompt))] for prompt in prompts])
-    mask = torch.tensor([[1] * len(prompt) + [0] * (width - len(prompt)) for prompt in prompts])
-    return ids.to(model.device), mask.to(model.device)
+        ids = padded((prompts[i] for i in batch), model.device)
+        mask = padded(([1] * len(prompts[i]) for i in batch), model.device)
+        yield batch, ids, mask

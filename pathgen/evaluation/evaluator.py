@@ -1,4 +1,4 @@
-"""Evaluations of (question, path) pairs: the one place where a task meets the model."""
+"""Evaluations of (question, path) pairs of one task on one model."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ DECODE_ROWS = 64
 
 
 class QuestionError(PathgenError):
-    """A question that this model cannot be asked (too long, for example); the others can."""
+    """One question does not fit this model (it is too long, for example); other questions may."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """A question in tokens: its prompt, and the rows the engine scores."""
+    """A question in tokens: its prompt, and the rows that the engine scores."""
 
     question: Question
     prompt_ids: list[int]
@@ -48,13 +48,9 @@ class Prepared:
 
 
 class Evaluator:
-    """Runs paths on questions of one task with one model.
+    """Runs paths on questions of one task with one model, which needs a tokenizer.
 
-    Args:
-        model: the wrapped model, with its tokenizer.
-        task: how questions are asked and graded.
-        chat: whether prompts go through the chat template.
-        keep_bytes: bound on hidden states kept between calls.
+    With `chat`, prompts use the chat template. `keep_bytes` limits the hidden states kept between calls.
     """
 
     def __init__(self, model: PathModel, task: Task, *, chat: bool = False, keep_bytes: int = KEEP_BYTES):
@@ -71,7 +67,7 @@ class Evaluator:
         """Tokenise a question.
 
         Raises:
-            QuestionError: when it does not fit the context, has no choices, or has no tokens or unknown ones.
+            QuestionError: it does not fit the context, or has no choices, no tokens, or a token unknown to the model.
         """
         assert self.model.tokenizer is not None
         prompt, continuations = self.task.encode(question, self.model.tokenizer, self.chat)
@@ -83,11 +79,8 @@ class Evaluator:
                 f"question {question.id}: the tokenizer gives token {largest}, the model knows {vocabulary}"
             )
         key = (question.id, question.sha)  # two folders may use one id for different questions
-        rows = (
-            [packed_row(key, prompt, continuations)]
-            if self.masks is not None
-            else plain_rows(key, prompt, continuations)
-        )
+        packed = self.masks is not None
+        rows = [packed_row(key, prompt, continuations)] if packed else plain_rows(key, prompt, continuations)
         if (longest := self.task.longest(prompt, continuations)) > self.max_tokens:
             raise QuestionError(
                 f"question {question.id}: {longest} tokens with its answer, the model's context is {self.max_tokens}"
@@ -95,25 +88,25 @@ class Evaluator:
         return Prepared(question, prompt, rows)
 
     def evaluate(self, asked: Sequence[tuple[Prepared, LayerPath]]) -> list[Evaluation]:
-        """One evaluation per pair, in order. `simulation` is left to the search."""
+        """One evaluation per pair, in order. The search fills in `simulation`."""
         found: dict[int, Evaluation] = {}
         for indices in self._batches(asked):
             found.update(zip(indices, self._evaluate_batch([asked[index] for index in indices]), strict=True))
         return [found[index] for index in range(len(asked))]
 
     def forget(self, prepared: Prepared) -> None:
-        """Free what is kept for a question whose search has ended: states, and the count of its layers."""
+        """Free the states and the count of layers of a question whose search has ended."""
         keys = {row.key for row in prepared.rows}
         self.executor.kept.forget(keys)
         for key in keys:
             self.executor.work.layers_run_by_row.pop(key, None)
 
     def layers_run(self, prepared: Prepared) -> int:
-        """Layer executions done for a question so far, after sharing; a plain row of each choice counts."""
+        """Layer executions for a question so far, after sharing, over all its rows."""
         return sum(self.executor.work.layers_run_by_row[row.key] for row in prepared.rows)
 
     def _batches(self, asked: Sequence[tuple[Prepared, LayerPath]]) -> Iterator[list[int]]:
-        """Indices of pairs that run together: of like length, and bounded in memory."""
+        """Indices of pairs that run together: of similar length, and within the memory bound."""
         state_bytes = self.model.config.hidden_size * self.model.hf_model.dtype.itemsize
 
         def is_full(batch: list[int], index: int) -> bool:
@@ -121,7 +114,7 @@ class Evaluator:
             full = width * len(asked[index][0].rows) * state_bytes > BATCH_STATE_BYTES
             return full or (self.task.generates and len(batch) == DECODE_ROWS)
 
-        extents = [Extent.of_row(prepared.tokens) for prepared, _ in asked]
+        extents = [Extent(prepared.tokens, 1, prepared.tokens) for prepared, _ in asked]
         order = sorted(range(len(asked)), key=lambda i: (-asked[i][0].tokens, asked[i][0].question.id, i))
         return like_lengths(extents, order, is_full)
 
@@ -130,14 +123,10 @@ class Evaluator:
             return self._generated(pairs)
         flat = [(row, path) for prepared, path in pairs for row in prepared.rows]
         logprobs = iter(self.executor.token_logprobs(flat))
-        found = [[(row, next(logprobs)) for row in prepared.rows] for prepared, _ in pairs]
-        return [
-            self._chosen(prepared, path, _sums_by_choice(values))
-            for (prepared, path), values in zip(pairs, found, strict=True)
-        ]
+        return [_chosen(prepared, path, [next(logprobs) for _ in prepared.rows]) for prepared, path in pairs]
 
     def _generated(self, pairs: list[tuple[Prepared, LayerPath]]) -> list[Evaluation]:
-        """The row that scores the reference begins with the prompt, so running it is the prefill as well."""
+        """The row that scores the reference starts with the prompt, so running it is also the prefill."""
         logprobs, cache = self.executor.prefill([(prepared.rows[0], path) for prepared, path in pairs])
         started = time.perf_counter()
         answers = greedy_answers(
@@ -150,43 +139,38 @@ class Evaluator:
         )
         self.executor.work.seconds["decode"] += time.perf_counter() - started
         return [
-            self._graded(prepared, path, float(values.mean()), answer)
+            _graded(prepared, path, float(values.mean()), answer)
             for (prepared, path), values, answer in zip(pairs, logprobs, answers, strict=True)
         ]
 
-    def _chosen(self, prepared: Prepared, path: LayerPath, scores: list[float]) -> Evaluation:
-        question = prepared.question
-        assert question.choices is not None
-        assert question.gold is not None
-        if not all(math.isfinite(score) for score in scores):
-            return Evaluation(path, correct=False, margin=None)
-        margin = choice_margin(scores, question.choices, question.gold)
-        return Evaluation(path, correct=margin > 0, margin=margin, choice_scores=tuple(scores))
 
-    def _graded(self, prepared: Prepared, path: LayerPath, margin: float, answer: str) -> Evaluation:
-        if not math.isfinite(margin):
-            return Evaluation(path, correct=False, margin=None, answer=answer)
-        return Evaluation(path, answers_agree(answer, prepared.question.reference or ""), margin, answer=answer)
+def _chosen(prepared: Prepared, path: LayerPath, logprobs: list[np.ndarray]) -> Evaluation:
+    question = prepared.question
+    assert question.choices is not None
+    assert question.gold is not None
+    owners = np.concatenate([row.owners for row in prepared.rows])
+    scores = np.bincount(owners, weights=np.concatenate(logprobs)).tolist()
+    if not all(math.isfinite(score) for score in scores):
+        return Evaluation(path, correct=False, margin=None)
+    margin = choice_margin(scores, question.choices, question.gold)
+    return Evaluation(path, correct=margin > 0, margin=margin, choice_scores=tuple(scores))
+
+
+def _graded(prepared: Prepared, path: LayerPath, margin: float, answer: str) -> Evaluation:
+    if not math.isfinite(margin):
+        return Evaluation(path, correct=False, margin=None, answer=answer)
+    return Evaluation(path, answers_agree(answer, prepared.question.reference or ""), margin, answer=answer)
 
 
 def context_tokens(config: Any) -> int:
-    """The longest row a model takes, in tokens.
+    """The longest row that a model accepts, in tokens.
 
-    Rotary tables that change with the longest row of a batch (dynamic, longrope) would let one row's length
-    alter its neighbours, so such models are held to their original context.
+    Some rotary tables (dynamic, longrope) change with the longest row of a batch, so one row would change the
+    others. These models are limited to their original context.
     """
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     limit = getattr(config, "max_position_embeddings", None) or 1 << 30
     if rope.get("rope_type", rope.get("type")) in ("dynamic", "longrope"):
-        original = rope.get("original_max_position_embeddings") or getattr(
-            config, "original_max_position_embeddings", None
-        )
-        limit = min(limit, original or limit)
+        name = "original_max_position_embeddings"
+        limit = min(limit, rope.get(name) or getattr(config, name, None) or limit)
     return int(limit)
-
-
-def _sums_by_choice(values: list[tuple[Row, np.ndarray]]) -> list[float]:
-    """Summed log-likelihood per choice, over a packed row or over one row per choice."""
-    owners = np.concatenate([row.owners for row, _ in values])
-    logprobs = np.concatenate([found for _, found in values]).astype(np.float64)
-    return np.bincount(owners, weights=logprobs).tolist()

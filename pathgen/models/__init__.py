@@ -1,1 +1,1 @@
-"""Checkpoint folders: where they lie, what they hold, how they load. No forward pass."""
+"""Model folders: how they are found, read and loaded. No forward pass."""

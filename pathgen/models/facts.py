@@ -1,4 +1,4 @@
-"""Facts about a checkpoint's folder, read without loading the model."""
+"""Facts about a model's folder, read without loading the model."""
 
 from __future__ import annotations
 
@@ -11,24 +11,23 @@ from pathlib import Path
 
 from ..errors import InputError
 
-OLD_TOKENIZER = ("vocab.json", "merges.txt")
-"""Files of a byte-pair tokenizer that has no tokenizer.json."""
 LAYER_NAME = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
 SAMPLE_BYTES = 4096
 SAMPLES_PER_FILE = 64
 
 
 def fingerprint(folder: Path) -> str:
-    """16 hex digits over config, tokenizer, safetensors headers and sampled slices of the weights.
+    """16 hex digits of config, tokenizer, safetensors headers and sampled slices of the weights.
 
-    Reads a few hundred kilobytes whatever the model's size; two checkpoints of one architecture differ in
-    every sampled slice, so a sample is enough to tell them apart.
+    Reads a few hundred kilobytes of a model of any size. Two checkpoints of one architecture differ in every slice,
+    so a sample is enough.
+
+    Raises:
+        InputError: a weights file is damaged.
     """
     digest = hashlib.blake2b(digest_size=8)
-    names = ["config.json", "tokenizer.json", "tokenizer.model"]
-    if not (folder / "tokenizer.json").exists():
-        names += OLD_TOKENIZER  # else nothing reads them
-    for name in names:
+    old_tokenizer = () if (folder / "tokenizer.json").exists() else ("vocab.json", "merges.txt")
+    for name in ("config.json", "tokenizer.json", "tokenizer.model", *old_tokenizer):
         if (folder / name).exists():
             digest.update(name.encode())
             digest.update((folder / name).read_bytes())
@@ -38,7 +37,7 @@ def fingerprint(folder: Path) -> str:
             head = handle.read(8)
             header_bytes = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
             if header_bytes > size - 8:
-                raise InputError(f"{file} is cut, or no safetensors file (perhaps a git-lfs pointer); fetch it again")
+                raise InputError(f"{file} is cut or not a safetensors file (perhaps a git-lfs pointer); fetch it again")
             digest.update(file.name.encode() + head + handle.read(min(header_bytes, size)))
             for sample in range(SAMPLES_PER_FILE):
                 handle.seek(8 + header_bytes + (size - 8 - header_bytes) * sample // SAMPLES_PER_FILE)
@@ -47,17 +46,13 @@ def fingerprint(folder: Path) -> str:
 
 
 def num_layers(folder: Path) -> int:
-    """Decoder layers, by the model's config.
-
-    Raises:
-        InputError: if the config does not tell.
-    """
+    """The number of decoder layers in the model's config; InputError if it is missing."""
     config = json.loads((folder / "config.json").read_text())
     for section in (config, config.get("text_config")):
         for name in ("num_hidden_layers", "n_layer", "num_layers"):
             if isinstance(section, dict) and isinstance(section.get(name), int):
                 return section[name]
-    raise InputError(f"{folder}/config.json does not tell the number of layers")
+    raise InputError(f"{folder}/config.json does not state the number of layers")
 
 
 def weight_bytes(folder: Path) -> int:
@@ -66,9 +61,9 @@ def weight_bytes(folder: Path) -> int:
 
 
 def layer_parameters(folder: Path, num_layers: int) -> list[float]:
-    """Parameters that each layer uses per token, read from the safetensors headers.
+    """Parameters that each layer uses per token, from the safetensors headers.
 
-    Of a mixture's experts only as many count as the config routes a token to.
+    Of a mixture's experts, only the number that the config routes a token to counts.
 
     Raises:
         InputError: a header is damaged.
@@ -83,7 +78,7 @@ def layer_parameters(folder: Path, num_layers: int) -> list[float]:
                 header = json.loads(handle.read(struct.unpack("<Q", handle.read(8))[0]))
             sizes = {name: math.prod(entry["shape"]) for name, entry in header.items() if LAYER_NAME.search(name)}
         except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{file} is damaged, or no safetensors file; fetch it again") from error
+            raise InputError(f"{file} is damaged, or not a safetensors file; fetch it again") from error
         for name, size in sizes.items():
             layer = int(LAYER_NAME.findall(name)[0])
             if layer < num_layers:

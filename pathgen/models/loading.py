@@ -1,4 +1,4 @@
-"""A frozen model, loaded from wherever its name leads to onto a device."""
+"""Loads a frozen model by name onto a device."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def load_model(
 
     Args:
         name: alias, folder or hub id.
-        dtype: a torch dtype's name, for example `float32` or `bfloat16`.
-        device: a torch device; ignored when `device_map` is given.
+        dtype: one of DTYPES.
+        device: a torch device; ignored with a `device_map`.
         device_map: as in transformers, for a model larger than one device.
 
     Raises:
-        InputError: as `resolve_model`, for an unknown dtype or an unusable device, for a checkpoint that does not load
-            or lacks weights, and for a model that `auto` finds too large for the devices.
-        PathgenError: the device has not enough memory.
+        InputError: as `resolve_model` and `load_weights`, for an unknown dtype or an unusable device, and if the
+            device map `auto` leaves parts of the model on no GPU.
+        PathgenError: the device has too little memory.
     """
     import torch
 
@@ -47,7 +47,7 @@ def load_model(
 
 
 def _usable_device(device: str) -> torch.device:
-    """A torch device of a kind that is supported, and that is there."""
+    """The device, if it is of a supported kind and this machine has it."""
     import torch
 
     try:
@@ -56,16 +56,15 @@ def _usable_device(device: str) -> torch.device:
         target = None
     if target is None or target.type not in ("cpu", "cuda"):
         raise InputError(f"device {device!r} cannot be used: give cpu, cuda or cuda:N")
-    count = torch.cuda.device_count() if target.type == "cuda" else 0
-    if target.type == "cuda" and (target.index or 0) >= count:
+    if target.type == "cuda" and (target.index or 0) >= (count := torch.cuda.device_count()):
         seen = f"{count or 'no'} CUDA device{'s' * (count > 1)}"
-        raise InputError(f"device {device!r} asked for, but torch sees {seen} here")
+        raise InputError(f"device {device!r} is not available: torch sees {seen} here")
     return target
 
 
 def _refuse_spilled(model: PreTrainedModel, name: str) -> None:
-    """Parts for which no GPU has room are left in main memory or on disk, from where each forward would fetch them."""
-    places = getattr(model, "hf_device_map", {})  # absent where one GPU took it all
+    """Refuse parts in main memory or on disk, because no GPU had room: each forward would copy them."""
+    places = getattr(model, "hf_device_map", {})  # absent if one GPU holds the whole model
     spilled = [part for part, place in places.items() if str(place) in ("cpu", "disk")]
     if spilled:
         raise InputError(

@@ -1,4 +1,4 @@
-"""What transformers makes of a model's folder: config, tokenizer and weights, or one line that says why not."""
+"""A model's config, tokenizer and weights, read by transformers; a failure becomes an error of one line."""
 
 from __future__ import annotations
 
@@ -14,11 +14,7 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer in a model's folder.
-
-    Raises:
-        InputError: there is none that transformers can make.
-    """
+    """The tokenizer in a model's folder; InputError if transformers cannot load it."""
     from transformers import AutoTokenizer
 
     with _failure_told(f"the tokenizer in {folder} does not load"):
@@ -26,11 +22,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def load_config(folder: Path) -> PreTrainedConfig:
-    """The config in a model's folder.
-
-    Raises:
-        InputError: it is none that transformers knows.
-    """
+    """The config in a model's folder; InputError if transformers cannot load it."""
     from transformers import AutoConfig
 
     with _failure_told(f"{folder}/config.json does not load"):
@@ -38,22 +30,18 @@ def load_config(folder: Path) -> PreTrainedConfig:
 
 
 def load_weights(source: Path, **how: Any) -> PreTrainedModel:
-    """The model with every weight from its files: transformers would draw those that are missing at random.
-
-    Args:
-        source: folder.
-        how: as `from_pretrained`.
+    """The model in a folder; `how` are arguments of `from_pretrained`.
 
     Raises:
-        InputError: it does not load, or lacks weights, or they do not fit the config.
+        InputError: the model does not load, or its weights do not fit the config, or some are missing (transformers
+            would set these at random).
     """
     from transformers import AutoModelForCausalLM
 
     with _failure_told(f"the model in {source} does not load"):
-        # Of sizes that do not fit it raises without a name, unless they are to be ignored.
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source, trust_remote_code=False, output_loading_info=True, ignore_mismatched_sizes=True, **how
-        )
+        # Sizes that do not fit are ignored here, because transformers' own error does not name the tensor.
+        how |= {"trust_remote_code": False, "output_loading_info": True, "ignore_mismatched_sizes": True}
+        loaded: Any = AutoModelForCausalLM.from_pretrained(source, **how)
         model, info = loaded
     if missing := sorted(info["missing_keys"]):
         raise InputError(f"the weights in {source} lack {len(missing)} tensors, first {', '.join(missing[:3])}")
@@ -67,7 +55,7 @@ def load_weights(source: Path, **how: Any) -> PreTrainedModel:
 
 @contextmanager
 def _failure_told(what: str) -> Iterator[None]:
-    """Within the block transformers reads what somebody else wrote, and raises whatever its many parts raise."""
+    """Within the block, any error but lack of memory becomes an InputError: a damaged file may raise every kind."""
     import torch
 
     try:

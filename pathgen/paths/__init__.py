@@ -1,1 +1,1 @@
-"""What a layer path is, what it costs, and what it is worth."""
+"""Layer paths, their cost and their reward."""

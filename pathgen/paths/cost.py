@@ -16,19 +16,16 @@ CostName = Literal["layers", "flops", "latency"]
 class CostModel:
     """The cost of running a path, in units of an average layer of this model.
 
-    Attributes:
-        name: the unit counted: layer executions, FLOPs, or measured time.
-        weights: [num_layers] cost of one execution of each layer; non-negative, mean 1.
-
     Raises:
         ValueError: the name is unknown, or the weights are empty, negative, not finite or not of mean 1.
     """
 
     name: CostName
+    """The measure: layer executions, FLOPs or measured time."""
     weights: tuple[float, ...]
+    """[num_layers] cost of one execution of each layer."""
 
     def __post_init__(self) -> None:
-        """Check the weights, without scaling them."""
         if self.name not in get_args(CostName):
             raise ValueError(f"a cost is one of {', '.join(get_args(CostName))}; got {self.name!r}")
         if not self.weights:
@@ -60,13 +57,11 @@ class CostModel:
     def cost(self, path: LayerPath) -> float:
         """Σ action · weight over the layers.
 
-        `fsum` rounds once, so paths that run layers of equal weight cost exactly the same in any order, and ties
-        between paths are exact.
+        `fsum` rounds once, so layers of equal weight cost exactly the same in any order, and ties are exact.
         """
         return math.fsum(action * weight for action, weight in zip(path, self.weights, strict=True))
 
 
 def _check_costs(costs: tuple[float, ...]) -> None:
-    """Refuse costs that are negative or not finite."""
     if bad := [cost for cost in costs if not (math.isfinite(cost) and cost >= 0)]:
         raise ValueError(f"a layer's cost is a finite number >= 0; got {bad[0]}")

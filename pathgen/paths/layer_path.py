@@ -1,8 +1,8 @@
-"""Paths: the actions of a layer, a path through all layers, and the moves of a search."""
+"""The actions of a layer, a path through all layers, and the moves of a search."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from operator import index
@@ -73,7 +73,7 @@ class LayerPath(tuple[int, ...]):
         return tuple(layer for layer, times in enumerate(self) for _ in range(times))
 
     def __str__(self) -> str:
-        """One character per layer: `.` executed, `-` skipped, `2` repeated."""
+        # One character per layer: `.` executed, `-` skipped, `2` repeated.
         return "".join("-.2"[action] for action in self)
 
 
@@ -98,17 +98,15 @@ class Move:
         return LayerPath(path[: self.layer] + (int(self.action),) * self.width + path[end:])
 
     def __str__(self) -> str:
-        """For example `skip 4`, `skip 4-5`, `repeat 12`."""
+        # For example `skip 4`, `skip 4-5`, `repeat 12`.
         span = f"{self.layer}" if self.width == 1 else f"{self.layer}-{self.layer + self.width - 1}"
         return f"{self.action.name.lower()} {span}"
 
 
 def all_moves(num_layers: int) -> tuple[Move, ...]:
     """Every move on `num_layers` layers, in a fixed order: skips, adjacent pairs of skips, repeats."""
-
-    def moves() -> Iterator[Move]:
-        yield from (Move(layer, LayerAction.SKIP) for layer in range(num_layers))
-        yield from (Move(layer, LayerAction.SKIP, 2) for layer in range(num_layers - 1))
-        yield from (Move(layer, LayerAction.REPEAT) for layer in range(num_layers))
-
-    return tuple(moves())
+    return (
+        *(Move(layer, LayerAction.SKIP) for layer in range(num_layers)),
+        *(Move(layer, LayerAction.SKIP, 2) for layer in range(num_layers - 1)),
+        *(Move(layer, LayerAction.REPEAT) for layer in range(num_layers)),
+    )

@@ -1,4 +1,4 @@
-"""What a search learns: evaluations of paths, and the record of one question. Plain data, no model, no files."""
+"""The results of a search as plain data: evaluations of paths, and the record of one question."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HASH_BITS = 63
 SOLVED: tuple[Status, ...] = ("improved", "kept")
 SEARCHED: tuple[Status, ...] = (*SOLVED, "unsolved")
 NOT_ASKED = -1
-"""`Evaluation.simulation` of a path that calibration ran and no search has asked for yet."""
+"""`Evaluation.simulation` of a path that calibration ran and no search has asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +24,11 @@ class Evaluation:
     """One path run on one question.
 
     Attributes:
-        path: the path that was run.
         correct: choices: margin > 0; generation: the answer graded equal to the reference.
         margin: nats. Choices: gold's summed log-likelihood minus the best other's. Generation: mean
             log-likelihood per token of the reference answer. None if the model gave NaN or Inf.
         choice_scores: summed log-likelihood of each choice, in nats; None for generation.
-        answer: the generated text, None for choices.
+        answer: the generated text; None for choices.
         simulation: 0 for the full path, then 1, 2, … in the order the search asked.
     """
 
@@ -43,9 +42,9 @@ class Evaluation:
 
 @dataclass(slots=True)
 class PathRecord:
-    """All that a search learned about one question; one row of a shard (see `store.schema.SCHEMA` for the columns).
+    """The result of one question's search: one row of a shard, with the columns of `store.schema.SCHEMA`.
 
-    `question_sha` is as the shard has it: the question's own `sha` when the record was made.
+    `question_sha` is the shard's value: the question's `sha` when the record was made.
     """
 
     question: Question
@@ -72,6 +71,6 @@ class PathRecord:
 
 
 def seeded_hash(seed: int, key: str) -> int:
-    """A number of `HASH_BITS` that hangs on a seed and a question's id or hash alone: its own seed, fold, or lot."""
+    """A number of HASH_BITS that depends only on the seed and the key, a question's id or hash."""
     digest = hashlib.blake2b(f"{seed}\x1f{key}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> (64 - HASH_BITS)

@@ -1,4 +1,4 @@
-"""The reward of a search: a right answer, a large margin, few layers."""
+"""The reward of a search: a correct answer, a large margin, few layers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ from .records import Evaluation
 
 
 def path_quality(evaluation: Evaluation, base_margin: float) -> float:
-    """`½·correct + ½·σ(z)`, and 0 without a margin.
+    """`½·correct + ½·σ(margin − base_margin)`, in nats; 0 without a margin.
 
-    Args:
-        evaluation: the path's result.
-        base_margin: in nats; z is the margin minus this. The full path's margin if an answer is generated, 0 for
-            choices, whose margin is already relative.
+    For generated answers, the base is the full path's margin; for choices, whose margin is already relative, 0.
     """
     if evaluation.margin is None:
         return 0.0
@@ -24,13 +21,6 @@ def path_quality(evaluation: Evaluation, base_margin: float) -> float:
 
 
 def path_reward(evaluation: Evaluation, base_margin: float, cost: CostModel, length_weight: float) -> float:
-    """`quality − λ · cost/cost(full)`.
-
-    Args:
-        evaluation: the path's result.
-        base_margin: as for `path_quality`.
-        cost: the cost model of paths.
-        length_weight: λ.
-    """
+    """`path_quality − λ · cost/cost(full)`, where λ is `length_weight`."""
     full = LayerPath.full(len(evaluation.path))
     return path_quality(evaluation, base_margin) - length_weight * cost.cost(evaluation.path) / cost.cost(full)

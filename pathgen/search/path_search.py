@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 __all__ = ["PathSearch", "SearchSettings"]
 
 EARLY_SAVED_LAYERS = 2
-"""Layers that a right path must save for the published rule to stop."""
+"""Layers that a correct path must save for the published rule to stop."""
 
 
 @dataclass(slots=True)
 class _Asked:
-    """A path asked for: its number, the walk that led to it, and its result, if told."""
+    """A pending path: its number, the walk that led to it, and its result."""
 
     simulation: int
     walk: Walk
@@ -37,23 +37,21 @@ class _Asked:
 
 
 class PathSearch:
-    """The search of one question. Results may be told in any order: they enter the tree in the order asked.
+    """The search of one question. Results may come in any order: they enter the tree in the order asked.
 
     Attributes:
         tree: nodes and edges.
-        evaluations: the results told, in the order asked, with `simulation` filled in.
+        evaluations: the results, in the order asked, with `simulation` filled in.
         simulations: finished walks, also those that end at a path already evaluated; the full path does not count.
         layer_executions: Σ depth of the evaluated paths, the full path included.
         stop_reason: None while the search continues.
 
     Args:
-        num_layers: layers of the model.
-        settings: budgets, caps and constants.
         cost: cost of paths, for the reward, the depth cap and the choice of the best path.
         rng: the only source of randomness; it shuffles each node's moves.
         prior: weight >= 0 of each move; 0 if missing. A larger weight is considered earlier and explored more.
-            None weighs all moves equally.
-        relative_margin: whether quality uses the margin relative to the full path's, as generation needs.
+            None: all moves weigh the same.
+        relative_margin: quality uses the margin relative to the full path's, as generation needs.
         prior_if_wrong: replaces `prior` if the full path is wrong.
 
     Raises:
@@ -85,11 +83,9 @@ class PathSearch:
         self._layers_spent = False
 
     def ask(self) -> list[LayerPath]:
-        """The next paths to evaluate, at most `parallel_leaves`; first the full path alone.
+        """New paths to evaluate, at most `parallel_leaves`; first the full path alone.
 
-        Returns:
-            New paths, none asked before. Empty while results of earlier paths are missing, and once `stop_reason`
-            is set.
+        Empty while results of earlier paths are missing, and once `stop_reason` is set.
         """
         if self._asked or self.stop_reason:
             return []
@@ -98,16 +94,14 @@ class PathSearch:
             return [self.tree.full]
         while len(self._asked) < self._settings.parallel_leaves and self._walk():
             pass
-        if not self._asked:
-            # Only pending paths can block a walk, and there are none: a budget is spent.
+        if not self._asked:  # only pending paths can block a walk, so a budget is spent
             self.stop_reason = "budget"
         return list(self._asked)
 
     def tell(self, path: LayerPath, evaluation: Evaluation) -> bool:
-        """Take the result of an asked path.
+        """Take the result of an asked path; a result without a finite margin counts as wrong.
 
-        A result without a finite margin counts as wrong. Once all asked paths have results, these enter the tree in
-        the order asked, so the order of telling does not matter.
+        Once all asked paths have results, the results enter the tree in the order asked.
 
         Returns:
             Whether the result was used; a repeated or unknown one is ignored.
@@ -129,10 +123,10 @@ class PathSearch:
         return True
 
     def finish(self, reason: StopReason) -> None:
-        """Stop for a limit outside the search, such as seconds.
+        """Stop for a limit outside the search, for example seconds.
 
-        Results told so far are kept; paths without a result are withdrawn, and their later results are ignored. A
-        search that has already stopped keeps its reason.
+        Results so far are kept. Paths without a result are withdrawn, and their later results are ignored. A search
+        that has already stopped keeps its reason.
         """
         if self.stop_reason is None:
             self._settle()
@@ -140,11 +134,11 @@ class PathSearch:
 
     @property
     def base(self) -> Evaluation | None:
-        """The full path's evaluation; None before it is told."""
+        """The full path's evaluation; None before its result."""
         return self.evaluations[0] if self.evaluations else None
 
     def best(self) -> Evaluation | None:
-        """The right evaluation of least cost, ties by largest margin, then by path; None if none is right."""
+        """The cheapest correct evaluation, ties by largest margin, then by path; None without a correct one."""
         right = [evaluation for evaluation in self.evaluations if evaluation.correct]
         return min(right, key=lambda e: (self._cost.cost(e.path), -(e.margin or 0.0), e.path), default=None)
 
@@ -164,7 +158,7 @@ class PathSearch:
         return path_reward(evaluation, base_margin or 0.0, self._cost, self._settings.length_weight)
 
     def _walk(self) -> bool:
-        """Walk once from the full path to a new path or a new way to a known path; False if there is none."""
+        """Walk once from the full path to a new path, or on a new edge to a known path; False if neither exists."""
         if self.simulations + len(self._asked) >= self._settings.simulations:
             return False
         node, walk = self.tree.root, Walk()
@@ -183,8 +177,8 @@ class PathSearch:
     def _send_out(self, path: LayerPath, walk: Walk) -> bool:
         """Ask for a path if its layers fit the budget.
 
-        The first path that does not fit ends the search, even if a later one would fit. A search with a larger
-        budget then builds the same tree, and reuses every evaluation of this one.
+        The first path that does not fit ends the search, even if a later one would fit. So a search with a larger
+        budget builds the same tree, and reuses every evaluation.
         """
         layers = self.layer_executions + sum(asked.depth for asked in self._asked) + path.depth
         if self._settings.layer_budget is not None and layers > self._settings.layer_budget:
@@ -213,7 +207,6 @@ class PathSearch:
         self._asked.clear()
 
     def _check_stop(self) -> None:
-        """Apply the stop rules."""
         if self._settings.stop == "published" and self._is_early():
             self.stop_reason = "early"
         elif self.tree.root.closed:
@@ -222,8 +215,7 @@ class PathSearch:
             self.stop_reason = "budget"
 
     def _is_early(self) -> bool:
-        """Whether some path is right although the full path is wrong, or a right path saves enough layers."""
-        right = [evaluation for evaluation in self.evaluations if evaluation.correct]
-        shallow = len(self.tree.full) - EARLY_SAVED_LAYERS
+        """Whether a path is correct that saves enough layers, or any path if the full path is wrong."""
         base_wrong = not self.evaluations[0].correct
-        return any(base_wrong or evaluation.path.depth <= shallow for evaluation in right)
+        shallow = len(self.tree.full) - EARLY_SAVED_LAYERS
+        return any(one.correct and (base_wrong or one.path.depth <= shallow) for one in self.evaluations)

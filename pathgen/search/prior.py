@@ -19,47 +19,35 @@ from ..paths.reward import path_reward
 from .settings import SearchSettings
 
 TEMPERATURE = 0.15
-"""A move whose mean reward is larger by this much weighs e times more; chosen by measurement (docs/LOG.md)."""
+"""A mean reward larger by this much multiplies the weight by e; chosen by measurement (docs/LOG.md)."""
 MAX_GAIN = 100.0
-"""Largest gain accepted from a file: no move gains that much, and exp(MAX_GAIN / TEMPERATURE) is finite."""
+"""Largest gain accepted from a file: far above any real gain, and exp(MAX_GAIN / TEMPERATURE) is finite."""
 SCAN_CHUNK = 24
 """Paths that a scan asks at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class MoveStatistics:
-    """Effect of one move from the full path, over the calibration questions.
-
-    Attributes:
-        move: the move.
-        keeps: share of the right answers that stay right; None if full depth got none right.
-        mends: share of the wrong answers that become right; None if full depth got none wrong.
-        margin_shift: mean change of the margin, in nats.
-        gain_if_right: mean change of the search's reward (length term included) on questions that full depth
-            answers right.
-        gain_if_wrong: the same on those it answers wrong. If one group is empty, both are the mean over all.
-        layers_run: layer executions of the move when all states below it are shared.
-    """
+    """Effect of one move from the full path, over the calibration questions."""
 
     move: Move
     keeps: float | None
+    """Share of the full path's correct answers that stay correct; None if none was correct."""
     mends: float | None
+    """Share of its wrong answers that become correct; None if none was wrong."""
     margin_shift: float
+    """Mean change of the margin, in nats."""
     gain_if_right: float = field(metadata={"most": MAX_GAIN})
+    """Mean change of the search's reward (length term included) on questions that the full path answers correctly."""
     gain_if_wrong: float = field(metadata={"most": MAX_GAIN})
+    """The same on its wrong answers. If one group is empty, both are the mean over all questions."""
     layers_run: int
+    """Layer executions of the move when all states before it are shared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prior(JsonArtefact):
-    """Statistics of every move, frozen before the first search.
-
-    Attributes:
-        model_fingerprint: of the model they were measured on.
-        task: name of the task.
-        questions: number of questions scanned.
-        statistics: one entry per move.
-    """
+    """Statistics of every move over a number of questions, frozen before the first search."""
 
     DAMAGED = "{where} is not a prior.json ({error})"
 
@@ -71,23 +59,19 @@ class Prior(JsonArtefact):
     def weights(self, base_correct: bool) -> dict[Move, float]:
         """P of each move, up to a factor: exp(reward gain / TEMPERATURE).
 
-        The gains depend on whether full depth is right: moves that change much mend wrong answers, but they also
-        break right ones.
+        The gains depend on whether the full path is correct: moves that change much mend wrong answers, but also
+        break correct ones.
         """
         gains = {entry.move: entry.gain_if_right if base_correct else entry.gain_if_wrong for entry in self.statistics}
         return {move: math.exp(gain / TEMPERATURE) for move, gain in gains.items()}
 
     @property
     def digest(self) -> str:
-        """16 hex digits over all of it, for the run's settings."""
+        """16 hex digits of the whole content, for the run's settings."""
         return hashlib.blake2b(self.to_json(), digest_size=8).hexdigest()
 
     def check_matches(self, fingerprint: str, task: str, num_layers: int, where: str) -> None:
-        """Check that the prior was measured on this model and task.
-
-        Raises:
-            ArtefactError: it was not.
-        """
+        """Raise ArtefactError unless the prior was measured on this model and task."""
         if (self.model_fingerprint, self.task) != (fingerprint, task):
             raise ArtefactError(
                 f"{where} was measured on model {self.model_fingerprint} and task {self.task}, "
@@ -98,12 +82,7 @@ class Prior(JsonArtefact):
 
 
 def load_prior(path: str) -> Prior:
-    """Read a prior from a file.
-
-    Raises:
-        InputError: the file cannot be read.
-        ArtefactError: its content is invalid.
-    """
+    """The prior in a file; InputError if the file cannot be read, ArtefactError if its content is invalid."""
     try:
         return Prior.from_json(Path(path).read_bytes(), path)
     except OSError as error:
@@ -111,7 +90,7 @@ def load_prior(path: str) -> Prior:
 
 
 class MoveScan:
-    """Asks for the full path and every single move of one question. Calibration runs it in place of a search."""
+    """Asks for the full path and every single move of one question; calibration runs it in place of a search."""
 
     def __init__(self, num_layers: int, settings: SearchSettings, cost: CostModel) -> None:
         full = LayerPath.full(num_layers)
@@ -152,14 +131,16 @@ def measure_moves(
     cost: CostModel,
     relative_margin: bool,
 ) -> tuple[MoveStatistics, ...]:
-    """Statistics of every move over scans of single moves; scans whose full path has no margin are left out.
+    """Statistics of every move over scans of single moves; a scan whose full path has no margin is left out.
 
-    A move that no scan could run (it breaks a cap) gets the gain −1, the worst possible.
+    A move that breaks a cap, so that no scan ran it, gets the gain −1, the worst possible.
     """
     full = LayerPath.full(num_layers)
 
-    def reward(evaluation: Evaluation, base_margin: float) -> float:
-        return path_reward(evaluation, base_margin if relative_margin else 0.0, cost, settings.length_weight)
+    def gain(before: Evaluation, after: Evaluation) -> float:
+        base = (before.margin or 0.0) if relative_margin else 0.0
+        at_first, then = (path_reward(one, base, cost, settings.length_weight) for one in (before, after))
+        return then - at_first
 
     usable = [scan for scan in scans if full in scan and scan[full].margin is not None]
     entries = []
@@ -169,19 +150,16 @@ def measure_moves(
         kept = [after.correct for before, after in pairs if before.correct]
         mended = [after.correct for before, after in pairs if not before.correct]
         shifts = [(after.margin or 0.0) - (before.margin or 0.0) for before, after in pairs if after.margin is not None]
-        gains = [reward(after, before.margin or 0.0) - reward(before, before.margin or 0.0) for before, after in pairs]
-        by_base = {
-            right: [gain for gain, (before, _) in zip(gains, pairs, strict=True) if before.correct == right] or gains
-            for right in (True, False)
-        }
+        if_right = [gain(before, after) for before, after in pairs if before.correct]
+        if_wrong = [gain(before, after) for before, after in pairs if not before.correct]
         entries.append(
             MoveStatistics(
                 move,
                 keeps=float(np.mean(kept)) if kept else None,
                 mends=float(np.mean(mended)) if mended else None,
                 margin_shift=float(np.mean(shifts)) if shifts else 0.0,
-                gain_if_right=float(np.mean(by_base[True])) if gains else -1.0,
-                gain_if_wrong=float(np.mean(by_base[False])) if gains else -1.0,
+                gain_if_right=float(np.mean(if_right or if_wrong)) if pairs else -1.0,
+                gain_if_wrong=float(np.mean(if_wrong or if_right)) if pairs else -1.0,
                 layers_run=sum(path[move.layer :]) - (move.action == LayerAction.REPEAT),
             )
         )

@@ -26,10 +26,9 @@ class SearchSettings:
     Attributes:
         simulations: walks through the tree; the full path is always evaluated and does not count.
         layer_budget: layer executions of all evaluated paths together, the full path included; None: no limit.
-        max_depth: layer executions of one path; None: `num_layers + EXTRA_DEPTH`. With another cost than layers,
-            a path may cost as much as `max_depth` average layers.
+        max_depth: layer executions of one path; None: `num_layers + EXTRA_DEPTH`. If the cost is not layers, a path
+            may cost as much as `max_depth` average layers.
         max_edits: actions of one path that are not EXECUTE.
-        parallel_leaves: paths asked at a time.
         stop: `budget`, or `published`, which also stops early, as the published search does.
         exploration: c of `PathTree.score`, in units of reward.
         widening_k: k of ⌈k·N^α⌉, the number of moves that a node visited N times considers.
@@ -54,18 +53,10 @@ class SearchSettings:
     length_weight: float = 0.25
 
     def __post_init__(self) -> None:
-        """Check every field against its bounds."""
-        bounds: dict[str, tuple[float, float]] = {
-            "simulations": (0, math.inf),
-            "layer_budget": (1, math.inf),
-            "max_depth": (1, math.inf),
-            "max_edits": (0, math.inf),
-            "parallel_leaves": (1, math.inf),
-            "exploration": (0, math.inf),
-            "widening_k": (0, math.inf),
-            "widening_alpha": (0, 1),
-            "length_weight": (0, math.inf),
-        }
+        bounds: dict[str, tuple[float, float]] = dict.fromkeys(self.__slots__, (0, math.inf))
+        bounds |= dict.fromkeys(("layer_budget", "max_depth", "parallel_leaves"), (1, math.inf))
+        bounds["widening_alpha"] = (0, 1)
+        del bounds["stop"]
         for name, (low, high) in bounds.items():
             value = getattr(self, name)
             if value is not None and not (low <= value <= high and math.isfinite(value)):
@@ -75,29 +66,17 @@ class SearchSettings:
             raise ValueError(f"stop must be budget or published; got {self.stop!r}")
 
     def depth_cap(self, num_layers: int) -> int:
-        """`max_depth` for a model of `num_layers`.
-
-        Raises:
-            ValueError: `max_depth` is below the full path's depth.
-        """
+        """`max_depth` for a model of `num_layers`; ValueError if it is below the full path's depth."""
         cap = num_layers + EXTRA_DEPTH if self.max_depth is None else self.max_depth
         if cap < num_layers:
             raise ValueError(f"max_depth must be at least {num_layers}, the depth of the full path; got {cap}")
         return cap
 
     def cost_cap(self, cost: CostModel, num_layers: int) -> float:
-        """Largest cost of a path: `depth_cap` average layers, with room for rounding.
-
-        Raises:
-            ValueError: as `depth_cap`.
-        """
+        """Largest cost of a path: `depth_cap` average layers, with room for rounding; raises as `depth_cap`."""
         return cost.cost(LayerPath.full(num_layers)) * self.depth_cap(num_layers) / num_layers + ROUNDING
 
     def check_budget(self, num_layers: int) -> None:
-        """Check that the full path of a model of `num_layers` fits `layer_budget`.
-
-        Raises:
-            ValueError: it does not.
-        """
+        """Raise ValueError unless the full path of a model of `num_layers` fits `layer_budget`."""
         if self.layer_budget is not None and self.layer_budget < num_layers:
             raise ValueError(f"layer_budget must be at least {num_layers}, the full path's; got {self.layer_budget}")

@@ -29,28 +29,22 @@ class Edge:
 
 @dataclass(slots=True)
 class Node:
-    """An evaluated path; different orders of moves lead to the same node.
-
-    Attributes:
-        path: the path.
-        reward: its own reward.
-        moves: its legal moves and their P, in the order in which widening considers them.
-        edges: of the first moves that widening has considered; the others are built when needed.
-        reward_sum: its own reward plus that of every walk that continued from here.
-        visits: number of rewards in the sum; N(s) = 1 + Σ visits of the edges.
-        closed: whether every path reachable from here has been evaluated.
-    """
+    """An evaluated path; different orders of moves lead to the same node."""
 
     path: LayerPath
     reward: float
     moves: list[tuple[Move, float]]
+    """Its legal moves and their P, in the order in which widening considers them."""
     edges: list[Edge] = field(default_factory=list)
+    """Of the first moves that widening has considered; the others are built when needed."""
     reward_sum: float = 0.0
+    """Its own reward plus the reward of every walk that continued from here."""
     visits: int = 0
+    """Number of rewards in the sum; N(s) = 1 + Σ visits of the edges."""
     closed: bool = False
+    """Whether every path reachable from here has been evaluated."""
 
     def __post_init__(self) -> None:
-        """Count the node's own reward first."""
         self.add(self.reward)
 
     def add(self, reward: float) -> None:
@@ -72,26 +66,16 @@ class Node:
 
 
 Walk = list[tuple[Node, Edge]]
-"""The nodes that a walk left, and the edge it took from each."""
+"""The nodes of a walk before its end, and the edge it took from each."""
 
 
 class PathTree:
-    """All that a search has evaluated. A graph, really: several orders of moves reach the same path.
+    """The evaluated paths as `nodes`, from the path `full`; a graph, because several orders of moves reach one path.
 
-    Attributes:
-        nodes: every evaluated path's node.
-        full: the path of the root.
-
-    Args:
-        num_layers: layers of the model.
-        settings: caps and constants.
-        cost: prices paths, for the depth cap.
-        rng: shuffles each node's moves.
-        prior: weight >= 0 of each move, a missing one 0; None: all alike.
+    The arguments are those of `PathSearch`.
 
     Raises:
-        ValueError: if the cap leaves no room for the full path, or the prior names a move that does not
-            exist here or has a negative weight.
+        ValueError: the cap leaves no room for the full path, or as `use_prior`.
     """
 
     def __init__(
@@ -110,12 +94,18 @@ class PathTree:
         self._closed_children: Counter[LayerPath] = Counter()
 
     def use_prior(self, prior: Mapping[Move, float] | None) -> None:
-        """Use this prior for the moves of nodes added from now on.
+        """Use this prior for the moves of nodes added later.
 
         Raises:
-            ValueError: see the class.
+            ValueError: the prior has an unknown move, or a weight that is negative or not finite.
         """
-        self._prior = _checked_prior(prior, len(self.full))
+        moves = all_moves(len(self.full))
+        prior = dict.fromkeys(moves, 1.0) if prior is None else prior
+        if unknown := set(prior) - set(moves):
+            raise ValueError(f"the prior names a move that {len(self.full)} layers do not have: {min(unknown)}")
+        if bad := [move for move, weight in prior.items() if not (math.isfinite(weight) and weight >= 0)]:
+            raise ValueError(f"a prior weight must be a finite number >= 0; got {prior[bad[0]]} for {bad[0]}")
+        self._prior = {move: float(prior.get(move, 0.0)) for move in moves}
 
     @property
     def root(self) -> Node:
@@ -128,10 +118,9 @@ class PathTree:
         self._close(node)
 
     def choose(self, node: Node, pending: Container[LayerPath]) -> Edge | None:
-        """The edge of best score among those that widening considers and that lead to no pending or closed path.
+        """The edge of best score among the considered ones that do not lead to a pending or closed path.
 
-        Returns:
-            None if there is none. If the node is not closed, only pending paths are left then.
+        None if all do; then, if the node is not closed, only pending paths are left.
         """
 
         def is_available(path: LayerPath) -> bool:
@@ -155,8 +144,7 @@ class PathTree:
     def back_up(self, walk: Walk, reward: float) -> None:
         """Count a finished walk on its edges and on the nodes before its end.
 
-        The last node is left out: it has its own reward from the start, and a second way to it is not a second
-        measurement.
+        The last node already has its own reward, and a second way to it is not a second measurement.
         """
         for node, edge in walk:
             node.add(reward)
@@ -183,7 +171,7 @@ class PathTree:
         return [(move, self._prior[move] * len(moves) / total if total else 1.0) for move in moves]
 
     def _close(self, node: Node) -> None:
-        """Close a node if all its legal moves lead to closed nodes; then its parents, if that completes them."""
+        """Close a node if all its legal moves lead to closed nodes; then its parents by the same rule."""
         stack = [node]
         while stack:
             node = stack.pop()
@@ -204,19 +192,3 @@ def _parents(path: LayerPath) -> Iterator[LayerPath]:
             yield LayerPath((*path[:layer], LayerAction.EXECUTE, *path[layer + 1 :]))
         if path[layer : layer + 2] == (LayerAction.SKIP, LayerAction.SKIP):
             yield LayerPath((*path[:layer], LayerAction.EXECUTE, LayerAction.EXECUTE, *path[layer + 2 :]))
-
-
-def _checked_prior(prior: Mapping[Move, float] | None, num_layers: int) -> dict[Move, float]:
-    """The weight of every move.
-
-    Raises:
-        ValueError: the prior has an unknown move, or a weight that is negative or not finite.
-    """
-    moves = all_moves(num_layers)
-    if prior is None:
-        return dict.fromkeys(moves, 1.0)
-    if unknown := set(prior) - set(moves):
-        raise ValueError(f"the prior names a move that {num_layers} layers do not have: {min(unknown)}")
-    if bad := [move for move, weight in prior.items() if not (math.isfinite(weight) and weight >= 0)]:
-        raise ValueError(f"a prior weight must be a finite number >= 0; got {prior[bad[0]]} for {bad[0]}")
-    return {move: float(prior.get(move, 0.0)) for move in moves}

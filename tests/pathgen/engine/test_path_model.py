@@ -255,7 +255,7 @@ def test_a_policy_must_answer_once_per_row() -> None:
             return torch.ones(1)
 
     model, _ = lab("llama")
-    with pytest.raises(ValueError, match="one action a row"):
+    with pytest.raises(ValueError, match="one action per row"):
         model.logits(*padded(PROMPTS[:2], "left"), policy=OneForAll())
 
 

@@ -27,5 +27,5 @@ def test_batches_hold_everything_once_within_bounds(things, most):
 
 
 def test_like_lengths_share_a_batch_and_unlike_ones_do_not():
-    things = [Extent.of_row(length) for length in (100, 95, 90, 40, 39)]
+    things = [Extent(length, 1, length) for length in (100, 95, 90, 40, 39)]
     assert list(like_lengths(things, range(5), lambda batch, index: False)) == [[0, 1, 2], [3, 4]]
