@@ -1,4 +1,4 @@
-"""Cost models that are read off the model: FLOPs from its weights, latency from a stopwatch."""
+"""Cost models of a given model: FLOPs from its weights, latency by measurement."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def flops_cost(folder: Path, num_layers: int) -> CostModel:
     """Weights in proportion to the parameters that each layer uses per token (two FLOPs each).
 
     Raises:
-        InputError: when the checkpoint's tensor names do not tell the layers apart.
+        InputError: the checkpoint's tensor names do not show which layer a tensor belongs to.
     """
     parameters = layer_parameters(folder, num_layers)
     if not all(parameters):
@@ -38,11 +38,11 @@ def latency_cost(model: ModelSpec, out: str, resources: Mapping[str, float], tim
     Args:
         model: as actors load it.
         out: the run's folder.
-        resources: what each asks of Ray.
-        timeout_s: bound on finding a place and measuring.
+        resources: what an actor requests from Ray.
+        timeout_s: limit for finding a place and measuring.
 
     Raises:
-        ClusterError: the measurement failed, or found no place in time.
+        ClusterError: the measurement failed, or no place was free in time.
     """
     import ray
 
