@@ -65,12 +65,7 @@ class FleetRun:
     def run(self, fleet: Fleet, items: Sequence[Item], what: str, out: str, done_before: int) -> Progress:
         """Run the items to their end, or until the fleet is stopped.
 
-        Args:
-            fleet: one of this run, not used before.
-            items: to do now.
-            what: the work, for example `searching`.
-            out: the run's folder, published with the progress.
-            done_before: items that earlier calls have done.
+        Progress shows `what` (for example `searching`) and includes the `done_before` items of earlier calls.
         """
         with (
             ProgressView(what, done_before + len(items), done_before, quiet=self.options.quiet) as view,
@@ -91,12 +86,12 @@ def fleet_run(
     """Connect to Ray and place a run's actors there, within a `with` block.
 
     Args:
-        options: the command's options.
+        options: of the actors.
         cluster: a probe already started; None starts Ray on this machine.
         device: torch device.
         model: folder of the model.
-        fs: file system of the run's folder.
-        out: the folder as the message names it.
+        fs: file system of the folder `out`.
+        out: the run's folder as a message names it.
         most: largest number of items.
 
     Raises:

@@ -70,13 +70,7 @@ class Placement:
         return ModelSpec(absolute_name(model), fingerprint, dtype, self.device, self.devices_per_actor, self.threads)
 
     def actor_factory(self, worker: type, settings: Any, *, node: str | None = None) -> Callable[[str], Any]:
-        """A function that makes a Ray actor `worker(settings, writer)` for a writer id.
-
-        Args:
-            worker: the class.
-            settings: its first argument.
-            node: Ray's id of the node that all are bound to; None for any.
-        """
+        """A function that makes a Ray actor `worker(settings, writer)` for a writer id, on one node or on any."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -92,13 +86,7 @@ class Placement:
 
 
 def check_disks(out: str, fs: AbstractFileSystem, nodes: int, *, shared_fs: bool) -> None:
-    """Check that actors and this machine can share a folder.
-
-    Args:
-        out: the folder as the message names it.
-        fs: its file system.
-        nodes: number of nodes of the cluster.
-        shared_fs: whether the user says that all nodes see this folder.
+    """Check that a cluster of `nodes` nodes can share the folder that the message names `out`.
 
     Raises:
         InputError: the folder is local, and there are several nodes.
@@ -120,13 +108,8 @@ def only_node(fs: AbstractFileSystem, session: Session, *, shared_fs: bool) -> s
 def place_actors(options: ActorOptions, device: str, session: Session, folder: Path, num_jobs: int) -> Placement:
     """Decide on actors for `num_jobs` items.
 
-    Args:
-        options: `actors` None means one per GPU, or one per CORES_PER_ACTOR cores of a node, at least one, within
-            the node's memory.
-        device: torch device.
-        session: the Ray they run on. On a cluster actors may wait for nodes that join later.
-        folder: of the model.
-        num_jobs: items to do.
+    `options.actors` None means one per GPU, or one per CORES_PER_ACTOR cores of a node, at least one, within the
+    node's memory. On a cluster actors may wait for nodes that join later. `folder` is the model's.
 
     Raises:
         InputError: the embedded Ray has less than is requested.

@@ -28,14 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 class SearchFleet:
-    """Runs jobs of one `pathgen generate` on actors.
-
-    Args:
-        actors: connected and placed.
-        directory: the run's folder; the caller holds its lease.
-        run: settings for the actors.
-        budgets: when a question is done.
-        stopping: when to wind up, and how fast.
+    """Runs jobs of one `pathgen generate` on actors. The caller holds the lease of the run's folder.
 
     Attributes:
         searchers: the fleet of the search; None before `start`.

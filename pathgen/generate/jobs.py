@@ -22,7 +22,6 @@ class RunSettings:
     Attributes:
         out: the run's folder.
         token: of the run's lease.
-        metadata: origin of the records.
         in_flight: searches interleaved in one actor.
         prior: calibrated move statistics; None for a uniform prior.
     """
@@ -66,15 +65,7 @@ class Job:
 def new_record(
     question: Question, attempts: int, run: RunSettings, writer: str, error: str | None = None
 ) -> PathRecord:
-    """A record without results, of status `failed`.
-
-    Args:
-        question: the question.
-        attempts: how often it failed before.
-        run: the run's settings.
-        writer: id of the record's writer.
-        error: why the question could not be searched.
-    """
+    """A record without results, of status `failed`; `attempts` counts the failures before."""
     return PathRecord(
         question=question,
         question_sha=question.sha,

@@ -57,16 +57,7 @@ class RunSummary:
         num_layers: int,
         wall_seconds: float,
     ) -> RunSummary:
-        """Sum up committed records and the fleet's totals.
-
-        Args:
-            out: the folder, as the user named it.
-            rows: the light columns of the committed records.
-            work: as `SearchFleet.totals`; empty if there was nothing to do.
-            done_before: questions that were done when the call began.
-            num_layers: layers of the model.
-            wall_seconds: of the call.
-        """
+        """Sum up the committed records (their light columns) and `SearchFleet.totals` (empty without any work)."""
         found, count = RecordStats.of(rows), Counter(work)
         searched, seconds = int(count["searched"]), float(count["search_seconds"])
         of_records = ("questions", "failed", "solved", "base_accuracy", "solved_rate", "mean_best_depth")
@@ -135,14 +126,7 @@ def summary_text(summary: RunSummary) -> str:
 
 
 def verdict(rows: pl.DataFrame, asked: Sequence[str], allow_failures: float, out: str) -> tuple[list[str], int]:
-    """Remarks and exit code of a run that was not interrupted.
-
-    Args:
-        rows: as for `RunSummary.of`.
-        asked: ids of the wanted questions.
-        allow_failures: the share of them that may fail.
-        out: the folder, as the user named it.
-    """
+    """Remarks and exit code of a run that was not interrupted, from its records and the ids of its questions."""
     mine = rows.filter(pl.col("question_id").is_in(asked))
     missing = sorted(set(asked) - set(mine["question_id"]))
     if missing:

@@ -47,11 +47,9 @@ PRIOR_NAME = "prior.json"
 
 
 class GenerationRun:
-    """One call of `pathgen generate`. It checks all that needs no shards before any model loads.
+    """One call of `pathgen generate`; `tell` shows one line to the user.
 
-    Args:
-        options: the command's options.
-        tell: shows one line to the user.
+    The constructor checks everything that needs no shards and no loaded model.
 
     Raises:
         InputError: bad questions, model, task, folder or budgets.
@@ -71,7 +69,9 @@ class GenerationRun:
         self.folder = resolve_model(options.model)
         self.fingerprint = fingerprint(self.folder)
         self.num_layers = num_layers(self.folder)
-        self.prior = self._given_prior()
+        self.prior = load_prior(options.prior) if options.prior is not None else None
+        if self.prior is not None:
+            self.prior.check_matches(self.fingerprint, self.task.name, self.num_layers, str(options.prior))
         check_device(options.device, self.cluster)
         if options.chat:
             from ..models.reading import load_tokenizer
@@ -127,9 +127,8 @@ class GenerationRun:
         if options.seconds_budget is not None or options.cost == "latency":
             notes["determinism"] = "not reproducible: seconds or measured costs decide what is searched"
         source = options.questions if options.limit is None else f"{options.questions} (first {options.limit})"
-        model = (options.model, self.fingerprint)
-        count = len(self.questions)
-        return RunInfo(settings, *model, self.task.name, source, notes, count, options=options.others())
+        model, task, count = (options.model, self.fingerprint), self.task.name, len(self.questions)
+        return RunInfo(settings, *model, task, source, notes, count, options=options.others())
 
     def _keep_larger_budgets(self) -> None:
         """Keep the folder's budgets where they are larger: all its questions have the same."""
@@ -150,13 +149,6 @@ class GenerationRun:
     @cached_property
     def _device(self) -> str:
         return self.options.device or default_device(self.cluster)
-
-    def _given_prior(self) -> Prior | None:
-        if self.options.prior is None:
-            return None
-        prior = load_prior(self.options.prior)
-        prior.check_matches(self.fingerprint, self.task.name, self.num_layers, self.options.prior)
-        return prior
 
     def _dry(self) -> Outcome:
         plan = self._scan(None) if self.directory.holds_run else Plan(frozenset(), {}, {}, [], 0)
@@ -216,7 +208,7 @@ class GenerationRun:
 
     @contextmanager
     def _fleet(self, most: int) -> Iterator[SearchFleet]:
-        """A fleet on Ray for at most `most` questions. Its actors start at once, unless their prior must be measured."""
+        """A fleet on Ray for at most `most` questions; it starts at once, unless its prior must be measured first."""
         options, directory = self.options, self.directory
         where = f"--out {options.out}"
         with fleet_run(options, self.cluster, self._device, self.folder, directory.fs, where, most) as actors:

@@ -20,11 +20,7 @@ from .question_search import QuestionSearch
 class Searcher:
     """Keeps `in_flight` questions of like length in one batch, chosen from a backlog.
 
-    Args:
-        run: the run's settings.
-        writer: id of its records' writer.
-        evaluator: the model with the task.
-        load_record: as `RunDirectory.load_record`.
+    `writer` is the id in its records; `load_record` finds a question's stored record, as `RunDirectory.load_record`.
 
     Attributes:
         moved_at: when the work on each question in flight last moved, in `time.monotonic()` seconds.

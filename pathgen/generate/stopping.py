@@ -17,10 +17,7 @@ INTERRUPTED = "interrupted: finished work is kept; the same command goes on from
 
 
 class Stopping:
-    """Whether a run must stop, and because of which signal.
-
-    Args:
-        tell: shows one line to the user.
+    """Whether a run must stop, and because of which signal; `tell` shows one line to the user.
 
     Attributes:
         event: set once the run must wind up.

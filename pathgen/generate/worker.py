@@ -18,12 +18,7 @@ BACKLOG = 2
 
 
 class SearchWorker(WorkThread):
-    """Searches questions. The constructor loads the model, once.
-
-    Args:
-        run: the run's settings.
-        writer: the id under which this actor writes.
-    """
+    """Searches questions, and commits records under its writer id. The constructor loads the model, once."""
 
     def __init__(self, run: RunSettings, writer: str):
         from ..evaluation.evaluator import Evaluator

@@ -36,7 +36,7 @@ def compute_features(
         out: a run's folder or URL.
         keys: the wanted ones.
         model: alias, folder or hub id.
-        fingerprint: of its weights.
+        fingerprint: of the model's weights.
         pooling: the router's.
         options: of the pass.
 
