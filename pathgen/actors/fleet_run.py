@@ -83,16 +83,9 @@ class FleetRun:
 def fleet_run(
     options: ActorOptions, cluster: Probe | None, device: str, model: Path, fs: AbstractFileSystem, out: str, most: int
 ) -> Iterator[FleetRun]:
-    """Connect to Ray and place a run's actors there, within a `with` block.
+    """Connect to Ray and place actors for at most `most` items there, within a `with` block.
 
-    Args:
-        options: of the actors.
-        cluster: a probe already started; None starts Ray on this machine.
-        device: torch device.
-        model: folder of the model.
-        fs: file system of the folder `out`.
-        out: the run's folder as a message names it.
-        most: largest number of items.
+    `cluster` None starts Ray on this machine. `fs` holds the run's folder, which messages name `out`.
 
     Raises:
         InputError: actors and this machine cannot share the folder, or there is no room for so many actors.

@@ -100,9 +100,8 @@ def check_disks(out: str, fs: AbstractFileSystem, nodes: int, *, shared_fs: bool
 
 def only_node(fs: AbstractFileSystem, session: Session, *, shared_fs: bool) -> str | None:
     """Ray's id of the only node for actors, if the folder is on this machine alone; nodes may join later."""
-    if shared_fs or not is_local(fs) or session.address is None:
-        return None
-    return session.this_node()
+    anywhere = shared_fs or not is_local(fs) or session.address is None
+    return None if anywhere else session.this_node()
 
 
 def place_actors(options: ActorOptions, device: str, session: Session, folder: Path, num_jobs: int) -> Placement:
@@ -116,37 +115,31 @@ def place_actors(options: ActorOptions, device: str, session: Session, folder: P
     """
     nodes = session.nodes()
     kind = "cuda" if device.startswith("cuda") else "cpu"
-    memory_bytes = 0
     if kind == "cuda":
+        memory_bytes, devices = 0, max(1, round(options.gpus_per_actor))
         threads = options.threads_per_actor or 1
         resources = {"CPU": 1.0, "GPU": options.gpus_per_actor}
         actors = options.actors or sum(math.floor(node["GPU"] / options.gpus_per_actor) for node in nodes)
     else:
-        memory_bytes = 2 * weight_bytes(folder) + ACTOR_OVERHEAD_BYTES
+        memory_bytes, devices = 2 * weight_bytes(folder) + ACTOR_OVERHEAD_BYTES, 1
         actors = options.actors or sum(_on_node(node, memory_bytes) for node in nodes)
         share = _cpu_share(nodes, min(max(1, actors), num_jobs))
         threads = options.threads_per_actor or share
         if options.threads_per_actor and session.address is not None:
             share = max((int(node["CPU"]) for node in nodes), default=0) or threads
         resources = {"CPU": float(min(threads, share))}
-    placement = Placement(
-        min(max(1, actors), num_jobs),
-        threads,
-        kind,  # an actor sees only the GPUs that Ray gives it
-        max(1, round(options.gpus_per_actor)) if kind == "cuda" else 1,
-        options.in_flight or IN_FLIGHT[kind],
-        resources,
-        memory_bytes,
-    )
+    num_actors = min(max(1, actors), num_jobs)
     for name, each in resources.items():
-        asked, offered = each * placement.num_actors, sum(node.get(name, 0) for node in nodes)
+        asked, offered = each * num_actors, sum(node.get(name, 0) for node in nodes)
         if asked > offered and session.address is None:
-            share = "--gpus-per-actor" if name == "GPU" else "--threads-per-actor"
+            flag = "--gpus-per-actor" if name == "GPU" else "--threads-per-actor"
             raise InputError(
                 f"{asked:g} {name}s are asked for, {each:g} an actor on {kind}, and there are {offered:g}; "
-                f"ask for fewer by --actors or {share}"
+                f"ask for fewer by --actors or {flag}"
             )
-    return placement
+    in_flight = options.in_flight or IN_FLIGHT[kind]
+    # The device is without a number: an actor sees only the GPUs that Ray gives it.
+    return Placement(num_actors, threads, kind, devices, in_flight, resources, memory_bytes)
 
 
 def _on_node(node: Mapping[str, float], memory_bytes: int) -> int:

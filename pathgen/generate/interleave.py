@@ -46,23 +46,22 @@ class Interleaver:
         A question fails if one of its paths does not fit alone.
         """
         asked = [(search, path) for search, path in asked if search.error is None]
-        no_memory = ""
         try:
             evaluations = self.evaluator.evaluate([(search.prepared, path) for search, path in asked])
         except torch.OutOfMemoryError as error:
             no_memory = f"out of memory on a single path: {error}"
-        if no_memory:
-            # Not in the except block: there the exception still holds the batch's tensors.
-            self.evaluator.executor.kept.clear()
-            torch.cuda.empty_cache()
-            if len(asked) == 1:
-                asked[0][0].error = no_memory
-                return
+        else:
+            for (search, path), evaluation in zip(asked, evaluations, strict=True):
+                if path == LayerPath.full(len(path)) and evaluation.margin is None:
+                    search.error = "the model gives NaN or Inf at full depth"
+                search.asker.tell(path, evaluation)
+            return
+        # Not in the except block: there the exception still holds the batch's tensors.
+        self.evaluator.executor.kept.clear()
+        torch.cuda.empty_cache()
+        if len(asked) == 1:
+            asked[0][0].error = no_memory
+        else:
             middle = (len(asked) + 1) // 2
             self._evaluate(asked[:middle])
             self._evaluate(asked[middle:])
-            return
-        for (search, path), evaluation in zip(asked, evaluations, strict=True):
-            if path == LayerPath.full(len(path)) and evaluation.margin is None:
-                search.error = "the model gives NaN or Inf at full depth"
-            search.asker.tell(path, evaluation)

@@ -69,9 +69,10 @@ class GenerationRun:
         self.folder = resolve_model(options.model)
         self.fingerprint = fingerprint(self.folder)
         self.num_layers = num_layers(self.folder)
-        self.prior = load_prior(options.prior) if options.prior is not None else None
-        if self.prior is not None:
-            self.prior.check_matches(self.fingerprint, self.task.name, self.num_layers, str(options.prior))
+        self.prior: Prior | None = None
+        if options.prior is not None:
+            self.prior = load_prior(options.prior)
+            self.prior.check_matches(self.fingerprint, self.task.name, self.num_layers, options.prior)
         check_device(options.device, self.cluster)
         if options.chat:
             from ..models.reading import load_tokenizer
@@ -127,8 +128,8 @@ class GenerationRun:
         if options.seconds_budget is not None or options.cost == "latency":
             notes["determinism"] = "not reproducible: seconds or measured costs decide what is searched"
         source = options.questions if options.limit is None else f"{options.questions} (first {options.limit})"
-        model, task, count = (options.model, self.fingerprint), self.task.name, len(self.questions)
-        return RunInfo(settings, *model, task, source, notes, count, options=options.others())
+        model, task = (options.model, self.fingerprint), self.task.name
+        return RunInfo(settings, *model, task, source, notes, len(self.questions), options=options.others())
 
     def _keep_larger_budgets(self) -> None:
         """Keep the folder's budgets where they are larger: all its questions have the same."""
@@ -208,7 +209,7 @@ class GenerationRun:
 
     @contextmanager
     def _fleet(self, most: int) -> Iterator[SearchFleet]:
-        """A fleet on Ray for at most `most` questions; it starts at once, unless its prior must be measured first."""
+        """A fleet for at most `most` questions. Its actors start at once, unless their prior must be measured first."""
         options, directory = self.options, self.directory
         where = f"--out {options.out}"
         with fleet_run(options, self.cluster, self._device, self.folder, directory.fs, where, most) as actors:

@@ -32,13 +32,7 @@ def compute_features(
     Keys without features (a prompt longer than the context, NaN) are named in a warning and in the set's `errors`.
     A later pass tries them again only if their actor died, because the same weights give the same result.
 
-    Args:
-        out: a run's folder or URL.
-        keys: the wanted ones.
-        model: alias, folder or hub id.
-        fingerprint: of the model's weights.
-        pooling: the router's.
-        options: of the pass.
+    `out` is a run's folder or URL; `model` is an alias, a folder or a hub id.
 
     Raises:
         PathgenError: no actor makes progress (disk full, for example), with the cause.

@@ -84,20 +84,17 @@ class FeatureStore:
                 logger.warning("%s is damaged: deleted, its features are computed again", path)
                 self.fs.rm_file(path)
                 continue
-            header = _header(data)
+            length = int.from_bytes(data[:8], "little")  # of the header, which follows as JSON
+            header = json.loads(data[8 : 8 + length])
             self.errors |= header.pop("__metadata__", {})
             self.files |= dict.fromkeys(header, path)
             self._scanned.add(name)
 
 
 class FeatureSet:
-    """The features of some keys, read from disk on demand.
+    """The features of some keys, read on demand from the files that the store's last scan found.
 
-    Args:
-        store: already scanned.
-        keys: the wanted ones.
-        errors: key digest -> why it has no features, in addition to the store's.
-        seconds: as the attribute.
+    The argument `errors`, key digest -> why it has no features, adds to the store's.
 
     Attributes:
         keys: those that have features, in the order given.
@@ -151,8 +148,3 @@ class FeatureSet:
 
 def _digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=8).hexdigest()
-
-
-def _header(data: bytes) -> dict:
-    """A safetensors file's header: JSON after eight bytes that give its length."""
-    return json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
