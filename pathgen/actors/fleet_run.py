@@ -28,10 +28,7 @@ class FleetRun:
     """A run on actors: makes its fleets, and runs items on them.
 
     Attributes:
-        options: what was asked for.
-        session: the Ray they run on.
-        placement: how the actors are placed there.
-        node: Ray's id of the node that all are bound to, if they are.
+        node: Ray's id of the node that all actors are bound to; None if they may run on any.
     """
 
     options: ActorOptions
@@ -50,7 +47,7 @@ class FleetRun:
         stop: threading.Event | None = None,
         stop_by: Callable[[], float] = lambda: math.inf,
     ) -> Fleet:
-        """A fleet of actors of a class, each made from the settings and its writer id; the rest as `Fleet` has it."""
+        """A fleet of `worker` actors, each made from the settings and its writer id; other arguments as `Fleet`."""
         return Fleet(
             self.placement.actor_factory(worker, settings, node=self.node),
             FleetSettings(
@@ -65,21 +62,13 @@ class FleetRun:
             stop=stop or threading.Event(),
         )
 
-    def run(
-        self, fleet: Fleet, items: Sequence[Item], what: str, out: str, done_before: int, *, quiet: bool
-    ) -> Progress:
+    def run(self, fleet: Fleet, items: Sequence[Item], what: str, out: str, done_before: int) -> Progress:
         """Run the items to their end, or until the fleet is stopped.
 
-        Args:
-            fleet: of this run.
-            items: to do.
-            what: is done to them, for example `searching`.
-            out: the run's folder, for others on the cluster.
-            done_before: items that earlier calls have done.
-            quiet: show no progress.
+        Progress shows `what` (for example `searching`) and includes the `done_before` items of earlier calls.
         """
         with (
-            ProgressView(what, done_before + len(items), done_before, quiet=quiet) as view,
+            ProgressView(what, done_before + len(items), done_before, quiet=self.options.quiet) as view,
             publishing(f"{what} {out}", done_before, shared=self.options.address is not None) as publish,
         ):
 
@@ -94,19 +83,12 @@ class FleetRun:
 def fleet_run(
     options: ActorOptions, cluster: Probe | None, device: str, model: Path, fs: AbstractFileSystem, out: str, most: int
 ) -> Iterator[FleetRun]:
-    """Connect to Ray and place a run's actors there, for the body of a `with`.
+    """Connect to Ray and place actors for at most `most` items there, within a `with` block.
 
-    Args:
-        options: what was asked for.
-        cluster: begun before; None starts Ray on this machine.
-        device: torch device.
-        model: its folder.
-        fs: file system of the run's folder.
-        out: the folder, for the message.
-        most: items that there may be.
+    `cluster` None starts Ray on this machine. `fs` holds the run's folder, which messages name `out`.
 
     Raises:
-        InputError: actors and this machine cannot share the folder, or more actors than there is room for.
+        InputError: actors and this machine cannot share the folder, or there is no room for so many actors.
         ClusterError: Ray cannot be reached.
     """
     with connect(cluster) as session:

@@ -1,4 +1,4 @@
-"""The model of an actor: what it needs to load it, and which errors leave its process useless."""
+"""The model of an actor: how to load it, and which errors make its process unusable."""
 
 from __future__ import annotations
 
@@ -13,14 +13,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """Which model an actor loads, and on what. The driver makes it without torch.
+    """Which model an actor loads, and on which devices. The driver makes it without torch.
 
     Attributes:
         name: alias, folder or hub id.
-        fingerprint: of the weights that the driver has seen.
-        dtype: of the weights.
-        device: torch device.
-        devices_per_actor: above 1, the model is spread over so many devices.
+        fingerprint: of the weights that the driver found.
+        devices_per_actor: above 1, the model is spread over this many devices.
         threads: torch threads of the process.
     """
 
@@ -32,13 +30,10 @@ class ModelSpec:
     threads: int = 1
 
     def load(self, out: str) -> PathModel:
-        """Load the model in an actor's process.
-
-        Args:
-            out: the run that it is for, for the message.
+        """Load the model in an actor's process, for the run in `out`.
 
         Raises:
-            ArtefactError: other weights than the driver's lie here; otherwise as `PathModel.from_pretrained`.
+            ArtefactError: the weights differ from the driver's. Other errors as `PathModel.from_pretrained`.
         """
         import torch
 
@@ -51,8 +46,7 @@ class ModelSpec:
 
 
 def is_sticky(error: BaseException) -> bool:
-    """Whether a CUDA error leaves this process useless: a context that has failed fails for ever."""
+    """Whether an error of CUDA makes this process unusable: a context that has failed once fails always."""
     import torch
 
-    accelerator_error = getattr(torch, "AcceleratorError", ())
-    return isinstance(error, accelerator_error) or "CUDA error" in str(error)
+    return isinstance(error, getattr(torch, "AcceleratorError", ())) or "CUDA error" in str(error)

@@ -22,9 +22,9 @@ from .options import ActorOptions
 
 CORES_PER_ACTOR = 4
 ACTOR_OVERHEAD_BYTES = 3 << 30
-"""Memory of an actor beside its weights: kept states, activations, Python."""
+"""Memory of an actor besides its weights: kept states, activations, Python."""
 IN_FLIGHT = {"cpu": 4, "cuda": 16}
-"""Searches interleaved in one actor, by device; the CPU's by measurement (docs/LOG.md)."""
+"""Items that an actor works on at a time, by device; the CPU's was measured (docs/LOG.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,12 @@ class Placement:
     """How a run's actors are placed.
 
     Attributes:
-        num_actors: actors at a time, as the nodes stood at the start.
+        num_actors: actors at a time, on the nodes that were there at the start.
         threads: torch threads of each actor.
-        device: torch device of each.
         devices_per_actor: devices that one model is spread over.
         in_flight: items that each works on at a time.
-        resources: what each asks of Ray.
-        memory_bytes: what each needs on the CPU; 0 on CUDA, where nobody counts it.
+        resources: what each requests from Ray.
+        memory_bytes: what each needs on the CPU; 0 on CUDA, where host memory is not counted.
     """
 
     num_actors: int
@@ -50,33 +49,28 @@ class Placement:
     memory_bytes: int = 0
 
     def fitting(self, nodes: Iterable[Mapping[str, float]]) -> int:
-        """So many actors these nodes have room for."""
-        return sum(_fitting(node, self.resources, self.memory_bytes) for node in nodes)
+        """How many actors these nodes have room for."""
+        count = 0
+        for node in nodes:
+            room = min(math.floor(node.get(name, 0) / each) for name, each in self.resources.items())
+            count += min(room, _on_node(node, self.memory_bytes)) if self.memory_bytes else room
+        return count
 
     def fleet_size(self, options: ActorOptions, session: Session, node: str | None) -> int | Callable[[], int]:
-        """Actors at a time: as many as asked for, else as the cluster has room for, asked anew as its nodes change.
+        """Actors at a time: fixed, or a function that counts the room on the cluster's present nodes.
 
-        Args:
-            options: what was asked for.
-            session: the Ray they run on.
-            node: Ray's id of the node that all are bound to, if they are.
+        It is fixed if `--actors` is given, Ray is embedded, or all actors are bound to the node of id `node`.
         """
         if options.actors is not None or session.address is None or node is not None:
             return self.num_actors
         return lambda: self.fitting(session.nodes())
 
     def model_spec(self, model: str, fingerprint: str, dtype: str) -> ModelSpec:
-        """The model as each actor loads it; its name holds also where actors start in another folder."""
+        """The model as each actor loads it; an absolute name, because actors may start in another folder."""
         return ModelSpec(absolute_name(model), fingerprint, dtype, self.device, self.devices_per_actor, self.threads)
 
     def actor_factory(self, worker: type, settings: Any, *, node: str | None = None) -> Callable[[str], Any]:
-        """Makes Ray actors of a class, each from the settings and the id under which it writes.
-
-        Args:
-            worker: the class.
-            settings: its first argument.
-            node: Ray's id of the node that all are bound to, if they are.
-        """
+        """A function that makes a Ray actor `worker(settings, writer)` for a writer id, on one node or on any."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -92,16 +86,10 @@ class Placement:
 
 
 def check_disks(out: str, fs: AbstractFileSystem, nodes: int, *, shared_fs: bool) -> None:
-    """See that actors and this machine can share a folder.
-
-    Args:
-        out: the folder, as the user named it.
-        fs: its file system.
-        nodes: of the cluster.
-        shared_fs: whether the user says that all nodes see this folder.
+    """Check that a cluster of `nodes` nodes can share the folder that the message names `out`.
 
     Raises:
-        InputError: it is a local one of several nodes.
+        InputError: the folder is local, and there are several nodes.
     """
     if is_local(fs) and nodes > 1 and not shared_fs:
         raise InputError(
@@ -111,79 +99,58 @@ def check_disks(out: str, fs: AbstractFileSystem, nodes: int, *, shared_fs: bool
 
 
 def only_node(fs: AbstractFileSystem, session: Session, *, shared_fs: bool) -> str | None:
-    """Ray's id of the node that actors are bound to: a folder of this machine is not for a node that may join."""
-    shared = shared_fs or not is_local(fs)
-    return None if shared or session.address is None else session.this_node()
+    """Ray's id of the only node for actors, if the folder is on this machine alone; nodes may join later."""
+    anywhere = shared_fs or not is_local(fs) or session.address is None
+    return None if anywhere else session.this_node()
 
 
 def place_actors(options: ActorOptions, device: str, session: Session, folder: Path, num_jobs: int) -> Placement:
     """Decide on actors for `num_jobs` items.
 
-    Args:
-        options: what was asked for; `actors` None means auto: one per GPU, or one per CORES_PER_ACTOR cores of a
-            node and one at least, as far as memory goes.
-        device: torch device.
-        session: the Ray they run on. On a cluster more may be asked for than there is now: they wait for nodes.
-        folder: of the model.
-        num_jobs: items to do.
+    `options.actors` None means one per GPU, or one per CORES_PER_ACTOR cores of a node, at least one, within the
+    node's memory. On a cluster actors may wait for nodes that join later. `folder` is the model's.
 
     Raises:
-        InputError: more is asked for than this machine has, where it is all there is.
+        InputError: the embedded Ray has less than is requested.
     """
     nodes = session.nodes()
     kind = "cuda" if device.startswith("cuda") else "cpu"
-    memory_bytes = 0
     if kind == "cuda":
+        memory_bytes, devices = 0, max(1, round(options.gpus_per_actor))
         threads = options.threads_per_actor or 1
         resources = {"CPU": 1.0, "GPU": options.gpus_per_actor}
         actors = options.actors or sum(math.floor(node["GPU"] / options.gpus_per_actor) for node in nodes)
     else:
-        memory_bytes = 2 * weight_bytes(folder) + ACTOR_OVERHEAD_BYTES
+        memory_bytes, devices = 2 * weight_bytes(folder) + ACTOR_OVERHEAD_BYTES, 1
         actors = options.actors or sum(_on_node(node, memory_bytes) for node in nodes)
         share = _cpu_share(nodes, min(max(1, actors), num_jobs))
         threads = options.threads_per_actor or share
         if options.threads_per_actor and session.address is not None:
             share = max((int(node["CPU"]) for node in nodes), default=0) or threads
         resources = {"CPU": float(min(threads, share))}
-    placement = Placement(
-        min(max(1, actors), num_jobs),
-        threads,
-        kind,  # an actor sees the GPUs alone that Ray gives it
-        max(1, round(options.gpus_per_actor)) if kind == "cuda" else 1,
-        options.in_flight or IN_FLIGHT[kind],
-        resources,
-        memory_bytes,
-    )
-    if session.address is None:
-        _refuse_too_many(placement, nodes)
-    return placement
-
-
-def _refuse_too_many(placement: Placement, nodes: Sequence[Mapping[str, float]]) -> None:
-    for name, each in placement.resources.items():
-        asked, offered = each * placement.num_actors, sum(node.get(name, 0) for node in nodes)
-        if asked > offered:
-            share = "--gpus-per-actor" if name == "GPU" else "--threads-per-actor"
+    num_actors = min(max(1, actors), num_jobs)
+    for name, each in resources.items():
+        asked, offered = each * num_actors, sum(node.get(name, 0) for node in nodes)
+        if asked > offered and session.address is None:
+            flag = "--gpus-per-actor" if name == "GPU" else "--threads-per-actor"
             raise InputError(
-                f"{asked:g} {name}s are asked for, {each:g} an actor on {placement.device}, and there are {offered:g}; "
-                f"ask for fewer by --actors or {share}"
+                f"{asked:g} {name}s are asked for, {each:g} an actor on {kind}, and there are {offered:g}; "
+                f"ask for fewer by --actors or {flag}"
             )
+    in_flight = options.in_flight or IN_FLIGHT[kind]
+    # The device is without a number: an actor sees only the GPUs that Ray gives it.
+    return Placement(num_actors, threads, kind, devices, in_flight, resources, memory_bytes)
 
 
 def _on_node(node: Mapping[str, float], memory_bytes: int) -> int:
-    """Actors that a node's cores and memory are enough for; one at least, if it has a core."""
+    """How many actors a node's cores and memory allow; at least one if it has a core."""
     memory = int(node.get("memory") or psutil.virtual_memory().available)
     return max(min(1, int(node["CPU"])), min(int(node["CPU"]) // CORES_PER_ACTOR, memory // memory_bytes))
 
 
 def _cpu_share(nodes: Sequence[Mapping[str, float]], actors: int) -> int:
-    """The most cores an actor may have so that the nodes have room for all; CORES_PER_ACTOR where there is no node."""
+    """The most cores per actor with room for all of them on the nodes; CORES_PER_ACTOR without nodes."""
     largest = max((int(node["CPU"]) for node in nodes), default=0)
     shares = range(largest, 0, -1)
     fitting = (share for share in shares if sum(int(node["CPU"]) // share for node in nodes) >= actors)
     return next(fitting, 1 if largest else CORES_PER_ACTOR)
-
-
-def _fitting(node: Mapping[str, float], resources: Mapping[str, float], memory_bytes: int) -> int:
-    room = min(math.floor(node.get(name, 0) / each) for name, each in resources.items())
-    return min(room, _on_node(node, memory_bytes)) if memory_bytes else room

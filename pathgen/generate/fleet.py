@@ -1,4 +1,4 @@
-"""A run's searches on a fleet of actors: what dead actors leave is picked up, failures become records."""
+"""A run's searches on a fleet of actors: work of dead actors continues, failures become records."""
 
 from __future__ import annotations
 
@@ -28,14 +28,10 @@ logger = logging.getLogger(__name__)
 
 
 class SearchFleet:
-    """Runs jobs of one `pathgen generate` on actors.
+    """Runs jobs of one `pathgen generate` on actors. The caller holds the lease of the run's folder.
 
-    Args:
-        actors: connected and placed.
-        directory: the run's folder, whose lease is held.
-        run: what actors are told.
-        budgets: when a question is done.
-        stopping: says when to wind up, and how fast.
+    Attributes:
+        searchers: the fleet of the search; None before `start`.
     """
 
     def __init__(
@@ -53,12 +49,12 @@ class SearchFleet:
         self._stopping = stopping
         self._driver = RecordWriter(run.out, f"d-{run.token[:8]}", run.metadata, run.token)
         self._guard = partial(check_lease, directory.fs, directory.root, run.token)
-        self._searchers: Fleet | None = None
+        self.searchers: Fleet | None = None
         self._counters: Counter[str] = Counter()
         self._seconds = 0.0
 
     def calibrate(self, questions: list[Question]) -> Prior | None:
-        """Scan all single moves on these questions; what is measured, or None if stopped meanwhile."""
+        """Scan all single moves on these questions; return the measured prior, or None if the run was stopped."""
         run = self._run
         jobs = self.with_stored([Job(question, kind="scan") for question in questions])
         self._go("calibrating", self._make_fleet(run), jobs, 0)
@@ -73,26 +69,21 @@ class SearchFleet:
         return Prior(run.model.fingerprint, task.name, len(scans), statistics)
 
     def start(self, prior: Prior | None, most: int) -> None:
-        """Make the actors of the search with this prior, while its jobs, so many at most, are still to be found."""
-        self._searchers = self._make_fleet(replace(self._run, prior=prior))
-        self._searchers.start(most)
-
-    @property
-    def started(self) -> bool:
-        """Whether `start` was called, as it must be before `search`."""
-        return self._searchers is not None
+        """Make the search's actors, with this prior, for at most `most` jobs, which need not be known yet."""
+        self.searchers = self._make_fleet(replace(self._run, prior=prior))
+        self.searchers.start(most)
 
     def search(self, jobs: list[Job], done_before: int) -> None:
-        """Search the jobs' questions and commit their records."""
-        assert self._searchers is not None
-        self._go("searching", self._searchers, jobs, done_before)
+        """Search the jobs' questions and commit their records, after `start`."""
+        assert self.searchers is not None
+        self._go("searching", self.searchers, jobs, done_before)
 
     def totals(self) -> dict[str, float]:
-        """`Searcher.counters` over all actors so far; `search_seconds` that there was an actor ready; `actors`."""
+        """`Searcher.counters` over all actors; `search_seconds` since an actor was ready; number of `actors`."""
         return {**self._counters, "search_seconds": self._seconds, "actors": self._actors.placement.num_actors}
 
     def with_stored(self, jobs: list[Job]) -> list[Job]:
-        """The same jobs, each naming the files that hold evaluations of its question."""
+        """The same jobs, each with the files that hold evaluations of its question."""
         found = self._scan(jobs).resume
         return [replace(job, resume=tuple(found.get(job.key, ()))) for job in jobs]
 
@@ -108,7 +99,7 @@ class SearchFleet:
         )
 
     def _go(self, what: str, fleet: Fleet, jobs: list[Job], done_before: int) -> None:
-        progress = self._actors.run(fleet, jobs, what, self._run.out, done_before, quiet=self._run.options.quiet)
+        progress = self._actors.run(fleet, jobs, what, self._run.out, done_before)
         self._seconds += progress.seconds
         self._counters.update(progress.counters)
 
@@ -117,16 +108,12 @@ class SearchFleet:
         return self._directory.scan(shas, self._budgets, writer, guard=self._guard)
 
     def _recover(self, writer: str, jobs: list[Job]) -> Recovered:
-        """What a dead actor committed is done; what it left under way is where its questions go on."""
+        """Records that a dead actor committed are done; its other questions continue from its progress file."""
         found = self._scan(jobs, writer)
         for line in found.quarantined:
             logger.warning("%s", line)
-        further = {
-            job.key: replace(job, resume=(*found.resume[job.key], *job.resume))
-            for job in jobs
-            if job.key in found.resume
-        }
-        return Recovered(found.done | frozenset(found.failed), further)
+        resumed = (replace(job, resume=(*found.resume.get(job.key, ()), *job.resume)) for job in jobs)
+        return Recovered(found.done | frozenset(found.failed), {job.key: job for job in resumed})
 
     def _give_up(self, job: Job, error: str) -> None:
         self._driver.add(new_record(job.question, job.attempts, self._run, self._driver.writer, error))

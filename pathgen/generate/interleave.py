@@ -1,4 +1,4 @@
-"""Many searches at once: what each asks next is gathered into one batch on the model, and told back."""
+"""Many searches at once: the paths that they ask for next run as one batch on the model."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .question_search import QuestionSearch
 
 
 class Interleaver:
-    """Keeps several questions in flight on one evaluator. A round evaluates all that they ask, once.
+    """Keeps several questions in flight on one evaluator. A round evaluates every path that they ask for, once.
 
-    Each search waits for all its asked paths and is told them in ask order, so what else shared the batch
-    changes nothing but the last bits of a float.
+    Each search waits for all paths that it asked for and gets their results in that order. So other searches in
+    the batch change only the last bits of a float.
     """
 
     def __init__(self, evaluator: Evaluator):
@@ -23,7 +23,7 @@ class Interleaver:
         self.running: list[QuestionSearch] = []
 
     def step(self) -> list[QuestionSearch]:
-        """One round; the questions that ended in it. What is kept for them is freed."""
+        """Run one round; return the questions that ended in it, and free their states."""
         asked = [(search, path) for search in self.running for path in search.pending()]
         if asked:
             started = time.perf_counter()
@@ -41,28 +41,27 @@ class Interleaver:
         return ended
 
     def _evaluate(self, asked: list[tuple[QuestionSearch, LayerPath]]) -> None:
-        """Run and tell; after running out of memory half a batch at a time.
+        """Run the paths and pass on the results. A batch that does not fit the memory runs in halves.
 
-        A question of which not even one path fits has failed.
+        A question fails if one of its paths does not fit alone.
         """
         asked = [(search, path) for search, path in asked if search.error is None]
-        no_memory = ""
         try:
             evaluations = self.evaluator.evaluate([(search.prepared, path) for search, path in asked])
         except torch.OutOfMemoryError as error:
             no_memory = f"out of memory on a single path: {error}"
-        if no_memory:
-            # Only here, as the exception has held on to what the batch had allocated.
-            self.evaluator.executor.kept.clear()
-            torch.cuda.empty_cache()
-            if len(asked) == 1:
-                asked[0][0].error = no_memory
-                return
+        else:
+            for (search, path), evaluation in zip(asked, evaluations, strict=True):
+                if path == LayerPath.full(len(path)) and evaluation.margin is None:
+                    search.error = "the model gives NaN or Inf at full depth"
+                search.asker.tell(path, evaluation)
+            return
+        # Not in the except block: there the exception still holds the batch's tensors.
+        self.evaluator.executor.kept.clear()
+        torch.cuda.empty_cache()
+        if len(asked) == 1:
+            asked[0][0].error = no_memory
+        else:
             middle = (len(asked) + 1) // 2
             self._evaluate(asked[:middle])
             self._evaluate(asked[middle:])
-            return
-        for (search, path), evaluation in zip(asked, evaluations, strict=True):
-            if path == LayerPath.full(len(path)) and evaluation.margin is None:
-                search.error = "the model gives NaN or Inf at full depth"
-            search.asker.tell(path, evaluation)

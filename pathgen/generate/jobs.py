@@ -1,4 +1,4 @@
-"""What an actor is told, as small plain data: the run's settings, and one job per question."""
+"""What the driver sends to actors, as small plain data: the run's settings, and one job per question."""
 
 from __future__ import annotations
 
@@ -22,12 +22,8 @@ class RunSettings:
     Attributes:
         out: the run's folder.
         token: of the run's lease.
-        metadata: origin of the records.
-        model: what it loads, and on what.
-        options: of the command.
-        cost: prices paths.
         in_flight: searches interleaved in one actor.
-        prior: calibrated move statistics, or None for a uniform prior.
+        prior: calibrated move statistics; None for a uniform prior.
     """
 
     out: str
@@ -41,7 +37,7 @@ class RunSettings:
 
     @property
     def num_layers(self) -> int:
-        """Of the model."""
+        """Layers of the model."""
         return len(self.cost.weights)
 
 
@@ -50,10 +46,9 @@ class Job:
     """One question for an actor.
 
     Attributes:
-        question: the question.
         kind: `search` it, or `scan` all single moves for the prior.
         resume: files with stored evaluations, relative to the run's folder.
-        attempts: times it has failed before.
+        attempts: how often it failed before.
     """
 
     question: Question
@@ -70,15 +65,7 @@ class Job:
 def new_record(
     question: Question, attempts: int, run: RunSettings, writer: str, error: str | None = None
 ) -> PathRecord:
-    """A record with nothing found, status `failed`.
-
-    Args:
-        question: the question.
-        attempts: times that it failed before.
-        run: the run's settings.
-        writer: id that the record carries.
-        error: why the question could not be searched.
-    """
+    """A record without results, of status `failed`; `attempts` counts the failures before."""
     return PathRecord(
         question=question,
         question_sha=question.sha,

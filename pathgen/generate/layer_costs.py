@@ -1,4 +1,4 @@
-"""Cost models that are read off the model: FLOPs from its weights, latency from a stopwatch."""
+"""Cost models of a given model: FLOPs from its weights, latency by measurement."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def flops_cost(folder: Path, num_layers: int) -> CostModel:
     """Weights in proportion to the parameters that each layer uses per token (two FLOPs each).
 
     Raises:
-        InputError: when the checkpoint's tensor names do not tell the layers apart.
+        InputError: the checkpoint's tensor names do not show which layer a tensor belongs to.
     """
     parameters = layer_parameters(folder, num_layers)
     if not all(parameters):
@@ -33,16 +33,10 @@ def flops_cost(folder: Path, num_layers: int) -> CostModel:
 
 
 def latency_cost(model: ModelSpec, out: str, resources: Mapping[str, float], timeout_s: float) -> CostModel:
-    """Measure each layer where an actor would run, in one Ray task.
-
-    Args:
-        model: as actors load it.
-        out: the run's folder.
-        resources: what each asks of Ray.
-        timeout_s: bound on finding a place and measuring.
+    """Measure each layer in one Ray task with an actor's resources; `timeout_s` includes the wait for a place.
 
     Raises:
-        ClusterError: the measurement failed, or found no place in time.
+        ClusterError: the measurement failed, or no place was free in time.
     """
     import ray
 
@@ -61,14 +55,15 @@ def layer_milliseconds(spec: ModelSpec, out: str) -> list[float]:
     model = spec.load(out)
     times: list[list[float]] = [[] for _ in range(model.num_layers)]
 
+    def clock(computed: torch.Tensor) -> float:
+        if computed.is_cuda:
+            torch.cuda.synchronize(computed.device)
+        return time.perf_counter()
+
     def timed(index: int, hidden: Any, *args: Any, **kwargs: Any) -> Any:
-        if hidden.is_cuda:
-            torch.cuda.synchronize(hidden.device)
-        started = time.perf_counter()
+        started = clock(hidden)
         out = model.run_layer(index, hidden, args, kwargs)
-        if out.is_cuda:
-            torch.cuda.synchronize(out.device)
-        times[index].append(time.perf_counter() - started)
+        times[index].append(clock(out) - started)
         return model.as_returned(index, out)
 
     ids = torch.arange(LATENCY_TOKENS, device=model.device)[None] % model.config.vocab_size

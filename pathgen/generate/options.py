@@ -1,4 +1,4 @@
-"""What `pathgen generate` is asked for, and which of it makes two runs the same run."""
+"""The options of `pathgen generate`, and which of them make two runs the same run."""
 
 from __future__ import annotations
 
@@ -20,15 +20,13 @@ if TYPE_CHECKING:
     from ..questions.tasks import Task
     from ..search.prior import Prior
 
-ABOVE_ZERO = ("seconds_budget", "question_timeout_s", "start_timeout_s")
-_PLACES = ("actors", "threads_per_actor", "gpus_per_actor", "in_flight", "device", "address", "shared_fs")
-NO_SETTINGS = (*_PLACES, *ABOVE_ZERO[1:], "limit", "columns", "retry_failed", "allow_failures")
-"""Options that may differ between the calls of a run."""
+PLACEMENT = ("actors", "threads_per_actor", "gpus_per_actor", "in_flight", "device", "address", "shared_fs")
+TIMEOUTS = ("question_timeout_s", "start_timeout_s")
 
 
 @dataclass(frozen=True, slots=True)
 class GenerateOptions(ActorOptions):
-    """The options of `pathgen generate`; its help tells each.
+    """The options of `pathgen generate`; its help explains each.
 
     Raises:
         InputError: names the option, what it may be, and what was given.
@@ -48,13 +46,13 @@ class GenerateOptions(ActorOptions):
     chat: Annotated[bool, option("Ask through the chat template.", "--chat/--no-chat")] = False
     search: SearchSettings = field(default_factory=SearchSettings)
     seconds_budget: Annotated[float | None, option("Seconds per question.")] = None
-    cost: Annotated[CostName, option("What a path's cost counts.")] = "layers"
-    calibrate: Annotated[int, option("Scan all moves on the first N questions for a prior; 0: none.", min=0)] = 0
+    cost: Annotated[CostName, option("Unit of a path's cost.")] = "layers"
+    calibrate: Annotated[int, option("Scan all moves on the first N questions for a prior; 0: no prior.", min=0)] = 0
     prior: Annotated[str | None, option("Another run's prior.json.")] = None
     seed: Annotated[int, option("Seed of all searches.")] = 0
-    question_timeout_s: Annotated[float, option("Seconds without movement after which an actor is replaced.")] = 600.0
+    question_timeout_s: Annotated[float, option("Seconds without progress after which an actor is replaced.")] = 600.0
     retry_failed: Annotated[
-        bool, option("Leave failed questions as they are.", "--no-retry-failed", reads=bool, parse=not_)
+        bool, option("Do not search failed questions again.", "--no-retry-failed", reads=bool, parse=not_)
     ] = True
     allow_failures: Annotated[
         float, option("Share of failed questions that still counts as success.", min=0, max=1)
@@ -62,9 +60,8 @@ class GenerateOptions(ActorOptions):
     dry_run: Annotated[bool, option("Check everything, start nothing.")] = False
 
     def __post_init__(self) -> None:
-        """Check what no other part of a run would refuse before it starts actors."""
         ActorOptions.__post_init__(self)
-        for name in ABOVE_ZERO:
+        for name in ("seconds_budget", *TIMEOUTS):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise InputError(f"--{name.replace('_', '-')} must be a finite number above 0; got {value:g}")
@@ -77,13 +74,9 @@ class GenerateOptions(ActorOptions):
             )
 
     def settings(self, task: Task, num_layers: int, dtype: str, prior: Prior | None) -> dict[str, Any]:
-        """All that changes results, as plain JSON values: what run.json keeps and a later call must repeat.
+        """All that changes results, as plain JSON values. run.json keeps it, and a later call must repeat it.
 
-        Args:
-            task: the task.
-            num_layers: of the model.
-            dtype: of the weights.
-            prior: the one given by `--prior`, if any.
+        `num_layers` and `dtype` are of the model; `prior` is the one given by `--prior`.
         """
         return {
             **asdict(self.search),
@@ -98,10 +91,11 @@ class GenerateOptions(ActorOptions):
         }
 
     def others(self) -> dict[str, Any]:
-        """What changes no result, as plain JSON values: told in run.json of the latest call."""
-        return {name: getattr(self, name) for name in NO_SETTINGS}
+        """Options that change no result, as plain JSON values. run.json keeps those of the latest call."""
+        names = (*PLACEMENT, *TIMEOUTS, "limit", "columns", "retry_failed", "allow_failures")
+        return {name: getattr(self, name) for name in names}
 
     def with_budgets(self, settings: Mapping[str, Any]) -> GenerateOptions:
-        """The same with the budgets of a run's settings."""
+        """The same options with the budgets of a run's settings."""
         search = replace(self.search, simulations=settings["simulations"], layer_budget=settings["layer_budget"])
         return replace(self, search=search, seconds_budget=settings["seconds_budget"])

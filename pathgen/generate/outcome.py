@@ -1,4 +1,4 @@
-"""How a generation run ended: its figures, the exit code, and lines for the person."""
+"""How a generation run ended: its figures, the exit code, and lines for the user."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ..report.stats import RecordStats
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary:
-    """What the folder holds by now (`questions`, `failed` to `mean_best_depth`), and what this call did for it.
+    """What the folder holds now (`questions`, `failed` to `mean_best_depth`), and the work of this call.
 
     Attributes:
         done_before: questions that were done when the call began.
-        continued: of the searched, questions that had been searched before, in part or under a smaller budget.
-        search_seconds: from the first forward to the last commit.
-        questions_per_second: None where nothing was searched.
-        busy_seconds: of all actors together.
+        continued: of the searched, those searched before, in part or under a smaller budget.
+        search_seconds: from the first ready actor to the last commit.
+        questions_per_second: None if nothing was searched.
+        busy_seconds: over all actors.
     """
 
     out: str
@@ -57,53 +57,32 @@ class RunSummary:
         num_layers: int,
         wall_seconds: float,
     ) -> RunSummary:
-        """From what was committed and counted.
-
-        Args:
-            out: the folder, as the person named it.
-            rows: the light columns of the committed records.
-            work: counters of the fleet, `search_seconds` and `actors` among them; empty if there was nothing to do.
-            done_before: questions that were done when the call began.
-            num_layers: of the model.
-            wall_seconds: of the call.
-        """
+        """Sum up the committed records (their light columns) and `SearchFleet.totals` (empty without any work)."""
         found, count = RecordStats.of(rows), Counter(work)
         searched, seconds = int(count["searched"]), float(count["search_seconds"])
+        of_records = ("questions", "failed", "solved", "base_accuracy", "solved_rate", "mean_best_depth")
+        of_work = ("continued", "simulations", "layer_executions", "layers_run", "token_layers", "actors")
         return cls(
             out=out,
-            questions=found.questions,
             done_before=done_before,
             searched=searched,
-            continued=int(count["continued"]),
-            failed=found.failed,
-            solved=found.solved,
-            base_accuracy=found.base_accuracy,
-            solved_rate=found.solved_rate,
-            mean_best_depth=found.mean_best_depth,
             num_layers=num_layers,
-            simulations=int(count["simulations"]),
-            layer_executions=int(count["layer_executions"]),
-            layers_run=int(count["layers_run"]),
-            token_layers=int(count["token_layers"]),
             search_seconds=seconds,
             questions_per_second=searched / seconds if searched and seconds else None,
             busy_seconds=float(count["busy_s"]),
-            actors=int(count["actors"]),
             wall_seconds=wall_seconds,
+            **{name: getattr(found, name) for name in of_records},
+            **{name: int(count[name]) for name in of_work},
         )
 
     def card_rows(self) -> dict[str, object]:
-        """What the folder's README says of the run.
+        """Figures for the folder's README.
 
-        The solved rate is chosen with gold, and says nothing without the placebo that `pathgen stats` sets beside it.
+        It leaves out the solved rate: that is chosen with gold, and means nothing without the placebo of
+        `pathgen stats`.
         """
-        return {
-            "questions": self.questions,
-            "failed": self.failed,
-            "base_accuracy": self.base_accuracy,
-            "mean_best_depth": self.mean_best_depth,
-            "num_layers": self.num_layers,
-        }
+        names = ("questions", "failed", "base_accuracy", "mean_best_depth", "num_layers")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +97,7 @@ class DrySummary:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The figures that `--json` prints, the exit code, and lines for the person."""
+    """The figures that `--json` prints, the exit code, and lines for the user."""
 
     summary: RunSummary | DrySummary
     exit_code: int
@@ -126,7 +105,7 @@ class Outcome:
 
 
 def summary_text(summary: RunSummary) -> str:
-    """What `pathgen generate` prints at its end, the next command included."""
+    """What `pathgen generate` prints at its end, with the next command."""
     failed = f", {summary.failed} failed" if summary.failed else ""
     lines = [f"{count_text(summary.questions, 'question')} in {summary.out}{failed}"]
     if summary.solved_rate is not None:
@@ -147,14 +126,7 @@ def summary_text(summary: RunSummary) -> str:
 
 
 def verdict(rows: pl.DataFrame, asked: Sequence[str], allow_failures: float, out: str) -> tuple[list[str], int]:
-    """Remarks and exit code of a run that came to its end.
-
-    Args:
-        rows: as for `RunSummary.of`.
-        asked: ids of the questions asked for.
-        allow_failures: the share of them that may have failed.
-        out: the folder, as the person named it.
-    """
+    """Remarks and exit code of a run that was not interrupted, from its records and the ids of its questions."""
     mine = rows.filter(pl.col("question_id").is_in(asked))
     missing = sorted(set(asked) - set(mine["question_id"]))
     if missing:

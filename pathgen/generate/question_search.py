@@ -1,4 +1,4 @@
-"""One question in an actor, from waiting to finished: its search, what is known of it from before, its record."""
+"""One question in an actor, from waiting to finished: its search, its stored evaluations, its record."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Asker(Protocol):
-    """What is run on a question: a `PathSearch`, or the scan of all moves that calibrates a prior."""
+    """What runs on a question: a `PathSearch`, or the scan of all moves that calibrates a prior."""
 
     stop_reason: StopReason | None
     simulations: int
@@ -28,25 +28,22 @@ class Asker(Protocol):
         """Take one result."""
 
     def finish(self, reason: StopReason) -> None:
-        """Stop for a reason of the caller's."""
+        """Stop for the caller's reason."""
 
 
 @dataclass(slots=True, eq=False)
 class QuestionSearch:
-    """The search of one question, on which the model works together with others.
+    """The search of one question; the model works on several together.
 
     Attributes:
-        prepared: the question in tokens.
-        asker: its search or scan.
-        stored: evaluations from an earlier run or a calibration; asks are answered from here first.
-        seconds_budget: stops the search once it has taken so long; None for no limit.
-        seconds: its share of the batches it took part in, in proportion to paths; earlier runs' included.
-        layers_run: layer executions on the model here, after sharing.
-        layer_executions: Σ depth of the paths run on the model here (those answered from `stored` left out).
-        error: why it could not be searched, when it could not.
-        attempts: times that the question failed before.
-        earlier_simulations: of the stored record.
-        earlier_layers_run: of the stored record.
+        stored: evaluations of an earlier run or a calibration; they answer asks first.
+        seconds_budget: the search stops after this time; None for no limit.
+        seconds: its share of the batches it took part in, in proportion to paths; earlier runs included.
+        layers_run: layer executions on the model in this process, after sharing.
+        layer_executions: Σ depth of the paths run on the model in this process; without those from `stored`.
+        error: why it could not be searched.
+        attempts: how often the question failed before.
+        earlier_simulations, earlier_layers_run: of the stored record.
     """
 
     prepared: Prepared
@@ -62,11 +59,11 @@ class QuestionSearch:
     earlier_layers_run: int = 0
 
     def go_on_from(self, earlier: PathRecord) -> None:
-        """Begin where a stored record of the question ends."""
+        """Continue a stored record of the question."""
         self.stored = {evaluation.path: evaluation for evaluation in earlier.evaluations}
         self.earlier_simulations = earlier.simulations or 0
         self.earlier_layers_run = earlier.layers_run or 0
-        self.seconds = (earlier.seconds or 0.0) if earlier.simulations else 0.0  # a scan's are no search's
+        self.seconds = (earlier.seconds or 0.0) if earlier.simulations else 0.0  # a scan's seconds do not count
 
     @property
     def done(self) -> bool:
@@ -75,34 +72,29 @@ class QuestionSearch:
 
     @property
     def new_simulations(self) -> int:
-        """Simulations that no earlier run had made."""
+        """Simulations beyond those of earlier runs."""
         return max(0, self.asker.simulations - self.earlier_simulations)
 
     def pending(self) -> list[LayerPath]:
-        """Paths that only the model can answer; asks that `stored` can answer are answered on the way.
+        """Paths that the model must evaluate; asks that `stored` can answer are answered at once.
 
-        What is stored is told whatever time it took, and the full path is evaluated in any case. On a fresh search of
-        the same question, seed and settings this rebuilds the tree without the model, also under a larger budget.
-        Empty while paths given before are untold.
+        Stored results and the full path are used even without time left. A new search of the same question, seed
+        and settings rebuilds its tree this way without the model, also under a larger budget. Empty while paths
+        returned before have no result.
         """
         while self.error is None and (asked := self.asker.ask()):
             for path in asked:
                 if path in self.stored:
                     self.asker.tell(path, self.stored[path])
-            missing = [path for path in asked if path not in self.stored]
-            if missing and self._has_run_out:
+            if missing := [path for path in asked if path not in self.stored]:
+                has_time = self.seconds_budget is None or self.seconds < self.seconds_budget
+                if has_time or not self.asker.evaluations:
+                    return missing
                 self.asker.finish("budget")
-            elif missing:
-                return missing
         return []
 
-    @property
-    def _has_run_out(self) -> bool:
-        out = self.seconds_budget is not None and self.seconds >= self.seconds_budget
-        return out and bool(self.asker.evaluations)
-
     def record(self, run: RunSettings, writer: str) -> PathRecord:
-        """What is known of the question by now: a failure, a search that has stopped, or what a later one can use."""
+        """The question's record so far: a failure, a finished search, or progress for a later one."""
         record = new_record(self.prepared.question, self.attempts, run, writer, self.error)
         if self.error is not None:
             return record
@@ -115,7 +107,7 @@ class QuestionSearch:
         return record
 
     def _fill_searching(self, record: PathRecord) -> None:
-        """A search or scan under way: what its search was told, then what is stored and not asked yet."""
+        """Record a search or scan under way: its results, then the stored ones not asked for yet."""
         told = {evaluation.path: evaluation for evaluation in self.asker.evaluations}
         record.status = "searching"
         record.stop_reason = "interrupted"
@@ -125,7 +117,7 @@ class QuestionSearch:
 
 
 def fill_searched(record: PathRecord, search: PathSearch) -> None:
-    """Make it the record of a search that has stopped."""
+    """Fill in the results of a search that has stopped."""
     base = search.base
     assert base is not None
     assert search.stop_reason is not None

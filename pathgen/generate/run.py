@@ -1,4 +1,4 @@
-"""The generation run: from questions to committed path records, resumed wherever it was left."""
+"""The generation run: from questions to committed path records; a later call resumes it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import polars as pl
@@ -46,11 +47,9 @@ PRIOR_NAME = "prior.json"
 
 
 class GenerationRun:
-    """One call of `pathgen generate`. What can be refused without reading shards is refused before any model loads.
+    """One call of `pathgen generate`; `tell` shows one line to the user.
 
-    Args:
-        options: what was asked for.
-        tell: shows one line to the person.
+    The constructor checks everything that needs no shards and no loaded model.
 
     Raises:
         InputError: bad questions, model, task, folder or budgets.
@@ -70,10 +69,15 @@ class GenerationRun:
         self.folder = resolve_model(options.model)
         self.fingerprint = fingerprint(self.folder)
         self.num_layers = num_layers(self.folder)
-        self.prior = self._given_prior()
-        self._device: str | None = options.device
+        self.prior: Prior | None = None
+        if options.prior is not None:
+            self.prior = load_prior(options.prior)
+            self.prior.check_matches(self.fingerprint, self.task.name, self.num_layers, options.prior)
         check_device(options.device, self.cluster)
-        self._check_chat()
+        if options.chat:
+            from ..models.reading import load_tokenizer
+
+            self.task.encode(self.questions[0], load_tokenizer(self.folder), chat=True)
         self.info = self.directory.check_settings(self._info())
         self._keep_larger_budgets()
         self.budgets = Budgets.of(self.info.settings, self.num_layers)
@@ -81,10 +85,10 @@ class GenerationRun:
         self.lease = RunLease(self.directory.fs, self.directory.root, on_wait=tell, on_lost=self.stopping.wind_up)
 
     def run(self) -> Outcome:
-        """Do what is left to do, under the folder's lease.
+        """Search the questions that are not done, under the folder's lease.
 
         Raises:
-            PathgenError, ClusterError: with the exit code in the class.
+            PathgenError, ClusterError: the exit code is in the class.
         """
         if self.options.dry_run:
             return self._dry()
@@ -93,15 +97,15 @@ class GenerationRun:
         fs, root = self.directory.fs, self.directory.root
         with self.lease, self.stopping.handling():
             expects_work = self.directory.expects_work(self.info)
-            self.info = self.directory.begin(self.info, self.lease.check)
+            self._begin(self.info)
             write_card(fs, root, self.info, {}, self.lease.check)
             plan, work = self._work(expects_work)
             if self.stopping.number == signal.SIGTERM:
-                raise Interrupted(INTERRUPTED, signal.SIGTERM)  # to read and tell what there is now may take minutes
+                raise Interrupted(INTERRUPTED, signal.SIGTERM)  # reading all records may take minutes
             if self.stopping.number is None:
                 if work or expects_work or plan.superseded:  # else the last call has tidied up
                     compact(fs, root, self.lease.check)
-                self.info = self.directory.begin(replace(self.info, finished=True), self.lease.check)
+                self._begin(replace(self.info, finished=True))
             rows = pl.DataFrame(pl.from_arrow(self.directory.committed.table(LIGHT_COLUMNS)))
             seconds = time.perf_counter() - started
             summary = RunSummary.of(self.options.out, rows, work, len(plan.done), self.num_layers, seconds)
@@ -112,8 +116,10 @@ class GenerationRun:
         remarks, exit_code = verdict(rows, asked, self.options.allow_failures, self.options.out)
         return Outcome(summary, exit_code, remarks)
 
+    def _begin(self, info: RunInfo) -> None:
+        self.info = self.directory.begin(info, self.lease.check)
+
     def _info(self) -> RunInfo:
-        """What makes this run what it is."""
         options = self.options
         with flags_named():
             options.search.check_budget(self.num_layers)
@@ -122,49 +128,28 @@ class GenerationRun:
         if options.seconds_budget is not None or options.cost == "latency":
             notes["determinism"] = "not reproducible: seconds or measured costs decide what is searched"
         source = options.questions if options.limit is None else f"{options.questions} (first {options.limit})"
-        return RunInfo(
-            settings,
-            options.model,
-            self.fingerprint,
-            self.task.name,
-            source,
-            notes,
-            len(self.questions),
-            options=options.others(),
-        )
+        model, task = (options.model, self.fingerprint), self.task.name
+        return RunInfo(settings, *model, task, source, notes, len(self.questions), options=options.others())
 
     def _keep_larger_budgets(self) -> None:
-        """A folder's budgets are those of all its questions: the new ones get what it has, if that is more."""
+        """Keep the folder's budgets where they are larger: all its questions have the same."""
         settings = self.info.settings
-        asked, self.options = self.options, self.options.with_budgets(settings)
-        if self.options != asked:
+        wanted, self.options = self.options, self.options.with_budgets(settings)
+        if self.options != wanted:
             values = ", ".join(f"{name} {settings[name] or 'unlimited'}" for name in GROWABLE)
             self.tell(f"{self.options.out} has larger budgets, which stay: {values}")
 
     def _dtype(self) -> str:
-        """The one asked for, else that of the run to go on with, else float32 on CPU and bfloat16 on CUDA."""
+        """That of the options, else of the stored run, else the device's default."""
         if self.options.dtype:
             return self.options.dtype
         if self.directory.holds_run:
             return self.directory.info().settings["dtype"]
-        return default_dtype(self._find_device())
+        return default_dtype(self._device)
 
-    def _find_device(self) -> str:
-        self._device = self._device or default_device(self.cluster)
-        return self._device
-
-    def _check_chat(self) -> None:
-        if self.options.chat:
-            from ..models.reading import load_tokenizer
-
-            self.task.encode(self.questions[0], load_tokenizer(self.folder), chat=True)
-
-    def _given_prior(self) -> Prior | None:
-        if self.options.prior is None:
-            return None
-        prior = load_prior(self.options.prior)
-        prior.check_matches(self.fingerprint, self.task.name, self.num_layers, self.options.prior)
-        return prior
+    @cached_property
+    def _device(self) -> str:
+        return self.options.device or default_device(self.cluster)
 
     def _dry(self) -> Outcome:
         plan = self._scan(None) if self.directory.holds_run else Plan(frozenset(), {}, {}, [], 0)
@@ -189,7 +174,7 @@ class GenerationRun:
         return plan
 
     def _jobs(self, plan: Plan) -> list[Job]:
-        """The questions not done, in file order; failed ones again unless told otherwise."""
+        """The questions not done, in file order; failed ones again, except with `--no-retry-failed`."""
         left_alone = frozenset() if self.options.retry_failed else plan.failed.keys()
         return [
             Job(question, resume=tuple(plan.resume.get(question.id, ())), attempts=plan.failed.get(question.id, 0))
@@ -198,9 +183,9 @@ class GenerationRun:
         ]
 
     def _work(self, expects_work: bool) -> tuple[Plan, Mapping[str, float]]:
-        """Find what is left to do and do it; what there was before, and totals of the work (empty if there was none).
+        """Search what is left; return what was there before, and totals of the work (empty without any).
 
-        Where work is to be expected, Ray and actors start first: models load while the folder is read.
+        If work is expected, Ray and actors start first, so that models load while the folder is read.
         """
         with ExitStack() as stack:
             fleet = stack.enter_context(self._fleet(len(self.questions))) if expects_work else None
@@ -210,12 +195,13 @@ class GenerationRun:
                 return plan, {}
             fleet = fleet or stack.enter_context(self._fleet(len(jobs)))
             self.stopping.can_wind_up = True
-            if not fleet.started and self.options.calibrate > len(self.questions):
-                self.tell(f"calibrating on all {len(self.questions)} questions: there are no more")
-            if not fleet.started and (prior := fleet.calibrate(self.questions[: self.options.calibrate])):
-                self._freeze(prior)
-                fleet.start(prior, len(jobs))
-                jobs = fleet.with_stored(jobs)
+            if fleet.searchers is None:
+                if self.options.calibrate > len(self.questions):
+                    self.tell(f"calibrating on all {len(self.questions)} questions: there are no more")
+                if prior := fleet.calibrate(self.questions[: self.options.calibrate]):
+                    self._freeze(prior)
+                    fleet.start(prior, len(jobs))
+                    jobs = fleet.with_stored(jobs)
             if not self.stopping.event.is_set():
                 fleet.search(jobs, len(plan.done))
             self.stopping.can_wind_up = False
@@ -223,13 +209,10 @@ class GenerationRun:
 
     @contextmanager
     def _fleet(self, most: int) -> Iterator[SearchFleet]:
-        """A fleet on Ray for so many questions at most.
-
-        Its actors start at once, unless the prior that they are told of must be measured first.
-        """
+        """A fleet for at most `most` questions. Its actors start at once, unless their prior must be measured first."""
         options, directory = self.options, self.directory
         where = f"--out {options.out}"
-        with fleet_run(options, self.cluster, self._find_device(), self.folder, directory.fs, where, most) as actors:
+        with fleet_run(options, self.cluster, self._device, self.folder, directory.fs, where, most) as actors:
             placement = actors.placement
             out = full_name(directory.fs, directory.root)  # actors may have been started in another folder
             model = placement.model_spec(options.model, self.fingerprint, self.info.settings["dtype"])
@@ -245,12 +228,12 @@ class GenerationRun:
             fleet = SearchFleet(actors, directory, run, self.budgets, self.stopping)
             prior = self._known_prior()
             if prior is not None or not options.calibrate:
-                # No more than there is room for now: until the folder is read, nobody knows how many are needed.
+                # Only as many as have room now: the number needed is known once the folder is read.
                 fleet.start(prior, min(most, placement.fitting(actors.session.nodes())))
             yield fleet
 
     def _cost(self, model: ModelSpec, out: str, resources: Mapping[str, float]) -> CostModel:
-        """The chosen cost model; a measured one is measured once and kept in run.json."""
+        """The chosen cost model; run.json keeps a measured one, for later calls."""
         if self.options.cost == "layers":
             return CostModel.layers(self.num_layers)
         if stored := self.info.notes.get("cost"):
@@ -259,13 +242,11 @@ class GenerationRun:
             cost = flops_cost(self.folder, self.num_layers)
         else:
             cost = latency_cost(model, out, resources, self.options.start_timeout_s)
-        self.info = self.directory.begin(
-            replace(self.info, notes=self.info.notes | {"cost": encoded(cost)}), self.lease.check
-        )
+        self._begin(replace(self.info, notes=self.info.notes | {"cost": encoded(cost)}))
         return cost
 
     def _known_prior(self) -> Prior | None:
-        """The prior as far as it is known: frozen by an earlier call of this run, or given and frozen now."""
+        """The prior stored by an earlier call of this run, or the given one, which is stored now; None if neither."""
         stored = self.directory.read_file(PRIOR_NAME)
         if stored is not None:
             return Prior.from_json(stored, f"{self.directory.root}/{PRIOR_NAME}")
@@ -274,5 +255,5 @@ class GenerationRun:
         return self.prior
 
     def _freeze(self, prior: Prior) -> None:
-        """Keep it for all later calls of this run."""
+        """Store it for all later calls of this run."""
         put(self.directory.fs, f"{self.directory.root}/{PRIOR_NAME}", prior.to_json(), guard=self.lease.check)

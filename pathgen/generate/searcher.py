@@ -1,4 +1,4 @@
-"""Searches many questions on one model, round by round: jobs in, records out. Knows no Ray and no threads."""
+"""Searches many questions on one model, round by round: jobs in, records out. No Ray and no threads here."""
 
 from __future__ import annotations
 
@@ -18,20 +18,16 @@ from .question_search import QuestionSearch
 
 
 class Searcher:
-    """Keeps `in_flight` questions of like length in one batch, drawn from a backlog.
+    """Keeps `in_flight` questions of like length in one batch, chosen from a backlog.
 
-    Args:
-        run: the run's settings.
-        writer: id that its records carry.
-        evaluator: the model with the task.
-        load_record: finds the stored record of a question among files, as `RunDirectory.load_record`.
+    `writer` is the id in its records; `load_record` finds a question's stored record, as `RunDirectory.load_record`.
 
     Attributes:
         moved_at: when the work on each question in flight last moved, in `time.monotonic()` seconds.
-        counters: totals so far, over questions that ended: `searched`, `continued` (from an earlier record), `solved`,
-            `layers_saved` (by the best paths of the solved), `failed`; and of all work, also on questions under way:
-            `simulations` (those replayed from an earlier record left out), `layer_executions`, `layers_run`,
-            `token_layers`, `busy_s` (time in model execution).
+        counters: totals over questions that ended: `searched`, `continued` (from an earlier record), `solved`,
+            `layers_saved` (by the best paths of the solved), `failed`; and over all work: `simulations` (without
+            those replayed from an earlier record), `layer_executions`, `layers_run`, `token_layers`, `busy_s`
+            (time in model execution).
     """
 
     def __init__(
@@ -42,7 +38,6 @@ class Searcher:
         load_record: Callable[[tuple[str, ...], str], PathRecord | None],
     ):
         self._run = run
-        self._options = run.options
         self._writer = writer
         self._evaluator = evaluator
         self._load_record = load_record
@@ -55,29 +50,28 @@ class Searcher:
 
     @property
     def held(self) -> int:
-        """Questions taken up and not ended."""
+        """Questions taken and not ended."""
         return len(self._backlog) + len(self._interleaver.running) + len(self._refused)
 
     def take_up(self, job: Job) -> None:
-        """Tokenise a question and load what is stored of it; one that cannot be asked ends as failed."""
+        """Tokenise a question and load its stored record; a question that does not fit the model fails."""
         try:
             prepared = self._evaluator.prepare(job.question)
         except QuestionError as error:
             self._refused.append(new_record(job.question, job.attempts, self._run, self._writer, str(error)))
             return
-        scans = job.kind == "scan"
-        search = QuestionSearch(
-            prepared,
-            MoveScan(self._run.num_layers, self._options.search, self._run.cost) if scans else self._path_search(job),
-            seconds_budget=None if scans else self._options.seconds_budget,
-            attempts=job.attempts,
-        )
+        if job.kind == "scan":
+            scan = MoveScan(self._run.num_layers, self._run.options.search, self._run.cost)
+            search = QuestionSearch(prepared, scan, attempts=job.attempts)
+        else:
+            budget = self._run.options.seconds_budget
+            search = QuestionSearch(prepared, self._path_search(job), seconds_budget=budget, attempts=job.attempts)
         if job.resume and (earlier := self._load_record(job.resume, job.question.id)):
             search.go_on_from(earlier)
         self._backlog.append(search)
 
     def step(self) -> list[PathRecord]:
-        """One round on the model; the records of the questions that ended in it."""
+        """Run one round on the model; return the records of the questions that ended in it."""
         self._fill()
         searches = list(self._interleaver.running)
         before = self._spent(searches)
@@ -92,23 +86,23 @@ class Searcher:
         return records + [self._end(search) for search in ended]
 
     def under_way(self) -> list[PathRecord]:
-        """Records of questions not ended, as far as anything of them is known: what a resume can use."""
+        """Records of the questions not ended that have results, for a later run to continue."""
         searches = [*self._interleaver.running, *self._backlog]
         return [record for search in searches if (record := search.record(self._run, self._writer)).evaluations]
 
     def _path_search(self, job: Job) -> PathSearch:
         return PathSearch(
             self._run.num_layers,
-            self._options.search,
+            self._run.options.search,
             self._run.cost,
-            np.random.default_rng(seeded_hash(self._options.seed, job.question.id)),
+            np.random.default_rng(seeded_hash(self._run.options.seed, job.question.id)),
             prior=self._prior.get(True),
             prior_if_wrong=self._prior.get(False),
             relative_margin=self._evaluator.task.generates,
         )
 
     def _fill(self) -> None:
-        """Keep the batch full, with questions of like length: padding is work thrown away."""
+        """Keep the batch full, with questions of like length: padding is wasted work."""
         running = self._interleaver.running
         while self._backlog and len(running) < self._run.in_flight:
             near = np.median([search.prepared.tokens for search in running]) if running else 0
@@ -118,7 +112,7 @@ class Searcher:
             self.moved_at[chosen.prepared.question.id] = time.monotonic()
 
     def _spent(self, searches: Sequence[QuestionSearch]) -> dict[str, float]:
-        """Work so far, on the model and by these searches."""
+        """The work so far, on the model and by these searches."""
         work = self._evaluator.executor.work
         return {
             "busy_s": time.perf_counter(),

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a run: the first one winds it up, a second one ends it at once."""
+"""Ctrl-C and SIGTERM during a run: the first lets it end in good order, a second ends it at once."""
 
 from __future__ import annotations
 
@@ -12,22 +12,19 @@ from contextlib import contextmanager
 from cluster.program.errors import Interrupted
 
 SHORT_GRACE_S = 2.0
-"""For actors to commit after a SIGTERM: a Ray job may be killed 3 s after it."""
+"""Time for actors to commit after a SIGTERM: a Ray job may be killed 3 s after it."""
 INTERRUPTED = "interrupted: finished work is kept; the same command goes on from here"
 
 
 class Stopping:
-    """Whether a run is to stop, and by which signal.
-
-    Args:
-        tell: shows one line to the person.
+    """Whether a run must stop, and because of which signal; `tell` shows one line to the user.
 
     Attributes:
-        event: set once the run is to wind up.
-        number: of the first signal, None as long as there was none.
-        stop_by: by when actors must have committed, in `time.monotonic()` seconds.
-        can_wind_up: whether there are actors that could commit anything; as long as not, a first signal ends the
-            run at once too.
+        event: set once the run must wind up.
+        number: of the first signal; None before it.
+        stop_by: deadline for actors to commit, in `time.monotonic()` seconds.
+        can_wind_up: whether there are actors with work to commit; without them the first signal too ends the run
+            at once.
     """
 
     def __init__(self, tell: Callable[[str], None]):
@@ -38,7 +35,7 @@ class Stopping:
         self._tell = tell
 
     def wind_up(self, why: str) -> None:
-        """Let the run end in good order, the reason shown; soon, unless a person asked for it and may wait."""
+        """End the run in good order and show why. Actors get `SHORT_GRACE_S`; after Ctrl-C as long as they need."""
         if self.number != signal.SIGINT:
             self.stop_by = time.monotonic() + SHORT_GRACE_S
         self.event.set()
@@ -46,10 +43,10 @@ class Stopping:
 
     @contextmanager
     def handling(self) -> Iterator[None]:
-        """Takes the signals for the body of a `with`.
+        """Handle the signals within a `with` block.
 
         Raises:
-            Interrupted: the run was ended at once.
+            Interrupted: a signal ended the run at once.
         """
         before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

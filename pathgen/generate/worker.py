@@ -1,4 +1,4 @@
-"""The search actor. Its module is light, as its driver imports it too: torch is imported where the model is loaded."""
+"""The search actor. The driver imports this module too, so torch is imported only where the model is loaded."""
 
 from __future__ import annotations
 
@@ -14,16 +14,11 @@ from ..store.writer import RecordWriter
 from .jobs import Job, RunSettings
 
 BACKLOG = 2
-"""Questions held for each one in flight: enough to pick neighbours in length from, few to prove innocent later."""
+"""Questions waiting for each one in flight: enough to choose like lengths, few to run alone after a death."""
 
 
 class SearchWorker(WorkThread):
-    """Searches questions. The model is loaded once, by the constructor.
-
-    Args:
-        run: the run's settings.
-        writer: the id under which this actor writes.
-    """
+    """Searches questions, and commits records under its writer id. The constructor loads the model, once."""
 
     def __init__(self, run: RunSettings, writer: str):
         from ..evaluation.evaluator import Evaluator
@@ -37,16 +32,16 @@ class SearchWorker(WorkThread):
 
     @property
     def held(self) -> int:
-        """Questions taken up and not ended."""
+        """Questions taken and not ended."""
         return self._searcher.held
 
     def take_up(self, item: Job) -> None:
-        """Take a question into the searcher's backlog."""
+        """Add a question to the searcher's backlog."""
         fault_point(f"take-up-{item.key}")
         self._searcher.take_up(item)
 
     def step(self) -> None:
-        """One round of all searches; records that ended go to the writer, which commits what is due."""
+        """One round of all searches. The writer gets the records that ended, and commits what is due."""
         if self._searcher.held:
             records = self._searcher.step()
             fault_point("after-step")
@@ -59,9 +54,9 @@ class SearchWorker(WorkThread):
         self.publish(durable=self._writer.tick(self._searcher.under_way))
 
     def commit(self) -> Iterable[str]:
-        """Commit the records that are finished."""
+        """Commit the finished records."""
         return self._writer.commit()
 
     def close(self) -> Iterable[str]:
-        """Commit what is finished, and keep the searches under way as progress."""
+        """Commit the finished records, and store the searches under way as progress."""
         return self._writer.close(self._searcher.under_way())

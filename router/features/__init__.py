@@ -1,1 +1,1 @@
-"""What a router sees of a question: computed once by actors, stored, memory-mapped."""
+"""Features, which a router sees of a question: computed once by actors, stored, memory-mapped."""

@@ -1,4 +1,4 @@
-"""What a router sees of a question when the frozen model runs along a given path: computed once per question."""
+"""Features: what a router sees of a question when the frozen model runs along a given path."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from ..net.pooling import Pooling
 
 @dataclass(frozen=True, slots=True)
 class FeatureKey:
-    """What features are of.
+    """The question, task and path that features belong to.
 
     Attributes:
-        question: whose prompt is run; never its choices or its answer, unless the task shows them in the prompt.
-        task: name of the task that renders it.
+        question: only its prompt runs, so its choices and answer are seen only if the task shows them there.
+        task: name of the task that makes the prompt.
         chat: whether the prompt goes through the chat template.
-        path: along which the model runs, so that each layer is seen as this path reaches it.
+        path: along which the model runs; each layer's state is the one that this path gives it.
     """
 
     question: Question
@@ -40,23 +40,23 @@ class FeatureKey:
 
     @property
     def key(self) -> str:
-        """The digest, by which a fleet knows it."""
+        """The digest, which names it in a fleet."""
         return self.digest
 
     @property
     def digest(self) -> str:
-        """32 hex digits over the question's content, the task, the chat flag and the path; its id plays no part."""
+        """32 hex digits over the question's content (not its id), the task, the chat flag and the path."""
         content = json.dumps([self.question.sha, self.task, self.chat, list(self.path)])
         return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Computed:
-    """What came of some keys, by their digests.
+    """Results of some keys, by their digests.
 
     Attributes:
         features: [L, W, H] on the CPU in the model's dtype.
-        errors: one line each for those without features.
+        errors: one line for each key without features.
     """
 
     features: dict[str, Tensor] = field(default_factory=dict)
@@ -64,12 +64,7 @@ class Computed:
 
 
 class PooledPaths(FixedPaths):
-    """Takes fixed paths, and keeps what a router's heads would be given on the way.
-
-    Args:
-        paths: one per row of the batch.
-        pooling: the router's.
-    """
+    """Takes fixed paths, one per row of the batch, and keeps the inputs of a router's heads on the way."""
 
     def __init__(self, paths: Sequence[LayerPath], pooling: Pooling):
         super().__init__(paths)
@@ -82,27 +77,25 @@ class PooledPaths(FixedPaths):
         return super().actions(layer, hidden, prompt_mask)
 
     def features(self) -> Tensor:
-        """[B, L, W, H] on the CPU, once the forward is over."""
+        """[B, L, W, H] on the CPU, after the forward."""
         return torch.stack([pooled.cpu() for pooled in self._pooled], dim=1)
 
 
 def feature_batches(model: PathModel, keys: Sequence[FeatureKey], pooling: Pooling) -> Iterator[Computed]:
     """Run the model over the keys' prompts, each along its path, like lengths together.
 
-    Args:
-        model: with its tokenizer.
-        keys: of any questions and paths.
-        pooling: the router's.
-
     Yields:
-        First the keys whose prompt has no tokens or is longer than the context, as errors; then what came of each
-        forward. NaN or Inf is an error of the key alone.
+        First the errors of keys whose prompt has no tokens or exceeds the context; then the results of each
+        forward. NaN or Inf is an error of its key alone.
 
     Raises:
-        ValueError: a path of another number of layers than the model's.
+        ValueError: the model has no tokenizer, or a path has another number of layers.
         InputError: an unknown task, or `chat` with a tokenizer that has no chat template.
     """
-    prompts = [_prompt_ids(model, key) for key in keys]
+    tokenizer = model.tokenizer
+    if tokenizer is None:
+        raise ValueError("features of questions need a PathModel with a tokenizer")
+    prompts = [find_task(key.task).encode(key.question, tokenizer, key.chat)[0] for key in keys]
     limit = context_tokens(model.config)
     refused = {
         key.digest: f"question {key.question.id}: {len(ids)} tokens in its prompt, the model takes 1 to {limit}"
@@ -120,10 +113,10 @@ def feature_batches(model: PathModel, keys: Sequence[FeatureKey], pooling: Pooli
 
 
 def compute_here(model: PathModel, keys: Sequence[FeatureKey], pooling: Pooling) -> Tensor:
-    """[N, L, W, H] float32 features of a few keys, in order, computed in this process and kept nowhere.
+    """[N, L, W, H] float32 features of a few keys, in order, computed in this process and not stored.
 
     Raises:
-        PathgenError: naming the first key that has none; errors of `feature_batches` besides.
+        PathgenError: a key has no features; other errors as `feature_batches`.
     """
     found: dict[str, Tensor] = {}
     for computed in feature_batches(model, keys, pooling):
@@ -133,18 +126,11 @@ def compute_here(model: PathModel, keys: Sequence[FeatureKey], pooling: Pooling)
     return torch.stack([found[key.digest] for key in keys]).float()
 
 
-def _prompt_ids(model: PathModel, key: FeatureKey) -> list[int]:
-    if model.tokenizer is None:
-        raise ValueError("features of questions need a PathModel with a tokenizer")
-    return find_task(key.task).encode(key.question, model.tokenizer, key.chat)[0]
-
-
 def _sorted_out(keys: Sequence[FeatureKey], features: Tensor) -> Computed:
-    """One forward's rows, the finite apart from the others."""
-    finite = features.isfinite().flatten(1).all(1).tolist()
+    """One forward's rows: features where they are finite, else errors."""
     computed = Computed()
-    for key, row, is_finite in zip(keys, features, finite, strict=True):
-        if is_finite:
+    for key, row in zip(keys, features, strict=True):
+        if row.isfinite().all():
             computed.features[key.digest] = row.clone()  # a view would keep the whole batch alive
         else:
             computed.errors[key.digest] = f"question {key.question.id}: the model gives NaN or Inf along {key.path}"

@@ -1,4 +1,4 @@
-"""The feature pass: what is not in the store yet is computed by actors, and only that."""
+"""The feature pass: actors compute the features that are not in the store yet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cluster import ClusterError
 from cluster.connection.probe import Probe
 from cluster.fleet.protocol import Recovered
 from pathgen.actors.fleet_run import FleetRun, fleet_run
-from pathgen.errors import PathgenError
+from pathgen.errors import NAMES_SHOWN, PathgenError
 from pathgen.models.devices import default_device, default_dtype
 from pathgen.models.resolving import resolve_model
 from pathgen.store.files import remove_leftovers
@@ -23,27 +23,19 @@ from .worker import FeatureSettings, FeatureWorker
 
 logger = logging.getLogger(__name__)
 
-NAMES_SHOWN = 5
-
 
 def compute_features(
     out: str, keys: Sequence[FeatureKey], model: str, fingerprint: str, pooling: Pooling, options: FeatureOptions
 ) -> FeatureSet:
-    """Features of the keys, from the store under `out` or computed now; an interrupted pass goes on where it was.
+    """Features of the keys, from the store under `out` or computed now; an interrupted pass continues.
 
-    Keys that have no features (a prompt longer than the context, NaN) are named in a warning and in the set's
-    `errors`. They are not tried again, as the same weights give the same; those whose actor died are.
+    Keys without features (a prompt longer than the context, NaN) are named in a warning and in the set's `errors`.
+    A later pass tries them again only if their actor died, because the same weights give the same result.
 
-    Args:
-        out: a run's folder or URL.
-        keys: what is wanted.
-        model: alias, folder or hub id.
-        fingerprint: of its weights.
-        pooling: what the router sees.
-        options: how it is computed.
+    `out` is a run's folder or URL; `model` is an alias, a folder or a hub id.
 
     Raises:
-        PathgenError: no actor gets anywhere (disk full, for example), with the cause.
+        PathgenError: no actor makes progress (disk full, for example), with the cause.
         InputError: more actors than there is room for, or an unknown model.
         ClusterError: Ray cannot be reached.
     """
@@ -57,7 +49,7 @@ def compute_features(
     given_up: dict[str, str] = {}
     seconds = 0.0
     if missing:
-        remove_leftovers(store.fs, store.folder)  # of killed writers; a living one's would be written again
+        remove_leftovers(store.fs, store.folder)  # of killed writers; a living writer writes its file again
         folder = resolve_model(model)
         with fleet_run(options, cluster, device, folder, store.fs, out, len(missing)) as actors:
             placement = actors.placement
@@ -68,7 +60,15 @@ def compute_features(
                 file_keys=min(placement.in_flight, math.ceil(len(missing) / placement.num_actors)),
             )
             given_up, seconds = _compute(store, settings, actors, options, missing, len(wanted) - len(missing))
-    return _named(FeatureSet(store, keys, given_up, seconds))
+    features = FeatureSet(store, keys, given_up, seconds)
+    if features.errors:
+        left_out = len(features.errors)
+        reasons = [reason for _, reason in features.errors[:NAMES_SHOWN]]
+        if left_out > NAMES_SHOWN:
+            reasons.append(f"and {left_out - NAMES_SHOWN} more")
+        count, text = left_out + len(features), "; ".join(reasons)
+        logger.warning("%d of %d prompts have no features and are left out: %s", left_out, count, text)
+    return features
 
 
 def _compute(
@@ -79,15 +79,13 @@ def _compute(
     missing: Sequence[FeatureKey],
     done_before: int,
 ) -> tuple[dict[str, str], float]:
-    """Compute features of these keys on actors; the store knows them afterwards.
-
-    A dead actor's files are found; a key that kills is given up.
+    """Compute features of these keys on actors, and scan them into the store.
 
     Returns:
         Why keys were given up, by their digests; the seconds it took.
 
     Raises:
-        PathgenError: actors get nowhere, or write where this machine cannot read.
+        PathgenError: actors make no progress, or write to a disk that this machine cannot read.
     """
     given_up: dict[str, str] = {}
 
@@ -101,7 +99,7 @@ def _compute(
     timeout_s = options.forward_timeout_s
     fleet = actors.fleet(FeatureWorker, settings, item_timeout_s=timeout_s, recover=recover, on_failed=give_up)
     try:
-        progress = actors.run(fleet, missing, "features", settings.out, done_before, quiet=options.quiet)
+        progress = actors.run(fleet, missing, "features", settings.out, done_before)
     except ClusterError as error:
         raise PathgenError(f"features of {settings.model.name} for {settings.out}: {error}") from error
     store.scan()
@@ -112,15 +110,3 @@ def _compute(
             "not share this folder; use one that they share, or an object store's URL"
         )
     return given_up, progress.seconds
-
-
-def _named(features: FeatureSet) -> FeatureSet:
-    """The same, after a warning that names what is left out."""
-    if features.errors:
-        reasons = [reason for _, reason in features.errors[:NAMES_SHOWN]]
-        more = [f"and {len(features.errors) - NAMES_SHOWN} more"] if len(features.errors) > NAMES_SHOWN else []
-        logger.warning(
-            "%d of %d prompts have no features and are left out: %s",
-            *(len(features.errors), len(features) + len(features.errors), "; ".join(reasons + more)),
-        )
-    return features

@@ -1,4 +1,4 @@
-"""Features on disk, beside the shards they belong to: written once, memory-mapped by every training."""
+"""Features on disk, in the folder of their run: written once, memory-mapped by every training."""
 
 from __future__ import annotations
 
@@ -23,24 +23,17 @@ from .features import FeatureKey
 
 logger = logging.getLogger(__name__)
 
-FEATURES_FOLDER = "features"
 SUFFIX = ".safetensors"
 OPEN_FILES = {True: 64, False: 4}
-"""Files a reader holds open: memory-mapped where they are local (True), else in memory as a whole."""
+"""Files that a reader holds open: local ones (True) memory-mapped, others whole in memory."""
 
 
 class FeatureStore:
     """The files `OUT/features/<fingerprint>-<digest>/part-<writer>-<digest>.safetensors`; nothing is unpickled.
 
-    The folder's digest is over the pooling and the dtype, so that no two kinds of features meet. A file holds one
+    The folder's digest is over the pooling and the dtype, so kinds of features are never mixed. A file holds one
     tensor [L, W, H] per key, named by the key's digest; its metadata holds the errors of keys that have none. The
     file's digest is over its bytes.
-
-    Args:
-        out: a run's folder or URL.
-        fingerprint: of the model's weights.
-        dtype: in which the model runs.
-        pooling: what is kept of the states.
 
     Attributes:
         files: key digest -> path of the file that holds its features, as of the last scan.
@@ -51,34 +44,31 @@ class FeatureStore:
         self.fs, root = open_folder(out)
         self.out = root if is_local(self.fs) else out
         kind = _digest(json.dumps([asdict(pooling), dtype]).encode())
-        self.folder = f"{root}/{FEATURES_FOLDER}/{fingerprint}-{kind}"
+        self.folder = f"{root}/features/{fingerprint}-{kind}"
         self.files: dict[str, str] = {}
         self.errors: dict[str, str] = {}
         self._scanned: set[str] = set()
 
     def knows(self, name: str) -> bool:
-        """Whether the last scan found a key's features, or why it has none."""
+        """Whether the last scan found a key's features, or its error."""
         return name in self.files or name in self.errors
 
     def write(self, writer: str, features: Mapping[str, Tensor], errors: Mapping[str, str]) -> None:
         """Commit one file.
 
         Args:
-            writer: who writes; ids are never used twice.
+            writer: an id that is never used twice.
             features: key digest -> [L, W, H].
             errors: key digest -> why it has no features.
 
         Raises:
-            PathgenError: disk full and the like; no part of the file is left.
+            PathgenError: the disk is full, for example; no part of the file is left.
         """
         data = save(dict(features), metadata=dict(errors))
         put(self.fs, f"{self.folder}/part-{writer}-{_digest(data)}{SUFFIX}", data, passing=fault_point)
 
     def scan(self, writer: str | None = None) -> None:
-        """Take note of files that came since the last scan; a damaged one is deleted, with a warning.
-
-        Args:
-            writer: look at this writer's files only.
+        """Read the files that are new since the last scan, or only one writer's; delete a damaged one, with a warning.
 
         Raises:
             PathgenError: the file system refuses.
@@ -88,31 +78,28 @@ class FeatureStore:
                 continue
             path = f"{self.folder}/{name}"
             data = read_file(self.fs, path)
-            if data is None:  # another run has deleted it meanwhile
+            if data is None:  # another run has just deleted it
                 continue
             if name.removesuffix(SUFFIX).rpartition("-")[2] != _digest(data):
                 logger.warning("%s is damaged: deleted, its features are computed again", path)
                 self.fs.rm_file(path)
                 continue
-            header = _header(data)
+            length = int.from_bytes(data[:8], "little")  # of the header, which follows as JSON
+            header = json.loads(data[8 : 8 + length])
             self.errors |= header.pop("__metadata__", {})
             self.files |= dict.fromkeys(header, path)
             self._scanned.add(name)
 
 
 class FeatureSet:
-    """The features of some keys, read from disk as they are asked for.
+    """The features of some keys, read on demand from the files that the store's last scan found.
 
-    Args:
-        store: scanned.
-        keys: what is wanted.
-        errors: key digest -> why there are none, beside what the store knows.
-        seconds: that computing took.
+    The argument `errors`, key digest -> why it has no features, adds to the store's.
 
     Attributes:
         keys: those that have features, in the order given.
-        errors: those that have none, each with one line that says why.
-        seconds: from the first actor's being ready to the last commit; 0 where all was there before.
+        errors: those that have none, each with one line of explanation.
+        seconds: from the first ready actor to the last commit; 0 if all were stored before.
     """
 
     def __init__(self, store: FeatureStore, keys: Sequence[FeatureKey], errors: Mapping[str, str], seconds: float):
@@ -120,9 +107,8 @@ class FeatureSet:
         self.keys = tuple(key for key in keys if key.digest in store.files)
         self.errors = tuple((key, reasons[key.digest]) for key in keys if key.digest not in store.files)
         self.seconds = seconds
-        self._names = [key.digest for key in self.keys]
-        self._files = [store.files[name] for name in self._names]
-        self._store = store
+        self._places = [(store.files[name], name) for name in (key.digest for key in self.keys)]
+        self._fs = store.fs
         self._open = lru_cache(OPEN_FILES[is_local(store.fs)])(self._open_file)
 
     def __len__(self) -> int:
@@ -134,15 +120,14 @@ class FeatureSet:
         Raises:
             ArtefactError: a file is gone, damaged, or holds NaN or Inf.
         """
-        found: dict[int, Tensor] = {}
-        for index in sorted(set(indices), key=lambda index: self._files[index]):
-            found[index] = self._row(index)
+        by_file = sorted(set(indices), key=self._places.__getitem__)
+        found = {index: self._row(index) for index in by_file}
         return torch.stack([found[index] for index in indices])
 
     def _row(self, index: int) -> Tensor:
-        file = self._files[index]
+        file, name = self._places[index]
         try:
-            row = self._open(file)(self._names[index]).float()
+            row = self._open(file)(name).float()
         except (OSError, SafetensorError, KeyError) as error:
             raise ArtefactError(
                 f"{file} was there a while ago and cannot be read now ({error}); run the same command again"
@@ -155,16 +140,11 @@ class FeatureSet:
         return row
 
     def _open_file(self, path: str) -> Callable[[str], Tensor]:
-        """What gives a file's tensors by name."""
-        if is_local(self._store.fs):
+        """A function that reads a file's tensors by name."""
+        if is_local(self._fs):
             return safe_open(path, framework="pt").get_tensor
-        return load(self._store.fs.cat_file(path)).__getitem__
+        return load(self._fs.cat_file(path)).__getitem__
 
 
 def _digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=8).hexdigest()
-
-
-def _header(data: bytes) -> dict:
-    """A safetensors file's header: eight bytes of length, then JSON of that many bytes."""
-    return json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])

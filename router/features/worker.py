@@ -1,4 +1,4 @@
-"""The feature actor: runs the frozen model over prompts and writes what a router would see of them."""
+"""The feature actor: runs the frozen model over prompts and writes their features."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ class FeatureSettings:
 
     Attributes:
         out: the run's folder.
-        model: which, and on what.
-        pooling: what is kept of the states.
-        file_keys: most keys of one file; they are in the actor's memory until it is written.
+        pooling: the router's.
+        file_keys: most keys of one file; the actor keeps them in memory until the file is written.
     """
 
     out: str
@@ -32,12 +31,7 @@ class FeatureSettings:
 
 
 class FeatureWorker(WorkThread):
-    """Computes a file's worth of features at a time. The model is loaded once, by the constructor.
-
-    Args:
-        settings: of the pass.
-        writer: the id under which this actor writes.
-    """
+    """Computes the features of one file at a time, under its writer id. The constructor loads the model, once."""
 
     def __init__(self, settings: FeatureSettings, writer: str):
         self._settings = settings
@@ -51,7 +45,7 @@ class FeatureWorker(WorkThread):
 
     @property
     def held(self) -> int:
-        """Keys taken up whose file is not written."""
+        """Keys taken whose file is not written."""
         return len(self._waiting)
 
     def take_up(self, item: FeatureKey) -> None:
@@ -78,5 +72,5 @@ class FeatureWorker(WorkThread):
         self.publish(durable=names)
 
     def close(self) -> Iterable[str]:
-        """Files are committed as soon as they are full, so nothing is left to commit."""
+        """Nothing is left to commit: `step` commits every file."""
         return ()
