@@ -8,14 +8,10 @@ from typing import Annotated
 from cluster.program.options import option
 from pathgen.errors import InputError
 
-Bias = Annotated[float, option("Added to SKIP and taken from REPEAT logits: 0 is as trained, positive shallower.")]
+Bias = Annotated[float, option("Added to SKIP and subtracted from REPEAT logits: 0 as trained, positive shallower.")]
 
 
 def check_bias(bias: object) -> None:
-    """What --bias gives, or a Python caller in its place.
-
-    Raises:
-        InputError: it is no finite number.
-    """
+    """Raise InputError if the bias is not a finite number."""
     if not isinstance(bias, (int, float)) or not math.isfinite(bias):
         raise InputError(f"--bias must be a finite number; got {bias}")

@@ -25,14 +25,9 @@ class RouterConfig(JsonArtefact):
     Attributes:
         base_model: alias or id of the frozen model, only shown.
         base_fingerprint: of its weights, compared (`pathgen.models.facts.fingerprint`).
-        num_layers: L, of the base model.
-        hidden_size: H, of the base model.
-        tasks: names of the tasks of its prompts.
         chat: whether prompts used the chat template.
-        method: training method.
         labels: label policy; None if there are no labels.
         actions: names of the actions it may choose.
-        pooling: how a prompt's states become the head's input.
         head: the part that reads the prompt: `none` (static only), `bottleneck` or `low_rank`.
         width: of the bottleneck, or the rank.
         scale: α, the factor of the head's logits, which are added to the static part's; 0 is static only.
@@ -85,7 +80,7 @@ class RouterConfig(JsonArtefact):
 
 
 def allowed_actions(names: tuple[str, ...]) -> tuple[LayerAction, ...]:
-    """The actions of these names.
+    """The actions with these names, sorted.
 
     Raises:
         ValueError: a name is unknown, or `execute` is missing.

@@ -14,8 +14,7 @@ class RouterPolicy:
 
     Args:
         router: on the model's device.
-        bias: added to every SKIP logit and subtracted from every REPEAT logit, in addition to the router's own;
-            above 0 is shallower than trained.
+        bias: in addition to the router's own; above 0 is shallower than trained.
     """
 
     def __init__(self, router: Router, bias: float = 0.0):

@@ -18,9 +18,7 @@ MAX_WINDOWS = 1024
 class Pooling:
     """How the states of a prompt become the vectors that a router reads.
 
-    Attributes:
-        kind: `windows` is the mean over each of `windows` equal parts of the prompt; `last` is its last token.
-        windows: number of vectors per prompt; 1 for `last`.
+    The kind `windows` takes the mean over each of `windows` equal parts of the prompt; `last` takes its last token.
 
     Raises:
         ValueError: the kind is unknown, or the number of windows does not fit it.
@@ -29,7 +27,7 @@ class Pooling:
     kind: Annotated[
         Literal["windows", "last"], option("What a head reads: windows of the prompt, or its last token.", "--pooling")
     ] = "windows"
-    windows: Annotated[int, option("Windows of a prompt.", min=1)] = 8
+    windows: Annotated[int, option("Number of windows per prompt.", min=1)] = 8
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -43,18 +41,17 @@ class Pooling:
 
     @classmethod
     def from_flags(cls, kind: Literal["windows", "last"], windows: int) -> Pooling:
-        """The pooling that the command line asks for: `last` leaves --windows unread."""
+        """The pooling from the command line; `last` ignores --windows."""
         return cls(kind, windows if kind == "windows" else 1)
 
     def weights(self, prompt_mask: Tensor) -> Tensor:
-        """[B, W, T] the share of each token in each window; padding has 0, each window sums to 1.
+        """[B, W, T] share of each token in each window, from a mask [B, T] with padding on either side.
+
+        Padding has share 0, and each window sums to 1.
 
         Window w of n tokens spans floor(w·n/W) to ceil((w+1)·n/W). The windows are equal parts if W divides n. Else
         neighbours share a token, and prompts shorter than W repeat theirs, so no window is empty (Dr.LLM, section
         3.3, does not define the remainder).
-
-        Args:
-            prompt_mask: [B, T] 1 for prompt tokens, 0 for padding on either side.
         """
         import torch
 

@@ -10,17 +10,10 @@ from pathgen.paths.layer_path import LayerPath
 from .config import RouterConfig, allowed_actions
 
 NUM_ACTIONS = 3
-STATIC_LOGIT = 1.0
-"""Static logit of the path's action, with 0 for the others, if only the path is known."""
 
 
 class LayerRouter(nn.Module):
-    """Linear – GELU – Linear on each window's mean, logits averaged over windows (Dr.LLM, section 3.3).
-
-    Args:
-        hidden_size: H, of the base model.
-        width: of the bottleneck.
-    """
+    """Linear – GELU – Linear on each window's mean, logits averaged over windows (Dr.LLM, section 3.3)."""
 
     def __init__(self, hidden_size: int, width: int):
         super().__init__()
@@ -40,10 +33,6 @@ class LowRankGate(nn.Module):
 
     Up to a common term, these logits are −(g − a)² for a = 0, 1, 2, so their argmax is g rounded to an action. The
     static part holds the logits of g₀, and this module adds (0, 2δ, 4δ).
-
-    Args:
-        hidden_size: H, of the base model.
-        rank: of the map.
     """
 
     def __init__(self, hidden_size: int, rank: int):
@@ -69,8 +58,8 @@ def gate_logits(gates: Tensor) -> Tensor:
 
 
 def path_logits(path: LayerPath) -> Tensor:
-    """[L, 3] static logits whose argmax is the path."""
-    return STATIC_LOGIT * nn.functional.one_hot(torch.tensor(path), NUM_ACTIONS).float()
+    """[L, 3] static logits of a path: 1 for its action at each layer, 0 for the others."""
+    return nn.functional.one_hot(torch.tensor(path), NUM_ACTIONS).float()
 
 
 class Router(nn.Module):
@@ -89,33 +78,23 @@ class Router(nn.Module):
         super().__init__()
         self.config = config
         self.static_logits = nn.Parameter(torch.zeros(config.num_layers, NUM_ACTIONS), requires_grad=False)
-        kinds = {"bottleneck": LayerRouter, "low_rank": LowRankGate}
-        heads = (
-            [kinds[config.head](config.hidden_size, config.width) for _ in range(config.num_layers)]
-            if config.head != "none"
-            else []
-        )
-        self.heads = nn.ModuleList(heads)
+        self.heads = nn.ModuleList()
+        if config.head != "none":
+            head = {"bottleneck": LayerRouter, "low_rank": LowRankGate}[config.head]
+            self.heads.extend(head(config.hidden_size, config.width) for _ in range(config.num_layers))
         allowed = torch.full((NUM_ACTIONS,), float("-inf"))
         allowed[list(allowed_actions(config.actions))] = 0.0
         self.register_buffer("allowed", allowed, persistent=False)
 
     def static_part(self, bias: float = 0.0) -> Tensor:
-        """[L, 3] logits that do not depend on the prompt: −inf where an action is not allowed.
-
-        Args:
-            bias: added to every SKIP logit and subtracted from every REPEAT logit.
-        """
+        """[L, 3] logits that do not depend on the prompt; −inf for actions that are not allowed."""
         shift = torch.tensor([bias, 0.0, -bias], device=self.static_logits.device)
         return self.static_logits + self.allowed + shift
 
     def logits(self, layer: int, pooled: Tensor, static_part: Tensor | None = None) -> Tensor:
-        """[B, 3] float32 logits of a layer's actions.
+        """[B, 3] float32 logits of a layer's actions from its pooled input [B, W, H].
 
-        Args:
-            layer: index of the layer.
-            pooled: [B, W, H] pooled input of the layer.
-            static_part: [L, 3] result of `static_part`, if already computed.
+        `static_part` is the result [L, 3] of that method; it is computed here if None.
         """
         fixed = (self.static_part() if static_part is None else static_part)[layer]
         if self.config.static_only:
