@@ -1,4 +1,4 @@
-"""`router`: train, evaluate, show. Heavy imports wait until a command needs them."""
+"""`router`: train, evaluate, show. Commands import heavy modules when they run."""
 
 from __future__ import annotations
 
@@ -24,56 +24,54 @@ def _router() -> None:
 
 @command(app)
 def train(context: typer.Context, options: TrainOptions, config: Config = None, as_json: AsJson = False) -> None:
-    """Train a router on path shards, choose on development questions, and say how the routed model does there."""
-    from .run.training_run import TrainingRun
+    """Train a router on path shards, tune it on development questions, and report the routed model's accuracy there."""
+    from .run.inputs import TrainingInputs
+    from .run.terminal import training_text
+    from .run.training_run import train_router
 
-    training = TrainingRun(options, tell)
-    _tell_of_unread(context, options)
-    result = training.run()
+    inputs = TrainingInputs(options, tell)
+    _warn_of_unread(context, options)
+    result = train_router(inputs)
     if as_json:
         print_json(result)
     else:
-        from .run.terminal import training_text
-
         training_text(result)
 
 
-def _tell_of_unread(context: typer.Context, options: TrainOptions) -> None:
-    """Name the options of the command line that this method, or --dev, leaves unread."""
+def _warn_of_unread(context: typer.Context, options: TrainOptions) -> None:
+    """Name the given flags that the method, or --dev, does not read."""
     given = [
         parameter.opts[0]
         for parameter in context.command.params
         if getattr(context.get_parameter_source(parameter.name or ""), "name", None) == "COMMANDLINE"
     ]
-    unread = [flag for flag, methods in READ_BY.items() if options.method not in methods and flag in given]
-    if unread:
+    if unread := [flag for flag, methods in READ_BY.items() if options.method not in methods and flag in given]:
         tell(f"warning: --method {options.method} does not read {', '.join(unread)}")
     if options.dev and "--dev-share" in given:
-        tell("warning: --dev-share holds nothing out of --paths, as --dev gives the development questions")
+        tell("warning: --dev-share is not used, because --dev gives the development questions")
 
 
 @command(app)
 def evaluate(options: EvaluateOptions, as_json: AsJson = False) -> None:
-    """How right and how deep the routed model is on the questions of path shards."""
+    """Report accuracy and depth of the routed model on the questions of path shards."""
     from .run.evaluation import evaluate_router
+    from .run.terminal import evaluation_text
 
-    figures = evaluate_router(options)
+    result = evaluate_router(options)
     if as_json:
-        print_json(figures)
+        print_json(result)
     else:
-        from .run.terminal import evaluation_text
-
-        evaluation_text(figures)
+        evaluation_text(result)
 
 
 @command(app)
 def show(router: RouterDir, as_json: AsJson = False) -> None:
-    """A router's sizes, settings and origin."""
+    """Show a router's sizes, settings and origin."""
     from .run.evaluation import static_path
     from .run.terminal import router_text
-    from .saved.loading import load_router, resolve_router
+    from .saved.loading import load_router
 
-    found = load_router(resolve_router(router))
+    found = load_router(router)
     path = static_path(found)
     if as_json:
         static = {"static_only": found.config.static_only, "static_path": list(path)}

@@ -21,17 +21,14 @@ BATCH_TOKENS = {"cpu": 1024, "cuda": 8192}
 """Most tokens, padding included, whose activations are held for one backward, by device type."""
 
 Gate = Callable[[int, Tensor, Tensor], Tensor]
-"""(layer, hidden [R, T, H] that reach it, prompt_mask [R, T]) -> [R] gates, one a row."""
+"""(layer, its input [R, T, H], prompt_mask [R, T]) -> [R] gates, one per row."""
 
 
 class GatedModel:
     """Scores continuations with every layer f of a frozen model mixed with its input by a gate g.
 
-    g = 1 gives the layer's own output and g = 0 its input, both exactly; g > 1 goes on beyond the output, in place
-    of a second pass. The model's own forward drives embeddings, masks, rotary tables, final norm and head.
-
-    Args:
-        model: the wrapped model; its weights take no gradient.
+    g = 1 gives the layer's own output and g = 0 its input, both exactly; g > 1 extrapolates beyond the output, in place
+    of a second pass. The model's own forward computes embeddings, masks, rotary tables, final norm and head.
     """
 
     def __init__(self, model: PathModel):
@@ -39,7 +36,7 @@ class GatedModel:
         self.masks = find_mask_form(model)
 
     def batches(self, questions: Sequence[Prepared]) -> Iterator[list[int]]:
-        """Indices of questions that are scored together: of like length, and bounded in tokens."""
+        """Indices of questions that are scored together: of similar length, and bounded in tokens."""
         limit = BATCH_TOKENS.get(self.model.device.type, BATCH_TOKENS["cuda"])
         extents = [Extent(entry.tokens, len(entry.rows), sum(map(len, entry.rows))) for entry in questions]
 
@@ -49,11 +46,9 @@ class GatedModel:
         return like_lengths(extents, sorted(range(len(questions)), key=lambda i: (-extents[i].width, i)), is_full)
 
     def scores(self, questions: Sequence[Prepared], gate: Gate) -> list[Tensor]:
-        """Summed log-likelihood in nats of each continuation, [C] float32 a question, with their graph.
+        """Summed log-likelihood in nats of each continuation of one batch, [C] float32 per question, with its graph.
 
-        Args:
-            questions: one batch. Each row's scores depend on its own gates only.
-            gate: asked once per layer, first layer first.
+        Each row's scores depend on its own gates only. The gate is called once per layer, first layer first.
         """
         rows = [row for prepared in questions for row in prepared.rows]
         states = self._final_states(rows, gate)
@@ -69,7 +64,7 @@ class GatedModel:
         return list(sums.split(counts))
 
     def _final_states(self, rows: list[Row], gate: Gate) -> Tensor:
-        """[R, T, H] what the last layer leaves."""
+        """[R, T, H] output of the last layer."""
         model = self.model
         mask = prompt_mask(rows, model.device)
         final: list[Tensor] = []

@@ -22,12 +22,9 @@ from .settings import GateSettings
 
 @dataclass(frozen=True, slots=True)
 class GateEpoch:
-    """Figures of one pass over the questions; each question's loss is measured at its own step.
+    """Figures of one pass over the questions, counted from 1; each question's loss is measured at its own step.
 
-    Attributes:
-        epoch: counted from 1.
-        loss: mean over questions, in nats, of cross-entropy over choices or of the reference's mean token NLL.
-        mean_gate: mean of g₀ at the end.
+    `loss` is the mean over questions, in nats. `mean_gate` is the mean of g₀ at the end.
     """
 
     epoch: int
@@ -40,10 +37,8 @@ class TrainedGates:
     """The result of training.
 
     Attributes:
-        gates: [L] float32, g₀.
+        gates: [L], g₀.
         heads: state of L `LowRankGate`s in a module list, on the CPU; None if rank is 0.
-        settings: of the training.
-        history: one entry per epoch.
     """
 
     gates: NDArray[np.float32]
@@ -53,13 +48,7 @@ class TrainedGates:
 
 
 class SoftGates(nn.Module):
-    """g = g₀ + u·Vφ(x) per layer, clamped to the allowed range.
-
-    Args:
-        num_layers: L, of the base model.
-        hidden_size: H, of the base model.
-        settings: rank, pooling, range, and the seed of the map's initial weights.
-    """
+    """g = g₀ + u·Vφ(x) per layer, clamped to the allowed range."""
 
     def __init__(self, num_layers: int, hidden_size: int, settings: GateSettings):
         super().__init__()
@@ -84,16 +73,9 @@ def train_gates(
     model: PathModel,
     questions: Sequence[Prepared],
     settings: GateSettings,
-    *,
-    on_epoch: Callable[[GateEpoch], None] | None = None,
+    on_epoch: Callable[[GateEpoch], object] = lambda epoch: None,
 ) -> TrainedGates:
-    """Train gates through the frozen model, starting at g = 1, on the loss of the questions.
-
-    Args:
-        model: its weights stay unchanged.
-        questions: as `Evaluator.prepare` returns them, of one or more tasks.
-        settings: of the training.
-        on_epoch: called after each pass.
+    """Train gates through the frozen model, starting at g = 1, on the loss of questions of one or more tasks.
 
     Raises:
         ValueError: there are no questions.
@@ -125,18 +107,13 @@ def train_gates(
                 gates.static.clamp_(0.0, settings.max_gate)
         loss = math.fsum(losses) / len(losses)
         history.append(GateEpoch(epoch, loss, float(gates.static.detach().mean())))
-        if on_epoch is not None:
-            on_epoch(history[-1])
+        on_epoch(history[-1])
     heads = {name: value.detach().cpu() for name, value in gates.heads.state_dict().items()}
     return TrainedGates(gates.static.detach().cpu().numpy().copy(), heads or None, settings, tuple(history))
 
 
 def _accumulate(gated: GatedModel, gates: SoftGates, questions: list[Prepared]) -> list[float]:
-    """Add one step's gradients to the gates; return each question's loss.
-
-    Raises:
-        PathgenError: a question's loss is NaN or infinite.
-    """
+    """Add one step's gradients to the gates; return each question's loss."""
     settings = gates.settings
     (settings.pull * (gates.static - 1).square().sum()).backward()
     found: list[float] = []
@@ -163,15 +140,10 @@ def _accumulate(gated: GatedModel, gates: SoftGates, questions: list[Prepared]) 
     return found
 
 
-def _rivals(prepared: Prepared) -> list[int]:
-    """Indices of the choices other than gold; choices with gold's own text are left out."""
-    choices, gold = prepared.question.choices or (), prepared.question.gold or 0
-    return [index for index, text in enumerate(choices) if text != choices[gold]]
-
-
 def _loss(prepared: Prepared, scores: Tensor) -> Tensor:
     """Loss of [C] scores in nats: cross-entropy over the choices, or the reference's mean token NLL."""
-    gold = prepared.question.gold
+    gold, choices = prepared.question.gold, prepared.question.choices or ()
     if gold is None:
         return -scores[0] / len(prepared.rows[0].targets)
-    return scores[[gold, *_rivals(prepared)]].logsumexp(0) - scores[gold]
+    rivals = [index for index, text in enumerate(choices) if text != choices[gold]]  # not gold's text a second time
+    return scores[[gold, *rivals]].logsumexp(0) - scores[gold]

@@ -1,4 +1,4 @@
-"""Rounds soft gates to paths that a model can run, and to a router."""
+"""Rounds soft gates to paths, and turns them into a router."""
 
 from __future__ import annotations
 
@@ -13,28 +13,22 @@ from ..net.router import Router, gate_logits
 from .gates import TrainedGates
 
 SKIPPED_AT_MOST = 3
-"""A rounded path skips at most one of so many layers."""
+"""A rounded path skips at most L divided by this many layers."""
 MAX_REPEATS = 3
 REPEAT_ABOVE = 1.05
 """A layer may be repeated if its gate is above this."""
 TIE = 0.01
-"""Gates whose difference is at most this count as equal: a neighbour of a skipped layer is skipped first."""
+"""Gates that differ by at most this are equal: a neighbour of a skipped layer is skipped first."""
 ROUNDING = {LayerAction.SKIP: (0.0, 0.45), LayerAction.EXECUTE: (0.55, 1.45), LayerAction.REPEAT: (1.55, 2.0)}
-"""The range of gates for each action: those that clearly round to it."""
+"""The range of gates that clearly round to each action."""
 
 
 def round_gates(gates: NDArray[np.floating]) -> list[LayerPath]:
-    """Candidate paths; choose among them on questions that did not train the gates.
+    """Distinct candidate paths for static gates [L]; choose among them on questions that did not train the gates.
 
     For each number of skips from 0 to L/3 the layers of the smallest gates are skipped, and the 0 to 3 layers of the
     largest gates above `REPEAT_ABOVE` are repeated. Contiguous skips work better than scattered ones, so ties go to
-    neighbours of skipped layers.
-
-    Args:
-        gates: [L] static gates.
-
-    Returns:
-        Distinct paths, the full one first, by number of skips, then of repeats.
+    neighbours of skipped layers. Paths are ordered by number of skips, then of repeats; the first is the full one.
     """
     values = np.asarray(gates, dtype=float)
     skip_order = _skip_order(values)
@@ -57,8 +51,7 @@ def gates_router(config: RouterConfig, trained: TrainedGates, path: LayerPath | 
     Args:
         config: with head `low_rank` of the trained rank and pooling, or `none` for static gates.
         trained: the gates.
-        path: the router's path if its conditional part is 0: each gate moves just enough to round to this path. If
-            absent, the gates stay unchanged.
+        path: each static gate moves just enough to round to this path; None: the gates stay unchanged.
 
     Raises:
         ValueError: the config does not fit the gates, or the path does not fit the config.

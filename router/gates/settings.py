@@ -1,4 +1,4 @@
-"""How gates are trained."""
+"""Settings for training gates."""
 
 from __future__ import annotations
 
@@ -10,29 +10,23 @@ from cluster.program.options import option
 
 from ..net.pooling import Pooling
 
-MAX_GATE = 2.0
-"""A gate of 2 stands for a layer that runs twice."""
-
 
 @dataclass(frozen=True, slots=True)
 class GateSettings:
-    """How gates are trained.
+    """Settings for training gates.
 
     Attributes:
-        epochs: passes over the questions.
-        batch_questions: questions per step.
-        learning_rate: of the static gates g₀ at the first step; falls to 0 along a half cosine, as the map's does.
+        learning_rate: of the static gates g₀ at the first step; it falls to 0 along a half cosine, as the map's does.
         map_learning_rate: of the conditional part.
         map_decay: decoupled weight decay of the conditional part.
         pull: weight of Σ(g₀ − 1)², which holds the gates at the model as published.
         compute_penalty: weight of the mean of min(g, 1) over layers, which saves depth.
         rank: of the map from a prompt's states to a gate's shift; 0 trains static gates alone.
         allow_repeat: gates reach up to 2 rather than 1.
-        pooling: what the conditional part sees of a prompt.
-        seed: of the questions' order and the map's start.
+        pooling: what the conditional part reads of a prompt.
 
     Raises:
-        ValueError: naming the field that is out of range.
+        ValueError: a value is out of bounds; the message names field and bound.
     """
 
     epochs: Annotated[int, option("Passes over the questions.")] = 3
@@ -44,10 +38,10 @@ class GateSettings:
     compute_penalty: Annotated[
         float, option("For gates: weight of depth in the loss, in nats per share of layers.")
     ] = 0.0
-    rank: Annotated[int, option("For gates: of the part that reads the question; 0: none.", min=0)] = 0
+    rank: Annotated[int, option("For gates: rank of the part that reads the question; 0: none.", min=0)] = 0
     allow_repeat: bool = True
     pooling: Pooling = field(default_factory=Pooling)
-    seed: Annotated[int, option("Of the questions' order and the map's start.")] = 0
+    seed: Annotated[int, option("Of the questions' order and the map's first weights.")] = 0
 
     def __post_init__(self) -> None:
         """Check the fields."""
@@ -63,5 +57,5 @@ class GateSettings:
 
     @property
     def max_gate(self) -> float:
-        """The largest gate there is."""
-        return MAX_GATE if self.allow_repeat else 1.0
+        """The largest gate; a gate of 2 stands for a layer that runs twice."""
+        return 2.0 if self.allow_repeat else 1.0

@@ -1,4 +1,4 @@
-"""A saved router on path shards: how well it predicts their labels, and how right the routed model is."""
+"""`router evaluate`: a saved router's predictions of labels, and the accuracy of the routed model."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class EvaluationResult:
     """A router on the questions of path shards.
 
     Attributes:
-        labels: kind of labels that the heads learned; None without such.
-        seen_in_training: how many of the questions the router was trained or chosen on.
+        labels: kind of labels that the heads learned; None without labels.
+        seen_in_training: number of these questions that the router was trained or chosen on.
     """
 
     router: str
@@ -43,27 +43,24 @@ class EvaluationResult:
 
 
 def evaluate_router(options: EvaluateOptions) -> EvaluationResult:
-    """How well a router predicts labels, and how right the routed model is.
+    """Evaluate a router on the questions of path shards.
 
     Raises:
-        InputError: a folder is none or its questions cannot be asked.
-        ArtefactError: the router or the shards are of another model, or one of them was asked through the chat template
-            and the other not.
+        InputError: a folder does not exist or its questions cannot be asked.
+        ArtefactError: router and shards are of different models, or just one of them used the chat template.
     """
     datasets = PathDatasets(options.paths)
     datasets.check_askable()
     place = resolve_router(options.router)
     router = load_router(place, fingerprint=datasets.fingerprint, num_layers=datasets.num_layers)
     if router.config.chat != datasets.chat:
-        with_chat, other = (options.router, options.paths[0])
-        if not router.config.chat:
-            with_chat, other = other, with_chat
+        names = (options.router, options.paths[0])
+        with_chat, other = names if router.config.chat else reversed(names)
         raise ArtefactError(f"{with_chat} went through the chat template, {other} did not; give paths searched alike")
     name = options.model or router.config.base_model
     resolve_recorded(name, router.config.base_fingerprint, options.router)
     base = PathModel.from_pretrained(name, dtype=datasets.dtype, device=options.device or default_device())
-    router = router.to(base.device)
-    seen = seen_by(place)
+    router, seen = router.to(base.device), seen_by(place)
     dev = DevSet(base, dev_questions(datasets), datasets.chat, quiet=options.quiet)
     routed = dev.run(dev.route(RouterPolicy(router, options.bias)))
     static = dev.run_static(static_path(router) if router.config.static_only else routed.common_path)
@@ -78,7 +75,7 @@ def evaluate_router(options: EvaluateOptions) -> EvaluationResult:
 
 
 def _label_figures(router: Router, datasets: PathDatasets, model: PathModel) -> LabelFigures:
-    """How well the heads predict the labels that they would be trained on here."""
+    """How well the heads predict the labels of these questions."""
     config = router.config
     if config.labels is None or config.static_only:
         return LabelFigures()
@@ -91,6 +88,6 @@ def _label_figures(router: Router, datasets: PathDatasets, model: PathModel) -> 
 
 
 def static_path(router: Router) -> LayerPath:
-    """What a router does where the part that reads the question is silent."""
+    """The path of a router whose heads add nothing."""
     logits = router.static_part(router.config.bias).detach().cpu().numpy()
     return LayerPath(chosen_actions(logits).tolist())

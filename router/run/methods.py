@@ -1,42 +1,36 @@
-"""The ways to come to a router: a static path, imitation of searched paths, gates trained on the task's loss."""
+"""The three ways to a router: a static path, imitation of searched paths, gates trained on the task's loss."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
 
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.tasks import find_task
 
 from ..dev.tuning import choose_path
-from ..gates.gates import train_gates
+from ..gates.gates import GateEpoch, train_gates
 from ..gates.rounding import gates_router, round_gates
 from ..labels.labels import Label, make_labels
 from ..net.config import allowed_actions
 from ..net.router import Router, path_logits
 from ..training.label_examples import LabelFeatures, LabelFigures
-from ..training.tracking import Tracker
 from ..training.trainer import Trainer, new_router, predicted_logits
 from .inputs import TrainingInputs
 
-if TYPE_CHECKING:
-    from ..data.path_datasets import PathDatasets
-
 FIRST_DEV_QUESTIONS = 64
-"""Of each task, on which all rounded gates are tried before the better ones go on."""
+"""Per task: all rounded gates are tried on these questions, the better ones then on all."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fitted:
-    """A router before tuning, and how its training went.
+    """A router before tuning, and figures of its training.
 
     Attributes:
-        router: on any device.
-        shas: of the questions it has learned from.
-        epochs: passes over them.
-        feature_seconds: that the feature pass took; 0 where all was in the cache.
+        shas: of the questions it was trained on.
+        feature_seconds: duration of the feature pass; 0 if the cache held all features.
         chosen: what was chosen among several on development questions.
         labels: how well the heads predict held-out labels.
     """
@@ -50,38 +44,33 @@ class Fitted:
 
 
 def fit_static(inputs: TrainingInputs) -> Fitted:
-    """A router that takes one path: the best for all questions, or the full one where none was looked for."""
+    """A router that takes one path: the best static path, or the full path without static paths."""
     router = Router(inputs.config(head="none", scale=0.0))
     router.static_logits.data = path_logits(inputs.static_path or LayerPath.full(router.config.num_layers))
     return Fitted(router, inputs.chosen_on)
 
 
 def imitation_labels(inputs: TrainingInputs) -> tuple[list[Label], list[Label]]:
-    """The labels to train on and those of development questions; --paths is read once where it holds both."""
+    """The labels of training and of development questions; --paths is read once if it holds both."""
     options = inputs.options
-
-    def labelled(datasets: PathDatasets) -> list[Label]:
-        labels = make_labels(
-            datasets,
-            options.labels,
-            unsolved=options.unsolved,
-            actions=options.actions,
-            wanted=lambda question_id: inputs.is_trained(question_id) or inputs.is_dev(question_id),
-            part=inputs.is_dev,
-        )
-        return list(labels)
-
-    found = labelled(inputs.training)
+    labels = partial(
+        make_labels,
+        policy=options.labels,
+        unsolved=options.unsolved,
+        actions=options.actions,
+        wanted=lambda question_id: inputs.is_trained(question_id) or inputs.is_dev(question_id),
+        part=inputs.is_dev,
+    )
+    found = list(labels(inputs.training))
     if inputs.development:
-        return found, labelled(inputs.development)
+        return found, list(labels(inputs.development))
     dev = [label for label in found if inputs.is_dev(label.question.id)]
     return [label for label in found if not inputs.is_dev(label.question.id)], dev
 
 
-def fit_imitation(inputs: TrainingInputs, labels: tuple[list[Label], list[Label]], tracker: Tracker) -> Fitted:
+def fit_imitation(inputs: TrainingInputs, train_labels: list[Label], dev_labels: list[Label]) -> Fitted:
     """Heads that learn the labels' actions, each layer on the states along the label's path (Dr.LLM, section 3.3)."""
     options = inputs.options
-    train_labels, dev_labels = labels
     features = LabelFeatures(
         [*train_labels, *dev_labels], inputs.training, inputs.model_name, options.pooling, options.features
     )
@@ -91,7 +80,7 @@ def fit_imitation(inputs: TrainingInputs, labels: tuple[list[Label], list[Label]
         router.static_logits.data = path_logits(inputs.static_path)
     router = router.to(inputs.device)
     trainer = Trainer(
-        router, options.training, train, dev, folder=str(inputs.folder), tracker=tracker, quiet=options.quiet
+        router, options.training, train, dev, folder=inputs.folder, tracker=inputs.tracker, quiet=options.quiet
     )
     reports = trainer.run()
     return Fitted(
@@ -105,27 +94,25 @@ def fit_imitation(inputs: TrainingInputs, labels: tuple[list[Label], list[Label]
 
 
 def fit_gates(inputs: TrainingInputs) -> Fitted:
-    """Gates on the task's own loss; of their roundings the one that is best on development questions."""
-    options = inputs.options
-    evaluators = {
-        task: Evaluator(inputs.model, find_task(task), chat=inputs.training.chat) for task in inputs.training.tasks
-    }
+    """Gates trained on the task's loss, rounded to the path that is best on development questions."""
+    options, training = inputs.options, inputs.training
+    evaluators = {task: Evaluator(inputs.model, find_task(task), chat=training.chat) for task in training.tasks}
     prepared = [
         evaluators[record.task].prepare(record.question)
-        for _, record in inputs.training.records()
+        for _, record in training.records()
         if inputs.is_trained(record.question.id)
     ]
+    allowed = set(allowed_actions(options.actions))
     settings = replace(options.gates, allow_repeat="repeat" in options.actions, pooling=options.pooling)
 
-    def on_epoch(epoch: Any) -> None:
+    def on_epoch(epoch: GateEpoch) -> None:
         if not options.quiet:
             inputs.tell(
                 f"gates, epoch {epoch.epoch}/{settings.epochs}: loss {epoch.loss:.4f}, mean {epoch.mean_gate:.3f}"
             )
 
-    trained = train_gates(inputs.model, prepared, settings, on_epoch=on_epoch)
+    trained = train_gates(inputs.model, prepared, settings, on_epoch)
     depth = math.inf if options.target_depth is None else options.target_depth
-    allowed = set(allowed_actions(options.actions))
     rounded = [path for path in round_gates(trained.gates) if set(path) <= allowed and path.depth <= depth]
     path = choose_path(rounded, inputs.dev, FIRST_DEV_QUESTIONS)
     head = {"head": "low_rank", "width": settings.rank} if settings.rank else {"head": "none", "scale": 0.0}

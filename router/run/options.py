@@ -1,4 +1,4 @@
-"""What `router train` and `router evaluate` are asked for."""
+"""The options of `router train` and `router evaluate`."""
 
 from __future__ import annotations
 
@@ -27,39 +27,43 @@ READ_BY = {
     **dict.fromkeys(("--rank", "--compute-penalty"), ("gates",)),
     "--static": ("static", "imitate"),
 }
-"""Which methods read an option of `router train`; of those that are not here all do."""
+"""The methods that read an option of `router train`; all methods read an option that is not listed."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """The options of `router train`; static is the winner on development questions (docs/LOG.md).
+    """The options of `router train`; method static was the best on development questions (docs/LOG.md).
 
     Raises:
-        InputError: names the option, what it may be, and what was given.
+        InputError: an option is out of bounds; the message names it.
     """
 
-    paths: Annotated[tuple[str, ...], option("Folder of paths of `pathgen generate`; may repeat.")]
-    out: Annotated[str, option("Folder of the router.")]
+    paths: Annotated[tuple[str, ...], option("Folder of paths from `pathgen generate`; may repeat.")]
+    out: Annotated[str, option("Folder to write the router to.")]
     method: Annotated[str, option("static, imitate or gates.")] = "static"
     labels: Annotated[str, option("For imitate: shortest, margin, consensus or value.")] = "shortest"
-    unsolved: Annotated[Literal["full", "drop"], option("Questions without a right path: full depth, or left out.")] = (
+    unsolved: Annotated[Literal["full", "drop"], option("Questions without a right path: full (depth), or drop.")] = (
         "drop"
     )
     static: Annotated[
-        str | None, option("F.json of `pathgen static`: the path to deploy, or what is under imitate's heads.")
+        str | None, option("F.json of `pathgen static`: the path to deploy, or the path below imitate's heads.")
     ] = None
     actions: Annotated[
-        tuple[str, ...], option("What the router may choose [default: skip,execute,repeat].", parse=parse_names)
+        tuple[str, ...], option("Actions that the router may choose [default: skip,execute,repeat].", parse=parse_names)
     ] = ("skip", "execute", "repeat")
     dev: Annotated[
-        tuple[str, ...], option("Folder of development questions; may repeat. Else a share of --paths.")
+        tuple[str, ...], option("Folder of development questions; may repeat [default: a share of --paths].")
     ] = ()
-    dev_share: Annotated[float, option("Held out of --paths, by hash of the id.")] = 0.15
-    target_depth: Annotated[float | None, option("Highest depth of the path, or mean on development questions.")] = None
-    bias: Annotated[float | None, option("Added to SKIP and taken from REPEAT logits; positive is shallower.")] = None
-    model: Annotated[str | None, option("Where the paths' model lies, if not where it was.")] = None
+    dev_share: Annotated[float, option("Share of --paths to hold out, by hash of the id.")] = 0.15
+    target_depth: Annotated[
+        float | None, option("Highest depth of the path, or mean depth on development questions.")
+    ] = None
+    bias: Annotated[float | None, option("Added to SKIP and subtracted from REPEAT logits; positive: shallower.")] = (
+        None
+    )
+    model: Annotated[str | None, option("Where the paths' model is now, if it has moved.")] = None
     pooling: Pooling = field(default_factory=Pooling)
-    width: Annotated[int, option("For imitate: of the heads' bottleneck.", min=1)] = 128
+    width: Annotated[int, option("For imitate: width of the heads' bottleneck.", min=1)] = 128
     training: TrainSettings = field(default_factory=TrainSettings)
     gates: GateSettings = field(default_factory=GateSettings)
     tracker: Annotated[str, option("For imitate: none, tensorboard, wandb, mlflow or trackio.")] = DEFAULT_TRACKER
@@ -67,7 +71,7 @@ class TrainOptions:
     quiet: Quiet = False
 
     def __post_init__(self) -> None:
-        """Check what can be checked without a file."""
+        """Check the fields."""
         from ..labels.labels import LABEL_POLICIES
 
         if self.method not in METHODS:
@@ -94,21 +98,17 @@ class TrainOptions:
 
 @dataclass(frozen=True, slots=True)
 class EvaluateOptions:
-    """The options of `router evaluate`.
-
-    Raises:
-        InputError: names the option, what it may be, and what was given.
-    """
+    """The options of `router evaluate`; errors as in `TrainOptions`."""
 
     router: Annotated[str, option("Folder or hub id of a router.")]
     paths: Annotated[tuple[str, ...], option("Folder of paths; may repeat.")]
     bias: Bias = 0.0
-    model: Annotated[str | None, option("Where the base model lies, if not where it was.")] = None
+    model: Annotated[str | None, option("Where the base model is now, if it has moved.")] = None
     device: Device = None
-    seed: Annotated[int, option("Of the intervals.", min=0)] = 0
+    seed: Annotated[int, option("Seed of the intervals.", min=0)] = 0
     quiet: Quiet = False
 
     def __post_init__(self) -> None:
-        """Check what can be checked without a folder."""
+        """Check the fields."""
         check_bias(self.bias)
         check_device_and_dtype(self.device, None)

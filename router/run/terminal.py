@@ -1,4 +1,4 @@
-"""Routers and their figures in a terminal."""
+"""Prints routers and their figures."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathgen.report.figures import figure_table, interval, points
 
 from ..dev.figures import DevFigures
 from ..net.config import RouterConfig
+from ..saved.model_card import fact_text
 from ..training.label_examples import LabelFigures
 from .evaluation import EvaluationResult
 from .training_run import TrainingResult
@@ -21,7 +22,7 @@ SKIPPED, EXECUTED, REPEATED = "·", "█", "▓"
 
 
 def training_text(result: TrainingResult) -> None:
-    """Print the end of `router train`."""
+    """Print the result of `router train`."""
     console = Console(highlight=False)
     kind = STATIC_ONLY if result.static_only else "reads the question"
     console.print(Text(f"{result.router}: {result.method}, {kind}", style="bold"), soft_wrap=True)
@@ -39,14 +40,14 @@ def training_text(result: TrainingResult) -> None:
     if result.chosen_on_dev:
         console.print(
             f"these questions chose the {' and the '.join(result.chosen_on_dev)} among several: they flatter the "
-            "router; `router evaluate` on others does not",
+            "router; run `router evaluate` on other questions",
             soft_wrap=True,
         )
     console.print(f"next: router show {shlex.quote(result.router)}", soft_wrap=True)
 
 
 def evaluation_text(result: EvaluationResult) -> None:
-    """Print the end of `router evaluate`."""
+    """Print the result of `router evaluate`."""
     console = Console(highlight=False)
     _print_labels(console, result.predicted)
     _print_figures(console, result.dev)
@@ -70,11 +71,11 @@ def router_text(config: RouterConfig, weights: int, path: str) -> None:
         "tasks": ", ".join(config.tasks) + (", through the chat template" if config.chat else ""),
         "layers": str(config.num_layers),
         "actions": ", ".join(config.actions),
-        "reads": "nothing" if config.static_only else f"{config.pooling.kind}, {config.pooling.windows} a prompt",
+        "reads": "nothing" if config.static_only else f"{config.pooling.kind}, {config.pooling.windows} per prompt",
         "weights": f"{weights:,}",
         "bias": f"{config.bias:g}",
         "static part": path,
-        **{name.replace("_", " "): _shown(value) for name, value in config.notes.items()},
+        **{name.replace("_", " "): fact_text(value) for name, value in config.notes.items()},
     }
     for name, value in rows.items():
         table.add_row(name, Text(value))
@@ -83,9 +84,9 @@ def router_text(config: RouterConfig, weights: int, path: str) -> None:
 
 
 def _print_figures(console: Console, dev: DevFigures) -> None:
-    """Accuracy and depth on development questions, by folder where there are several.
+    """Print accuracy and depth on development questions: of all, and of each folder if there are several.
 
-    Beside the router stand the best path for all questions and, by folder, the best for that folder's alone.
+    The columns compare full depth, the best path for all questions, the best path for each folder, and the router.
     """
     table = figure_table(
         "", "questions", "full depth", "one path for all", "one for each", "routed", "against full", "mean depth"
@@ -113,7 +114,6 @@ def _print_figures(console: Console, dev: DevFigures) -> None:
 
 
 def _print_labels(console: Console, predicted: LabelFigures) -> None:
-    """How well labels are predicted; nothing where there are none."""
     if predicted.per_class is None:
         return
     console.print(f"labels: macro-F1 {predicted.macro_f1:.3f}, ECE {predicted.calibration_error:.3f}")
@@ -121,7 +121,3 @@ def _print_labels(console: Console, predicted: LabelFigures) -> None:
     for action, row in predicted.per_class.items():
         table.add_row(action, f"{row.precision:.3f}", f"{row.recall:.3f}", f"{row.f1:.3f}", f"{row.support:,}")
     console.print(table)
-
-
-def _shown(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -17,12 +17,17 @@ from ..net.router import Router
 from .layout import CARD_NAME, CONFIG_NAME, LOGS_FOLDER, STATIC_NAME, TRAINING_FOLDER, WEIGHTS_NAME
 from .model_card import card_text
 
+LEFT_BY_TRAINING = {TRAINING_FOLDER, LOGS_FOLDER, STATIC_NAME}
+"""Entries of a folder in which a training was interrupted."""
 
-def local_folder(out: str) -> Path:
-    """The folder to write the router to, with links resolved.
+
+def prepare_folder(out: str) -> Path:
+    """The folder to write a router to, with links resolved; an interrupted swap there is finished.
 
     Raises:
-        InputError: it is a URL, or a mount point, which cannot be replaced by another folder.
+        InputError: it is a URL, a mount point (which cannot be replaced by another folder), a file, or a folder that
+            holds anything but a router or an interrupted training.
+        PathgenError: the file system refuses.
     """
     fs, root = open_folder(out)
     if not is_local(fs):
@@ -30,24 +35,15 @@ def local_folder(out: str) -> Path:
     folder = Path(root).resolve()
     if os.path.ismount(folder):
         raise InputError(f"--out {out} is a mount point; give a folder below it")
-    return folder
-
-
-def check_folder(folder: Path) -> None:
-    """Check that a router may be written here: a new or empty folder, a router, or an interrupted training.
-
-    Raises:
-        InputError: it is anything else.
-    """
-    for place in (folder, *folder.absolute().parents):
+    finish_swap(folder)
+    for place in (folder, *folder.parents):
         if place.exists() and not place.is_dir():
             raise InputError(f"--out {folder}: {place} is a file; give a folder")
-    if not folder.is_dir():
-        return
-    names = {entry.name for entry in folder.iterdir() if not entry.name.startswith(TEMPORARY_PREFIX)}
-    others = sorted(names - {TRAINING_FOLDER, LOGS_FOLDER, STATIC_NAME})
+    names = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
+    others = sorted(name for name in names - LEFT_BY_TRAINING if not name.startswith(TEMPORARY_PREFIX))
     if others and not _holds_router(folder):
         raise InputError(f"--out {folder} holds {others[0]} and no router; give a new folder")
+    return folder
 
 
 def _holds_router(folder: Path) -> bool:
@@ -59,16 +55,11 @@ def _holds_router(folder: Path) -> bool:
     return True
 
 
-def save_router(router: Router, folder: str | Path, *, beside: Mapping[str, bytes] | None = None) -> None:
-    """Write this router to `folder`: weights, config.json and a model card.
+def save_router(router: Router, folder: str | Path, extra_files: Mapping[str, bytes] | None = None) -> None:
+    """Write this router to `folder`: weights, config.json, a model card, and extra files (name -> content).
 
     All files are written and flushed in a hidden folder next to it, which then replaces it, so a full disk leaves an
     older router intact. Other files of the folder stay, except the state of the training, which has ended.
-
-    Args:
-        router: on any device.
-        folder: created if missing.
-        beside: name -> content of further files to write with the router.
 
     Raises:
         PathgenError: the file system refuses (disk full, no permission).
@@ -76,15 +67,14 @@ def save_router(router: Router, folder: str | Path, *, beside: Mapping[str, byte
     folder = Path(folder).resolve()
     finish_swap(folder)
     staged = _hidden_neighbour(folder)
+    shutil.rmtree(staged, ignore_errors=True)
     try:
-        shutil.rmtree(staged, ignore_errors=True)
-        try:
-            _write_files(router, staged, beside or {})
-            _swap(staged, folder)
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
+        _write_files(router, staged, extra_files or {})
+        _swap(staged, folder)
     except OSError as error:
         raise PathgenError(f"cannot write the router {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
 
 
 def finish_swap(folder: Path) -> None:
@@ -110,14 +100,14 @@ def finish_swap(folder: Path) -> None:
         raise PathgenError(f"cannot restore {folder} from {replaced}: {error.strerror or error}") from error
 
 
-def _write_files(router: Router, folder: Path, beside: Mapping[str, bytes]) -> None:
+def _write_files(router: Router, folder: Path, extra_files: Mapping[str, bytes]) -> None:
     folder.mkdir(parents=True)
     weights = {name: value.detach().cpu().contiguous() for name, value in router.state_dict().items()}
     contents = {
         WEIGHTS_NAME: tensor_bytes(weights, {"format": "pt"}),
         CONFIG_NAME: router.config.to_json(),
         CARD_NAME: card_text(router).encode(),
-        **beside,
+        **extra_files,
     }
     for name, content in contents.items():
         with (folder / name).open("wb") as file:
@@ -134,15 +124,13 @@ def _hidden_neighbour(folder: Path, end: str = "") -> Path:
 def _swap(staged: Path, folder: Path) -> None:
     """Replace `folder` by `staged`; other files of `folder` move over."""
     replaced = _hidden_neighbour(folder, "-replaced")
-    if not folder.exists():
-        os.replace(staged, folder)
-        flush_folder(folder.parent)
-        return
-    os.replace(folder, replaced)
+    if folder.exists():
+        os.replace(folder, replaced)
     try:
         os.replace(staged, folder)
     except BaseException:
-        os.replace(replaced, folder)
+        if replaced.exists():
+            os.replace(replaced, folder)
         raise
     finish_swap(folder)
     flush_folder(folder.parent)

@@ -20,18 +20,11 @@ from ..net.router import Router
 from .folder import save_router
 from .layout import CARD_NAME, CONFIG_NAME, QUESTIONS_NAME, WEIGHTS_NAME
 
-ROUTER_FILES = (WEIGHTS_NAME, CONFIG_NAME, CARD_NAME)
-
-
-def parameter_share(router: Router, base_parameters: int) -> float:
-    """The router's weights relative to the base model's."""
-    return router.num_parameters / base_parameters
-
 
 def seen_by(folder: Path) -> frozenset[str]:
-    """Shas of the questions that a router was trained or chosen on; empty if its folder has no list.
+    """Shas of the questions that a router was trained or chosen on; empty if its folder has no list, as from the hub.
 
-    A router from the hub has none; the list of an older training holds only the questions trained on.
+    The list of an older training holds only the questions trained on.
 
     Raises:
         ArtefactError: the list is damaged.
@@ -46,21 +39,16 @@ def seen_by(folder: Path) -> frozenset[str]:
         raise ArtefactError(f"{file} is damaged ({error}); train the router again") from error
 
 
-def load_router(folder: str | Path, *, fingerprint: str | None = None, num_layers: int | None = None) -> Router:
-    """Read a router, in eval mode on the CPU.
+def load_router(name: str | Path, *, fingerprint: str | None = None, num_layers: int | None = None) -> Router:
+    """Read a router from a folder or the hub, in eval mode on the CPU.
 
-    Args:
-        folder: as `save_router` writes it.
-        fingerprint: required fingerprint of its base model; any if None.
-        num_layers: required number of layers of its base model; any if None.
+    The fingerprint and number of layers of its base model are checked unless None.
 
     Raises:
-        InputError: the folder does not exist.
+        InputError: there is no such folder or hub id.
         ArtefactError: the router is of another model, or files are missing, damaged or do not fit each other.
     """
-    folder = Path(folder)
-    if not os.path.isdir(folder):  # unlike Path.is_dir, False for a name too long for any folder
-        raise InputError(f"there is no router folder {folder}; `router train --out {folder}` makes one")
+    folder = resolve_router(str(name))
     config = _read_config(folder)
     for name, its, wanted in (
         ("number of layers", config.num_layers, num_layers),
@@ -83,7 +71,7 @@ def resolve_router(name: str) -> Path:
     Raises:
         InputError: there is no such folder or hub id.
     """
-    if os.path.isdir(name):
+    if os.path.isdir(name):  # unlike Path.is_dir, False for a name too long for any folder
         return Path(name)
     shown = one_line(name)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
@@ -91,7 +79,7 @@ def resolve_router(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=list(ROUTER_FILES)))
+        return Path(snapshot_download(name, allow_patterns=[WEIGHTS_NAME, CONFIG_NAME, CARD_NAME]))
     except Exception as error:  # the hub's client raises many kinds of errors; the user needs one line
         raise InputError(
             f"router {shown!r} is not a local folder, and the hub does not provide it ({type(error).__name__})"
@@ -140,19 +128,15 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def _check_weights(weights: dict[str, Tensor], config: RouterConfig, path: Path) -> None:
-    expected = _tensors(config)
-    if missing := sorted(set(expected) - set(weights)):
-        raise ArtefactError(
-            f"{path} does not fit its {CONFIG_NAME}: {len(missing)} tensors missing, first {missing[0]}"
-        )
-    if extra := sorted(set(weights) - set(expected)):
-        raise ArtefactError(f"{path} does not fit its {CONFIG_NAME}: {len(extra)} tensors too many, first {extra[0]}")
+    expected, unfit = _tensors(config), f"{path} does not fit its {CONFIG_NAME}"
+    if missing := expected.keys() - weights.keys():
+        raise ArtefactError(f"{unfit}: {len(missing)} tensors missing, first {min(missing)}")
+    if extra := weights.keys() - expected.keys():
+        raise ArtefactError(f"{unfit}: {len(extra)} tensors too many, first {min(extra)}")
     for name, value in expected.items():
         found = weights[name]
         if found.shape != value.shape or found.dtype != value.dtype:
-            raise ArtefactError(
-                f"{path} does not fit its {CONFIG_NAME}: {name} is {_described(found)}, not {_described(value)}"
-            )
+            raise ArtefactError(f"{unfit}: {name} is {_described(found)}, not {_described(value)}")
         if not torch.isfinite(found).all():
             raise ArtefactError(f"{path}: {name} holds NaN or Inf")
 

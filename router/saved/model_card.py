@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import yaml
-
 from ..net.router import Router
 
 _TEXT = """\
+---
+library_name: layerpaths
+tags:
+- layerpaths
+- adaptive-depth
+---
+
 # Layer router for {base_model}
 
 Chooses, for each prompt, which of the {num_layers} layers of {base_model} are skipped, run once or run twice.
@@ -27,7 +32,6 @@ RoutedModel.from_pretrained("{base_model}", router="FOLDER").complete(["…"])
 def card_text(router: Router) -> str:
     """Content of README.md, with front matter for the hub."""
     config = router.config
-    front = yaml.safe_dump({"library_name": "layerpaths", "tags": ["layerpaths", "adaptive-depth"]}, sort_keys=False)
     head = config.head if config.head == "none" else f"{config.head}, width {config.width}, scale {config.scale:g}"
     facts = {
         "base model's fingerprint": config.base_fingerprint,
@@ -42,9 +46,11 @@ def card_text(router: Router) -> str:
         "bias": f"{config.bias:g}",
         **{name: value for name, value in config.notes.items() if isinstance(value, str | int | float)},
     }
-    rows = "\n".join(f"| {name} | {_shown(value)} |" for name, value in facts.items())
-    return f"---\n{front}---\n\n" + _TEXT.format(base_model=config.base_model, num_layers=config.num_layers, rows=rows)
+    escaped = {name: fact_text(value).replace("|", "\\|") for name, value in facts.items()}
+    rows = "\n".join(f"| {name} | {text} |" for name, text in escaped.items())
+    return _TEXT.format(base_model=config.base_model, num_layers=config.num_layers, rows=rows)
 
 
-def _shown(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "\\|")
+def fact_text(value: object) -> str:
+    """A fact or figure for a reader: numbers with a fraction have four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

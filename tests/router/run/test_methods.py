@@ -60,16 +60,16 @@ def test_options_that_a_method_does_not_read_are_named(paths, tiny_model, tmp_pa
 def test_a_static_file_beside_gates_and_a_share_beside_dev_are_named_before_training(
     paths, tiny_model, tmp_path, monkeypatch
 ):
-    def stop(run):
+    def stop(inputs):
         raise InputError("training starts")
 
-    monkeypatch.setattr("router.run.training_run.TrainingRun.run", stop)
+    monkeypatch.setattr("router.run.training_run.train_router", stop)
     dev = path_folder(tmp_path / "dev", tiny_model, records(8, prefix="dev"))
     train = ("train", "--paths", paths, "--out", tmp_path / "r", "--method", "gates", *SMALL)
     answer = router(*train, "--static", tmp_path / "any.json", "--dev", dev, "--dev-share", 0.3)
     assert answer.stderr.splitlines() == [
         "warning: --method gates does not read --width, --tracker, --static",
-        "warning: --dev-share holds nothing out of --paths, as --dev gives the development questions",
+        "warning: --dev-share is not used, because --dev gives the development questions",
         "error: training starts",
     ]
     assert "--dev-share" not in router(*train, "--dev", dev).stderr

@@ -135,7 +135,9 @@ def test_too_few_questions_for_a_static_path_deploy_the_full_one(tiny_model, tmp
     train = ("train", "--paths", paths, "--out", tmp_path / "r", "--device", "cpu", "--quiet", "--json")
     answer = router(*train)
     assert (answer.code, answer.json["mean_depth"], answer.json["questions"]) == (0, 6, 0)
-    line = f"warning: no path was looked for, the full one is deployed: {paths}: too few searched questions (2 are left"
+    line = (
+        f"warning: no path was searched for, the full one is deployed: {paths}: too few searched questions (2 are left"
+    )
     assert line in answer.stderr
     assert router("evaluate", "--router", tmp_path / "r", "--paths", paths, "--json").json["off_full_share"] == 0
     refused = router(*train, "--target-depth", 5)
