@@ -20,8 +20,6 @@ from .model_cost import ModelCost
 from .statistics import mcnemar_p, wilson_interval
 from .timing import Timing
 
-ORACLE_LABEL = "upper bound, chosen with gold"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemFigures:
@@ -116,7 +114,7 @@ class OracleFigures(SystemFigures):
             choice ranked like gold, and if searches stopped at the first right path.
     """
 
-    label: str = ORACLE_LABEL
+    label: str = "upper bound, chosen with gold"
     placebo_accuracy: float | None = None
 
     def with_placebo(self, records: Sequence[PathRecord]) -> OracleFigures:

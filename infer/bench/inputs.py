@@ -99,20 +99,8 @@ class BenchInputs:
         _check_context(folder, task, questions, chat=chat)
         records, fit = _split_records(datasets, task, questions)
         device = options.device or default_device()
-        stored_dtype = datasets.dtype if datasets else default_dtype(device)
-        return cls(
-            task,
-            questions,
-            digest,
-            layers,
-            chat,
-            options.dtype or stored_dtype,
-            device,
-            routers,
-            static,
-            records,
-            fit,
-        )
+        dtype = options.dtype or (datasets.dtype if datasets else default_dtype(device))
+        return cls(task, questions, digest, layers, chat, dtype, device, routers, static, records, fit)
 
     @property
     def reference(self) -> str | None:

@@ -20,7 +20,6 @@ from .timing import Timing
 FORMAT_VERSION = 1
 """Part of each key. A higher number makes all stored results stale."""
 SYSTEMS_FOLDER = "systems"
-TIMINGS_FOLDER = "timings"
 BENCH_NAME = "bench.json"
 
 
@@ -35,13 +34,10 @@ class _Head:
 
 
 class ResultStore:
-    """`OUT/systems/<name>-<key>.jsonl`: a line about the system, then one a question. `OUT/timings/<key>.json`.
-
-    Args:
-        out: path or URL of the folder.
+    """`OUT/systems/<name>-<key>.jsonl`: a line about the system, then one per question. `OUT/timings/<key>.json`.
 
     Raises:
-        InputError: it is a file, or has other content.
+        InputError: `out` is a file, or a folder with other content.
     """
 
     def __init__(self, out: str):
@@ -95,7 +91,7 @@ class ResultStore:
         return f"{self._root}/{SYSTEMS_FOLDER}/{name}-{key}.jsonl"
 
     def _timings_path(self, key: str) -> str:
-        return f"{self._root}/{TIMINGS_FOLDER}/{key}.json"
+        return f"{self._root}/timings/{key}.json"
 
 
 def result_key(name: str, inputs: BenchInputs, questions: Sequence[Question], seed: int) -> str:

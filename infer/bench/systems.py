@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -44,38 +45,32 @@ class Unavailable(Exception):
     """A system lacks an input; the text names it."""
 
 
+@dataclass(eq=False)
 class Systems:
     """Runs systems on a benchmark's questions, each system once; systems may use the result of another.
 
-    Args:
-        inputs: of the benchmark.
+    Attributes:
         questions: the questions that fit the model's context.
-        evaluator: the model on their task.
-        options: seed, batch size, and whether to show progress.
         finished: results of an earlier call, by name; their answers are reused.
     """
 
-    def __init__(
-        self,
-        inputs: BenchInputs,
-        questions: Sequence[Question],
-        evaluator: Evaluator,
-        options: BenchOptions,
-        finished: Mapping[str, SystemResult],
-    ):
-        self.inputs = inputs
-        self.questions = list(questions)
-        self.evaluator = evaluator
-        self.options = options
-        self._book = AnswerBook(evaluator.task, lambda: evaluator, together=options.batch_size)
-        self._found = dict(finished)
-        for name, result in finished.items():
+    inputs: BenchInputs
+    questions: Sequence[Question]
+    evaluator: Evaluator
+    options: BenchOptions
+    finished: Mapping[str, SystemResult]
+
+    def __post_init__(self) -> None:
+        """Learn the finished answers."""
+        self._book = AnswerBook(self.evaluator.task, lambda: self.evaluator, together=self.options.batch_size)
+        self._found = dict(self.finished)
+        for name, result in self.finished.items():
             if name != "oracle":  # another process ran its paths, maybe in another dtype
-                for question, answer in zip(questions, result.answers, strict=True):
+                for question, answer in zip(self.questions, result.answers, strict=True):
                     known = Evaluation(answer.path, answer.correct, answer.margin, answer=answer.answer)
                     self._book.learn(question.sha, [known])
         self._ways: dict[str, Callable[[], SystemResult]] = {
-            "full": lambda: self._one_path("full", LayerPath.full(inputs.num_layers)),
+            "full": lambda: self._answered("full", [LayerPath.full(self.inputs.num_layers)] * len(self.questions)),
             "oracle": self._oracle,
             "static": self._static,
             "random": self._random,
@@ -124,7 +119,7 @@ class Systems:
     def _static(self) -> SystemResult:
         given = self.inputs.static
         path = given.best.path if given else self._best_on_fit("static", self.static_candidates())
-        return self._one_path("static", path, setting=str(path))
+        return self._answered("static", [path] * len(self.questions), str(path))
 
     def _random(self) -> SystemResult:
         paths = random_paths(self._reference(), [question.id for question in self.questions], self.options.seed)
@@ -133,9 +128,9 @@ class Systems:
     def _shortgpt(self) -> SystemResult:
         depth = round(float(np.mean([path.depth for path in self._reference()])))
         depth = min(depth, self.inputs.num_layers - 1)  # at least one layer is removed
-        prompts = [self.evaluator.prepare(question).prompt_ids for question in self._fit_questions()]
+        prompts = [self.evaluator.prepare(question).prompt_ids for question in self._fit_questions]
         path = pruned_path(block_influence(self.evaluator.model, prompts), depth)
-        return self._one_path("shortgpt", path, setting=str(path))
+        return self._answered("shortgpt", [path] * len(self.questions), str(path))
 
     def _early_exit(self) -> SystemResult:
         """Reports the threshold whose depth is nearest to the reference's; the others are points."""
@@ -143,12 +138,10 @@ class Systems:
         confidences = exit_confidences(self.evaluator.model, prompts)
         swept = {threshold: exit_paths(confidences, threshold) for threshold in EXIT_THRESHOLDS}
         chosen = DEFAULT_EXIT_THRESHOLD
-        try:
+        with suppress(Unavailable):
             wanted = np.mean([path.depth for path in self._reference()])
             depths = {threshold: np.mean([path.depth for path in paths]) for threshold, paths in swept.items()}
             chosen = min(swept, key=lambda threshold: (abs(depths[threshold] - wanted), -threshold))
-        except Unavailable:
-            pass
         last = self.inputs.num_layers - 1
         efforts = [Effort.of_paths([path], probes=min(path.depth, last)) for path in swept[chosen]]
         return self._swept("early_exit", swept, chosen, efforts)
@@ -157,7 +150,7 @@ class Systems:
         """Reports the size that is best outside the benchmark; the others are points."""
         sizes = repeat_paths(self.inputs.num_layers)
         chosen = next(iter(sizes))
-        if self._fit:
+        with suppress(Unavailable):
             best = self._best_on_fit("repeat_block", list(sizes.values()))
             chosen = next(size for size, path in sizes.items() if path == best)
         swept = {float(size): [path] * len(self.questions) for size, path in sizes.items()}
@@ -165,7 +158,7 @@ class Systems:
 
     def _search(self) -> SystemResult:
         if self.evaluator.task.generates:
-            raise Unavailable("it is rewarded by confidence among choices, and this task generates its answers")
+            raise Unavailable("its reward is the confidence among choices, and this task generates its answers")
         answers: list[Answer] = []
         with counted("search", len(self.questions), quiet=self.options.quiet) as on_done:
             for start in range(0, len(self.questions), self.options.batch_size):
@@ -178,9 +171,9 @@ class Systems:
 
     def _shuffled(self) -> SystemResult:
         if self.inputs.reference is None:
-            raise Unavailable("no router whose paths could be shuffled: give --router DIR")
+            raise Unavailable("no router whose paths can be shuffled: give --router DIR")
         if len(self.questions) < 2:
-            raise Unavailable("a single question has no other to take its path from")
+            raise Unavailable("there is only one question, so no other path to give it")
         paths = shuffled_paths(self.result(self.inputs.reference).paths, self.options.seed)
         return self._answered("shuffled", paths)
 
@@ -201,9 +194,6 @@ class Systems:
         with counted(name, len(self.questions), quiet=self.options.quiet) as on_progress:
             return self._book.answers(list(zip(self.questions, paths, strict=True)), on_progress)
 
-    def _one_path(self, name: str, path: LayerPath, setting: str | None = None) -> SystemResult:
-        return self._answered(name, [path] * len(self.questions), setting)
-
     def _swept(
         self,
         name: str,
@@ -222,27 +212,25 @@ class Systems:
         try:
             return self.result(name).paths
         except Unavailable as error:
-            raise Unavailable(f"no router or static path tells how deep to go ({error})") from error
+            raise Unavailable(f"no router or static path whose depth could be matched ({error})") from error
 
     @cached_property
-    def _fit(self) -> list[Question]:
-        """Questions of --paths outside the benchmark, in the order of the folders."""
-        return askable(self.evaluator, [record.question for record in self.inputs.fit[:FIT_QUESTIONS]])
-
     def _fit_questions(self) -> list[Question]:
-        if not self._fit:
+        """Questions of --paths outside the benchmark, in the order of the folders."""
+        found = askable(self.evaluator, [record.question for record in self.inputs.fit[:FIT_QUESTIONS]])
+        if not found:
             raise Unavailable("no --paths with questions of this task outside the benchmark to fit it on")
-        return self._fit
+        return found
 
     def static_candidates(self) -> list[LayerPath]:
         """Static paths to try, proposed from the effects of single edits outside the benchmark."""
-        questions = self._fit_questions()[:SCAN_QUESTIONS]
+        questions = self._fit_questions[:SCAN_QUESTIONS]
         quality = self._quality_of("static", questions, scanned_paths(self.inputs.num_layers))
         return propose(Effects.measure(quality), STATIC_CANDIDATES)
 
     def _best_on_fit(self, name: str, candidates: Sequence[LayerPath]) -> LayerPath:
         """The first path of highest mean quality outside the benchmark."""
-        quality = self._quality_of(name, self._fit_questions(), candidates)
+        quality = self._quality_of(name, self._fit_questions, candidates)
         return candidates[int(quality.mean(axis=0).argmax())]
 
     def _quality_of(self, name: str, questions: Sequence[Question], paths: Sequence[LayerPath]) -> np.ndarray:

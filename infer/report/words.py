@@ -110,7 +110,7 @@ def headlines(bench: BenchResult) -> list[tuple[str, str]]:
     lines = []
     if full:
         found = f"{_accuracy(full)} of {bench.questions:,} questions right with all {bench.num_layers} layers"
-        meaning = "not distinguishable: the interval of the difference includes zero; this does not mean equal"
+        meaning = "not distinguishable means that the interval of the difference includes zero, not that both are equal"
         lines.append(("full depth", f"{found}. In brackets: 95% intervals; {meaning}."))
     for system in systems.values():
         if system.name not in NOT_ROUTERS or system.name == "static":
@@ -124,9 +124,8 @@ def headlines(bench: BenchResult) -> list[tuple[str, str]]:
         )
         lines.append(("oracle", found))
     if seen := bench.seen_in_training:
-        lines.append(
-            ("warning", f"{seen:,} of the questions took part in training or choosing, so the figures are too good.")
-        )
+        found = f"{seen:,} of the questions took part in training or choosing, so the figures are too optimistic."
+        lines.append(("warning", found))
     return lines
 
 
