@@ -36,12 +36,7 @@ from .timing import TIMED_QUESTIONS, TURNS, Forwarded, Forwards, PolicyMaker, Ru
 
 @dataclass(frozen=True, slots=True)
 class BenchOutcome:
-    """The figures of a benchmark, and the data behind them.
-
-    Attributes:
-        answers: by system, one per question; skipped systems are absent.
-        left_out: number of questions that do not fit the model's context.
-    """
+    """The figures of a benchmark, and each system's answers; `left_out` counts questions too long for the model."""
 
     figures: BenchResult
     questions: list[Question]
@@ -168,8 +163,7 @@ class Bench:
                 runs[name] = partial(forwards.run, policy=self._live_policy(name, result, evaluator))
             if name in self.inputs.routers:
                 runs[_fixed(name)] = partial(forwards.run, policy=_replayed(result))
-        rounds = (TURNS + 1) * len(places)
-        with counted("timing", rounds, quiet=self.options.quiet) as on_round:
+        with counted("timing", (TURNS + 1) * len(places), quiet=self.options.quiet) as on_round:
             timings = time_systems(runs, places, together, evaluator.model.device, on_round)
         if self.store:
             self.store.save_timings(key, timings)

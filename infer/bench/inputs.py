@@ -33,13 +33,7 @@ MAX_FIT_RECORDS = 1000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GivenRouter:
-    """A router of the command line.
-
-    Attributes:
-        router: on the CPU.
-        digest: hash of its weights and settings.
-        seen: shas of the questions that it was trained or chosen on, according to its folder.
-    """
+    """A router of the command line, on the CPU; `seen` has the shas of the questions it was trained or chosen on."""
 
     router: Router
     digest: str

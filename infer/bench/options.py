@@ -85,7 +85,6 @@ class BenchOptions:
     quiet: Quiet = False
 
     def __post_init__(self) -> None:
-        """Check what needs no file."""
         known = self.known_systems
         if unknown := [name for name in self.systems if name not in known]:
             raise InputError(f"unknown system {unknown[0]!r}; systems are {', '.join(known)}")

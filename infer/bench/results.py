@@ -38,6 +38,7 @@ class ResultStore:
 
     Raises:
         InputError: `out` is a file, or a folder with other content.
+        PathgenError: a file cannot be written.
     """
 
     def __init__(self, out: str):
@@ -59,11 +60,7 @@ class ResultStore:
         return SystemResult(answers, head.setting, head.points) if len(answers) == head.questions else None
 
     def save(self, name: str, key: str, result: SystemResult) -> None:
-        """Store the result of a finished system.
-
-        Raises:
-            PathgenError: the file cannot be written.
-        """
+        """Store the result of a finished system."""
         head = _Head(name, result.setting, result.points, len(result.answers))
         put(self._fs, self._path(name, key), b"".join(map(to_json, (head, *result.answers))))
 
@@ -76,11 +73,7 @@ class ResultStore:
             return None
 
     def save_timings(self, key: str, timings: Mapping[str, Timing]) -> None:
-        """Store timings.
-
-        Raises:
-            PathgenError: the file cannot be written.
-        """
+        """Store timings."""
         put(self._fs, self._timings_path(key), to_json(timings))
 
     def save_bench(self, bench: BenchResult) -> None:

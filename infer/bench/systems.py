@@ -61,7 +61,6 @@ class Systems:
     finished: Mapping[str, SystemResult]
 
     def __post_init__(self) -> None:
-        """Learn the finished answers."""
         self._book = AnswerBook(self.evaluator.task, lambda: self.evaluator, together=self.options.batch_size)
         self._found = dict(self.finished)
         for name, result in self.finished.items():

@@ -28,7 +28,11 @@ def bench_text(bench: BenchResult, console: Console | None = None) -> None:
     console.print(LEGEND)
     for system in run:
         if isinstance(system, OracleFigures):
-            console.print(Text(f"{system.name}: {system.label}; {_placebo_text(system.placebo_accuracy)}"))
+            placebo = system.placebo_accuracy
+            luck = "these records have no placebo, so its share of luck is unknown"
+            if placebo is not None:
+                luck = f"luck alone would reach {placebo:.1%} or more, as its search looked for gold"
+            console.print(Text(f"{system.name}: {system.label}; {luck}"))
     for system in bench.systems:
         if system.skipped is not None:
             console.print(Text(f"{system.name} skipped: {system.skipped}"))
@@ -50,9 +54,3 @@ def _cells(system: SystemFigures) -> list[str]:
 
 def _with_interval(share: float | None, ends: tuple[float, float] | None, form: Callable[[float], str]) -> str:
     return "-" if share is None or ends is None else f"{form(share)} {interval(ends, form)}"
-
-
-def _placebo_text(placebo: float | None) -> str:
-    if placebo is None:
-        return "these records have no placebo, so its share of luck is unknown"
-    return f"luck alone would reach {placebo:.1%} or more, as its search looked for gold"

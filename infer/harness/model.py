@@ -21,11 +21,10 @@ from router.net.bias import check_bias
 
 from ..routed.batches import WholePromptPolicy
 from ..routed.routed_model import RoutedModel
-from ..routed.scoring import continuation_logits, continuation_logprobs
+from ..routed.scoring import Tokens, continuation_logits, continuation_logprobs
 
 logger = logging.getLogger(__name__)
 
-Tokens = Sequence[int]
 Request = tuple[Any, list[int], list[int]]
 """The harness's key of a request, the tokens of its context, and the tokens of the continuation to score."""
 
@@ -128,7 +127,14 @@ class RoutedLM(HFLM):
         for index, (_, context, continuation) in enumerate(requests):
             by_row[tuple(context), tuple(continuation[:-1])].append(index)
         rows = sorted(by_row, key=lambda row: -len(row[0]) - len(row[1]))
-        self._check_lengths(rows)
+        if (longest := 1 + max((len(forced) for _, forced in rows), default=0)) > self.max_length:
+            raise InputError(
+                f"a continuation of {longest} tokens does not fit: the model takes {self.max_length} tokens"
+            )
+        if cut := sum(len(context) + len(forced) > self.max_length for context, forced in rows):
+            logger.warning(
+                "%d of %d contexts lose their start: the model takes %d tokens", cut, len(rows), self.max_length
+            )
         size = override_bs or self.batch_size
         if size == "auto":
             size = self._detect_batch_size([requests[by_row[row][0]] for row in rows])
@@ -146,21 +152,8 @@ class RoutedLM(HFLM):
                         bar.update()
         return [answers[index] for index in range(len(requests))]
 
-    def _check_lengths(self, rows: Sequence[tuple[Tokens, Tokens]]) -> None:
-        if (longest := 1 + max((len(forced) for _, forced in rows), default=0)) > self.max_length:
-            raise InputError(
-                f"a continuation of {longest} tokens does not fit: the model takes {self.max_length} tokens"
-            )
-        if cut := sum(len(context) + len(forced) > self.max_length for context, forced in rows):
-            logger.warning(
-                "%d of %d contexts lose their start: the model takes %d tokens", cut, len(rows), self.max_length
-            )
-
     def _logits(self, rows: Sequence[tuple[Tokens, Tokens]]) -> list[Tensor]:
-        """For each (context, continuation without its last token), the logits [n, V] of the n next tokens.
-
-        Rows that are too long lose the start of their context.
-        """
+        """Logits of rows as for `continuation_logits`; rows that are too long lose the start of their context."""
         recorded = WholePromptPolicy(self.policy)
         cut = [(context[-(self.max_length - len(forced)) :], forced) for context, forced in rows]
         logits = continuation_logits(self.path_model, recorded, cut)

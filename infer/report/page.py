@@ -72,16 +72,22 @@ def _chance(questions: Sequence[Question]) -> float | None:
 
 
 def _page_data(bench: BenchResult, questions: Sequence[Question], answers: Answers) -> dict[str, Any]:
-    """The data of the page's script. Each distinct path is there once; systems have indices into `paths`."""
+    """The data of the page's script: each distinct path once, with a digit per layer; systems have indices of paths."""
     paths: dict[str, int] = {}
     systems = []
     for name, given in answers.items():
-        pictures = [_picture(name, answer, bench.num_layers) for answer in given]
+        for answer in given:
+            if len(answer.path) != bench.num_layers:
+                raise ArtefactError(
+                    f"{name}, question {answer.question_id}: a path of {len(answer.path)} layers, "
+                    f"where the bench has {bench.num_layers}; run the benchmark again"
+                )
+        digits = ["".join(map(str, answer.path)) for answer in given]
         systems.append(
             {
                 "name": name,
                 "router": name not in NOT_ROUTERS,
-                "paths": [paths.setdefault(picture, len(paths)) for picture in pictures],
+                "paths": [paths.setdefault(path, len(paths)) for path in digits],
                 "correct": [answer.correct for answer in given],
                 "answers": [answer.answer for answer in given],
             }
@@ -96,13 +102,3 @@ def _page_data(bench: BenchResult, questions: Sequence[Question], answers: Answe
         for question in questions
     ]
     return {"layers": bench.num_layers, "questions": shown, "paths": list(paths), "systems": systems}
-
-
-def _picture(name: str, answer: Answer, num_layers: int) -> str:
-    """A path as one digit per layer."""
-    if len(answer.path) != num_layers:
-        raise ArtefactError(
-            f"{name}, question {answer.question_id}: a path of {len(answer.path)} layers, "
-            f"where the bench has {num_layers}; run the benchmark again"
-        )
-    return "".join(map(str, answer.path))

@@ -150,9 +150,7 @@ def _system_line(system: SystemFigures, full: SystemFigures | None, num_layers: 
 class Confusion:
     """A router's actions against the oracle's, over the questions that the oracle answers right.
 
-    Attributes:
-        rows: for each action of the oracle, its name, and (count, share of the row) of each action of the router.
-        macro_f1: mean F1 over the actions that the oracle takes.
+    `rows` has each action of the oracle, with (count, share of the row) of each action of the router.
     """
 
     system: str

@@ -43,6 +43,5 @@ class AnswerOptions:
     quiet: Annotated[bool, option("Print answers only: no paths, no progress.")] = False
 
     def __post_init__(self) -> None:
-        """Check what needs no file."""
         check_bias(self.bias)
         check_device_and_dtype(self.device, self.dtype)

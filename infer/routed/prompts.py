@@ -64,7 +64,11 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], *
     found, problems = [], []
     for number, prompt in enumerate(prompts, start=1):
         try:
-            found.append(_encode(tokenizer, parse_text(prompt, "text"), chat))
+            text = parse_text(prompt, "text")
+            ids: Any = tokenizer(chat_turn(tokenizer, text), add_special_tokens=False) if chat else tokenizer(text)
+            if not chat and not ids["input_ids"]:
+                raise ValueError(f"{reprlib.repr(prompt)} has no tokens for this tokenizer")
+            found.append(ids["input_ids"])
         except ValueError as error:
             problems.append(f"prompt {number}: {error}")
     refuse_unusable("prompts", problems, len(prompts))
@@ -96,15 +100,6 @@ def check_prompts(folder: Path, prompts: Sequence[str], new_tokens: int, *, chat
 
     limit = context_tokens(load_config(folder).get_text_config())
     check_context(encode_prompts(load_tokenizer(folder), prompts, chat=chat), new_tokens, limit)
-
-
-def _encode(tokenizer: PreTrainedTokenizerBase, prompt: str, chat: bool) -> list[int]:
-    if chat:
-        return tokenizer(chat_turn(tokenizer, prompt), add_special_tokens=False)["input_ids"]
-    ids: Any = tokenizer(prompt)["input_ids"]
-    if not ids:
-        raise ValueError(f"{reprlib.repr(prompt)} has no tokens for this tokenizer")
-    return ids
 
 
 def _lines(file: str) -> list[Row]:

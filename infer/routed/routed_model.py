@@ -27,7 +27,7 @@ from router.saved.loading import load_router, resolve_router
 
 from .batches import WholePromptPolicy, longest_first
 from .prompts import BATCH_SIZE, MAX_NEW_TOKENS, check_context, encode_prompts
-from .scoring import Score, score_batch
+from .scoring import Score, continuation_logits, continuation_logprobs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,10 +35,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The generated answer to a prompt.
+    """The generated answer to a prompt, up to the end token or the first stop string.
 
     Attributes:
-        text: without the prompt, up to the end token or the first stop string.
         depth: layer executions of each forward pass.
         new_tokens: number of tokens generated before the end token.
     """
@@ -210,8 +209,14 @@ class RoutedModel:
         check_context(rows, 0, context_tokens(self.path_model.config))
         found: dict[int, Score] = {}
         for batch in longest_first([len(row) for row in rows], batch_size):
-            scores = score_batch(self.path_model, self.policy, [pairs[index] for index in batch])
-            found.update(zip(batch, scores, strict=True))
+            recorded = WholePromptPolicy(self.policy)
+            forced = [
+                (pairs[index][0], pairs[index][1][:-1]) for index in batch
+            ]  # the last token is predicted, not run
+            logits = continuation_logits(self.path_model, recorded, forced)
+            for index, row, path in zip(batch, logits, recorded.paths(), strict=True):
+                logprobs, greedy = continuation_logprobs(row, pairs[index][1])
+                found[index] = Score(sum(logprobs), tuple(logprobs), greedy, path)
         return [found[index] for index in range(len(pairs))]
 
     def paths(self, prompts: Sequence[str], chat: bool | None = None) -> list[LayerPath]:
@@ -237,16 +242,16 @@ class RoutedModel:
             raise ValueError("generate continues from the end of a row: pad prompts on the left")
         if kwargs.get("use_cache") is False:
             raise ValueError("a row's path is kept with its cache: generate needs use_cache")
-        sampled = bool(self._setting("do_sample", kwargs, published=False))
+        sampled = bool(getattr(kwargs.get("generation_config"), "do_sample", False))
         settings = {"do_sample": sampled, "tokenizer": self.tokenizer, **kwargs}
         policy, cache = WholePromptPolicy(self.policy), RoutedCache(self.path_model.num_layers)
         tokens = self.path_model.generate(input_ids, attention_mask, policy=policy, cache=cache, **settings)
         self.cache_bytes = cache.nbytes
         return tokens, policy.paths()
 
-    def _setting(self, name: str, kwargs: Mapping[str, Any], *, published: bool = True) -> Any:
+    def _setting(self, name: str, kwargs: Mapping[str, Any]) -> Any:
         """A setting of generation: from the call, else from the call's config, else from the model's own config."""
-        configs = [kwargs.get("generation_config"), self.path_model.hf_model.generation_config if published else None]
+        configs = (kwargs.get("generation_config"), self.path_model.hf_model.generation_config)
         values = (kwargs.get(name), *(getattr(config, name, None) for config in configs))
         return next((value for value in values if value is not None), None)
 

@@ -14,8 +14,6 @@ from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import LayerPolicy
 from pathgen.paths.layer_path import LayerPath
 
-from .batches import WholePromptPolicy
-
 Tokens = Sequence[int]
 
 
@@ -33,17 +31,6 @@ class Score:
     token_logprobs: tuple[float, ...]
     greedy: bool
     path: LayerPath
-
-
-def score_batch(model: PathModel, policy: LayerPolicy, pairs: Sequence[tuple[Tokens, Tokens]]) -> list[Score]:
-    """Score (prompt, continuation) pairs in one forward; the last token of a continuation is predicted, never run."""
-    recorded = WholePromptPolicy(policy)
-    logits = continuation_logits(model, recorded, [(prompt, continuation[:-1]) for prompt, continuation in pairs])
-    scores = []
-    for row, (_, continuation), path in zip(logits, pairs, recorded.paths(), strict=True):
-        logprobs, greedy = continuation_logprobs(row, continuation)
-        scores.append(Score(sum(logprobs), tuple(logprobs), greedy, path))
-    return scores
 
 
 @torch.inference_mode()
