@@ -12,9 +12,9 @@ __all__ = ["Completion", "RoutedModel", "Score"]
 
 
 def __getattr__(name: str) -> Any:
-    """What needs torch is imported when it is first used, so that commands answer at once."""
+    """Import torch only on first use, so that commands start fast."""
     if name in __all__:
-        from .routed import routed_model  # which names them all
+        from .routed import routed_model  # it has all of them
 
         return getattr(routed_model, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""`infer`: its commands. Heavy imports wait until a command needs them."""
+"""The commands of `infer`. Each command imports heavy libraries itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
@@ -25,21 +24,20 @@ if TYPE_CHECKING:
 
 PRINTED_BATCHES = 4
 """Batches whose prompts are sorted by length together; their answers are printed before the next ones run."""
-
 LEFT_OUT = 3
-"""Exit code of a benchmark that had to leave questions out."""
+"""Exit code of a benchmark that left questions out."""
 
 app = make_app()
 
 
 @app.callback()
 def _infer() -> None:
-    """Run a frozen language model along the layer paths that a router chooses by each prompt."""
+    """Run a frozen language model along the layer paths that a router chooses for each prompt."""
 
 
 @command(app)
 def generate(options: AnswerOptions, config: Config = None, as_json: AsJson = False) -> None:
-    """Answer prompts, each along the path that the router decides on it."""
+    """Answer prompts, each along the path that the router chooses for it."""
     texts = read_prompts(options.prompts, options.file)
 
     from cluster.program.progress import ProgressView
@@ -61,8 +59,9 @@ def generate(options: AnswerOptions, config: Config = None, as_json: AsJson = Fa
     with memory_told("a smaller --batch-size"), ProgressView("answering", len(texts), words="", quiet=quiet) as bar:
         for start in range(0, len(texts), PRINTED_BATCHES * size):
             part = texts[start : start + PRINTED_BATCHES * size]
-            told = partial(lambda before, done: bar.show(before + done), start)
-            done_now = routed.complete(part, options.max_new_tokens, size, chat, on_done=told)
+            done_now = routed.complete(
+                part, options.max_new_tokens, size, chat, on_done=lambda done, start=start: bar.show(start + done)
+            )
             answers += done_now
             if not as_json:
                 with bar.aside():
@@ -73,7 +72,7 @@ def generate(options: AnswerOptions, config: Config = None, as_json: AsJson = Fa
 
 @command(app)
 def bench(options: BenchOptions, config: Config = None, as_json: AsJson = False) -> None:
-    """The routed model beside its baselines on the same questions: accuracy, depth, speed."""
+    """Compare the routed model with baselines on the same questions: accuracy, depth, speed."""
     from .bench.bench import Bench
 
     with memory_told("a smaller --batch-size"):
@@ -87,10 +86,10 @@ def bench(options: BenchOptions, config: Config = None, as_json: AsJson = False)
 
         line = shlex.join(["infer", *sys.argv[1:]])
         write_report(outcome.figures, outcome.questions, outcome.answers, options.report, line)
-    if as_json:  # last: an error before it is the one object on stdout
+    if as_json:  # last, so that an error before it is the only object on stdout
         print_json(outcome.figures)
     if outcome.left_out:
-        tell(f"questions left out, as they do not fit the model's context: {outcome.left_out}")
+        tell(f"questions left out because they do not fit the model's context: {outcome.left_out}")
         raise typer.Exit(LEFT_OUT)
 
 
@@ -98,14 +97,12 @@ command(app)(harness)
 
 
 def _print_answers(answers: Sequence[Completion], *, quiet: bool) -> None:
-    """Answers on stdout, what they cost on stderr."""
-    from pathgen.paths.layer_path import LayerPath
-
+    """Answers on stdout, their paths on stderr."""
     for answer in answers:
         print(answer.text, flush=True)
         if not quiet:
             layers = len(answer.path)
-            tell(f"{LayerPath(answer.path)} depth {answer.depth} of {layers}, layers saved {layers - answer.depth}")
+            tell(f"{answer.path} depth {answer.depth} of {layers}, layers saved {layers - answer.depth}")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What systems do on questions: the rows of a benchmark, and what they amount to for one system."""
+"""The answers of a system to the questions of a benchmark, and what they cost."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from pathgen.questions.question import Question
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """What one answer cost.
+    """The cost of one answer.
 
     Attributes:
-        executions: [L] how often each layer ran, over all passes.
+        executions: [L] number of runs of each layer, over all passes.
         passes: forward passes of the question, each with the head at its scored positions.
-        probes: single states that went through the head on top.
+        probes: single states that also went through the head.
     """
 
     executions: tuple[int, ...]
@@ -29,22 +29,13 @@ class Effort:
 
     @classmethod
     def of_paths(cls, paths: Sequence[LayerPath], probes: int = 0) -> Effort:
-        """Of running all these paths."""
+        """The cost of running all these paths."""
         return cls(tuple(np.array(paths).sum(axis=0).tolist()), len(paths), probes)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one system did on one question.
-
-    Attributes:
-        question_id: of the question.
-        path: along which it was answered.
-        correct: whether the answer is right.
-        margin: nats; None where the model gave none.
-        answer: the text it gave; None where the model gave none.
-        effort: what it cost.
-    """
+    """One system's answer to one question; the margin is in nats, and None if the model gave NaN or Inf."""
 
     question_id: str
     path: LayerPath
@@ -55,7 +46,7 @@ class Answer:
 
     @classmethod
     def of(cls, question: Question, evaluation: Evaluation, effort: Effort | None = None) -> Answer:
-        """From an evaluation; the effort is that of its path if nothing else is said."""
+        """From an evaluation; the default effort is one pass along its path."""
         text = evaluation.answer
         if question.choices is not None and evaluation.choice_scores:
             text = question.choices[int(np.argmax(evaluation.choice_scores))]
@@ -65,7 +56,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One setting of a system whose settings are swept."""
+    """The result of a system at one of several settings."""
 
     setting: float
     accuracy: float
@@ -74,12 +65,12 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class SystemResult:
-    """What a system did on all questions.
+    """One system's result on all questions.
 
     Attributes:
-        answers: one a question, in the benchmark's order.
-        setting: with which it was run, None where there is nothing to set.
-        points: what its other settings give.
+        answers: one per question, in the benchmark's order.
+        setting: the setting of the system, None if it has none.
+        points: results of other settings.
     """
 
     answers: tuple[Answer, ...]
@@ -88,7 +79,7 @@ class SystemResult:
 
     @property
     def paths(self) -> list[LayerPath]:
-        """One a question."""
+        """One per question."""
         return [answer.path for answer in self.answers]
 
     @property
@@ -98,5 +89,5 @@ class SystemResult:
 
     @property
     def mean_depth(self) -> float:
-        """Layer executions of one forward pass."""
+        """Layer executions per forward pass."""
         return float(np.mean([path.depth for path in self.paths]))

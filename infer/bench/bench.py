@@ -1,10 +1,11 @@
-"""`infer bench`: systems side by side on the same questions and the same frozen model."""
+"""Compares systems on the same questions and the same frozen model."""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -35,14 +36,7 @@ from .timing import TIMED_QUESTIONS, TURNS, Forwarded, Forwards, PolicyMaker, Ru
 
 @dataclass(frozen=True, slots=True)
 class BenchOutcome:
-    """What a benchmark found.
-
-    Attributes:
-        figures: of all systems.
-        questions: that were asked.
-        answers: by system that was run, one a question.
-        left_out: how many questions do not fit the model's context.
-    """
+    """The figures of a benchmark, and each system's answers; `left_out` counts questions too long for the model."""
 
     figures: BenchResult
     questions: list[Question]
@@ -51,15 +45,15 @@ class BenchOutcome:
 
 
 class Bench:
-    """Whatever can be refused is refused by the constructor, before the model loads.
+    """One benchmark. The constructor checks all inputs before the model loads.
 
     Args:
-        options: what was asked for.
-        tell: shows one line to the person.
+        options: of the command.
+        tell: prints one line.
 
     Raises:
         InputError: bad options, questions, files or folders.
-        ArtefactError: a router, static path or folder of paths of another model, or a damaged one.
+        ArtefactError: a router, static path or folder of paths is damaged or of another model.
     """
 
     def __init__(self, options: BenchOptions, tell: Callable[[str], None]):
@@ -73,17 +67,17 @@ class Bench:
             tell(f"warning: {seen} of {len(self.inputs.questions)} questions took part in training or choosing")
 
     def run(self) -> BenchOutcome:
-        """Run every system and time them all, or take from --out what an earlier call found.
+        """Run and time every system, except what --out already has.
 
         Raises:
-            InputError: no question can be asked of the model, or the device is unusable.
+            InputError: no question can be asked, or the device is unusable.
         """
         options, inputs = self.options, self.inputs
         model = PathModel.from_pretrained(options.model, dtype=inputs.dtype, device=inputs.device)
         evaluator = Evaluator(model, inputs.task, chat=inputs.chat)
         questions = askable(evaluator, inputs.questions)
         if not questions:
-            why = "each is too long, or has no tokens, or such as the model does not know"
+            why = "each is too long, or has no tokens, or has tokens that the model does not know"
             raise InputError(f"none of the {len(inputs.questions)} questions can be asked: {why}")
         keys = {name: result_key(name, inputs, questions, options.seed) for name in options.wanted_systems}
         results, skipped = self._results(evaluator, questions, keys)
@@ -112,7 +106,12 @@ class Bench:
             num_layers=inputs.num_layers,
             batch_size=options.batch_size,
             environment=environment,
-            settings=self._settings(),
+            settings={
+                **asdict(options),
+                "systems": options.wanted_systems,
+                "device": inputs.device,
+                "dtype": inputs.dtype,
+            },
             systems=tuple(systems),
         )
         if self.store:
@@ -123,9 +122,8 @@ class Bench:
     def _results(
         self, evaluator: Evaluator, questions: Sequence[Question], keys: Mapping[str, str]
     ) -> tuple[dict[str, SystemResult], dict[str, str]]:
-        """Every system's answers, and why some have none; each is kept as soon as it is finished."""
-        stored = {name: self.store.load(name, key) if self.store else None for name, key in keys.items()}
-        finished = {name: result for name, result in stored.items() if result is not None}
+        """The result of every system, and why systems were skipped. Each result is stored as soon as it is finished."""
+        finished = {name: result for name, key in keys.items() if self.store and (result := self.store.load(name, key))}
         systems = Systems(self.inputs, questions, evaluator, self.options, finished)
         results: dict[str, SystemResult] = {}
         skipped: dict[str, str] = {}
@@ -142,19 +140,15 @@ class Bench:
     def _timings(
         self, evaluator: Evaluator, questions: Sequence[Question], results: dict[str, SystemResult], key: str
     ) -> dict[str, Timing]:
-        """Of all systems but the oracle, which nobody can deploy; a router's own paths are timed beside it.
+        """Time all systems but the oracle, which cannot be deployed; a router's paths also without the router.
 
-        All are timed anew where --out lacks one of them: in turns, they meet the same noise.
+        If --out lacks one of them, all are timed: in turns, so that noise affects all alike.
         """
         if self.store and (known := self.store.load_timings(key)):
             return known
-        places = list(range(min(TIMED_QUESTIONS, len(questions))))
-        together = list(range(min(self.options.batch_size, len(questions))))
-        timed = {place: evaluator.prepare(questions[place]) for place in {*places, *together}}
-        forwards = Forwards(evaluator, timed)
-
-        def run_of(policy: PolicyMaker) -> Run:
-            return lambda batch: forwards.run(batch, policy)
+        places = range(min(TIMED_QUESTIONS, len(questions)))
+        together = range(min(self.options.batch_size, len(questions)))
+        forwards = Forwards(evaluator, {place: evaluator.prepare(questions[place]) for place in {*places, *together}})
 
         def searched(batch: Sequence[int]) -> Forwarded:
             asked = [questions[place] for place in batch]
@@ -166,22 +160,21 @@ class Bench:
             if name == "search":
                 runs[name] = searched
             elif name != "oracle":
-                runs[name] = run_of(self._live_policy(name, result, evaluator))
+                runs[name] = partial(forwards.run, policy=self._live_policy(name, result, evaluator))
             if name in self.inputs.routers:
-                runs[_fixed(name)] = run_of(_replayed(result))
-        rounds = (TURNS + 1) * len(places)
-        with counted("timing", rounds, quiet=self.options.quiet) as on_round:
+                runs[_fixed(name)] = partial(forwards.run, policy=_replayed(result))
+        with counted("timing", (TURNS + 1) * len(places), quiet=self.options.quiet) as on_round:
             timings = time_systems(runs, places, together, evaluator.model.device, on_round)
         if self.store:
             self.store.save_timings(key, timings)
         return timings
 
     def _live_policy(self, name: str, result: SystemResult, evaluator: Evaluator) -> PolicyMaker:
-        """The policy that the system would be deployed with."""
+        """The policy of the system in deployment."""
         model = evaluator.model
         if name in self.inputs.routers:
             router = self.inputs.routers[name].router.to(model.device)
-            policy = RouterPolicy(router)  # made once, as where it is deployed
+            policy = RouterPolicy(router)  # made once, as in deployment
             return lambda places: policy
         if name == "early_exit":
             assert isinstance(result.setting, float)
@@ -189,18 +182,7 @@ class Bench:
             return lambda places: EarlyExit(model, threshold)
         return _replayed(result)
 
-    def _settings(self) -> dict[str, Any]:
-        """The options as they were resolved."""
-        resolved = {
-            "systems": list(self.options.wanted_systems),
-            "paths": list(self.options.paths),
-            "device": self.inputs.device,
-            "dtype": self.inputs.dtype,
-        }
-        return {**asdict(self.options), **resolved}
-
     def _environment(self) -> dict[str, Any]:
-        """What the figures were measured with."""
         device = self.inputs.device
         origin = ShardMetadata.here(self.options.model, self.inputs.fingerprint, self.inputs.task.name)
         return {
@@ -218,7 +200,7 @@ class Bench:
 
 
 def _fixed(name: str) -> str:
-    """Under which a router's paths are timed without the router."""
+    """The name under which a router's paths are timed without the router."""
     return f"{name}, fixed"
 
 

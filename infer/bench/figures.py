@@ -1,4 +1,4 @@
-"""What a benchmark found: the figures of each system, as `infer bench --json` prints them."""
+"""The figures of a benchmark, as `infer bench --json` prints them."""
 
 from __future__ import annotations
 
@@ -20,29 +20,25 @@ from .model_cost import ModelCost
 from .statistics import mcnemar_p, wilson_interval
 from .timing import Timing
 
-ORACLE_LABEL = "upper bound, chosen with gold"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemFigures:
-    """One system's figures, None where they do not apply; all are None if it was skipped.
+    """One system's figures; None where they do not apply, or if the system was skipped.
 
     Attributes:
         accuracy_ci95: Wilson interval.
-        delta_vs_full: accuracy gained over full depth, with its bootstrap interval `delta_ci95`.
-        p_value: of the exact McNemar test against full depth.
+        delta_vs_full: accuracy less that of full depth; `delta_ci95` is its bootstrap interval.
+        p_value: exact McNemar test against full depth.
         discordant: questions won and lost against full depth.
         mean_depth: layer executions per forward pass.
         off_full_share: share of questions whose path is not the full one.
         off_common_share: share of questions off the system's most common path.
-        tokens_per_second: scored or new ones.
+        tokens_per_second: scored or new tokens.
         flops_ratio: work relative to full depth.
         router_overhead_ratio: share of time that routing adds to the same paths, fixed.
-        cache_bytes: of the key-value cache of one question.
-        peak_memory_mb: of CUDA.
-        setting: with which the system was run.
-        points: what its other settings give.
-        skipped: why it could not be run; None if it was.
+        cache_bytes: key-value cache of one question.
+        points: results of other settings.
+        skipped: the reason why the system did not run.
     """
 
     name: str
@@ -69,7 +65,7 @@ class SystemFigures:
 
     @classmethod
     def of(cls, name: str, result: SystemResult, full: SystemResult, cost: ModelCost, seed: int) -> SystemFigures:
-        """Accuracy, depth and work of a system beside full depth on the same questions; `seed` is the bootstrap's."""
+        """Accuracy, depth and work, compared with full depth on the same questions; `seed` is for the bootstrap."""
         correct = result.correct
         shares = PathShares.of(np.array(result.paths))
         found = cls(
@@ -96,7 +92,7 @@ class SystemFigures:
         )
 
     def timed(self, timing: Timing, fixed: Timing | None) -> SystemFigures:
-        """With seconds and bytes; `fixed` is of the same paths given from outside, where a router decides."""
+        """With time and memory; `fixed` is the timing of a router's paths without the router."""
         return replace(
             self,
             tokens_per_second=timing.tokens_per_second,
@@ -110,19 +106,19 @@ class SystemFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OracleFigures(SystemFigures):
-    """The oracle's figures, with what nobody may read them without.
+    """The oracle's figures, to be read only together with its placebo.
 
     Attributes:
-        placebo_accuracy: what the oracle would reach by luck alone, at least: as many wrong answers mended as paths
-            reach a wrong choice that full depth ranked like gold and that no search looked for. None for generated
-            answers, where no wrong choice ranked so, and where searches stopped at the first right path.
+        placebo_accuracy: lower bound of the oracle's accuracy by luck alone: wrong answers are mended as often as
+            paths reach a wrong choice that full depth ranked like gold. None for generated answers, if no wrong
+            choice ranked like gold, and if searches stopped at the first right path.
     """
 
-    label: str = ORACLE_LABEL
+    label: str = "upper bound, chosen with gold"
     placebo_accuracy: float | None = None
 
     def with_placebo(self, records: Sequence[PathRecord]) -> OracleFigures:
-        """With the placebo of the searches that the oracle is chosen from."""
+        """With the placebo of the oracle's searches."""
         found = headroom(pl.DataFrame(pl.from_arrow(to_table(records))))
         if found is None or found.placebo is None or found.stopped_early:
             return self
@@ -132,13 +128,13 @@ class OracleFigures(SystemFigures):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchResult:
-    """The systems side by side.
+    """The result of a benchmark.
 
     Attributes:
-        questions: how many were asked.
-        seen_in_training: how many of all took part in training or choosing.
-        environment: what the figures were measured with.
-        settings: the options as they were resolved.
+        questions: number of questions that were asked.
+        seen_in_training: number of given questions that took part in training or choosing.
+        environment: versions and hardware.
+        settings: the resolved options.
     """
 
     model: str

@@ -1,4 +1,4 @@
-"""What answers cost in floating-point work, relative to full depth."""
+"""The floating-point work of answers, relative to full depth."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from .answers import Effort
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelCost:
-    """Work in weights used: a token that runs a layer uses the layer's weights, a scored one the head's.
+    """Work in weights used: a token uses the weights of each layer it runs, and a scored position those of the head.
 
-    A question counts the same tokens for every system, so that a shorter answer saves nothing here.
+    A question counts the same tokens for every system, so a shorter answer saves nothing here.
 
     Attributes:
-        layers: [L] weights of each layer.
-        head: weights of the head.
-        tokens: [N] of each question.
-        scored: [N] positions of each that the head scores.
+        layers: [L] number of weights of each layer.
+        head: number of weights of the head.
+        tokens: [N] tokens of each question.
+        scored: [N] positions of each question that the head scores.
     """
 
     layers: NDArray[np.float64]
@@ -34,7 +34,7 @@ class ModelCost:
 
     @classmethod
     def of(cls, model: PathModel, prepared: Sequence[Prepared]) -> ModelCost:
-        """Of these questions on this model."""
+        """The cost of these questions on this model."""
         head = model.hf_model.get_output_embeddings()
         return cls(
             np.array([sum(weights.numel() for weights in layer.parameters()) for layer in model.layers], dtype=float),
@@ -44,7 +44,7 @@ class ModelCost:
         )
 
     def ratio(self, efforts: Sequence[Effort]) -> float:
-        """Work of these answers, one a question, over that of full depth."""
+        """Work of these answers, one per question, divided by the work of full depth."""
         executions = np.array([effort.executions for effort in efforts], dtype=float)
         passes = np.array([effort.passes for effort in efforts])
         probes = np.array([effort.probes for effort in efforts])

@@ -1,4 +1,4 @@
-"""What `infer bench` is asked for."""
+"""The options of `infer bench`."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ SYSTEMS = (
     "search",
     "shuffled",
 )
-"""Those that are always known; every router named on the command line is one more."""
+"""Systems that are always known; each named router of the command line is one more."""
 ROUTER, GATES = "router", "skip_gate"
-"""The systems that a router without a name, and gates that can only skip, are."""
+"""The system names of a router without a name, and of gates that can only skip."""
 NAMED_ROUTER = re.compile(r"([A-Za-z]\w*)=(.+)")
 
 
@@ -35,7 +35,7 @@ def parse_routers(given: Sequence[str]) -> dict[str, str]:
     """Read `--router DIR` and `--router NAME=DIR`.
 
     Raises:
-        InputError: two routers of one name, or a name that another system has.
+        InputError: two routers have one name, or a router has the name of another system.
     """
     routers: dict[str, str] = {}
     for text in given:
@@ -51,14 +51,10 @@ def parse_routers(given: Sequence[str]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class BenchOptions:
-    """The options of `infer bench`; its help tells each.
-
-    Attributes:
-        routers: system name to folder or hub id.
-        systems: as asked for; empty for all there are.
+    """The options of `infer bench`.
 
     Raises:
-        InputError: names the option, what it may be, and what was given.
+        InputError: an option is wrong; the message has the given and the possible values.
     """
 
     model: Annotated[str, option("Alias, hub id or folder of the model.")] = "smollm2-135m"
@@ -73,23 +69,22 @@ class BenchOptions:
     ] = field(default_factory=dict)
     task: Annotated[str, option("arc, arc-letter or math.")] = "arc"
     questions: Annotated[str, option("Builtin, hub dataset or file.")] = "builtin:test"
-    limit: Annotated[int | None, option("The first so many questions.", min=1)] = None
-    systems: Annotated[tuple[str, ...], option("By name, comma between [default: all].", parse=parse_names)] = ()
+    limit: Annotated[int | None, option("Use only the first N questions.", min=1)] = None
+    systems: Annotated[tuple[str, ...], option("Names, with commas between [default: all].", parse=parse_names)] = ()
     paths: Annotated[
         tuple[str, ...],
-        option("Folder of `pathgen generate`; may repeat. Its other questions fit what needs fitting."),
+        option("Folder of `pathgen generate`; may repeat. Its other questions fit the systems."),
     ] = ()
-    static: Annotated[str | None, option("F.json of `pathgen static`, else fitted on --paths.")] = None
-    batch_size: Annotated[int, option("Questions that run together.", min=1)] = 8
-    seed: Annotated[int, option("Of draws and intervals.", min=0)] = 0
-    out: Annotated[str | None, option("Folder of results; the same command again goes on.")] = None
+    static: Annotated[str | None, option("F.json of `pathgen static` [default: fitted on --paths].")] = None
+    batch_size: Annotated[int, option("Questions per batch.", min=1)] = 8
+    seed: Annotated[int, option("For random paths and intervals.", min=0)] = 0
+    out: Annotated[str | None, option("Folder of results; the same command resumes.")] = None
     report: Annotated[str | None, option("HTML file to write.")] = None
     device: Device = None
     dtype: Annotated[str | None, option(f"{', '.join(DTYPES)} [default: the paths'].")] = None
     quiet: Quiet = False
 
     def __post_init__(self) -> None:
-        """Check what can be checked without a file."""
         known = self.known_systems
         if unknown := [name for name in self.systems if name not in known]:
             raise InputError(f"unknown system {unknown[0]!r}; systems are {', '.join(known)}")
@@ -99,10 +94,10 @@ class BenchOptions:
 
     @property
     def known_systems(self) -> tuple[str, ...]:
-        """All names, in the order of reports."""
+        """All names, in the order of the report."""
         return (*SYSTEMS, *(name for name in self.routers if name not in SYSTEMS))
 
     @property
     def wanted_systems(self) -> tuple[str, ...]:
-        """Those to run, each once; `full` is always first, as all others are compared with it."""
+        """The systems to run, each once; `full` is always first, as all others are compared with it."""
         return tuple(dict.fromkeys(("full", *(self.systems or self.known_systems))))

@@ -1,8 +1,11 @@
-"""The systems of a benchmark: what each does with a frozen model, and why it may have to stand aside."""
+"""Runs each system of a benchmark with the frozen model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -29,52 +32,44 @@ from .options import GATES, ROUTER, BenchOptions
 FIT_QUESTIONS = 48
 """Questions outside the benchmark on which static paths and settings are chosen."""
 SCAN_QUESTIONS = 16
-"""Of these, questions on which every single edit is measured."""
+"""The first of them: every single edit is measured on these."""
 STATIC_CANDIDATES = 12
-"""Paths that are tried on them."""
+"""Paths that are tried on all of them."""
 EXIT_THRESHOLDS = (0.5, 0.9, 0.99, 0.999, 0.9999)
-"""Near 1, as untrained heads are sure of themselves early on."""
+"""Near 1, because untrained heads are confident early."""
 DEFAULT_EXIT_THRESHOLD = 0.99
-"""Where no router or static path says how deep to go."""
+"""Used without a router or static path whose depth could be matched."""
 
 
 class Unavailable(Exception):
-    """A system lacks what it needs; the text says what."""
+    """A system lacks an input; the text names it."""
 
 
+@dataclass(eq=False)
 class Systems:
-    """Runs systems on a benchmark's questions, each once; systems that build on another take its result.
+    """Runs systems on a benchmark's questions, each system once; systems may use the result of another.
 
-    Args:
-        inputs: of the benchmark.
-        questions: those of them that fit the model's context.
-        evaluator: the model on their task.
-        options: seed, batch size, and whether to show progress.
-        finished: by name, results of an earlier call; what they answered is not run again.
+    Attributes:
+        questions: the questions that fit the model's context.
+        finished: results of an earlier call, by name; their answers are reused.
     """
 
-    def __init__(
-        self,
-        inputs: BenchInputs,
-        questions: Sequence[Question],
-        evaluator: Evaluator,
-        options: BenchOptions,
-        finished: Mapping[str, SystemResult],
-    ):
-        self.inputs = inputs
-        self.questions = list(questions)
-        self.evaluator = evaluator
-        self.options = options
-        self._book = AnswerBook(evaluator.task, lambda: evaluator, together=options.batch_size)
-        self._found = dict(finished)
-        for name, result in finished.items():
-            if name != "oracle":  # another process has run its paths, perhaps in other precision
-                for question, answer in zip(questions, result.answers, strict=True):
+    inputs: BenchInputs
+    questions: Sequence[Question]
+    evaluator: Evaluator
+    options: BenchOptions
+    finished: Mapping[str, SystemResult]
+
+    def __post_init__(self) -> None:
+        self._book = AnswerBook(self.evaluator.task, lambda: self.evaluator, together=self.options.batch_size)
+        self._found = dict(self.finished)
+        for name, result in self.finished.items():
+            if name != "oracle":  # another process ran its paths, maybe in another dtype
+                for question, answer in zip(self.questions, result.answers, strict=True):
                     known = Evaluation(answer.path, answer.correct, answer.margin, answer=answer.answer)
                     self._book.learn(question.sha, [known])
-        self._fit: list[Question] | None = None
         self._ways: dict[str, Callable[[], SystemResult]] = {
-            "full": lambda: self._one_path("full", LayerPath.full(inputs.num_layers)),
+            "full": lambda: self._answered("full", [LayerPath.full(self.inputs.num_layers)] * len(self.questions)),
             "oracle": self._oracle,
             "static": self._static,
             "random": self._random,
@@ -86,16 +81,14 @@ class Systems:
         }
 
     def result(self, name: str) -> SystemResult:
-        """What the system does on all questions.
+        """The system's result on all questions.
 
         Raises:
-            Unavailable: it cannot be run here; says why.
+            Unavailable: it lacks an input.
         """
         if name not in self._found:
             self._found[name] = self._ways[name]() if name in self._ways else self._routed(name)
         return self._found[name]
-
-    # Systems.
 
     def _routed(self, name: str) -> SystemResult:
         if name not in self.inputs.routers:
@@ -105,7 +98,7 @@ class Systems:
         return self._answered(name, route(self.evaluator, RouterPolicy(router), self.questions))
 
     def _oracle(self) -> SystemResult:
-        """The best path that searches found, with gold; replayed from their records."""
+        """The best path of each question's search, chosen with gold; the answers come from its record."""
         records = self.inputs.records
         if missing := sum(question.sha not in records for question in self.questions):
             raise Unavailable(
@@ -123,8 +116,9 @@ class Systems:
         return SystemResult(tuple(answers))
 
     def _static(self) -> SystemResult:
-        path = self.inputs.static or self._best_on_fit("static", self.static_candidates())
-        return self._one_path("static", path, setting=str(path))
+        given = self.inputs.static
+        path = given.best.path if given else self._best_on_fit("static", self.static_candidates())
+        return self._answered("static", [path] * len(self.questions), str(path))
 
     def _random(self) -> SystemResult:
         paths = random_paths(self._reference(), [question.id for question in self.questions], self.options.seed)
@@ -132,32 +126,30 @@ class Systems:
 
     def _shortgpt(self) -> SystemResult:
         depth = round(float(np.mean([path.depth for path in self._reference()])))
-        depth = min(depth, self.inputs.num_layers - 1)  # with nothing removed it would be the model itself
-        prompts = [self.evaluator.prepare(question).prompt_ids for question in self._fit_questions()]
+        depth = min(depth, self.inputs.num_layers - 1)  # at least one layer is removed
+        prompts = [self.evaluator.prepare(question).prompt_ids for question in self._fit_questions]
         path = pruned_path(block_influence(self.evaluator.model, prompts), depth)
-        return self._one_path("shortgpt", path, setting=str(path))
+        return self._answered("shortgpt", [path] * len(self.questions), str(path))
 
     def _early_exit(self) -> SystemResult:
-        """The threshold whose depth is nearest to the reference's is reported, the others are points."""
+        """Reports the threshold whose depth is nearest to the reference's; the others are points."""
         prompts = [self.evaluator.prepare(question).prompt_ids for question in self.questions]
         confidences = exit_confidences(self.evaluator.model, prompts)
         swept = {threshold: exit_paths(confidences, threshold) for threshold in EXIT_THRESHOLDS}
         chosen = DEFAULT_EXIT_THRESHOLD
-        try:
+        with suppress(Unavailable):
             wanted = np.mean([path.depth for path in self._reference()])
             depths = {threshold: np.mean([path.depth for path in paths]) for threshold, paths in swept.items()}
             chosen = min(swept, key=lambda threshold: (abs(depths[threshold] - wanted), -threshold))
-        except Unavailable:
-            pass
         last = self.inputs.num_layers - 1
         efforts = [Effort.of_paths([path], probes=min(path.depth, last)) for path in swept[chosen]]
         return self._swept("early_exit", swept, chosen, efforts)
 
     def _repeat_block(self) -> SystemResult:
-        """The size that does best outside the benchmark is reported, the others are points."""
+        """Reports the size that is best outside the benchmark; the others are points."""
         sizes = repeat_paths(self.inputs.num_layers)
         chosen = next(iter(sizes))
-        if self._fit_or_none():
+        with suppress(Unavailable):
             best = self._best_on_fit("repeat_block", list(sizes.values()))
             chosen = next(size for size, path in sizes.items() if path == best)
         swept = {float(size): [path] * len(self.questions) for size, path in sizes.items()}
@@ -165,27 +157,24 @@ class Systems:
 
     def _search(self) -> SystemResult:
         if self.evaluator.task.generates:
-            raise Unavailable("it is rewarded by confidence among choices, and this task generates its answers")
+            raise Unavailable("its reward is the confidence among choices, and this task generates its answers")
         answers: list[Answer] = []
         with counted("search", len(self.questions), quiet=self.options.quiet) as on_done:
             for start in range(0, len(self.questions), self.options.batch_size):
                 part = self.questions[start : start + self.options.batch_size]
-                for question, found in zip(
-                    part, search_questions(self.evaluator, part, self.options.seed), strict=True
-                ):
-                    answers.append(Answer.of(question, found.evaluation, Effort.of_paths(found.tried)))
+                found = search_questions(self.evaluator, part, self.options.seed)
+                for question, result in zip(part, found, strict=True):
+                    answers.append(Answer.of(question, result.evaluation, Effort.of_paths(result.tried)))
                 on_done(len(part))
         return SystemResult(tuple(answers))
 
     def _shuffled(self) -> SystemResult:
         if self.inputs.reference is None:
-            raise Unavailable("no router whose paths could be shuffled: give --router DIR")
+            raise Unavailable("no router whose paths can be shuffled: give --router DIR")
         if len(self.questions) < 2:
-            raise Unavailable("a single question has no other to take its path from")
+            raise Unavailable("there is only one question, so no other path to give it")
         paths = shuffled_paths(self.result(self.inputs.reference).paths, self.options.seed)
         return self._answered("shuffled", paths)
-
-    # What they share.
 
     def _answered(
         self,
@@ -200,12 +189,9 @@ class Systems:
         return SystemResult(tuple(answers), setting)
 
     def _answers(self, name: str, paths: Sequence[Sequence[LayerPath]]) -> list[list[Evaluation]]:
-        """Each question along its paths."""
+        """Each question's evaluations along its paths."""
         with counted(name, len(self.questions), quiet=self.options.quiet) as on_progress:
             return self._book.answers(list(zip(self.questions, paths, strict=True)), on_progress)
-
-    def _one_path(self, name: str, path: LayerPath, setting: str | None = None) -> SystemResult:
-        return self._answered(name, [path] * len(self.questions), setting)
 
     def _swept(
         self,
@@ -214,43 +200,39 @@ class Systems:
         chosen: float,
         efforts: Sequence[Effort] | None = None,
     ) -> SystemResult:
-        self._answers(name, list(zip(*swept.values(), strict=True)))  # all settings together, as they share their work
+        self._answers(name, list(zip(*swept.values(), strict=True)))  # all settings together, as they share layers
         results = {setting: self._answered(name, paths) for setting, paths in swept.items()}
         points = [Point(s, float(r.correct.mean()), r.mean_depth) for s, r in results.items()]
-        main = self._answered(name, swept[chosen], chosen, efforts)
-        return SystemResult(main.answers, chosen, tuple(points))
+        return replace(self._answered(name, swept[chosen], chosen, efforts), points=tuple(points))
 
     def _reference(self) -> list[LayerPath]:
-        """The router's paths, or else the static path on every question."""
+        """The router's paths; without a router, the static path for every question."""
         name = self.inputs.reference or "static"
         try:
             return self.result(name).paths
         except Unavailable as error:
-            raise Unavailable(f"no router or static path tells how deep to go ({error})") from error
+            raise Unavailable(f"no router or static path whose depth could be matched ({error})") from error
 
-    def _fit_or_none(self) -> list[Question]:
-        """Questions of --paths outside the benchmark, in the order of the folders; none without such."""
-        if self._fit is None:
-            self._fit = askable(self.evaluator, [record.question for record in self.inputs.fit[:FIT_QUESTIONS]])
-        return self._fit
-
+    @cached_property
     def _fit_questions(self) -> list[Question]:
-        if not self._fit_or_none():
+        """Questions of --paths outside the benchmark, in the order of the folders."""
+        found = askable(self.evaluator, [record.question for record in self.inputs.fit[:FIT_QUESTIONS]])
+        if not found:
             raise Unavailable("no --paths with questions of this task outside the benchmark to fit it on")
-        return self._fit_or_none()
+        return found
 
     def static_candidates(self) -> list[LayerPath]:
-        """Paths that promise to do well on any question, by what single edits do outside the benchmark."""
-        questions = self._fit_questions()[:SCAN_QUESTIONS]
+        """Static paths to try, proposed from the effects of single edits outside the benchmark."""
+        questions = self._fit_questions[:SCAN_QUESTIONS]
         quality = self._quality_of("static", questions, scanned_paths(self.inputs.num_layers))
         return propose(Effects.measure(quality), STATIC_CANDIDATES)
 
     def _best_on_fit(self, name: str, candidates: Sequence[LayerPath]) -> LayerPath:
-        """Of highest mean quality outside the benchmark; of equal ones the first."""
-        quality = self._quality_of(name, self._fit_questions(), candidates)
+        """The first path of highest mean quality outside the benchmark."""
+        quality = self._quality_of(name, self._fit_questions, candidates)
         return candidates[int(quality.mean(axis=0).argmax())]
 
     def _quality_of(self, name: str, questions: Sequence[Question], paths: Sequence[LayerPath]) -> np.ndarray:
-        """[Q, P] quality of paths on questions."""
+        """[Q, P] quality of each path on each question."""
         with counted(name, len(questions), quiet=self.options.quiet) as on_progress:
             return self._book.scores(questions, paths, on_progress).quality

@@ -12,17 +12,13 @@ from pathgen.report.figures import figure_table, interval, percent, points
 from .figures import BenchResult, OracleFigures, SystemFigures
 
 COLUMNS = ("system", "accuracy, %", "against full", "depth", "varied", "ms", "work")
-"""All else is in the JSON."""
 LEGEND = "varied: off the most common path; ms: one question, median; work: in FLOPs"
 
 
 def bench_text(bench: BenchResult, console: Console | None = None) -> None:
-    """Print the systems, what was skipped and why, and what must be known to read the figures."""
+    """Print a table of the systems, the skipped ones with the reason, the oracle's placebo and warnings."""
     console = console or Console(highlight=False)
-    console.print(
-        Text(f"{bench.model}, {bench.task}: {bench.questions} questions, seed {bench.seed}"),
-        style="bold",
-    )
+    console.print(Text(f"{bench.model}, {bench.task}: {bench.questions} questions, seed {bench.seed}", style="bold"))
     table = figure_table(*COLUMNS, no_wrap=True)
     table.padding = (0, 1, 0, 0)
     run = [system for system in bench.systems if system.skipped is None]
@@ -32,7 +28,11 @@ def bench_text(bench: BenchResult, console: Console | None = None) -> None:
     console.print(LEGEND)
     for system in run:
         if isinstance(system, OracleFigures):
-            console.print(Text(f"{system.name}: {system.label}; {_placebo_text(system.placebo_accuracy)}"))
+            placebo = system.placebo_accuracy
+            luck = "these records have no placebo, so its share of luck is unknown"
+            if placebo is not None:
+                luck = f"luck alone would reach {placebo:.1%} or more, as its search looked for gold"
+            console.print(Text(f"{system.name}: {system.label}; {luck}"))
     for system in bench.systems:
         if system.skipped is not None:
             console.print(Text(f"{system.name} skipped: {system.skipped}"))
@@ -54,9 +54,3 @@ def _cells(system: SystemFigures) -> list[str]:
 
 def _with_interval(share: float | None, ends: tuple[float, float] | None, form: Callable[[float], str]) -> str:
     return "-" if share is None or ends is None else f"{form(share)} {interval(ends, form)}"
-
-
-def _placebo_text(placebo: float | None) -> str:
-    if placebo is None:
-        return "these records hold no placebo, so nothing tells how much of it is luck"
-    return f"by luck alone it would reach {placebo:.1%} or more, as its search looked for gold"

@@ -1,8 +1,9 @@
-"""How fast systems are: one forward from prompt to scores or answer, in turns, so that noise meets all alike."""
+"""Times systems from prompt to scores or answer, in turns, so that noise affects all alike."""
 
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,15 +18,15 @@ from pathgen.evaluation.evaluator import Evaluator, Prepared
 
 TIMED_QUESTIONS = 4
 TURNS = 3
-"""Times that each system runs each of them, after one that only warms up."""
+"""Timed runs of each question by each system, after one warm-up."""
 
 PolicyMaker = Callable[[Sequence[int]], LayerPolicy]
-"""From the question of each row of a batch, by place, a policy for that batch."""
+"""Makes the policy of a batch from the place of each row's question."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forwarded:
-    """One batch run: tokens scored or made, and bytes that the cache held at its end."""
+    """The result of a batch: tokens scored or generated, and bytes of the cache at its end."""
 
     tokens: int
     cache_bytes: int | None
@@ -35,33 +36,32 @@ Run = Callable[[Sequence[int]], Forwarded]
 """Runs the questions at these places."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Forwards:
-    """Whole answers in one call: the policy decides on the prompt while the same forward goes on to the choices.
+    """Answers questions in one call: one forward runs the prompt, where the policy decides, and the choices.
 
-    Args:
-        evaluator: the model on the task.
+    Attributes:
         prepared: the questions by place.
     """
 
-    def __init__(self, evaluator: Evaluator, prepared: Mapping[int, Prepared]):
-        self._evaluator = evaluator
-        self._prepared = prepared
+    evaluator: Evaluator
+    prepared: Mapping[int, Prepared]
 
     def run(self, places: Sequence[int], policy: PolicyMaker) -> Forwarded:
-        """The questions at these places as one batch."""
-        return self._generate(places, policy) if self._evaluator.task.generates else self._score(places, policy)
+        """Run the questions at these places as one batch."""
+        return self._generate(places, policy) if self.evaluator.task.generates else self._score(places, policy)
 
     @torch.inference_mode()
     def _score(self, places: Sequence[int], policy: PolicyMaker) -> Forwarded:
-        """Rows of prompt and choices, of which the policy sees the prompt alone."""
-        model = self._evaluator.model
-        owners = [place for place in places for _ in self._prepared[place].rows]
-        rows = [row for place in places for row in self._prepared[place].rows]
+        """One forward over prompts and choices, in which the policy sees only the prompts."""
+        model = self.evaluator.model
+        owners = [place for place in places for _ in self.prepared[place].rows]
+        rows = [row for place in places for row in self.prepared[place].rows]
         scored = np.unique(np.concatenate([row.scored for row in rows]))
         cache = RoutedCache(model.num_layers)
         with model.routed(policy(owners), prompt_mask(rows, model.device)):
             model.hf_model(
-                **row_inputs(model, self._evaluator.masks, rows),
+                **row_inputs(model, self.evaluator.masks, rows),
                 past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=torch.from_numpy(scored).to(model.device),
@@ -69,9 +69,8 @@ class Forwards:
         return Forwarded(sum(len(row.targets) for row in rows), cache.nbytes)
 
     def _generate(self, places: Sequence[int], policy: PolicyMaker) -> Forwarded:
-        model, task = self._evaluator.model, self._evaluator.task
-        prompts = [self._prepared[place].prompt_ids for place in places]
-        ids, mask = left_padded(prompts, model.device)
+        model, task = self.evaluator.model, self.evaluator.task
+        ids, mask = left_padded([self.prepared[place].prompt_ids for place in places], model.device)
         cache = RoutedCache(model.num_layers)
         made = model.generate(
             ids,
@@ -87,13 +86,13 @@ class Forwards:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What was measured of one system.
+    """The measurements of one system.
 
     Attributes:
-        latencies_s: [turns · questions] of one question alone, in the same order for all systems.
+        latencies_s: [turns · questions] latency of one question alone, in the same order for all systems.
         tokens_per_second: at the benchmark's batch size.
-        cache_bytes: held for one question at its end, the mean; None where there is no one cache.
-        peak_memory_mb: of CUDA, at the benchmark's batch size; None on the CPU.
+        cache_bytes: mean size of the cache at the end of a question; None for a search, which has many.
+        peak_memory_mb: on CUDA, at the benchmark's batch size; None on the CPU.
     """
 
     latencies_s: tuple[float, ...]
@@ -102,11 +101,11 @@ class Timing:
     peak_memory_mb: float | None
 
     def latency_ms(self, percentile: float) -> float:
-        """That percentile of the latencies."""
+        """This percentile of the latencies."""
         return 1000 * float(np.percentile(self.latencies_s, percentile))
 
     def overhead_over(self, other: Timing) -> float:
-        """Share of time beyond another's, the median over the same questions and turns."""
+        """Share of time above another timing, the median over the same questions and turns."""
         return float(np.median(np.array(self.latencies_s) / np.array(other.latencies_s))) - 1
 
 
@@ -117,20 +116,20 @@ def time_systems(
     device: torch.device,
     on_round: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Timing]:
-    """Time all systems on the same questions, one after the other in each turn, the first one another each time.
+    """Time all systems on the same questions, one after the other; each turn starts with another system.
 
     Args:
-        runs: by name.
-        places: of the questions timed one by one.
-        together: of those of one batch, for the rate.
-        device: of the model.
-        on_round: called with 1 after each round through all systems; there is one a question and turn.
+        runs: systems by name.
+        places: questions timed one by one.
+        together: questions of one batch, for the rate.
+        device: device of the model.
+        on_round: called with 1 after each question of each turn, once all systems have run it.
     """
     names = list(runs)
-    alone: dict[str, list[float]] = {name: [] for name in names}
-    held: dict[str, list[int]] = {name: [] for name in names}
-    rates: dict[str, list[float]] = {name: [] for name in names}
-    peaks: dict[str, float | None] = dict.fromkeys(names)
+    alone: dict[str, list[float]] = defaultdict(list)
+    caches: dict[str, list[int]] = defaultdict(list)
+    rates: dict[str, list[float]] = defaultdict(list)
+    peaks: dict[str, float] = {}
     for turn in range(TURNS + 1):
         first = turn % len(names)
         order = names[first:] + names[:first]
@@ -139,7 +138,8 @@ def time_systems(
                 seconds, forwarded = _timed(runs[name], [place], device)
                 if turn:
                     alone[name].append(seconds)
-                    held[name] += [] if forwarded.cache_bytes is None else [forwarded.cache_bytes]
+                    if forwarded.cache_bytes is not None:
+                        caches[name].append(forwarded.cache_bytes)
             on_round(1)
         for name in order:
             if device.type == "cuda":
@@ -153,8 +153,8 @@ def time_systems(
         name: Timing(
             tuple(alone[name]),
             float(np.median(rates[name])),
-            round(float(np.mean(held[name]))) if held[name] else None,
-            peaks[name],
+            round(float(np.mean(caches[name]))) if caches[name] else None,
+            peaks.get(name),
         )
         for name in names
     }

@@ -1,7 +1,4 @@
-"""The routed model for lm-evaluation-harness: its Hugging Face model class, run along the router's paths.
-
-Importing this file registers the model name `routed`.
-"""
+"""The routed model for lm-evaluation-harness. Importing this file registers the model name `routed`."""
 
 from __future__ import annotations
 
@@ -24,11 +21,10 @@ from router.net.bias import check_bias
 
 from ..routed.batches import WholePromptPolicy
 from ..routed.routed_model import RoutedModel
-from ..routed.scoring import continuation_logits, continuation_logprobs
+from ..routed.scoring import Tokens, continuation_logits, continuation_logprobs
 
 logger = logging.getLogger(__name__)
 
-Tokens = Sequence[int]
 Request = tuple[Any, list[int], list[int]]
 """The harness's key of a request, the tokens of its context, and the tokens of the continuation to score."""
 
@@ -37,7 +33,7 @@ Request = tuple[Any, list[int], list[int]]
 class RoutedLM(HFLM):
     """A frozen model along the paths that a router decides from each request's context only.
 
-    Tokenisation, chat templates, stop strings and rolling windows are the harness's own for Hugging Face models.
+    Tokenisation, chat templates, stop strings and rolling windows are those of the harness's Hugging Face models.
 
     Args:
         pretrained: alias, hub id or local folder of the frozen model.
@@ -46,13 +42,11 @@ class RoutedLM(HFLM):
         max_batch_size: the first size that `auto` tries.
         dtype: of the weights; None: float32 on the CPU, bfloat16 on CUDA.
         device: a torch device; None: CUDA if there is a GPU, else the CPU.
-        max_length: limit of tokens of context and continuation; None: the model's context.
+        max_length: most tokens of context and continuation; None: the model's context.
         bias: added to SKIP logits and subtracted from REPEAT logits; 0 is as trained.
 
     Attributes:
-        path_model: the wrapped model.
-        policy: decides the paths.
-        paths_taken: number of rows of forwards by path.
+        paths_taken: number of rows by path.
 
     Raises:
         InputError: an argument is unknown or unusable, or the model or router does not exist.
@@ -77,7 +71,8 @@ class RoutedLM(HFLM):
                 f"model `routed` has no argument {', '.join(unknown)}; it takes pretrained, router, batch_size, "
                 "max_batch_size, dtype, device, max_length and bias"
             )
-        _check_batch_size(batch_size)
+        if not re.fullmatch(r"auto|0*[1-9]\d*", str(batch_size)):
+            raise InputError(f"--batch_size must be a number from 1 on, or auto; got {batch_size}")
         check_bias(bias)
         device = device or default_device()
         routed = RoutedModel.from_pretrained(
@@ -95,7 +90,7 @@ class RoutedLM(HFLM):
         )
 
     def get_model_info(self) -> dict[str, Any]:
-        """For the harness's result file: its usual facts, and the depth of the rows."""
+        """Facts for the harness's result file, with the depth of the rows."""
         config, rows = self.policy.router.config, max(1, self.paths_taken.total())
         return {
             **super().get_model_info(),
@@ -132,7 +127,14 @@ class RoutedLM(HFLM):
         for index, (_, context, continuation) in enumerate(requests):
             by_row[tuple(context), tuple(continuation[:-1])].append(index)
         rows = sorted(by_row, key=lambda row: -len(row[0]) - len(row[1]))
-        self._check_lengths(rows)
+        if (longest := 1 + max((len(forced) for _, forced in rows), default=0)) > self.max_length:
+            raise InputError(
+                f"a continuation of {longest} tokens does not fit: the model takes {self.max_length} tokens"
+            )
+        if cut := sum(len(context) + len(forced) > self.max_length for context, forced in rows):
+            logger.warning(
+                "%d of %d contexts lose their start: the model takes %d tokens", cut, len(rows), self.max_length
+            )
         size = override_bs or self.batch_size
         if size == "auto":
             size = self._detect_batch_size([requests[by_row[row][0]] for row in rows])
@@ -145,34 +147,15 @@ class RoutedLM(HFLM):
                         key, _, continuation = requests[index]
                         logprobs, greedy = continuation_logprobs(logits, continuation)
                         answers[index] = sum(logprobs), greedy
-                        if key is not None:  # None: a window of a rolling request, which the harness keeps as a whole
+                        if key is not None:  # None: a window of a rolling request; the harness stores the whole
                             self.cache_hook.add_partial("loglikelihood", key, answers[index])
                         bar.update()
         return [answers[index] for index in range(len(requests))]
 
-    def _check_lengths(self, rows: Sequence[tuple[Tokens, Tokens]]) -> None:
-        if (longest := 1 + max((len(forced) for _, forced in rows), default=0)) > self.max_length:
-            raise InputError(
-                f"a continuation of {longest} tokens does not fit: the model takes {self.max_length} tokens"
-            )
-        if cut := sum(len(context) + len(forced) > self.max_length for context, forced in rows):
-            logger.warning(
-                "%d of %d contexts lose their start: the model takes %d tokens", cut, len(rows), self.max_length
-            )
-
     def _logits(self, rows: Sequence[tuple[Tokens, Tokens]]) -> list[Tensor]:
-        """For each (context, continuation but its last token) the logits [n, V] of its n next tokens.
-
-        Rows that are too long lose the start of their context.
-        """
+        """Logits of rows as for `continuation_logits`; rows that are too long lose the start of their context."""
         recorded = WholePromptPolicy(self.policy)
         cut = [(context[-(self.max_length - len(forced)) :], forced) for context, forced in rows]
         logits = continuation_logits(self.path_model, recorded, cut)
         self.paths_taken.update(recorded.paths())
         return logits
-
-
-def _check_batch_size(batch_size: int | str) -> None:
-    """Check a batch size, which from the harness's command line may be text."""
-    if not re.fullmatch(r"auto|0*[1-9]\d*", str(batch_size)):
-        raise InputError(f"--batch_size must be a number from 1 on, or auto; got {batch_size}")

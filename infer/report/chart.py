@@ -1,7 +1,6 @@
-"""The accuracy-against-depth chart: where every mark stands, in pixels. The template draws them as SVG.
+"""Lays out the accuracy-against-depth chart in pixels; the template draws it as SVG.
 
-Drawn by hand rather than by a plotting library: a few hundred elements that follow the page's colours, scale with
-its text and can be focused, where a bundled library would weigh megabytes.
+There is no plotting library, as a bundled one would weigh megabytes and would not follow the page's colours and text.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ from dataclasses import dataclass
 from ..bench.figures import OracleFigures, SystemFigures
 
 COLOURS = 6
-"""Of the style sheet, c1 to c6; full depth alone has c0."""
+"""Classes c1 to c6 of the style sheet; c0 is for full depth only."""
 SHAPES = ("circle", "square", "triangle", "diamond", "wedge")
-"""One more or less than a multiple of the colours, so that thirty systems look different."""
+"""Their number and COLOURS have no common factor, so that thirty systems look different."""
 MOST_TICKS = 6
 ROUGHLY_SAME_PX = 5.0
 ASIDE_PX = 8.0
@@ -24,13 +23,7 @@ MOST_ASIDE_PX = 12.0
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """A linear axis from data to pixels.
-
-    Attributes:
-        low, high: ends of the axis, in data units.
-        start_px, end_px: where they lie.
-        step: between ticks, in data units.
-    """
+    """A linear axis from data to pixels; `step` is the distance of ticks, in data units."""
 
     low: float
     high: float
@@ -40,17 +33,12 @@ class Scale:
 
     @classmethod
     def around(cls, values: Sequence[float], start_px: float, end_px: float) -> Scale:
-        """An axis that holds all values, with a little air, and ends on ticks of 1, 2 or 5 times a power of ten.
-
-        Depths and accuracies are never below 0, and no axis of such values begins there.
-        """
+        """An axis around all values, with small margins; it starts and ends on ticks, and not below 0 without need."""
         low, high = min(values), max(values)
-        air = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
-        step = nice_step((high - low + 2 * air) / MOST_TICKS)
-        begin = math.floor((low - air) / step) * step
-        return cls(
-            max(begin, 0.0) if low >= 0 else begin, math.ceil((high + air) / step) * step, start_px, end_px, step
-        )
+        margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+        step = nice_step((high - low + 2 * margin) / MOST_TICKS)
+        first, last = math.floor((low - margin) / step) * step, math.ceil((high + margin) / step) * step
+        return cls(max(first, 0.0) if low >= 0 else first, last, start_px, end_px, step)
 
     def __call__(self, value: float) -> float:
         """Pixel of a value, to a tenth."""
@@ -72,7 +60,7 @@ def nice_step(least: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One point: its pixels and what a pointer or a screen reader is told."""
+    """One point in pixels, and its text for a tooltip or screen reader."""
 
     x: float
     y: float
@@ -84,13 +72,10 @@ class Series:
     """One system's marks.
 
     Attributes:
-        name: of the system.
-        colour: class of the style sheet.
-        shape: one of SHAPES.
         mark: accuracy at mean depth.
-        bar: pixels of the 95 % interval's upper and lower end.
-        sweep: its other settings, in order of depth.
-        placebo: where the oracle's control stands, or None.
+        bar: upper and lower end of the 95 % interval, in pixels.
+        sweep: other settings, in order of depth.
+        placebo: the oracle's control.
     """
 
     name: str
@@ -104,7 +89,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart of `width` × `height` px: axes, series, and the line of full depth's accuracy."""
+    """A chart of `width` × `height` px: axes, series, and lines at the accuracy of full depth and of guessing."""
 
     width: int
     height: int
@@ -116,16 +101,9 @@ class Chart:
 
 
 def depth_chart(systems: Sequence[SystemFigures], chance: float | None, width: int, height: int) -> Chart | None:
-    """Lay out the systems that have figures; an oracle without its placebo is left out.
+    """Lay out all drawn systems in `width` × `height` px; None if there are none.
 
-    Args:
-        systems: of the bench; their place in the list decides colour and shape.
-        chance: accuracy of guessing, in [0, 1], or None.
-        width: px of the whole chart.
-        height: px of the whole chart.
-
-    Returns:
-        None if no system has both accuracy and depth.
+    A system's place in the list decides its colour and shape. `chance` is the accuracy of guessing.
     """
     drawn = [(index, system) for index, system in enumerate(systems) if is_drawn(system)]
     if not drawn:
@@ -136,38 +114,29 @@ def depth_chart(systems: Sequence[SystemFigures], chance: float | None, width: i
     x = Scale.around([depth for depth in depths if depth is not None], 48.0, width - 16.0)
     places = _side_by_side([x(system.mean_depth or 0.0) for _, system in drawn])
     series = tuple(_series(index, system, place, x, y) for (index, system), place in zip(drawn, places, strict=True))
-    full = next((system.accuracy for _, system in drawn if system.name == "full"), None)
-    return Chart(
-        width,
-        height,
-        x,
-        y,
-        series,
-        full_y=None if full is None else y(full),
-        chance_y=None if chance is None else y(chance),
-    )
+    full_y = next((entry.mark.y for entry in series if entry.name == "full"), None)
+    return Chart(width, height, x, y, series, full_y, chance_y=None if chance is None else y(chance))
 
 
 def is_drawn(system: SystemFigures) -> bool:
-    """Whether a system has a place in the chart: it was run, and has its placebo if it is the oracle."""
+    """Whether a system is in the chart: it was not skipped, and an oracle has its placebo."""
     return system.skipped is None and not (isinstance(system, OracleFigures) and system.placebo_accuracy is None)
 
 
 def look(index: int, name: str) -> tuple[str, str]:
-    """Colour class and shape of the system of that name at a place in the list."""
+    """Colour class and shape of a system, by its place in the list."""
     return ("c0" if name == "full" else f"c{1 + index % COLOURS}"), SHAPES[index % len(SHAPES)]
 
 
 def _accuracies(system: SystemFigures) -> list[float | None]:
-    """Everything of a system that the vertical axis has to hold."""
+    """All values of a system on the vertical axis."""
     placebo = system.placebo_accuracy if isinstance(system, OracleFigures) else None
     return [system.accuracy, *(system.accuracy_ci95 or ()), *(point.accuracy for point in system.points), placebo]
 
 
 def _series(index: int, system: SystemFigures, place: float, x: Scale, y: Scale) -> Series:
-    assert system.accuracy is not None and system.accuracy_ci95 is not None  # noqa: PT018  the system was run
+    assert system.accuracy is not None and system.accuracy_ci95 is not None  # noqa: PT018  not skipped
     name, accuracy, (low, high) = system.name, system.accuracy, system.accuracy_ci95
-    told = f"{name}: {accuracy:.1%}, 95% interval {low:.1%} to {high:.1%}"
     sweep = tuple(
         Mark(
             x(point.mean_depth),
@@ -179,12 +148,13 @@ def _series(index: int, system: SystemFigures, place: float, x: Scale, y: Scale)
     placebo = None
     if isinstance(system, OracleFigures) and (value := system.placebo_accuracy) is not None:
         placebo = Mark(place, y(value), f"placebo of the oracle: {value:.1%}")
-    mark = Mark(place, y(accuracy), f"{told}, depth {system.mean_depth:.2f}")
+    text = f"{name}: {accuracy:.1%}, 95% interval {low:.1%} to {high:.1%}, depth {system.mean_depth:.2f}"
+    mark = Mark(place, y(accuracy), text)
     return Series(name, *look(index, name), mark, (y(high), y(low)), sweep, placebo)
 
 
 def _side_by_side(pixels: Sequence[float]) -> list[float]:
-    """Spread marks of roughly the same depth around it, a little, so that no bar hides another."""
+    """Spread marks of roughly the same depth, so that no bar hides another."""
     order = sorted(range(len(pixels)), key=lambda index: pixels[index])
     clusters: list[list[int]] = []
     for index in order:

@@ -1,4 +1,4 @@
-"""The bench's report: one HTML file that needs nothing else, neither network nor fonts nor libraries."""
+"""The benchmark's report: one HTML file without network, fonts or libraries."""
 
 from __future__ import annotations
 
@@ -22,26 +22,19 @@ from .words import NOT_ROUTERS, confusions, headlines, note, used_columns, verdi
 
 PAGE = Path(__file__).parent / "report_page"
 WIDE_PX, NARROW_PX = (1240, 460), (360, 340)
-"""The chart is drawn twice, so that its text is readable on a phone and on a desk."""
+"""The chart is drawn twice, so that its text is readable on a phone and on a desktop."""
 
 Answers = Mapping[str, Sequence[Answer]]
-"""By system that was run, one a question."""
+"""By system, one per question; skipped systems are absent."""
 
 
 def write_report(
     bench: BenchResult, questions: Sequence[Question], answers: Answers, file: str | Path, command: str = ""
 ) -> None:
-    """Write the report of one bench; the file appears whole or not at all.
-
-    Args:
-        bench: the figures.
-        questions: that were asked.
-        answers: in the order of the questions.
-        file: path or URL; its folder is made if need be.
-        command: the command line, to be shown.
+    """Write the report to a path or URL, whole or not at all. It shows the command line.
 
     Raises:
-        ArtefactError: a path does not fit the bench's number of layers.
+        ArtefactError: a path does not fit the benchmark's number of layers.
         PathgenError: the file cannot be written.
     """
     script = (PAGE / "script.js").read_text(encoding="utf-8")
@@ -54,10 +47,8 @@ def write_report(
         bench=bench,
         command=command,
         headlines=headlines(bench),
-        charts={
-            "wide": depth_chart(systems, chance, *WIDE_PX),
-            "narrow": depth_chart(systems, chance, *NARROW_PX),
-        },
+        wide=depth_chart(systems, chance, *WIDE_PX),
+        narrow=depth_chart(systems, chance, *NARROW_PX),
         columns=used_columns(systems),
         table=[
             (system, *look(index, system.name), verdict(system), note(system)) for index, system in enumerate(systems)
@@ -75,22 +66,28 @@ def write_report(
 
 
 def _chance(questions: Sequence[Question]) -> float | None:
-    """Accuracy of guessing among the choices, or None where a question has none."""
+    """Accuracy of guessing, None if a question has no choices."""
     shares = [1 / len(question.choices) for question in questions if question.choices]
     return sum(shares) / len(shares) if shares and len(shares) == len(questions) else None
 
 
 def _page_data(bench: BenchResult, questions: Sequence[Question], answers: Answers) -> dict[str, Any]:
-    """What the page's script draws from: questions once, paths once, systems as indices into both."""
+    """The data of the page's script: each distinct path once, with a digit per layer; systems have indices of paths."""
     paths: dict[str, int] = {}
     systems = []
     for name, given in answers.items():
-        pictures = [_picture(name, answer, bench.num_layers) for answer in given]
+        for answer in given:
+            if len(answer.path) != bench.num_layers:
+                raise ArtefactError(
+                    f"{name}, question {answer.question_id}: a path of {len(answer.path)} layers, "
+                    f"where the bench has {bench.num_layers}; run the benchmark again"
+                )
+        digits = ["".join(map(str, answer.path)) for answer in given]
         systems.append(
             {
                 "name": name,
                 "router": name not in NOT_ROUTERS,
-                "paths": [paths.setdefault(picture, len(paths)) for picture in pictures],
+                "paths": [paths.setdefault(path, len(paths)) for path in digits],
                 "correct": [answer.correct for answer in given],
                 "answers": [answer.answer for answer in given],
             }
@@ -105,13 +102,3 @@ def _page_data(bench: BenchResult, questions: Sequence[Question], answers: Answe
         for question in questions
     ]
     return {"layers": bench.num_layers, "questions": shown, "paths": list(paths), "systems": systems}
-
-
-def _picture(name: str, answer: Answer, num_layers: int) -> str:
-    """A path as one digit a layer."""
-    if len(answer.path) != num_layers:
-        raise ArtefactError(
-            f"{name}, question {answer.question_id}: a path of {len(answer.path)} layers, "
-            f"where the bench has {num_layers}; run the bench again"
-        )
-    return "".join(map(str, answer.path))

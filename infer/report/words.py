@@ -1,4 +1,4 @@
-"""What the report says in words and figures: the headlines, the cells of the results table, the confusion tables."""
+"""The texts and figures of the report: headlines, the results table, confusion tables."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pathgen.paths.layer_path import LayerAction
 from pathgen.questions.tasks import find_task
 from pathgen.report.figures import percent, points
 from router.dev.metrics import ActionMetrics
@@ -16,21 +17,12 @@ from ..bench.figures import BenchResult, OracleFigures, SystemFigures
 from ..bench.options import GATES, ROUTER, SYSTEMS
 
 NOT_ROUTERS = frozenset(SYSTEMS) - {ROUTER, GATES}
-"""Systems that no router decides; every other name is a router's."""
-MEANING = "not distinguishable means that the interval of the difference covers zero, not that both are equal"
-ACTION_NAMES = ("skip", "execute", "repeat")
+"""Systems without a router; every other name is a router."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of the results table.
-
-    Attributes:
-        title: its header.
-        value: a system's figure to sort by, or None.
-        text: that figure as it is shown.
-        hint: what it is, for a pointer.
-    """
+    """A column of the results table: it is sorted by `value`, shows `text`, and has `hint` as tooltip."""
 
     title: str
     value: Callable[[SystemFigures], float | None]
@@ -39,7 +31,6 @@ class Column:
 
 
 def _figure(title: str, value: Callable[[SystemFigures], float | None], form: str, hint: str) -> Column:
-    """A column that shows one figure as it is."""
     return Column(title, value, lambda system: form.format(value(system)), hint)
 
 
@@ -56,7 +47,7 @@ def _delta(system: SystemFigures) -> str:
 
 
 def _signed(share: float) -> str:
-    """Points with their sign, the minus as long as the plus."""
+    """Points with a sign; the minus sign is as long as the plus sign."""
     return points(share).replace("-", "−")
 
 
@@ -68,7 +59,7 @@ COLUMNS = (
         "won / lost",
         lambda s: None if s.discordant is None else s.discordant[0] - s.discordant[1],
         lambda s: "{} / {}".format(*s.discordant or ()),
-        "questions right here and wrong at full depth / the other way round",
+        "questions right here and wrong at full depth / the reverse",
     ),
     _figure("depth", lambda s: s.mean_depth, "{:.2f}", "mean layer executions per forward pass"),
     _figure("saved", lambda s: s.layers_saved, "{:.2f}", "layers saved per forward pass"),
@@ -92,7 +83,7 @@ def used_columns(systems: Sequence[SystemFigures]) -> list[Column]:
 
 
 def verdict(system: SystemFigures) -> str | None:
-    """What the interval of the difference to full depth allows to be said; None without one."""
+    """How the system compares with full depth, by the interval of the difference; None without an interval."""
     if system.delta_ci95 is None:
         return None
     low, high = system.delta_ci95
@@ -102,46 +93,44 @@ def verdict(system: SystemFigures) -> str | None:
 
 
 def note(system: SystemFigures) -> str:
-    """The remark beside a system's figures; empty if there is none."""
+    """The note next to a system's figures; may be empty."""
     parts = [] if system.setting is None else [f"setting {system.setting}"]
     if isinstance(system, OracleFigures):
         value = system.placebo_accuracy
         parts.append(system.label)
-        parts.append("no placebo, so its share of chance is unknown" if value is None else f"placebo {value:.1%}")
+        parts.append("no placebo, so its share of luck is unknown" if value is None else f"placebo {value:.1%}")
     return "; ".join(parts)
 
 
 def headlines(bench: BenchResult) -> list[tuple[str, str]]:
-    """The findings in words: full depth, every router, the static path, and the oracle if it has its placebo.
-
-    Returns:
-        Who each is about, and what is found.
-    """
+    """Names and findings: full depth, every router, the static path, and the oracle if it has its placebo."""
     systems = {system.name: system for system in bench.systems if system.skipped is None}
     full = systems.get("full")
     generates = find_task(bench.task).generates
     lines = []
     if full:
         found = f"{_accuracy(full)} of {bench.questions:,} questions right with all {bench.num_layers} layers"
-        lines.append(("full depth", f"{found}. In brackets: 95% intervals; {MEANING}."))
+        meaning = "not distinguishable means that the interval of the difference includes zero, not that both are equal"
+        lines.append(("full depth", f"{found}. In brackets: 95% intervals; {meaning}."))
     for system in systems.values():
         if system.name not in NOT_ROUTERS or system.name == "static":
             lines.append((system.name, _system_line(system, full, bench.num_layers, generates=generates)))
     oracle = systems.get("oracle")
     if isinstance(oracle, OracleFigures) and oracle.placebo_accuracy is not None:
         found = (
-            f"an upper bound chosen with gold, {oracle.accuracy:.1%} right; its placebo, as many answers mended as "
-            f"reach an equally likely wrong one, {oracle.placebo_accuracy:.1%}. The search looked for gold alone, "
-            "so what lies above the placebo is at most more than chance, and no proof of it."
+            f"an upper bound chosen with gold, {oracle.accuracy:.1%} right. Its placebo, if answers were mended as "
+            f"often as an equally likely wrong one is reached: {oracle.placebo_accuracy:.1%}. The search looked only "
+            "for gold, so accuracy above the placebo is an upper bound and does not prove headroom."
         )
         lines.append(("oracle", found))
     if seen := bench.seen_in_training:
-        lines.append(("warning", f"{seen:,} of the questions took part in training or choosing: the figures flatter."))
+        found = f"{seen:,} of the questions took part in training or choosing, so the figures are too optimistic."
+        lines.append(("warning", found))
     return lines
 
 
 def _system_line(system: SystemFigures, full: SystemFigures | None, num_layers: int, *, generates: bool) -> str:
-    """What is to be said of a system. Of answers that it writes itself no speed: their length decides it."""
+    """A system's finding. There is no speed for generated answers, as it depends on their length."""
     line = f"{_accuracy(system)} right"
     if said := verdict(system):
         line += f", {_delta(system)} points against full depth: {said}"
@@ -161,11 +150,7 @@ def _system_line(system: SystemFigures, full: SystemFigures | None, num_layers: 
 class Confusion:
     """A router's actions against the oracle's, over the questions that the oracle answers right.
 
-    Attributes:
-        system: the router's name.
-        questions: how many were compared.
-        rows: for each action of the oracle, its name and (count, share of the row) of each action of the router.
-        macro_f1: mean F1 over the actions that the oracle takes.
+    `rows` has each action of the oracle, with (count, share of the row) of each action of the router.
     """
 
     system: str
@@ -175,25 +160,19 @@ class Confusion:
 
 
 def confusions(answers: Mapping[str, Sequence[Answer]]) -> list[Confusion]:
-    """Compare every router with the oracle's paths; none without an oracle that is right somewhere.
-
-    Args:
-        answers: by system, one a question.
-    """
+    """Compare every router with the oracle, given answers by system, one per question."""
     labels = {answer.question_id: answer.path for answer in answers.get("oracle", ()) if answer.correct}
     found = []
     for name, given in answers.items():
-        shared = [answer for answer in given if answer.question_id in labels]
-        if name in NOT_ROUTERS or not shared:
+        pairs = [(answer.path, labels[answer.question_id]) for answer in given if answer.question_id in labels]
+        if name in NOT_ROUTERS or not pairs:
             continue
-        metrics = ActionMetrics.of(
-            np.array([answer.path for answer in shared]), np.array([labels[answer.question_id] for answer in shared])
-        )
+        metrics = ActionMetrics.of(*map(np.array, zip(*pairs, strict=True)))
         counts = metrics.confusion
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         table = tuple(
-            (action, tuple((int(count), float(share)) for count, share in zip(line, part, strict=True)))
-            for action, line, part in zip(ACTION_NAMES, counts, shares, strict=True)
+            (action.name.lower(), tuple((int(count), float(share)) for count, share in zip(line, part, strict=True)))
+            for action, line, part in zip(LayerAction, counts, shares, strict=True)
         )
-        found.append(Confusion(name, len(shared), table, metrics.macro_f1))
+        found.append(Confusion(name, len(pairs), table, metrics.macro_f1))
     return found

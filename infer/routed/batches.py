@@ -1,4 +1,4 @@
-"""Batches of prompts of similar length, and a policy that decides paths on whole prompts only."""
+"""Batches of prompts of similar length, and a policy for whole prompts only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathgen.engine.policies import RecordedPolicy
 
 
 def longest_first(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Indices in batches of similar length; the longest come first, so that a lack of memory shows at once.
+    """Indices in batches of similar length; the longest come first, so that a lack of memory shows early.
 
     Raises:
         ValueError: the batch size is below 1.

@@ -1,4 +1,4 @@
-"""What `infer generate` is asked for."""
+"""The options of `infer generate`."""
 
 from __future__ import annotations
 
@@ -19,30 +19,29 @@ class AnswerOptions:
     """The options of `infer generate`.
 
     Raises:
-        InputError: names the option, what it may be, and what was given.
+        InputError: an option is wrong; the message has the given and the possible values.
     """
 
     model: Annotated[str, option("Alias, hub id or local folder of the frozen model.")]
     router: Annotated[str, option("Folder or hub id of the router.")]
-    prompts: Annotated[tuple[str, ...], typer.Argument(metavar="PROMPT", help="Texts to go on from.")] = ()
+    prompts: Annotated[tuple[str, ...], typer.Argument(metavar="PROMPT", help="Texts to continue.")] = ()
     file: Annotated[
         str | None,
         option(
             "A .jsonl of objects with `prompt`, else one prompt a line; blank lines are skipped; - is standard input."
         ),
     ] = None
-    max_new_tokens: Annotated[int, option("Of each answer.", min=1)] = MAX_NEW_TOKENS
-    batch_size: Annotated[int, option("Prompts that run together.", min=1)] = BATCH_SIZE
+    max_new_tokens: Annotated[int, option("Longest answer, in tokens.", min=1)] = MAX_NEW_TOKENS
+    batch_size: Annotated[int, option("Prompts per batch.", min=1)] = BATCH_SIZE
     bias: Bias = 0.0
     chat: Annotated[
         bool | None,
-        option("Prompts through the chat template [default: as the router was trained].", "--chat/--no-chat"),
+        option("Use the chat template [default: as the router was trained].", "--chat/--no-chat"),
     ] = None
     dtype: Annotated[str | None, option(f"{', '.join(DTYPES)} [default: float32 on CPU, bfloat16 on CUDA].")] = None
     device: Device = None
-    quiet: Annotated[bool, option("Answers only: no paths, no progress.")] = False
+    quiet: Annotated[bool, option("Print answers only: no paths, no progress.")] = False
 
     def __post_init__(self) -> None:
-        """Check what can be checked without a file."""
         check_bias(self.bias)
         check_device_and_dtype(self.device, self.dtype)

@@ -17,25 +17,19 @@ from pathgen.questions.tasks import chat_turn
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-STDIN = "-"
-
 MAX_NEW_TOKENS = 32
-"""Default length of an answer."""
 BATCH_SIZE = 8
-"""Default number of prompts per batch."""
+"""Default length of an answer, and default number of prompts per batch."""
 
 
 def read_prompts(given: Sequence[str], file: str | None) -> list[str]:
     """The prompts given as arguments, or those of a file, in order.
 
-    Args:
-        given: texts.
-        file: a `.jsonl` file of objects with a `prompt`, any other file with one prompt per line, or `-` for the lines
-            of standard input. Blank lines are skipped.
+    The file is a `.jsonl` of objects with a `prompt`, any other file with one prompt per line, or `-` for the lines of
+    standard input. Blank lines are skipped.
 
     Raises:
-        InputError: neither or both are given, the file cannot be read, or prompts cannot be used; the message names
-            the first five.
+        InputError: neither or both are given, the file cannot be read, or prompts cannot be used.
     """
     if given and file is not None:
         raise InputError("give prompts as arguments or as --file, not both")
@@ -70,7 +64,11 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], *
     found, problems = [], []
     for number, prompt in enumerate(prompts, start=1):
         try:
-            found.append(_encode(tokenizer, parse_text(prompt, "text"), chat))
+            text = parse_text(prompt, "text")
+            ids: Any = tokenizer(chat_turn(tokenizer, text), add_special_tokens=False) if chat else tokenizer(text)
+            if not chat and not ids["input_ids"]:
+                raise ValueError(f"{reprlib.repr(prompt)} has no tokens for this tokenizer")
+            found.append(ids["input_ids"])
         except ValueError as error:
             problems.append(f"prompt {number}: {error}")
     refuse_unusable("prompts", problems, len(prompts))
@@ -78,15 +76,10 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], *
 
 
 def check_context(prompts: Sequence[Sequence[int]], new_tokens: int, context_tokens: int) -> None:
-    """Check that each prompt and its answer fit the model's context.
-
-    Args:
-        prompts: token ids.
-        new_tokens: maximum length of an answer.
-        context_tokens: length of the model's context.
+    """Check that each prompt, given as token ids, and an answer of `new_tokens` fit the context.
 
     Raises:
-        InputError: some do not fit; the message names the first five.
+        InputError: some do not fit.
     """
     problems = [
         f"prompt {number}: {len(prompt)} tokens and {new_tokens} new ones, the model's context is {context_tokens}"
@@ -109,31 +102,20 @@ def check_prompts(folder: Path, prompts: Sequence[str], new_tokens: int, *, chat
     check_context(encode_prompts(load_tokenizer(folder), prompts, chat=chat), new_tokens, limit)
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, prompt: str, chat: bool) -> list[int]:
-    if chat:
-        return tokenizer(chat_turn(tokenizer, prompt), add_special_tokens=False)["input_ids"]
-    ids: Any = tokenizer(prompt)["input_ids"]
-    if not ids:
-        raise ValueError(f"{reprlib.repr(prompt)} has no tokens for this tokenizer")
-    return ids
-
-
 def _lines(file: str) -> list[Row]:
     """One row per non-blank line of UTF-8, with or without a byte order mark; lines end in LF or CR LF."""
     try:
-        data = sys.stdin.buffer.read() if file == STDIN else Path(file).read_bytes()
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except FileNotFoundError:
         raise InputError(f"{file}: no such file") from None
     except OSError as error:
         raise InputError(f"{one_line(file)}: cannot be read: {error.strerror or error}") from error
-    lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    return [
-        _line(f"line {number}", line.removesuffix(b"\r")) for number, line in enumerate(lines, start=1) if line.strip()
-    ]
-
-
-def _line(where: str, line: bytes) -> Row:
-    try:
-        return Row(where, {"prompt": line.decode()})
-    except UnicodeDecodeError as error:
-        return Row(where, {}, f"not UTF-8: byte {line[error.start]:#04x} at offset {error.start}")
+    rows = []
+    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if line.strip():
+            try:
+                rows.append(Row(f"line {number}", {"prompt": line.removesuffix(b"\r").decode()}))
+            except UnicodeDecodeError as error:
+                fault = f"not UTF-8: byte {line[error.start]:#04x} at offset {error.start}"
+                rows.append(Row(f"line {number}", {}, fault))
+    return rows

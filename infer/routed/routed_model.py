@@ -1,4 +1,4 @@
-"""RoutedModel: a frozen model and its router, used like the model alone."""
+"""RoutedModel: a frozen model with its router, used like the model alone."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from router.saved.loading import load_router, resolve_router
 
 from .batches import WholePromptPolicy, longest_first
 from .prompts import BATCH_SIZE, MAX_NEW_TOKENS, check_context, encode_prompts
-from .scoring import Score, score_batch
+from .scoring import Score, continuation_logits, continuation_logprobs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,11 +35,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """The generated answer to a prompt.
+    """The generated answer to a prompt, up to the end token or the first stop string.
 
     Attributes:
-        text: without the prompt, up to the end token or the first stop string.
-        path: the path that the router decided.
         depth: layer executions of each forward pass.
         new_tokens: number of tokens generated before the end token.
     """
@@ -58,12 +56,11 @@ class RoutedModel:
 
     Args:
         path_model: the wrapped model.
-        router: trained for it; moved to its device.
+        router: trained for this model; moved to its device.
         bias: added to SKIP logits and subtracted from REPEAT logits; 0 is as trained.
 
     Attributes:
-        cache_bytes: bytes of keys and values at the end of the last `generate`, or of the largest batch of the last
-            `complete`.
+        cache_bytes: size of the cache after the last `generate`, or after the largest batch of the last `complete`.
 
     Raises:
         ArtefactError: the router is for another number of layers or another width.
@@ -98,7 +95,7 @@ class RoutedModel:
         Args:
             base: alias, folder or hub id of the model.
             router: folder or hub id of the router.
-            dtype: of the model's weights; the router's are float32.
+            dtype: of the model's weights; the router uses float32.
             device: a torch device; ignored if `device_map` is given.
             device_map: as in transformers, for a model larger than one device.
             bias: added to SKIP logits and subtracted from REPEAT logits; 0 is as trained.
@@ -118,7 +115,7 @@ class RoutedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where inputs go."""
+        """The device of inputs."""
         return self.path_model.device
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> CausalLMOutput:
@@ -132,8 +129,7 @@ class RoutedModel:
         Returns:
             An object with `logits` [B, T, V]; those at padding have no meaning.
         """
-        logits = self.path_model.logits(input_ids, attention_mask, policy=self.policy, **kwargs)
-        return CausalLMOutput(logits=logits)
+        return CausalLMOutput(logits=self.path_model.logits(input_ids, attention_mask, policy=self.policy, **kwargs))
 
     __call__ = forward
 
@@ -164,14 +160,12 @@ class RoutedModel:
         on_done: Callable[[int], None] = lambda done: None,
         **kwargs: Any,
     ) -> list[Completion]:
-        """The answer to each prompt, in order.
-
-        Prompts of similar length share a batch, longest first; greedy results do not depend on the batch size.
+        """The answer to each prompt, in order. Greedy results do not depend on the batch size.
 
         Args:
             prompts: texts.
             max_new_tokens: per answer.
-            batch_size: prompts per batch.
+            batch_size: prompts per batch; those of similar length share a batch, longest first.
             chat: whether to use the chat template; None: as stored with the router.
             on_done: called after each batch with the number of finished prompts.
             kwargs: as for `generate`.
@@ -182,7 +176,7 @@ class RoutedModel:
         if max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be at least 1; got {max_new_tokens}")
         if self._setting("num_return_sequences", kwargs) not in (None, 1):
-            raise ValueError("complete gives one completion a prompt; generate takes num_return_sequences")
+            raise ValueError("complete returns one completion per prompt; generate accepts num_return_sequences")
         ids = self._encode(prompts, chat)
         check_context(ids, max_new_tokens, context_tokens(self.path_model.config))
         found: dict[int, Completion] = {}
@@ -200,14 +194,9 @@ class RoutedModel:
     def score(
         self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]], batch_size: int = BATCH_SIZE
     ) -> list[Score]:
-        """The score of each continuation after its prompt, in order.
+        """The score of each continuation after its prompt, in order; both are token ids.
 
         Prompt and continuation are one row of one forward, in which the router sees only the prompt's tokens.
-
-        Args:
-            prompts: token ids, at least one each.
-            continuations: token ids, at least one each; one continuation per prompt.
-            batch_size: rows per batch.
 
         Raises:
             ValueError: a prompt or a continuation has no tokens, or their numbers differ.
@@ -216,21 +205,22 @@ class RoutedModel:
         pairs = list(zip(prompts, continuations, strict=True))
         if not all(len(prompt) and len(continuation) for prompt, continuation in pairs):
             raise ValueError("a prompt and a continuation have at least one token each")
-        check_context(
-            [[*prompt, *continuation] for prompt, continuation in pairs], 0, context_tokens(self.path_model.config)
-        )
+        rows = [[*prompt, *continuation] for prompt, continuation in pairs]
+        check_context(rows, 0, context_tokens(self.path_model.config))
         found: dict[int, Score] = {}
-        for batch in longest_first([len(prompt) + len(continuation) for prompt, continuation in pairs], batch_size):
-            scores = score_batch(self.path_model, self.policy, [pairs[index] for index in batch])
-            found.update(zip(batch, scores, strict=True))
+        for batch in longest_first([len(row) for row in rows], batch_size):
+            recorded = WholePromptPolicy(self.policy)
+            forced = [
+                (pairs[index][0], pairs[index][1][:-1]) for index in batch
+            ]  # the last token is predicted, not run
+            logits = continuation_logits(self.path_model, recorded, forced)
+            for index, row, path in zip(batch, logits, recorded.paths(), strict=True):
+                logprobs, greedy = continuation_logprobs(row, pairs[index][1])
+                found[index] = Score(sum(logprobs), tuple(logprobs), greedy, path)
         return [found[index] for index in range(len(pairs))]
 
     def paths(self, prompts: Sequence[str], chat: bool | None = None) -> list[LayerPath]:
-        """The path that the router decides on each prompt, in order.
-
-        Args:
-            prompts: texts.
-            chat: whether to use the chat template; None: as stored with the router.
+        """The path that the router decides on each prompt, in order; `chat` is as for `complete`.
 
         Raises:
             InputError: a prompt is not usable text or does not fit the context; see `encode_prompts`.
@@ -252,23 +242,21 @@ class RoutedModel:
             raise ValueError("generate continues from the end of a row: pad prompts on the left")
         if kwargs.get("use_cache") is False:
             raise ValueError("a row's path is kept with its cache: generate needs use_cache")
-        asked = {
-            "do_sample": bool(self._setting("do_sample", kwargs, published=False)),
-            "tokenizer": self.tokenizer,
-        }
+        sampled = bool(getattr(kwargs.get("generation_config"), "do_sample", False))
+        settings = {"do_sample": sampled, "tokenizer": self.tokenizer, **kwargs}
         policy, cache = WholePromptPolicy(self.policy), RoutedCache(self.path_model.num_layers)
-        tokens = self.path_model.generate(input_ids, attention_mask, policy=policy, cache=cache, **{**asked, **kwargs})
+        tokens = self.path_model.generate(input_ids, attention_mask, policy=policy, cache=cache, **settings)
         self.cache_bytes = cache.nbytes
         return tokens, policy.paths()
 
-    def _setting(self, name: str, kwargs: Mapping[str, Any], *, published: bool = True) -> Any:
-        """A setting of generation: from the call, else from its config, else from the model's published config."""
-        configs = [kwargs.get("generation_config"), self.path_model.hf_model.generation_config if published else None]
+    def _setting(self, name: str, kwargs: Mapping[str, Any]) -> Any:
+        """A setting of generation: from the call, else from the call's config, else from the model's own config."""
+        configs = (kwargs.get("generation_config"), self.path_model.hf_model.generation_config)
         values = (kwargs.get(name), *(getattr(config, name, None) for config in configs))
         return next((value for value in values if value is not None), None)
 
     def _completion(self, new: Sequence[int], path: LayerPath, kwargs: Mapping[str, Any]) -> Completion:
-        """The completion from a row's new tokens, which end in padding if other rows continued."""
+        """The completion from a row's new tokens, which end in padding if other rows are longer."""
         assert self.tokenizer is not None
         eos, stop = (_as_list(self._setting(name, kwargs)) for name in ("eos_token_id", "stop_strings"))
         ends = {*eos, self._setting("pad_token_id", kwargs)}
@@ -289,5 +277,4 @@ def router_for(folder: Path, router: str | Path) -> Router:
 
 
 def _as_list(value: Any) -> list[Any]:
-    """A list of one value, of several values, or of none for None."""
     return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]

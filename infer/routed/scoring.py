@@ -14,20 +14,17 @@ from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import LayerPolicy
 from pathgen.paths.layer_path import LayerPath
 
-from .batches import WholePromptPolicy
-
 Tokens = Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How likely a continuation is along the path that its prompt decides.
+    """Log-likelihood of a continuation along the path that its prompt decides.
 
     Attributes:
-        logprob: summed over the continuation's tokens, in nats.
-        token_logprobs: of each of its tokens, in nats.
+        logprob: sum over the tokens, in nats.
+        token_logprobs: one per token, in nats.
         greedy: whether greedy decoding would give this continuation.
-        path: that the prompt decided.
     """
 
     logprob: float
@@ -36,23 +33,12 @@ class Score:
     path: LayerPath
 
 
-def score_batch(model: PathModel, policy: LayerPolicy, pairs: Sequence[tuple[Tokens, Tokens]]) -> list[Score]:
-    """Score (prompt, continuation) pairs in one forward; the last token of a continuation is predicted, never run."""
-    recorded = WholePromptPolicy(policy)
-    logits = continuation_logits(model, recorded, [(prompt, continuation[:-1]) for prompt, continuation in pairs])
-    scores = []
-    for row, (_, continuation), path in zip(logits, pairs, recorded.paths(), strict=True):
-        logprobs, greedy = continuation_logprobs(row, continuation)
-        scores.append(Score(sum(logprobs), tuple(logprobs), greedy, path))
-    return scores
-
-
 @torch.inference_mode()
 def continuation_logits(model: PathModel, policy: LayerPolicy, rows: Sequence[tuple[Tokens, Tokens]]) -> list[Tensor]:
     """For each (prompt, forced tokens after it) the logits [n, V] of its n = forced + 1 next tokens.
 
-    One forward, in which the policy sees the prompts' tokens only. Padding is on the left, so that the scored
-    positions end together and no others meet the head.
+    One forward, in which the policy sees only the prompts. Padding is on the left, so that the scored positions end
+    together and the head runs on no others.
     """
     ids, mask = left_padded([[*prompt, *forced] for prompt, forced in rows], model.device)
     width = ids.shape[1]
@@ -69,12 +55,7 @@ def continuation_logits(model: PathModel, policy: LayerPolicy, rows: Sequence[tu
 
 
 def continuation_logprobs(logits: Tensor, continuation: Tokens) -> tuple[list[float], bool]:
-    """Log-probability of each of N tokens in nats, and whether greedy decoding gives them all.
-
-    Args:
-        logits: [N, V], which predict the tokens.
-        continuation: the N tokens.
-    """
+    """Log-probability in nats of each of N tokens, given their logits [N, V], and whether greedy decoding gives all."""
     tokens = torch.tensor(continuation, device=logits.device)
     logprobs = target_logprobs(logits, torch.arange(len(tokens), device=logits.device), tokens)
     return logprobs.tolist(), bool((logits.argmax(-1) == tokens).all())

@@ -1,7 +1,4 @@
-"""Search at test time (as CoLa, arXiv 2507.07996): one tree per question, rewarded only by confidence.
-
-Gold is not used: the quality of a path is the probability that the model gives to its own first choice.
-"""
+"""Search at test time without gold (as CoLa, arXiv 2507.07996): the model's confidence in its choice is the reward."""
 
 from __future__ import annotations
 
@@ -27,12 +24,7 @@ SETTINGS = SearchSettings(simulations=8)
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The result of a search on one question.
-
-    Attributes:
-        evaluation: of the chosen path, graded.
-        tried: every path that ran to find it, the full one first.
-    """
+    """The result of a search: the chosen path's evaluation, and every path that ran, the full one first."""
 
     evaluation: Evaluation
     tried: tuple[LayerPath, ...]
@@ -54,7 +46,7 @@ class ConfidentSearch(PathSearch):
         self._graded: dict[LayerPath, Evaluation] = {}
 
     def tell(self, path: LayerPath, evaluation: Evaluation) -> bool:
-        """Store the graded evaluation, and give the search one whose quality is the confidence."""
+        """Store the graded evaluation; the search itself gets one whose quality is the confidence."""
         self._graded[path] = evaluation
         sure = confidence(evaluation)
         # Quality is ½·correct + ½·σ(margin): with this margin, σ is the confidence; `correct` is the same for all.
@@ -68,22 +60,19 @@ class ConfidentSearch(PathSearch):
 
 
 def search_questions(evaluator: Evaluator, questions: Sequence[Question], seed: int) -> list[Found]:
-    """Search each question in its own tree; the searches share the model's batches.
+    """Search each question in its own tree; the searches share batches.
 
-    Args:
-        evaluator: the model on a task with choices.
-        questions: questions that fit its context.
-        seed: of the run; a question's tree depends only on it and on the question's id.
+    The task has choices, and the questions fit the context. A tree depends only on the seed and the question's id.
     """
     num_layers = evaluator.model.num_layers
     searches = [
         ConfidentSearch(num_layers, np.random.default_rng(seeded_hash(seed, question.id))) for question in questions
     ]
-    together = Interleaver(evaluator)
-    together.running = [
+    interleaver = Interleaver(evaluator)
+    interleaver.running = [
         QuestionSearch(evaluator.prepare(question), search)
         for question, search in zip(questions, searches, strict=True)
     ]
-    while together.running:
-        together.step()
+    while interleaver.running:
+        interleaver.step()
     return [search.found() for search in searches]

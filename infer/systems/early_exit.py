@@ -1,4 +1,4 @@
-"""Early exit without training: later layers are skipped once the model's own head is confident of the next token.
+"""Early exit without training: once the model's head is confident of the next token, it skips the later layers.
 
 As in CALM (arXiv 2207.07061) and LayerSkip (arXiv 2404.16710), but decided once per prompt, at its last token.
 """
@@ -21,14 +21,10 @@ NEVER = 1.01
 
 
 class EarlyExit:
-    """Policy: all layers after the first are skipped once the top probability exceeds the threshold.
+    """Policy that skips all later layers once the top probability exceeds the threshold.
 
-    Before each layer, the state of the prompt's last token goes through the model's final norm and head. Rows that
-    have exited are not checked again.
-
-    Args:
-        model: the model, for its head.
-        threshold: 0 exits after the first layer, 1 or more never.
+    Before each layer but the first, the state of the prompt's last token goes through the model's final norm and head.
+    Rows that have exited are not checked again. A threshold of 0 exits after the first layer, 1 or more never.
 
     Attributes:
         confidences: [B, L] top probability before each layer of the latest prefill; NaN if not checked.
@@ -58,12 +54,7 @@ class EarlyExit:
 
 
 def exit_confidences(model: PathModel, prompts: Sequence[Sequence[int]]) -> NDArray[np.float64]:
-    """[N, L] top probability before each layer on the full path, NaN before the first; see `exit_paths`.
-
-    Args:
-        model: the model.
-        prompts: token ids.
-    """
+    """[N, L] top probability before each layer on the full path, NaN before the first; `prompts` are token ids."""
     found = np.full((len(prompts), model.num_layers), np.nan)
     for indices, ids, mask in prompt_batches(model, prompts):
         probe = EarlyExit(model, NEVER)

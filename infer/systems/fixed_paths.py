@@ -10,17 +10,11 @@ from pathgen.paths.layer_path import LayerAction, LayerPath
 from pathgen.paths.records import seeded_hash
 
 REPEAT_SIZES = 4
-"""Number of sizes of the repeated block to try."""
+"""Most sizes of the repeated block."""
 
 
 def random_paths(paths: Sequence[LayerPath], question_ids: Sequence[str], seed: int) -> list[LayerPath]:
-    """Each path's actions on random layers: same depth, same number of skips and repeats.
-
-    Args:
-        paths: one per question.
-        question_ids: of the questions; a draw depends only on the seed and the id.
-        seed: of the run.
-    """
+    """Each path's actions on random layers; a draw depends only on the seed and the question's id."""
     return [
         LayerPath(np.random.default_rng(seeded_hash(seed, name)).permutation(path).tolist())
         for path, name in zip(paths, question_ids, strict=True)
@@ -28,11 +22,7 @@ def random_paths(paths: Sequence[LayerPath], question_ids: Sequence[str], seed: 
 
 
 def shuffled_paths(paths: Sequence[LayerPath], seed: int) -> list[LayerPath]:
-    """The same paths, each given to another question.
-
-    Raises:
-        ValueError: there are fewer than two.
-    """
+    """The same paths, each for another question; at least two."""
     return [paths[source] for source in derangement(len(paths), np.random.default_rng(seed))]
 
 
@@ -52,11 +42,9 @@ def derangement(count: int, rng: np.random.Generator) -> list[int]:
 
 
 def repeat_paths(num_layers: int) -> dict[int, LayerPath]:
-    """By block size, the path that runs each layer of the middle block twice; sizes up to a third of the layers."""
-    largest = max(1, num_layers // 3)
-    sizes = sorted({round(size) for size in np.linspace(1, largest, REPEAT_SIZES)})
+    """By block size, the path that repeats each layer of the middle block; sizes up to a third of the layers."""
     paths = {}
-    for size in sizes:
+    for size in sorted({round(size) for size in np.linspace(1, max(1, num_layers // 3), REPEAT_SIZES)}):
         path = [LayerAction.EXECUTE] * num_layers
         start = (num_layers - size) // 2
         path[start : start + size] = [LayerAction.REPEAT] * size

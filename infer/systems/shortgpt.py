@@ -1,4 +1,4 @@
-"""Static pruning by block influence (ShortGPT, arXiv 2403.03853): skips the layers that change states least."""
+"""Static pruning by block influence (ShortGPT, arXiv 2403.03853): skip the layers that change states least."""
 
 from __future__ import annotations
 
@@ -17,11 +17,9 @@ from pathgen.paths.layer_path import LayerAction, LayerPath
 
 @torch.inference_mode()
 def block_influence(model: PathModel, prompts: Sequence[Sequence[int]]) -> NDArray[np.float64]:
-    """[L] `BI_l = 1 − E[cos(h_l, h_{l+1})]` over the tokens of the prompts, at full depth (section 3.1 there).
+    """[L] `BI_l = 1 − E[cos(h_l, h_{l+1})]` over all tokens, at full depth (section 3.1 of the paper).
 
-    Args:
-        model: the model.
-        prompts: token ids, at least one prompt.
+    `prompts` are token ids, at least one prompt.
     """
     similarity = np.zeros(model.num_layers)
     tokens = 0
@@ -43,7 +41,7 @@ def block_influence(model: PathModel, prompts: Sequence[Sequence[int]]) -> NDArr
 
 
 def pruned_path(influence: NDArray[np.float64], depth: int) -> LayerPath:
-    """The full path without its layers of lowest influence, `depth` layers left; ties skip the first layer."""
+    """The path of the `depth` layers of highest influence; among equal layers, the first is skipped."""
     path = np.full(len(influence), LayerAction.EXECUTE)
     path[np.argsort(influence, kind="stable")[: len(influence) - depth]] = LayerAction.SKIP
     return LayerPath(path.tolist())

@@ -41,8 +41,7 @@ function sortBy(header) {
 for (const button of document.querySelectorAll("#systems thead button"))
   button.addEventListener("click", () => sortBy(button.parentNode));
 
-const pathOf = (system, question) =>
-  system.paths[question] === null ? null : data.paths[system.paths[question]];
+const pathOf = (system, question) => data.paths[system.paths[question]];
 const depthOf = (path) => [...path].reduce((sum, action) => sum + Number(action), 0);
 
 function fill(select, chosen) {
@@ -50,7 +49,7 @@ function fill(select, chosen) {
   select.value = chosen;
 }
 
-// --- heat map: a pixel wide a question, scaled by the style sheet; below, a blank row and one of right answers
+// --- heat map: one pixel per question, scaled by the style sheet; below, an empty row and a row of right answers
 const CELL_PX = 8;
 const heat = byId("heat");
 let columns = [];
@@ -59,12 +58,12 @@ let cursor = { column: 0, layer: 0 };
 function drawMap() {
   const system = data.systems[byId("map-system").value];
   const order = byId("map-order").value;
-  columns = data.questions.map((_, index) => index).filter((index) => pathOf(system, index) !== null);
+  columns = data.questions.map((_, index) => index);
   if (order !== "file") {
     const path = (index) => pathOf(system, index);
     columns.sort((a, b) => (order === "depth" && depthOf(path(a)) - depthOf(path(b))) || path(a).localeCompare(path(b)));
   }
-  heat.width = Math.max(columns.length, 1);
+  heat.width = columns.length;
   heat.height = (data.layers + 2) * CELL_PX;
   heat.style.height = `${Math.min(Math.max(data.layers * 12, 160), 420)}px`;
   heat.setAttribute("aria-label", `Actions of ${system.name}, ${data.layers} layers by ${columns.length} questions`);
@@ -78,7 +77,7 @@ function drawMap() {
     paint.fillStyle = style.getPropertyValue("--right");
     if (system.correct[question]) paint.fillRect(x, (data.layers + 1) * CELL_PX, 1, CELL_PX);
   });
-  // Scaled down, sharp pixels would drop whole questions.
+  // When scaled down, sharp pixels would hide whole questions.
   heat.style.imageRendering = columns.length > heat.clientWidth ? "auto" : "pixelated";
   drawLayerTable(system);
 }
@@ -92,7 +91,7 @@ function drawLayerTable(system) {
     row.append(head);
     for (const action of "012") {
       const count = columns.filter((question) => pathOf(system, question)[layer] === action).length;
-      row.append(element("td", "", `${((100 * count) / Math.max(columns.length, 1)).toFixed(1)}%`));
+      row.append(element("td", "", `${((100 * count) / columns.length).toFixed(1)}%`));
     }
     rows.push(row);
   }
@@ -102,7 +101,6 @@ function drawLayerTable(system) {
 function sayCell() {
   const system = data.systems[byId("map-system").value];
   const question = columns[cursor.column];
-  if (question === undefined) return;
   const path = pathOf(system, question);
   byId("heat-said").textContent =
     `Layer ${cursor.layer}, question ${data.questions[question].id}: ${ACTIONS[path[cursor.layer]]}` +
@@ -167,10 +165,6 @@ function outcome(system, question) {
   const cell = element("td");
   cell.dataset.system = system.name;
   const path = pathOf(system, question);
-  if (path === null) {
-    cell.textContent = "–";
-    return cell;
-  }
   const right = system.correct[question];
   cell.append(element("span", `verdict ${right ? "yes" : "no"}`, right ? "✓ right" : "✗ wrong"), ` · depth ${depthOf(path)}`);
   cell.append(pathPicture(path));
@@ -195,9 +189,8 @@ function questionCell(question, index) {
     if (details.childElementCount > 1) return;
     const list = element("div", "all");
     for (const system of data.systems) {
-      const path = pathOf(system, index);
-      if (path === null) continue;
-      list.append(element("span", "", `${system.correct[index] ? "✓" : "✗"} ${system.name}`), pathPicture(path));
+      const mark = system.correct[index] ? "✓" : "✗";
+      list.append(element("span", "", `${mark} ${system.name}`), pathPicture(pathOf(system, index)));
     }
     details.append(list);
   });
@@ -211,10 +204,10 @@ function found(left, right) {
   const rank = (index) => [left.correct[index] === right.correct[index], left.paths[index] === right.paths[index]];
   const fits = (index) => {
     const [one, two] = [left.correct[index], right.correct[index]];
-    if (which === "won" && !(one && two === false)) return false;
-    if (which === "lost" && !(two && one === false)) return false;
+    if (which === "won" && !(one && !two)) return false;
+    if (which === "lost" && !(two && !one)) return false;
     const { id, prompt, choices, gold } = data.questions[index];
-    const texts = [id, prompt, ...(choices ?? [gold ?? ""]), left.answers[index], right.answers[index]];
+    const texts = [id, prompt, ...(choices ?? [gold]), left.answers[index], right.answers[index]];
     return texts.some((text) => String(text ?? "").toLowerCase().includes(wanted));
   };
   const kept = data.questions.map((_, index) => index).filter(fits);

@@ -184,9 +184,9 @@ def test_search_counts_all_that_it_ran(make):
         ("skip_gate", "give --router skip_gate=DIR"),
         ("oracle", "10 of 10 questions have no record"),
         ("static", "no --paths with questions of this task outside"),
-        ("random", "no router or static path tells how deep"),
-        ("shortgpt", "no router or static path tells how deep"),
-        ("shuffled", "no router whose paths could be shuffled"),
+        ("random", "no router or static path whose depth could be matched"),
+        ("shortgpt", "no router or static path whose depth could be matched"),
+        ("shuffled", "no router whose paths can be shuffled"),
     ],
 )
 def test_a_system_without_its_data_says_what_is_missing(make, name, reason):

@@ -83,7 +83,7 @@ def test_columns_sort_both_ways_and_systems_left_out_stay_last(open_page):
     header.get_by_role("button").press("Enter")
     assert header.get_attribute("aria-sort") == "ascending"
     rising = names(page)
-    depths = {found["name"]: found["mean_depth"] for found in example_bench()["systems"] if found["mean_depth"]}
+    depths = {found.name: found.mean_depth for found in example_bench().systems if found.mean_depth}
     assert rising == [*sorted(depths, key=depths.__getitem__), "search"]
     assert falling == [*sorted(depths, key=depths.__getitem__, reverse=True), "search"]
     page.locator("#systems thead th").first.get_by_role("button").click()

@@ -285,7 +285,7 @@ def chat_router(router: Router) -> Router:
     [
         ({"max_new_tokens": 0}, "max_new_tokens must be at least 1"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
-        ({"num_return_sequences": 2}, "one completion a prompt"),
+        ({"num_return_sequences": 2}, "one completion per prompt"),
     ],
 )
 def test_completions_that_cannot_be(texts_model, asked, wrong):
