@@ -63,6 +63,10 @@ class Executor:
         self.work = Work()
         self.step_tokens = STEP_TOKENS.get(model.device.type, STEP_TOKENS["cuda"])
 
+    def token_logprobs(self, asked: Sequence[tuple[Row, LayerPath]]) -> list[np.ndarray]:
+        """Log-probabilities, in nats, of the target tokens: one [K] float32 array per pair. Equal pairs run once."""
+        return self._evaluate(asked, None)
+
     def prefill(self, asked: Sequence[tuple[Row, LayerPath]]) -> tuple[list[np.ndarray], RoutedCache]:
         """`token_logprobs` of plain causal rows, and a cache from which generation can continue.
 
@@ -70,17 +74,11 @@ class Executor:
         """
         assert self.masks is None, "generation continues from plain causal rows"
         recorder = RecordingCache(self.model.num_layers)
-        logprobs = self.token_logprobs(asked, recorder)
+        logprobs = self._evaluate(asked, recorder)
         return logprobs, recorder.filled(asked, self.model.device)
 
     @torch.inference_mode()
-    def token_logprobs(
-        self, asked: Sequence[tuple[Row, LayerPath]], recorder: RecordingCache | None = None
-    ) -> list[np.ndarray]:
-        """Log-probabilities, in nats, of the target tokens: one [K] float32 array per (row, path).
-
-        Equal pairs run once. A recorder receives the keys and values of all states.
-        """
+    def _evaluate(self, asked: Sequence[tuple[Row, LayerPath]], recorder: RecordingCache | None) -> list[np.ndarray]:
         rows = list({row.key: row for row, _ in asked}.values())
         width = max(len(row) for row in rows)
         started = time.perf_counter()

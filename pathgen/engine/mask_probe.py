@@ -10,7 +10,7 @@ from .path_model import PathModel
 from .token_rows import packed_row, plain_rows
 from .tree_masks import MaskForm
 
-PROBE_TOKENS = 24
+PROBE_TOKENS = 24  # longer than a short sliding window
 TOLERANCE, LOW_PRECISION_TOLERANCE = 2e-3, 0.25
 """Largest accepted gap, in nats, between packed and plain rows, in float32 and in narrower dtypes."""
 

@@ -20,8 +20,8 @@ class RecordingCache(RoutedCache):
     """Passed to layers in place of a cache: it stays empty, and records the keys and values it receives.
 
     Attributes:
-        last: of the layer that ran last, [n, heads, T, head_dim] each.
-        states: of each state's last layer, [heads, T, head_dim] each.
+        last: keys and values of the layer that ran last, [n, heads, T, head_dim] each.
+        states: keys and values of each state's last layer, [heads, T, head_dim] each.
     """
 
     def __init__(self, num_layers: int):

@@ -90,7 +90,7 @@ def _to_parquet(rows: Sequence[tuple[str, Evaluation]]) -> bytes:
 def _from_parquet(data: bytes, num_layers: int) -> list[tuple[str, Evaluation]]:
     file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
     if not file.schema_arrow.equals(SCHEMA):
-        raise ValueError("it has other columns")
+        raise ValueError("its columns differ")
     rows = []
     for row in file.read(use_threads=False).to_pylist():
         path = LayerPath(row["path"])

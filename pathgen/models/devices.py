@@ -12,7 +12,7 @@ from ..errors import InputError
 
 DTYPES = ("float32", "bfloat16", "float16")
 DEVICE = re.compile(r"cpu|cuda(:\d+)?")
-Device = Annotated[str | None, option("cpu, cuda or cuda:N [default: what there is].")]
+Device = Annotated[str | None, option("cpu, cuda or cuda:N [default: cuda if available, else cpu].")]
 
 
 def default_device(cluster: Probe | None = None) -> str:

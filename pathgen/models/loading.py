@@ -69,5 +69,5 @@ def _refuse_spilled(model: PreTrainedModel, name: str) -> None:
     if spilled:
         raise InputError(
             f"model {name!r} does not fit the GPUs of one actor: no room for {len(spilled)} parts from {spilled[0]}; "
-            "give more by --gpus-per-actor"
+            "raise --gpus-per-actor"
         )

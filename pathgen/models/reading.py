@@ -17,7 +17,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer in a model's folder; InputError if transformers cannot load it."""
     from transformers import AutoTokenizer
 
-    with _failure_told(f"the tokenizer in {folder} does not load"):
+    with _one_line_errors(f"the tokenizer in {folder} does not load"):
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
@@ -25,7 +25,7 @@ def load_config(folder: Path) -> PreTrainedConfig:
     """The config in a model's folder; InputError if transformers cannot load it."""
     from transformers import AutoConfig
 
-    with _failure_told(f"{folder}/config.json does not load"):
+    with _one_line_errors(f"{folder}/config.json does not load"):
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
 
 
@@ -38,7 +38,7 @@ def load_weights(source: Path, **how: Any) -> PreTrainedModel:
     """
     from transformers import AutoModelForCausalLM
 
-    with _failure_told(f"the model in {source} does not load"):
+    with _one_line_errors(f"the model in {source} does not load"):
         # Sizes that do not fit are ignored here, because transformers' own error does not name the tensor.
         how |= {"trust_remote_code": False, "output_loading_info": True, "ignore_mismatched_sizes": True}
         loaded: Any = AutoModelForCausalLM.from_pretrained(source, **how)
@@ -54,7 +54,7 @@ def load_weights(source: Path, **how: Any) -> PreTrainedModel:
 
 
 @contextmanager
-def _failure_told(what: str) -> Iterator[None]:
+def _one_line_errors(what: str) -> Iterator[None]:
     """Within the block, any error but lack of memory becomes an InputError: a damaged file may raise every kind."""
     import torch
 

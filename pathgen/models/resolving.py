@@ -118,15 +118,15 @@ def _download(name: str) -> Path:
 
 def _check_is_causal_lm(folder: Path, name: str) -> None:
     """Refuse models that the config alone rules out, before loading."""
-    config_file = folder / "config.json"
+    file = folder / "config.json"
     try:
-        config = json.loads(config_file.read_text())
+        config = json.loads(file.read_text())
     except FileNotFoundError:
         raise InputError(f"{name}: no config.json in {folder}: this folder holds no model") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{config_file} cannot be read as JSON ({one_line(error)})") from error
+        raise InputError(f"{file} cannot be read as JSON ({one_line(error)})") from error
     if not _reads_as_config(config):
-        raise InputError(f"{config_file} is no model's: an object with a model_type and a list of architectures")
+        raise InputError(f"{file} is not a model config: an object with a model_type and a list of architectures")
     if config.get("is_encoder_decoder"):
         raise InputError(f"{name}: encoder-decoder models ({config.get('model_type')}) are not supported")
     if reason := UNSUPPORTED_TYPES.get(config.get("model_type", "")):
@@ -139,7 +139,7 @@ def _check_is_causal_lm(folder: Path, name: str) -> None:
             raise InputError(f"{name}: its model type {kind} needs code of its own, which is not run")
     architectures = config.get("architectures") or []
     if architectures and not any(a.endswith(("ForCausalLM", "LMHeadModel")) for a in architectures):
-        raise InputError(f"{name}: {architectures[0]} is no causal language model")
+        raise InputError(f"{name}: {architectures[0]} is not a causal language model")
     if not any(folder.glob("*.safetensors")):
         raise InputError(f"{name}: no *.safetensors weights in {folder}; other weight formats are not loaded")
 

@@ -110,7 +110,7 @@ class PathSearch:
             ValueError: the evaluation is of another path.
         """
         if evaluation.path != path:
-            raise ValueError(f"the evaluation told for path {path} is of path {evaluation.path}")
+            raise ValueError(f"the evaluation for path {path} is of path {evaluation.path}")
         asked = self._asked.get(path)
         if asked is None or asked.evaluation is not None:
             return False

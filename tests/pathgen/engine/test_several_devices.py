@@ -160,7 +160,7 @@ def test_an_actor_that_finds_other_weights_than_its_driver_does_not_start(tiny_m
 @pytest.mark.parametrize("place", ["cpu", "disk"])
 def test_a_model_that_its_gpus_cannot_hold_is_refused(tiny_model, loaded, place):
     loaded.places.update({"model.layers.0": 0, "model.layers.1": 1, "model.layers.2": place, "lm_head": place})
-    with pytest.raises(InputError, match=r"no room for 2 parts from model\.layers\.2; give more by --gpus-per-actor"):
+    with pytest.raises(InputError, match=r"no room for 2 parts from model\.layers\.2; raise --gpus-per-actor"):
         load(tiny_model, 2)
 
 

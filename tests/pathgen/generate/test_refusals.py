@@ -155,7 +155,7 @@ def test_a_hub_id_that_the_hub_does_not_give(refusal, monkeypatch):
 def test_models_that_are_no_causal_language_models(refusal, tmp_path):
     small = BertConfig(vocab_size=20, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
     BertModel(small).save_pretrained(tmp_path / "bert")
-    assert "BertModel is no causal language model" in refusal("--model", tmp_path / "bert")
+    assert "BertModel is not a causal language model" in refusal("--model", tmp_path / "bert")
     small_t5 = T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=1)
     T5ForConditionalGeneration(small_t5).save_pretrained(tmp_path / "t5")
     assert "encoder-decoder" in refusal("--model", tmp_path / "t5")

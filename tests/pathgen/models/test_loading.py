@@ -87,8 +87,8 @@ def test_the_alias_s_weights_are_whole(tmp_path):
         ({"num_attention_heads": 0}, "does not load (ZeroDivisionError"),
         ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "does not load (ImportError"),
         ({"intermediate_size": 48}, "model.layers.0.mlp.down_proj.weight is [32, 64], not [32, 48]"),
-        ({"architectures": "LlamaForCausalLM"}, "config.json is no model's"),
-        ({"model_type": ["llama"]}, "config.json is no model's"),
+        ({"architectures": "LlamaForCausalLM"}, "config.json is not a model config"),
+        ({"model_type": ["llama"]}, "config.json is not a model config"),
     ],
 )
 def test_configs_that_cannot_be_loaded(folder, changes, says):
@@ -101,7 +101,7 @@ def test_configs_that_cannot_be_loaded(folder, changes, says):
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("config.json", b"[]", "config.json is no model's: an object with a model_type"),
+        ("config.json", b"[]", "config.json is not a model config: an object with a model_type"),
         ("config.json", b"[" * 100_000, "cannot be read as JSON"),
         ("model.safetensors", b"\x08\0\0\0\0\0\0\0notjson!", "does not load (SafetensorError"),
         ("tokenizer.json", b"{}", "the tokenizer in"),

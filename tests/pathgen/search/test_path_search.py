@@ -64,7 +64,7 @@ def test_repeated_and_unknown_results_are_ignored():
 def test_a_result_of_another_path_is_a_mistake():
     search = layer_search(4)
     search.ask()
-    with pytest.raises(ValueError, match=r"told for path \.\.\.\. is of path \.\.\.-"):
+    with pytest.raises(ValueError, match=r"evaluation for path \.\.\.\. is of path \.\.\.-"):
         search.tell(FULL, Evaluation(LayerPath([1, 1, 1, 0]), correct=True, margin=1.0))
 
 
