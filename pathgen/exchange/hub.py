@@ -64,15 +64,8 @@ def export_to_hub(out: str, target: str, *, dry_run: bool = False, public: bool 
                 folder.rename(target)
     except OSError as error:
         raise PathgenError(f"cannot write {target}: {error.strerror or error}") from error
-    return {
-        "out": out,
-        "format": "hub",
-        "file": target,
-        "records": counts.total(),
-        "left_out": 0,
-        "files": files,
-        "dry_run": dry_run,
-    }
+    report = {"out": out, "format": "hub", "file": target, "records": counts.total(), "left_out": 0}
+    return {**report, "files": files, "dry_run": dry_run}
 
 
 def _repository(target: str) -> str | None:

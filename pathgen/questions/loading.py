@@ -144,7 +144,6 @@ def _parse_rows(source: str, rows: Sequence[Row], names: Mapping[str, str], need
 
 
 def _parse_row(values: Mapping[str, Any], needs: Needs) -> Question:
-    """One question from its fields; ValueError for a bad one."""
     question_id = parse_id(values["id"]) if "id" in values else ""
     prompt = parse_text(values["prompt"], "question")
     if needs == "choices":
