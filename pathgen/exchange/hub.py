@@ -128,4 +128,4 @@ def _upload(folder: Path, repository: str, *, public: bool) -> None:
         )
     except Exception as error:  # the hub's client raises many kinds
         reason = (str(error).splitlines() or [repr(error)])[0]
-        raise PathgenError(f"the hub does not take dataset {repository}: {reason}") from error
+        raise PathgenError(f"the hub refused dataset {repository}: {reason}") from error
