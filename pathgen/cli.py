@@ -116,7 +116,7 @@ def export_command(
         return
     for name, size in report.get("files", {}).items():
         print(f"{size:>12,d} bytes  {name}")
-    left_out = f"; {report['left_out']} failed ones have no place in it" if report["left_out"] else ""
+    left_out = f"; {report['left_out']} failed records were left out" if report["left_out"] else ""
     nothing_done = "; nothing was written" if dry_run else ""
     print(f"{report['records']} records in {file}{left_out}{nothing_done}")
 

@@ -23,7 +23,7 @@ from benchmarks.lab.ridge import centred
 from cluster.program.console import print_json
 from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.loading import load_questions
-from pathgen.static.effects import scanned_paths
+from pathgen.static.candidates import scanned_paths
 
 CLIP_NATS = 4.0
 DRAWS = 1000

@@ -16,8 +16,7 @@ from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation
 from pathgen.questions.question import Question
-from pathgen.static.candidates import propose
-from pathgen.static.effects import Effects, scanned_paths
+from pathgen.static.candidates import Effects, propose, scanned_paths
 from router.dev.routed_scores import askable, route
 from router.net.policy import RouterPolicy
 

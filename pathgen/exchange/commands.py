@@ -63,7 +63,7 @@ def export_run(out: str, format_name: str, target: str) -> dict[str, Any]:
     """Write a run's committed records atomically to the new file `target`.
 
     Returns:
-        A JSON object; `left_out` counts the failed questions that the format has no place for.
+        A JSON object; `left_out` counts the failed questions, if the format cannot store them.
 
     Raises:
         InputError: an unknown format, no run, nothing to write, or the file exists.
@@ -91,7 +91,7 @@ def export_run(out: str, format_name: str, target: str) -> dict[str, Any]:
     records = written()
     first = next(records, None)
     if first is None:
-        raise InputError(f"{out} holds no record that {format_name} has a place for")
+        raise InputError(f"{out} holds no record that {format_name} can store")
     temporary = file.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
     try:
         with temporary.open("x", encoding="utf-8") as handle:
@@ -164,7 +164,7 @@ def _checked(records: Iterable[PathRecord], info: RunInfo, source: str) -> Itera
         for number, record in enumerate(records, start=1):
             where = f"{source}: record {number} ({record.question.id!r:.60})"
             if record.question.id in seen:
-                raise InputError(f"{where}: its question came before")
+                raise InputError(f"{where}: its question is a duplicate")
             seen.add(record.question.id)
             if faults := record_faults(record, info):
                 raise InputError(f"{where}: {faults[0]}")

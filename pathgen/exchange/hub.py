@@ -64,15 +64,8 @@ def export_to_hub(out: str, target: str, *, dry_run: bool = False, public: bool 
                 folder.rename(target)
     except OSError as error:
         raise PathgenError(f"cannot write {target}: {error.strerror or error}") from error
-    return {
-        "out": out,
-        "format": "hub",
-        "file": target,
-        "records": counts.total(),
-        "left_out": 0,
-        "files": files,
-        "dry_run": dry_run,
-    }
+    report = {"out": out, "format": "hub", "file": target, "records": counts.total(), "left_out": 0}
+    return {**report, "files": files, "dry_run": dry_run}
 
 
 def _repository(target: str) -> str | None:
@@ -135,4 +128,4 @@ def _upload(folder: Path, repository: str, *, public: bool) -> None:
         )
     except Exception as error:  # the hub's client raises many kinds
         reason = (str(error).splitlines() or [repr(error)])[0]
-        raise PathgenError(f"the hub does not take dataset {repository}: {reason}") from error
+        raise PathgenError(f"the hub refused dataset {repository}: {reason}") from error

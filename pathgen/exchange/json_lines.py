@@ -59,7 +59,7 @@ def _record(where: str, line: bytes, target: ImportTarget) -> PathRecord:
     except (pa.ArrowException, UnreadableShard, OverflowError) as error:
         raise InputError(f"{where}: {' '.join(str(error).split())}") from error
     except UnicodeEncodeError as error:
-        raise InputError(f"{where}: a text has half of a surrogate pair, which is no character") from error
+        raise InputError(f"{where}: a text has half of a surrogate pair, which is not a character") from error
     return record
 
 

@@ -49,11 +49,8 @@ class ImportTarget:
 class PeerFields:
     """A format's names of a question's fields. `choices` and `gold`, which only we write, have the same names in all.
 
-    Attributes:
-        answer: the right answer as text; without `choices` it becomes our `reference`.
-        base_correct: 1 if full depth answers right, else 0.
-        good: the paths that answer right.
-        wrong: the paths that do not; empty if the format has no such field.
+    `answer` is the right answer as text, our `reference` if there are no `choices`. `base_correct` is 1 if full depth
+    answers right, else 0. `good` and `wrong` are paths that answer right or not; `wrong` is empty if a format has none.
     """
 
     question_id: str

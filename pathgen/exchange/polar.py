@@ -86,7 +86,7 @@ def _judge(
     score = row.get("initial_score")
     base_correct = full in good if score is None else score == 1
     if score not in (None, 0, 1) or (full in good and not base_correct) or (full in wrong and base_correct):
-        raise ValueError(f"initial_score {score!r:.40} is not 0 or 1, or not what its full path's verdict is")
+        raise ValueError(f"initial_score {score!r:.40} is not 0 or 1, or contradicts the verdict of its full path")
     if "program" not in row:
         return base_correct, None
     best = from_program(row["program"], len(full))

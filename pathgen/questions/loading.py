@@ -125,7 +125,7 @@ def _parse_rows(source: str, rows: Sequence[Row], names: Mapping[str, str], need
                 raise ValueError(row.fault)
             question = _parse_row(values, needs)
             if earlier := first_seen.get(question.id):
-                raise ValueError(f"has the id of {earlier}" if "id" in names else f"is {earlier} again")
+                raise ValueError(f"has the id of {earlier}" if "id" in names else f"repeats {earlier}")
         except ValueError as error:
             shown_id = f" (id {reprlib.repr(values['id'])})" if values.get("id") is not None else ""
             problems.append(f"{row.where}{shown_id}: {error}")
@@ -144,7 +144,6 @@ def _parse_rows(source: str, rows: Sequence[Row], names: Mapping[str, str], need
 
 
 def _parse_row(values: Mapping[str, Any], needs: Needs) -> Question:
-    """One question from its fields; ValueError for a bad one."""
     question_id = parse_id(values["id"]) if "id" in values else ""
     prompt = parse_text(values["prompt"], "question")
     if needs == "choices":

@@ -52,7 +52,7 @@ def parse_text(value: Any, what: str) -> str:
     if "\0" in value:
         raise ValueError(f"{what} has a NUL character")
     if _SURROGATE.search(value):
-        raise ValueError(f"{what} has half of a surrogate pair, which is no character")
+        raise ValueError(f"{what} has half of a surrogate pair, which is not a character")
     return value
 
 

@@ -13,13 +13,9 @@ Needs = Literal["choices", "reference"]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question: either choices with a gold index, or a reference answer.
+    """One question: 2 to 26 choices with the index of the right one (gold), or a reference answer.
 
-    Attributes:
-        id: unique within its source.
-        prompt: the text of the source; a Task makes the model's prompt from it.
-        choices: two to 26 texts.
-        gold: index of the right choice.
+    The id is unique within the source. A Task makes the model's prompt from `prompt`.
     """
 
     id: str

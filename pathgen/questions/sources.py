@@ -21,13 +21,7 @@ MEDIA = ("Image", "Audio", "Video", "Pdf", "Nifti")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a source.
-
-    Attributes:
-        where: its place, for messages: `line 12` of a JSONL file, `row 12` elsewhere; both count from 1.
-        values: by column name.
-        fault: why the row cannot be read; empty if it can.
-    """
+    """One row: its place for messages (from `line 1` in JSONL, `row 1` elsewhere), its values by column, or a fault."""
 
     where: str
     values: dict[str, Any]

@@ -55,11 +55,11 @@ class Headroom:
         """The conclusion in words; None if no question was wrong."""
         if not self.questions:
             return None
-        mended = f"some path mends {self.gold:.1%} of the wrong answers"
+        corrected = f"some path corrects {self.gold:.1%} of the wrong answers"
         if self.excess is None or self.excess_ci95 is None:
-            return f"{mended}, and no wrong choice ever had gold's rank: how much of that is chance is unknown"
+            return f"{corrected}, and no wrong choice ever had gold's rank: how much of that is chance is unknown"
         compared = (
-            f"{mended}, and {self.placebo:.1%} reach an equally likely wrong answer: "
+            f"{corrected}, and {self.placebo:.1%} reach an equally likely wrong answer: "
             f"excess {points(self.excess)} points {interval(self.excess_ci95, points)}: "
         )
         if self.stopped_early:
@@ -111,13 +111,13 @@ class HeadroomTally:
         questions = self._wrong.total()
         if not questions and not self._right:
             return None
-        mended = sum(count for (gold, _, reached), count in self._wrong.items() if gold in reached)
+        corrected = sum(count for (gold, _, reached), count in self._wrong.items() if gold in reached)
         ranked, counts = _ranked(self._wrong), np.array(list(self._wrong.values()), dtype=np.int64)
         (placebo,), (excess,) = _placebo_and_excess(*(counts[None] @ part for part in ranked))
         has_placebo = bool(np.isfinite(excess))
         return Headroom(
             questions,
-            gold=mended / questions if questions else None,
+            gold=corrected / questions if questions else None,
             placebo=float(placebo) if has_placebo else None,
             excess=float(excess) if has_placebo else None,
             excess_ci95=_interval(ranked, counts) if has_placebo else None,

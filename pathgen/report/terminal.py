@@ -40,7 +40,7 @@ def stats_text(stats: RunStats) -> None:
     if records.median_best_margin is not None:
         table.add_row("median margin", f"{records.median_best_margin:.2f} nats", "of best paths")
     shared = f"{records.layers_run:,} run, the rest shared" if records.layers_run else ""
-    table.add_row("layers asked", f"{records.layer_executions:,}", shared)
+    table.add_row("layer executions", f"{records.layer_executions:,}", shared)
     console.print(table)
     _print_headroom(console, stats.headroom)
     _print_histogram(console, stats.action_counts)
@@ -77,7 +77,7 @@ def record_text(record: Mapping[str, Any]) -> None:
         )
     console.print(table)
     if len(record["evaluations"]) > len(shown):
-        console.print(f"… and {len(record['evaluations']) - len(shown)} more paths, dearer or further from right")
+        console.print(f"… and {len(record['evaluations']) - len(shown)} more paths that rank lower")
     console.print(_effort(record))
 
 
@@ -101,7 +101,7 @@ def report_text(report: Validation) -> None:
 
 
 def _effort(record: Mapping[str, Any]) -> str:
-    text = f"{record['layer_executions']} layers asked"
+    text = f"{record['layer_executions']} layer executions"
     if record["layers_run"] is not None:  # an import may not have these
         text += f", {record['layers_run']} run"
     if record["seconds"] is not None:

@@ -90,7 +90,7 @@ def record_faults(record: PathRecord, info: RunInfo) -> list[str]:
     if not paths or paths[0] != LayerPath.full(record.num_layers):
         return ["its first evaluation is not the full path"]
     if any(len(path) != record.num_layers for path in paths):
-        faults.append(f"a path has not {record.num_layers} actions")
+        faults.append(f"a path does not have {record.num_layers} actions")
     if len(set(paths)) < len(paths):
         faults.append("a path was evaluated twice")
     if record.layer_executions != sum(path.depth for path in paths):

@@ -1,27 +1,64 @@
-"""Proposes the paths to evaluate on every question, by the predicted effects of their edits."""
+"""Measures the mean effect of each single edit, and proposes the paths that these effects predict to be good."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import combinations, groupby, zip_longest
 
 import numpy as np
 
 from ..paths.layer_path import LayerAction, LayerPath, Move, all_moves
-from .effects import Effects
 
+SHRINKAGE = 10.0
+"""Weight, in questions, of the prior that an edit has no effect: a mean of n questions is scaled by n / (n + this)."""
 SHALLOWEST_SHARE = 0.7
 """Candidates run at least this share of the layers."""
 EXTRA_LAYERS = 2
 """Candidates run at most this many layers more than the full path."""
 WIDEST_BLOCK_LAYERS = 10
 BEAM = 8
-"""Paths kept at each depth while skips are added one at a time."""
+"""Paths that the beam search keeps each time it adds a skip."""
 COMBINED = 3
 """Of each depth, the number of blocks, and of other paths, that are combined with repeats."""
 BEST_REPEATS = 4
 """Repeats to combine them with, alone and in pairs."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Effects:
+    """Mean change of quality against the full path: [L] for skipping each layer, and [L] for repeating it.
+
+    The paths that a search stored are biased: it runs more paths with edits that help on its question, and nearly
+    every edit helps on a question that full depth gets wrong.
+    """
+
+    skip: np.ndarray
+    repeat: np.ndarray
+
+    @classmethod
+    def measure(cls, quality: np.ndarray) -> Effects:
+        """Shrunken means over questions, from the [Q, 1 + 2L] quality of `scanned_paths`, without NaN."""
+        count, width = quality.shape
+        changes = (quality[:, 1:] - quality[:, :1]).sum(axis=0) / (count + SHRINKAGE)
+        return cls(changes[: width // 2], changes[width // 2 :])
+
+    @property
+    def num_layers(self) -> int:
+        """The model's number of layers, L."""
+        return len(self.skip)
+
+    def predict(self, paths: np.ndarray) -> np.ndarray:
+        """[P] predicted changes of quality: the summed effects of the edits of `paths`, [P, L]."""
+        return (paths == LayerAction.SKIP) @ self.skip + (paths == LayerAction.REPEAT) @ self.repeat
+
+
+def scanned_paths(num_layers: int) -> list[LayerPath]:
+    """The full path, then every layer skipped alone, then every layer repeated alone: 1 + 2L paths."""
+    full = LayerPath.full(num_layers)
+    actions = (LayerAction.SKIP, LayerAction.REPEAT)
+    return [full, *(Move(layer, action).apply(full) for action in actions for layer in range(num_layers))]
 
 
 def propose(effects: Effects, count: int) -> list[LayerPath]:
@@ -32,7 +69,7 @@ def propose(effects: Effects, count: int) -> list[LayerPath]:
     num_layers = effects.num_layers
     full = LayerPath.full(num_layers)
     shallowest = shallowest_depth(num_layers)
-    shorter = {full, *_blocks(num_layers), *_greedy(effects, shallowest)}
+    shorter = {full, *_blocks(num_layers), *_beam_search(effects, shallowest)}
     bases = [
         path for ranked in _by_depth(effects, shorter) for group in _split_blocks(ranked) for path in group[:COMBINED]
     ]
@@ -58,8 +95,7 @@ def _blocks(num_layers: int) -> Iterable[LayerPath]:
             yield Move(first, LayerAction.SKIP, width).apply(full)
 
 
-def _greedy(effects: Effects, shallowest: int) -> Iterable[LayerPath]:
-    """Beam search: adds one skip at a time."""
+def _beam_search(effects: Effects, shallowest: int) -> Iterable[LayerPath]:
     beam = [LayerPath.full(effects.num_layers)]
     skips = [Move(layer, LayerAction.SKIP) for layer in range(effects.num_layers)]
     while beam[0].depth > shallowest:

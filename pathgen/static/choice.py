@@ -28,14 +28,8 @@ def choose_paths(
 ) -> StaticPaths:
     """Choose among P paths, the full path included, and cross-validate the choice.
 
-    Args:
-        runs: the runs, all of one model.
-        run_of: [Q] index of each question's run.
-        folds: [Q] each question's fold.
-        paths: the candidates that are left after the race.
-        scores: [Q, P] of every path on every question.
-        seed: of the folds.
-        shas: of all questions that took part, also those that only proposed paths.
+    `run_of` [Q] are indices of each question's run, `folds` [Q] its fold, drawn by the seed, and `scores` are [Q, P].
+    `shas` are of all questions that took part, also those that only proposed paths.
     """
     entries = _entries(paths, scores, folds)
     full = scores.correct[:, _full(paths)]

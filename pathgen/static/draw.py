@@ -80,6 +80,6 @@ def draw_folds(runs: Sequence[SearchedRun], judged: Sequence[Asked], most: int) 
         if len(held) < FEWEST_FOLDS:
             raise TooFewQuestions(
                 f"{run.out}: too few searched questions ({len(shas)} are left to judge paths by, at least "
-                f"{FEWEST_FOLDS} must be); let its `pathgen generate` search more, about fifty to rely on the figures"
+                f"{FEWEST_FOLDS} are needed); search more with `pathgen generate`, about fifty for reliable figures"
             )
     return np.array([fold_of[entry.question.sha] for entry in judged])

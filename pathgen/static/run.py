@@ -20,10 +20,9 @@ from ..paths.layer_path import LayerPath
 from ..questions.tasks import find_task
 from ..store.files import check_writable, open_folder, parent, put
 from ..store.run_reader import SearchedRun
-from .candidates import propose
+from .candidates import Effects, propose, scanned_paths
 from .choice import choose_paths
 from .draw import Asked, draw_folds, draw_questions, taking_part
-from .effects import Effects, scanned_paths
 from .options import StaticOptions
 from .selection import survivors
 from .static_paths import StaticPaths
@@ -69,11 +68,11 @@ def find_static_paths(options: StaticOptions, wanted: Callable[[str], bool] = la
 
 
 def load_runs(options: StaticOptions, wanted: Callable[[str], bool] = lambda question_id: True) -> list[SearchedRun]:
-    """The runs of --paths, with the questions that take part.
+    """The runs of --paths, with the questions that take part. Errors as `SearchedRun.load`.
 
     Raises:
-        InputError: a folder is given twice, or as `SearchedRun.load`.
-        ArtefactError: runs of different models or prompt formats, or as `SearchedRun.load`.
+        InputError: a folder is given twice.
+        ArtefactError: runs of different models or prompt formats.
     """
     if len(set(options.paths)) < len(options.paths):
         raise InputError("--paths names a folder twice")
@@ -95,12 +94,9 @@ def load_runs(options: StaticOptions, wanted: Callable[[str], bool] = lambda que
 
 
 def open_book(run: SearchedRun, dtype: str, make_evaluator: Callable[[], Evaluator]) -> AnswerBook:
-    """The answers to a run's questions: those of its search, and those that earlier calls stored in its folder.
+    """The answers of a run's search, if it used this dtype, and those that earlier calls stored in its folder.
 
-    Args:
-        run: the run.
-        dtype: of new evaluations; those of the search are only used if it had the same dtype.
-        make_evaluator: makes the evaluator for the run's task and chat setting.
+    `make_evaluator` is called for new evaluations. It must use the run's task and chat setting.
     """
     fs, root = open_folder(run.out)
     origin = [FORMAT_VERSION, run.info.fingerprint, run.info.settings["task"], dtype]

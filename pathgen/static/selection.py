@@ -12,12 +12,7 @@ RACE_ERRORS = 3.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Choice:
-    """The path of one depth.
-
-    Attributes:
-        path: index of the path with the highest mean quality over all questions.
-        held_out: [Q] index of the path chosen without the question's fold.
-    """
+    """The path of one depth: index of the best on all questions, and [Q] of the best without each question's fold."""
 
     depth: int
     path: int
@@ -25,12 +20,12 @@ class Choice:
 
 
 def survivors(quality: np.ndarray, depths: np.ndarray, full: int) -> np.ndarray:
-    """[P] whether each candidate may still become the best of its depth.
+    """[P] whether each candidate may still become the best of its depth; the full path always stays.
 
     Args:
         quality: [Q, P] of at least two questions, without NaN.
         depths: [P] layer executions.
-        full: index of the full path, which always stays.
+        full: index of the full path.
     """
     means = quality.mean(axis=0)
     stays = np.ones(len(depths), dtype=bool)
@@ -58,7 +53,7 @@ def choose_by_depth(quality: np.ndarray, depths: np.ndarray, folds: np.ndarray) 
     Args:
         quality: [Q, P], without NaN.
         depths: [P] layer executions.
-        folds: [Q] number of each question's fold.
+        folds: [Q] each question's fold.
     """
     choices = []
     for depth in np.unique(depths):

@@ -220,7 +220,7 @@ BEST = [[0, 1, 3, 4, 5], FULL, FULL]
         ("dr-llm", drllm(best_path=[*BEST[:2], [1.5]]), 2, "best_path: a path is a list of layer indices"),
         ("dr-llm", drllm(best_path=[*BEST[:2], [0, 1]]), 2, "best_path is not among good_paths"),
         ("dr-llm", drllm(original_correct=[0, 0, 0]), 2, "the full path is among good_paths, and original_correct is"),
-        ("dr-llm", drllm(questions=["a", "b", "a"], best_response=["A"] * 3), 2, "its question came before"),
+        ("dr-llm", drllm(questions=["a", "b", "a"], best_response=["A"] * 3), 2, "its question is a duplicate"),
         ("dr-llm", drllm(questions=["a", "b", 3]), 2, "question 3 (3): the question is int, not text"),
         ("dr-llm", drllm(questions=["a", "b", " "]), 2, "question 3 (' '): the question is empty"),
         ("dr-llm", drllm(questions=["a", "\ud800x", "c"]), 2, "question 2 ('\\ud800x'): the question has half"),
@@ -239,7 +239,12 @@ BEST = [[0, 1, 3, 4, 5], FULL, FULL]
         ("polar", [polar(final_valid_transitions=[[0, 1, 0, 1]])], 2, "layers must run in ascending order"),
         ("polar", [polar(final_valid_transitions=[[0, 1, 2, 3, 4]])], 2, "[0, 1, 2, 3, 4] is both valid and invalid"),
         ("polar", [polar(initial_score=0.5)], 2, "initial_score 0.5 is not 0 or 1"),
-        ("polar", [polar(initial_score=0, final_valid_transitions=[FULL])], 2, "not what its full path's verdict is"),
+        (
+            "polar",
+            [polar(initial_score=0, final_valid_transitions=[FULL])],
+            2,
+            "or contradicts the verdict of its full path",
+        ),
         ("polar", [polar(sample_id="\ud800")], 2, "its id has half of a surrogate pair"),
         ("polar", [polar(gt_ans=2)], 2, "the right answer is int, not text"),
         ("polar", [polar(num_layers=36)], 4, "is of a model with 36 layers, "),
@@ -324,8 +329,8 @@ def test_many_lines_become_shards_in_their_order(load, tmp_path):
         ({"best_path": [3] * 6}, 2, "line 2: a path holds action 3; 0, 1 and 2 exist"),
         ({"gold": "A"}, 2, "line 2: "),
         ({"seconds": 1e39}, 2, "line 2: seconds must be a number that float32 holds; got 1e+39"),
-        ({"question_id": "first"}, 2, "its question came before"),
-        ({"prompt": "\ud800x"}, 2, "line 2: a text has half of a surrogate pair, which is no character"),
+        ({"question_id": "first"}, 2, "its question is a duplicate"),
+        ({"prompt": "\ud800x"}, 2, "line 2: a text has half of a surrogate pair, which is not a character"),
     ],
 )
 def test_a_line_that_is_no_record_is_refused_and_leaves_nothing(changes, code, fault, load, tmp_path):
@@ -405,5 +410,5 @@ def test_a_run_of_failed_questions_has_nothing_for_the_others(tmp_path):
     run.begin(RunInfo(SETTINGS, "tiny", "f" * 16, "arc", "builtin"), no_guard)
     write_shard(run.fs, run.paths, "w-0", 0, [make_record("a", status="failed")], METADATA, no_guard)
     answer = pathgen("export", run.out, "--format", "dr-llm", "--out", tmp_path / "file")
-    assert (answer.code, answer.error) == (2, f"{run.out} holds no record that dr-llm has a place for")
+    assert (answer.code, answer.error) == (2, f"{run.out} holds no record that dr-llm can store")
     assert Path(run.out).is_dir()

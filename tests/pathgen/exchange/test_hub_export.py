@@ -115,7 +115,7 @@ def test_an_upload_is_one_commit_private_unless_asked(run, hub, flags, private):
 def test_a_refusal_of_the_hub_is_one_line(run, hub, monkeypatch):
     monkeypatch.setattr(hub, "error", RuntimeError("401 Client Error\nmore"))
     answer = export(run, "hf://datasets/me/paths")
-    assert (answer.code, answer.error) == (1, "the hub does not take dataset me/paths: 401 Client Error")
+    assert (answer.code, answer.error) == (1, "the hub refused dataset me/paths: 401 Client Error")
 
 
 @pytest.mark.parametrize(

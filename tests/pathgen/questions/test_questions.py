@@ -133,7 +133,7 @@ def test_ids_made_from_content_outlive_a_reordering(write):
     forward = {q.prompt: q.id for q in choices(write(first, second))}
     assert forward == {q.prompt: q.id for q in choices(write(second, first))}
     assert len(set(forward.values())) == 2
-    assert "line 3: is line 1 again" in refusal(write(first, second, first))
+    assert "line 3: repeats line 1" in refusal(write(first, second, first))
 
 
 # Columns

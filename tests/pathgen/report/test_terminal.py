@@ -96,7 +96,7 @@ def test_a_long_record_says_what_it_leaves_out(show):
     evaluations = [Evaluation(path, True, 0.5, (0.0, 0.5), None, i) for i, path in enumerate(paths)]
     lines = show(make_record("long", evaluations=evaluations))
     drawn = [line for line in lines if "✓" in line]
-    assert f"… and {len(paths) - len(drawn)} more paths, dearer or further from right" in lines
+    assert f"… and {len(paths) - len(drawn)} more paths that rank lower" in lines
 
 
 def test_a_failed_record_tells_why(show):
@@ -146,10 +146,10 @@ def test_what_some_path_solves_is_never_told_without_the_placebo(show):
     lines = show(wrong("3", 2, (1.0, 3.0, 2.0)), "stats")
     text = "\n".join(lines)
     assert "upper bound, chosen with gold; placebo below" in text
-    (verdict,) = [line for line in lines if line.startswith("some path mends")]
+    (verdict,) = [line for line in lines if line.startswith("some path corrects")]
     # Placebos: at the second rank b of "2" (no) and of "3" (yes), at the third c of "1" (no): (1/2 + 0 + 0) / 3.
     assert verdict.startswith(
-        "some path mends 66.7% of the wrong answers, and 16.7% reach an equally likely wrong answer: "
+        "some path corrects 66.7% of the wrong answers, and 16.7% reach an equally likely wrong answer: "
         "excess +50.0 points ["
     )
     # Drawn without "2" or without "1" and "3", there is no excess: its interval goes down to 0 or below.
@@ -166,4 +166,4 @@ def test_generated_answers_have_no_placebo_and_stats_say_so(show):
 
 def test_a_record_of_unknown_effort_is_drawn(show):
     lines = show(make_record("q", layers_run=None, seconds=None, stop_reason=None))
-    assert lines[-1] == "13 layers asked"
+    assert lines[-1] == "13 layer executions"

@@ -74,7 +74,7 @@ def choose_wrong(record):
     [
         (swap_first, "its first evaluation is not the full path"),
         (repeat_one, "a path was evaluated twice"),
-        (add_long, "a path has not 4 actions"),
+        (add_long, "a path does not have 4 actions"),
         (add_edited, "a path has more than 3 edits"),
         (choose_second, "best_path is not the cheapest right path, or not the one with the largest margin"),
         (choose_wrong, "best_path is not among its right evaluations"),

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pathgen.paths.layer_path import LayerPath
-from pathgen.static.effects import SHRINKAGE, Effects, scanned_paths
+from pathgen.static.candidates import SHRINKAGE, Effects, scanned_paths
 
 NUM_LAYERS = 5
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from pathgen.paths.layer_path import LayerPath
-from pathgen.static.candidates import propose
-from pathgen.static.effects import Effects
+from pathgen.static.candidates import Effects, propose
 
 NUM_LAYERS = 30
 FULL = LayerPath.full(NUM_LAYERS)

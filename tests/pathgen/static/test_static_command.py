@@ -179,7 +179,9 @@ def test_a_folder_too_small_to_judge_by_is_refused(searched, tmp_path, tiny_mode
     small = write_run(tmp_path / "small", tiny_model, Evaluator(model, find_task("arc-letter")), choice_questions(3))
     answer = call(tmp_path / "static.json", searched, small)
     assert answer.code == 2
-    assert f"{small}: too few searched questions (2 are left to judge paths by, at least 3 must be); " in answer.error
+    assert (
+        f"{small}: too few searched questions (2 are left to judge paths by, at least 3 are needed); " in answer.error
+    )
 
 
 def asked_of(**sizes):
