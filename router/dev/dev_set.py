@@ -52,7 +52,6 @@ class DevSet:
     Args:
         model: with its tokenizer.
         questions: of one or more tasks; they fit the model's context.
-        chat: whether prompts go through the chat template.
 
     Attributes:
         questions: sorted by task, because a batch is of one task.

@@ -33,7 +33,7 @@ VALUE_TEMPERATURE_NATS = 0.5
 """τ of `value`: an edit that adds so much margin is e times as likely as EXECUTE."""
 
 Choice = tuple[LayerPath, Floats]
-"""The path that features are taken along, and targets [L, 3]."""
+"""The path along which features are computed, and targets [L, 3]."""
 Imitation = Callable[[PathRecord, Sequence[Evaluation]], Choice]
 """From a record and its right evaluations of allowed actions, at least one."""
 Records = Iterator[tuple[str, PathRecord]]

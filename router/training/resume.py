@@ -22,8 +22,7 @@ logger = logging.getLogger(__name__)
 STATE_FILE = "state.safetensors"
 GROUPS = ("weights", "best", "exp_avg", "exp_avg_sq")
 
-Tensors = dict[str, Tensor]
-"""Parameter name -> tensor."""
+Tensors = dict[str, Tensor]  # by parameter name
 
 
 @dataclass(frozen=True, slots=True)
