@@ -12,16 +12,12 @@ from torch import Tensor
 
 from pathgen.errors import ArtefactError, InputError
 
-SUM_TOLERANCE = 1e-4
-"""How far a row of float32 targets may sum from 1."""
-
 
 class FeatureRows(Protocol):
     """A source of features, read in batches."""
 
     def rows(self, indices: Sequence[int]) -> Tensor:
         """[B, L, W, H] float32 of these questions."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,18 +51,13 @@ class Examples:
         for name in ("targets", "weights", "groups"):
             if len(getattr(self, name)) != count:
                 raise ValueError(f"{name} has {len(getattr(self, name))} rows for {count} questions")
-        if not (self.targets >= 0).all() or not np.allclose(self.targets.sum(-1), 1, atol=SUM_TOLERANCE):
+        if not (self.targets >= 0).all() or not np.allclose(self.targets.sum(-1), 1, atol=1e-4):
             raise ValueError("targets must be at least 0 and sum to 1 over actions")
         if not (np.isfinite(self.weights).all() and (self.weights >= 0).all() and self.weights.any()):
             raise ValueError("weights must be finite, at least 0 and not all 0")
 
     def __len__(self) -> int:
         return len(self.ids)
-
-    @property
-    def num_layers(self) -> int:
-        """L."""
-        return self.targets.shape[1]
 
     def features(self, indices: Sequence[int]) -> Tensor:
         """[B, L, W, H] float32 of these questions.

@@ -14,18 +14,14 @@ from pathgen.store.run_reader import RunReader
 
 
 class PathDatasets:
-    """The searched questions of run folders of one model, for one or several tasks.
+    """The searched questions of run folders (paths or URLs) of one model, for one or several tasks.
 
     If several records are of one question (the same task, prompt, choices and answer, under any id), one counts: the
     one with most simulations, then the one of the first folder. Every pass reads the rows that were there when the
     folders were opened, also while a run continues.
 
-    Args:
-        outs: run folders, paths or URLs.
-
     Attributes:
         model_id: alias, hub id or folder of the model, as in the first folder.
-        chat: whether prompts go through the chat template.
         dtype: of the weights during the search.
         tasks: names, in the order of the folders.
         settings: of each run, by folder.

@@ -28,10 +28,8 @@ def check_disjoint(training: Iterable[Question], dev: Iterable[Question]) -> Non
     Raises:
         InputError: some are; names the first five.
     """
-    ids, texts = set(), set()
-    for question in training:
-        ids.add(question.id)
-        texts.add(folded(question.prompt))
+    known = list(training)
+    ids, texts = {question.id for question in known}, {folded(question.prompt) for question in known}
     shared = [question.id for question in dev if question.id in ids or folded(question.prompt) in texts]
     if shared:
         raise InputError(
@@ -49,15 +47,9 @@ def twins_of_dev(rows: Iterable[tuple[Question, bool]], is_dev: Callable[[str], 
         rows: as `PathDatasets.rows`.
         is_dev: whether a question of this id is held out, if it counts.
     """
-    dev_texts: set[str] = set()
-    others: list[tuple[str, str]] = []
-    for question, counts in rows:
-        text = folded(question.prompt)
-        if not is_dev(question.id):
-            others.append((question.id, text))
-        elif counts:
-            dev_texts.add(text)
-    return frozenset(question_id for question_id, text in others if text in dev_texts)
+    texts = [(question.id, folded(question.prompt), counts) for question, counts in rows]
+    dev_texts = {text for name, text, counts in texts if counts and is_dev(name)}
+    return frozenset(name for name, text, _ in texts if text in dev_texts and not is_dev(name))
 
 
 def folded(text: str) -> str:

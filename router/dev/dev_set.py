@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,8 +52,6 @@ class DevSet:
     Args:
         model: with its tokenizer.
         questions: of one or more tasks; they fit the model's context.
-        chat: whether prompts go through the chat template.
-        quiet: show no progress.
 
     Attributes:
         questions: sorted by task, because a batch is of one task.
@@ -61,23 +60,21 @@ class DevSet:
     def __init__(self, model: PathModel, questions: Sequence[DevQuestion], chat: bool, *, quiet: bool = True):
         self.questions = sorted(questions, key=lambda entry: entry.task)  # stable
         self._num_layers, self._quiet = model.num_layers, quiet
-        self._asked: dict[str, list[Question]] = {}
-        for entry in self.questions:
-            self._asked.setdefault(entry.task, []).append(entry.question)
-        self._books = {
-            task: AnswerBook(find_task(task), partial(Evaluator, model, find_task(task), chat=chat))
-            for task in self._asked
-        }
+        self._parts: list[tuple[AnswerBook, list[Question]]] = []
+        for name, entries in groupby(self.questions, key=lambda entry: entry.task):
+            task = find_task(name)
+            book = AnswerBook(task, partial(Evaluator, model, task, chat=chat))
+            self._parts.append((book, [entry.question for entry in entries]))
 
     def route(self, policy: LayerPolicy) -> list[LayerPath]:
         """The path that the policy takes on each question."""
         paths: list[LayerPath] = []
         with counted("routing", len(self.questions), quiet=self._quiet) as on_done:
-            for task, questions in self._asked.items():
+            for book, questions in self._parts:
                 for start in range(0, len(questions), CHUNK_ROUTED):
-                    part = questions[start : start + CHUNK_ROUTED]
-                    paths += route(self._books[task].evaluator, policy, part)
-                    on_done(len(part))
+                    chunk = questions[start : start + CHUNK_ROUTED]
+                    paths += route(book.evaluator, policy, chunk)
+                    on_done(len(chunk))
         return paths
 
     def run(self, paths: Sequence[LayerPath]) -> RoutedScores:
@@ -85,9 +82,9 @@ class DevSet:
         correct: list[bool] = []
         remaining = iter(paths)
         with counted("development questions", len(self.questions), quiet=self._quiet) as on_progress:
-            for task, questions in self._asked.items():
+            for book, questions in self._parts:
                 asked = [(question, [next(remaining)]) for question in questions]
-                correct += [found.correct for (found,) in self._books[task].answers(asked, on_progress)]
+                correct += [found.correct for (found,) in book.answers(asked, on_progress)]
         return RoutedScores(tuple(paths), np.array(correct, dtype=bool))
 
     def run_static(self, path: LayerPath) -> NDArray[np.bool_]:
@@ -101,26 +98,16 @@ class DevSet:
 
     def quality(self, paths: Sequence[LayerPath], limit: int | None) -> NDArray[np.float64]:
         """[Q, P] quality (`pathgen.paths.reward`) of the paths on the first `limit` questions of each task, or all."""
-        asked = {task: questions[:limit] for task, questions in self._asked.items()}
-        with counted("rounded paths", sum(map(len, asked.values())), quiet=self._quiet) as on_progress:
-            return np.concatenate(
-                [self._books[task].scores(part, paths, on_progress).quality for task, part in asked.items()]
-            )
+        asked = [(book, questions[:limit]) for book, questions in self._parts]
+        with counted("rounded paths", sum(len(part) for _, part in asked), quiet=self._quiet) as on_progress:
+            return np.concatenate([book.scores(part, paths, on_progress).quality for book, part in asked])
 
     def report(
-        self,
-        routed: RoutedScores,
-        static: NDArray[np.bool_],
-        seed: int,
-        own_paths: Mapping[str, LayerPath] | None = None,
+        self, routed: RoutedScores, static: NDArray[np.bool_], seed: int, own_paths: Mapping[str, LayerPath] = {}
     ) -> DevFigures:
-        """Figures of all questions and of each folder.
+        """Figures of all questions and of each folder; `seed` is of the bootstrap.
 
-        Args:
-            routed: of the router.
-            static: [N] of one path for all.
-            seed: of the bootstrap.
-            own_paths: by folder, the best path for it alone.
+        They compare the router with [N] answers along one static path for all, and, by folder, with the folder's own.
         """
         full, full_path = self.full, LayerPath.full(self._num_layers)
 
@@ -143,7 +130,7 @@ class DevSet:
         for folder in dict.fromkeys(entry.folder for entry in self.questions):
             mine = np.array([entry.folder == folder for entry in self.questions])
             own = None
-            if path := (own_paths or {}).get(folder):
+            if path := own_paths.get(folder):
                 # The other questions take the full path, which has been run.
                 correct = self.run([path if is_mine else full_path for is_mine in mine]).correct
                 own = float(correct[mine].mean())

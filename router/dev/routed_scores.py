@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,6 @@ from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.question import Question
 
 DRAWS = 10_000
-"""Of the bootstrap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,9 @@ def askable(evaluator: Evaluator, questions: Sequence[Question]) -> list[Questio
     """The questions that fit the model's context."""
     fitting = []
     for question in questions:
-        try:
+        with suppress(QuestionError):
             evaluator.prepare(question)
-        except QuestionError:
-            continue
-        fitting.append(question)
+            fitting.append(question)
     return fitting
 
 

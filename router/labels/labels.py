@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,7 +33,7 @@ VALUE_TEMPERATURE_NATS = 0.5
 """τ of `value`: an edit that adds so much margin is e times as likely as EXECUTE."""
 
 Choice = tuple[LayerPath, Floats]
-"""The path that features are taken along, and targets [L, 3]."""
+"""The path along which features are computed, and targets [L, 3]."""
 Imitation = Callable[[PathRecord, Sequence[Evaluation]], Choice]
 """From a record and its right evaluations of allowed actions, at least one."""
 Records = Iterator[tuple[str, PathRecord]]
@@ -45,10 +45,8 @@ class Label:
     """The actions that a router should choose on one question.
 
     Attributes:
-        out: folder of paths that the question is from.
         path: the model runs along it when features are computed (teacher forcing).
         targets: [L, 3] float32 probabilities of SKIP, EXECUTE and REPEAT; rows sum to 1.
-        weight: of the question in the loss.
     """
 
     question: Question
@@ -144,37 +142,30 @@ def make_labels(
 
     if policy == "value":
         return _value_labels(records, datasets.num_layers, allowed, part)
-    return _imitation_labels(records(), IMITATION[policy], unsolved == "full", allowed, part, datasets.settings)
+
+    def imitated() -> Iterator[Label]:
+        parts, labelled = set(), set()
+        full = LayerPath.full(datasets.num_layers)
+        for out, record in records():
+            parts.add(part(record.question.id))
+            right = [e for e in record.evaluations if e.correct and set(e.path) <= set(allowed)]
+            if right or unsolved == "full":
+                labelled.add(part(record.question.id))
+                chosen = IMITATION[policy](record, right) if right else (full, one_hot(full))
+                yield _label(out, record, *chosen)
+        if not labelled or parts - labelled:
+            names = ", ".join(action.name.lower() for action in allowed)
+            raise InputError(
+                f"no labels in {', '.join(datasets.settings)}: no wanted question has a right path of only {names}; "
+                "search more questions, allow more actions, or use --labels value"
+            )
+
+    return imitated()
 
 
 def one_hot(path: LayerPath) -> Floats:
     """[L, 3] targets of the path's actions."""
     return np.eye(len(LayerAction))[list(path)]
-
-
-def _imitation_labels(
-    records: Records,
-    choose: Imitation,
-    label_unsolved: bool,
-    allowed: Sequence[LayerAction],
-    part: Callable[[str], bool],
-    folders: Collection[str],
-) -> Iterator[Label]:
-    parts, labelled = set(), set()
-    for out, record in records:
-        parts.add(part(record.question.id))
-        right = [e for e in record.evaluations if e.correct and set(e.path) <= set(allowed)]
-        if not right and not label_unsolved:
-            continue
-        labelled.add(part(record.question.id))
-        full = LayerPath.full(record.num_layers)
-        yield _label(out, record, *(choose(record, right) if right else (full, one_hot(full))))
-    if not labelled or parts - labelled:
-        names = ", ".join(action.name.lower() for action in allowed)
-        raise InputError(
-            f"no labels in {', '.join(folders)}: no wanted question has a right path of only {names}; search more "
-            "questions, allow more actions, or use --labels value"
-        )
 
 
 def _value_labels(
@@ -209,6 +200,5 @@ def _by_length(evaluation: Evaluation) -> tuple[int, int, float, LayerPath]:
 
 
 def _softmax(scores: Floats) -> Floats:
-    """Over the last axis."""
     odds = np.exp(scores - scores.max(-1, keepdims=True))
     return odds / odds.sum(-1, keepdims=True)

@@ -27,10 +27,6 @@ from .trainer import head_logits
 CHUNK_LABELS = 64
 
 
-Place = tuple[FeatureSet, int]
-"""The features of one folder, and a row of them."""
-
-
 class LabelFeatures:
     """The features of labels of one or several folders; what is missing is computed once for each folder.
 
@@ -38,8 +34,6 @@ class LabelFeatures:
         labels: equal ones count once.
         datasets: of the labels, or others of the same model.
         model: alias, folder or hub id.
-        pooling: of the router.
-        options: of the feature pass.
 
     Attributes:
         seconds: of the feature pass; 0 if nothing was missing.
@@ -53,7 +47,7 @@ class LabelFeatures:
     ):
         self._chat = datasets.chat
         self._dtype = options.dtype or datasets.dtype
-        self._places: dict[tuple[str, str], Place] = {}
+        self._places: dict[tuple[str, str], tuple[FeatureSet, int]] = {}
         self.seconds = 0.0
         by_folder: defaultdict[str, dict[str, FeatureKey]] = defaultdict(dict)
         for label in labels:
@@ -87,9 +81,9 @@ class LabelFeatures:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The features at these places; a batch reads each folder's together."""
+    """The features at these rows of sets; a batch reads the rows of each set together."""
 
-    places: Sequence[Place]
+    places: Sequence[tuple[FeatureSet, int]]
 
     def rows(self, indices: Sequence[int]) -> torch.Tensor:
         by_set: defaultdict[FeatureSet, list[int]] = defaultdict(list)

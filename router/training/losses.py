@@ -6,9 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SMALLEST_MISS = 1e-12
-"""Lower bound of 1 − p: at 0, a power below 1 has an infinite slope."""
-
 
 def focal_loss(logits: Tensor, targets: Tensor, class_weights: Tensor, gamma: float) -> Tensor:
     """[...] losses −Σ_a w_a · t_a · (1 − p_a)^γ · log p_a (Lin et al. 2017, equation 4, with soft targets t).
@@ -23,7 +20,7 @@ def focal_loss(logits: Tensor, targets: Tensor, class_weights: Tensor, gamma: fl
     """
     # A log-probability of −inf would give 0 · inf; if the target is 0, any finite value serves.
     log_p = torch.log_softmax(logits, dim=-1).masked_fill(targets == 0, -1.0)
-    miss = (-torch.expm1(log_p)).clamp(min=SMALLEST_MISS)
+    miss = (-torch.expm1(log_p)).clamp(min=1e-12)  # 1 − p; at 0, a power below 1 has an infinite slope
     return -(class_weights * targets * miss**gamma * log_p).sum(dim=-1)
 
 

@@ -22,8 +22,7 @@ logger = logging.getLogger(__name__)
 STATE_FILE = "state.safetensors"
 GROUPS = ("weights", "best", "exp_avg", "exp_avg_sq")
 
-Tensors = dict[str, Tensor]
-"""Parameter name -> tensor."""
+Tensors = dict[str, Tensor]  # by parameter name
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,6 @@ class EpochReport:
         loss: mean over the visits of training questions, each at its own step.
         dev_loss: mean over development questions after the epoch.
         macro_f1: of actions on development questions.
-        seconds: with the evaluation.
     """
 
     epoch: int
@@ -47,15 +45,9 @@ class EpochReport:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingState:
-    """The state from which the next epoch starts; its order is a function of the seed and its number.
+    """The state from which the next epoch starts: the heads' weights, now and after the best epoch; AdamW's moments.
 
-    Attributes:
-        history: of all finished epochs.
-        step: optimiser steps so far; the learning rate is a function of it.
-        weights: of the heads.
-        best: weights after the best epoch.
-        exp_avg: AdamW's first moments.
-        exp_avg_sq: AdamW's second moments.
+    The order of an epoch is a function of the seed and its number. The learning rate is a function of `step`.
     """
 
     history: tuple[EpochReport, ...]
@@ -76,17 +68,14 @@ class _About:
 
 
 class TrainingCheckpoint:
-    """The state file of one training.
+    """The state file of one training, in `.training` of the router's folder.
 
-    Args:
-        folder: of the router; the file is in `.training` in it.
-        digest: of all inputs of the training; a state of another digest is not used.
+    The digest is over all inputs of the training. A state of another digest is not used.
     """
 
     def __init__(self, folder: str | Path, digest: str):
         self._file = Path(folder) / TRAINING_FOLDER / STATE_FILE
         self._digest = digest
-        self._fs = LocalFileSystem()
 
     def save(self, state: TrainingState) -> None:
         """Replace the file atomically.
@@ -100,13 +89,13 @@ class TrainingCheckpoint:
             for name, tensor in getattr(state, group).items()
         }
         about = {"training": to_json(_About(self._digest, state.step, state.history)).decode()}
-        put(self._fs, str(self._file), safetensors.torch.save(tensors, about), passing=fault_point)
+        put(LocalFileSystem(), str(self._file), safetensors.torch.save(tensors, about), passing=fault_point)
 
     def load(self) -> TrainingState | None:
         """The stored state; None if there is no file, or, with a warning, if the state cannot be used."""
         if not self._file.exists():
             return None
-        remove_leftovers(self._fs, str(self._file.parent))
+        remove_leftovers(LocalFileSystem(), str(self._file.parent))
         try:
             with safe_open(self._file, framework="pt") as file:
                 about = from_json(_About, file.metadata()["training"])

@@ -22,7 +22,6 @@ class TrainSettings:
         class_beta: β of the class weights.
         clip_norm: limit of the gradient's norm over all heads.
         patience: training stops after this many epochs without a lower development loss; None: never early.
-        seed: of the order of questions.
 
     Raises:
         ValueError: a value is out of bounds; the message names the field and the bound.

@@ -22,7 +22,6 @@ class Tracker:
     """Sends a training's figures to a tracker. After its first failure it logs a warning and is not used again.
 
     Args:
-        name: one of `TRACKERS`.
         folder: of the router; its name is the project's name if the tracker is a service.
         settings: shown with the run; only text and numbers are sent.
 

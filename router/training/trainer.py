@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 def new_router(config: RouterConfig, seed: int) -> Router:
-    """A router whose initial weights depend only on the seed; torch's own generator stays unchanged."""
+    """A router whose initial weights depend only on the seed; torch's own generator does not change."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Router(config)
@@ -53,9 +53,8 @@ def predicted_logits(router: Router, examples: Examples, batch_size: int = BATCH
     """[N, L, 3] float32 logits on the CPU, each from its layer's input along the label's path."""
     router.eval()
     device = router.static_logits.device
-    rows = np.arange(len(examples))
-    parts = [head_logits(router, examples.features(batch).to(device)) for batch in _batches(rows, batch_size)]
-    return torch.cat(parts).cpu()
+    batches = torch.arange(len(examples)).split(batch_size)
+    return torch.cat([head_logits(router, examples.features(rows.tolist()).to(device)) for rows in batches]).cpu()
 
 
 class Trainer:
@@ -69,13 +68,9 @@ class Trainer:
 
     Args:
         router: with heads; see `new_router`.
-        settings: of the training.
-        train: training examples.
         dev: development examples, on which epochs are compared.
         folder: of the router. It holds the state after each epoch, until a router is saved there. None: the state is
             not stored.
-        tracker: receives each epoch's figures.
-        quiet: no progress output.
 
     Raises:
         InputError: a target is an action that the router may not choose.
@@ -179,7 +174,8 @@ class Trainer:
         self.router.train()
         order = epoch_order(self._train.groups, self.settings.seed, epoch)
         total = torch.zeros((), device=self._device)
-        for rows in _batches(order, self.settings.batch_size):
+        for batch in torch.from_numpy(order).split(self.settings.batch_size):
+            rows = batch.tolist()
             logits = head_logits(self.router, self._train.features(rows).to(self._device))
             loss = self._losses(logits, self._train, rows).mean()
             self._optimizer.zero_grad()
@@ -237,14 +233,10 @@ def best_epoch(history: Sequence[EpochReport]) -> int:
     return min(history, key=lambda report: report.dev_loss).epoch
 
 
-def _batches(order: np.ndarray, size: int) -> Iterator[list[int]]:
-    for start in range(0, len(order), size):
-        yield order[start : start + size].tolist()
-
-
 def _check_targets(router: Router, examples: Examples) -> None:
-    if examples.num_layers != router.config.num_layers:
-        raise ValueError(f"targets of {examples.num_layers} layers for a router of {router.config.num_layers}")
+    num_layers = examples.targets.shape[1]
+    if num_layers != router.config.num_layers:
+        raise ValueError(f"targets of {num_layers} layers for a router of {router.config.num_layers}")
     banned = ~torch.isfinite(router.allowed).cpu().numpy()
     wrong = (examples.targets[..., banned] > 0).any((1, 2))
     if wrong.any():
