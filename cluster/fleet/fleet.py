@@ -23,6 +23,8 @@ _TICK_S = 0.2
 _PROGRESS_EVERY_S = 1.0
 _RESIZE_EVERY_S = 5.0
 _MAX_REST_S = 60.0
+_DRAIN_TIMEOUT_S = 120.0
+"""Time for an actor to commit its items at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,6 @@ class FleetSettings:
         item_timeout_s: an actor whose work has not progressed for this time is killed.
         start_timeout_s: an actor that is not ready after this time is replaced. If no actor is ready for this time, the
             run ends.
-        drain_timeout_s: time for an actor to commit its items at the end.
         stop_by: returns the deadline of drains after an interruption, in `time.monotonic()` seconds; called when the
             interruption comes, because a kill may follow soon.
         poll_s: how long a poll waits for news.
@@ -45,7 +46,6 @@ class FleetSettings:
     num_actors: int | Callable[[], int] = 1
     item_timeout_s: float = 600.0
     start_timeout_s: float = 300.0
-    drain_timeout_s: float = 120.0
     stop_by: Callable[[], float] = lambda: math.inf
     poll_s: float = 1.0
     resources: Mapping[str, float] = field(default_factory=dict)
@@ -191,7 +191,7 @@ class Fleet:
             if not actor.ready:
                 self._roster.dismiss(actor)
                 continue
-            drain_by = actor.drain_by or actor.drain(self._settings.drain_timeout_s)
+            drain_by = actor.drain_by or actor.drain(_DRAIN_TIMEOUT_S)
             if self._stop.is_set():
                 actor.drain_by = min(drain_by, self._settings.stop_by())
 
@@ -236,7 +236,7 @@ class Fleet:
         if items:
             actor.extend(items)
         elif not self._leases.unfinished(actor.writer) and not self._leases.waiting(1):
-            actor.drain(self._settings.drain_timeout_s)
+            actor.drain(_DRAIN_TIMEOUT_S)
             return
         actor.poll(self._settings.poll_s)
 

@@ -36,12 +36,6 @@ def entrypoint(command: Sequence[str], endpoint: Endpoint, *, uploads: bool, ins
     only its dashboard is known, if a folder is uploaded, or if packages are installed. On a local cluster the
     command runs in the current folder, so that relative paths work.
 
-    Args:
-        command: program and arguments.
-        endpoint: the cluster.
-        uploads: whether a working folder is uploaded.
-        installs: whether packages are installed for the job.
-
     Raises:
         UsageError: the command contains what looks like a secret, or writes into the uploaded copy of a folder.
     """
@@ -59,9 +53,7 @@ def entrypoint(command: Sequence[str], endpoint: Endpoint, *, uploads: bool, ins
     elif program in PROGRAMS and endpoint.address is not None and not uploads:
         words[0] = str(Path(sys.executable).with_name(program))
     line = shlex.join(words)
-    if endpoint.is_local and not uploads:
-        return f"cd {shlex.quote(os.getcwd())} && exec {line}"
-    return line
+    return f"cd {shlex.quote(os.getcwd())} && exec {line}" if endpoint.is_local and not uploads else line
 
 
 def runtime_env(
@@ -101,8 +93,7 @@ def read_env_file(path: str) -> dict[str, str]:
     """Variables from a file of `NAME=VALUE` lines; empty lines and lines that begin with # are ignored.
 
     Raises:
-        UsageError: the file cannot be read, has a malformed line, or contains a secret: Ray shows a job's
-            environment to everybody who may list jobs.
+        UsageError: the file cannot be read, has a malformed line, or contains a secret.
     """
     try:
         lines = Path(path).read_text().splitlines()
@@ -118,7 +109,7 @@ def read_env_file(path: str) -> dict[str, str]:
         variables[name.strip()] = value.strip()
     if secrets := sorted(name for name, value in variables.items() if names_secret(name) or is_secret(value)):
         raise UsageError(
-            f"--env-file {path} sets {', '.join(secrets)}: Ray shows a job's environment to all who may list jobs; "
+            f"--env-file {path} sets {', '.join(secrets)}: Ray shows a job's environment to everyone who may list jobs; "
             f"{RIGHT_PLACE}"
         )
     return variables
