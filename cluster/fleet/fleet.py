@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 _TICK_S = 0.2
 _PROGRESS_EVERY_S = 1.0
 _RESIZE_EVERY_S = 5.0
-_MAX_REST_S = 60.0
+_MAX_PAUSE_S = 60.0
 _DRAIN_TIMEOUT_S = 120.0
 """Time for an actor to commit its items at the end."""
 
@@ -87,9 +87,9 @@ class Fleet:
         self._ready_at: float | None = None
         self._any_ready_at = time.monotonic()  # before the first is ready: when the fleet was made
         self._failed_starts = 0
-        self._rest_until = -math.inf
+        self._start_after = -math.inf
         self._last_cause = ""
-        self._told_at = 0.0
+        self._reported_at = 0.0
         self._size = 0
         self._sized_at = -math.inf
 
@@ -138,8 +138,8 @@ class Fleet:
                 return self._waits_for_restart()
             self._listen()
             self._watch_clocks()
-            if self._error is None and time.monotonic() - self._told_at >= _PROGRESS_EVERY_S:
-                self._told_at = time.monotonic()
+            if self._error is None and time.monotonic() - self._reported_at >= _PROGRESS_EVERY_S:
+                self._reported_at = time.monotonic()
                 on_progress(self._progress())
         except Exception as error:
             if self._error is not None:
@@ -149,7 +149,7 @@ class Fleet:
 
     def _waits_for_restart(self) -> bool:
         """Wait a moment if new actors follow after a pause; return whether they do."""
-        waits = not self._ending and time.monotonic() < self._rest_until and self._leases.waiting(1) > 0
+        waits = not self._ending and time.monotonic() < self._start_after and self._leases.waiting(1) > 0
         if waits:
             self._stop.wait(_TICK_S)
         return waits
@@ -174,7 +174,7 @@ class Fleet:
         wanted = max(0, queued - idle)
         for actor in starting[wanted:]:
             self._roster.dismiss(actor)
-        if time.monotonic() >= self._rest_until:
+        if time.monotonic() >= self._start_after:
             for _ in range(min(wanted - len(starting), self._size - len(self._roster))):
                 self._roster.hire()
 
@@ -248,7 +248,7 @@ class Fleet:
                 if now > actor.drain_by:
                     self._bury(actor, "it did not drain in time", broken=True)
             elif actor.ready and now - actor.moved_at > settings.item_timeout_s:
-                self._bury(actor, f"its work did not move for {settings.item_timeout_s:g} s")
+                self._bury(actor, f"its work did not progress for {settings.item_timeout_s:g} s")
         if any(actor.ready for actor in self._roster):
             self._any_ready_at = now
             for actor in self._roster:
@@ -277,7 +277,7 @@ class Fleet:
             return
         if not actor.ready and not lost:
             self._failed_starts += 1
-            self._rest_until = time.monotonic() + min(2.0 ** (self._failed_starts - 1), _MAX_REST_S)
+            self._start_after = time.monotonic() + min(2.0 ** (self._failed_starts - 1), _MAX_PAUSE_S)
         self._last_cause = f"; last cause of death: {cause}"
         logger.warning("actor %s is given up: %s", actor.writer, cause)
         self._roster.await_dismissed()  # `recover` reads its files after it has stopped writing

@@ -26,7 +26,6 @@ EXCLUDES = (
 STOP_WAIT_S = 20
 """Seconds from a stopped job's SIGTERM to Ray's SIGKILL. Ray's default of 3 is too short for a slow object store."""
 RIGHT_PLACE = "set secrets in the environment of the cluster itself (before `cluster up`, or by a Kubernetes secret)"
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def entrypoint(command: Sequence[str], endpoint: Endpoint, *, uploads: bool, installs: bool) -> str:
@@ -101,15 +100,14 @@ def read_env_file(path: str) -> dict[str, str]:
         raise UsageError(f"--env-file {path} cannot be read: {error}") from error
     variables = {}
     for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        name, equals, value = line.partition("=")
-        if not equals or not _NAME.fullmatch(name.strip()):
-            raise UsageError(f"--env-file {path}, line {number}: expected NAME=VALUE")
-        variables[name.strip()] = value.strip()
+        if line.strip() and not line.lstrip().startswith("#"):
+            name, equals, value = (part.strip() for part in line.partition("="))
+            if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise UsageError(f"--env-file {path}, line {number}: expected NAME=VALUE")
+            variables[name] = value
     if secrets := sorted(name for name, value in variables.items() if names_secret(name) or is_secret(value)):
         raise UsageError(
-            f"--env-file {path} sets {', '.join(secrets)}: Ray shows a job's environment to everyone who may list jobs; "
+            f"--env-file {path} sets {', '.join(secrets)}: everyone who may list jobs can read a job's environment; "
             f"{RIGHT_PLACE}"
         )
     return variables

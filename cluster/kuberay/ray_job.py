@@ -52,9 +52,7 @@ class RayJobOptions:
         default_factory=lambda: version("ray")
     )
     gpus_per_worker: Annotated[int, option("GPUs of a worker pod; 0: CPUs only.", min=0)] = 1
-    cpus_per_worker: Annotated[str | None, option("CPUs of a worker pod [default: 4, or one per actor if more].")] = (
-        None
-    )
+    cpus_per_worker: Annotated[str | None, option("CPUs of a worker pod [default: at least 4, one per actor].")] = None
     memory_per_worker: Annotated[str, option("Memory of a worker pod.")] = "32Gi"
     min_workers: Annotated[int, option("Minimum number of worker pods.", min=0)] = 0
     max_workers: Annotated[int, option("Maximum number of worker pods.", min=1)] = 1

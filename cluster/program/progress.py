@@ -24,7 +24,6 @@ class ProgressView:
         total: items, those done before included.
         done_before: items done before this call.
         words: shown next to the count until an item is done.
-        quiet: show nothing.
     """
 
     def __init__(
