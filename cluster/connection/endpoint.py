@@ -16,7 +16,7 @@ class Endpoint:
     """The addresses of a cluster.
 
     Attributes:
-        dashboard: http://HOST:PORT of its dashboard, which serves jobs and their logs.
+        dashboard: http://HOST:PORT, for jobs and their logs.
         address: HOST:PORT or `auto`, for drivers; None if only the dashboard is known, as from another network.
         is_local: whether `cluster up` started it on this machine, so that its jobs see this machine's folders.
     """

@@ -68,12 +68,7 @@ class Probe:
 
 
 def listens(address: str, timeout_s: float = 5.0) -> None:
-    """Check that something listens at HOST:PORT.
-
-    Raises:
-        OSError: nothing listens.
-        OverflowError: the port is out of range.
-    """
+    """Raise OSError if nothing listens at HOST:PORT, and OverflowError if the port is out of range."""
     host, _, port = address.rpartition(":")
     socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s).close()
 
@@ -97,19 +92,16 @@ def _end(child: subprocess.Popen[str]) -> None:
 
 
 def alive_nodes() -> list[dict[str, float]]:
-    """Total resources of each living node of the connected Ray; `CPU` and `GPU` are always present."""
+    """Total resources of each living node; `CPU` and `GPU` are always present."""
     import ray
 
     return [{"CPU": 0.0, "GPU": 0.0, **node["Resources"]} for node in ray.nodes() if node["Alive"]]
 
 
 def main(address: str) -> None:
-    """The child process: connect and print the nodes as JSON, or exit with the cause.
-
-    Ray's own output on stdout is redirected to stderr, so that stdout holds the JSON alone.
-    """
+    """The child process: connect and print the nodes as JSON, or exit with the cause."""
     stdout = os.dup(1)
-    os.dup2(2, 1)
+    os.dup2(2, 1)  # Ray's own output goes to stderr
     try:
         if address != "auto":
             listens(address)

@@ -48,14 +48,13 @@ def connect(target: str | Probe | None, *, num_cpus: int | None = None) -> Itera
     """A Ray session within a `with` block. Stdout is redirected to stderr meanwhile, because Ray prints notices.
 
     `RAY_ADDRESS` replaces `auto` only. The token of a cluster that `cluster up` started is found; otherwise Ray's
-    token authentication applies unchanged. The caller's SIGTERM handler stays in place (Ray would replace it). A
-    warning is logged when the head no longer answers.
+    token authentication applies unchanged. The caller's SIGTERM handler stays in place.
 
     Args:
         target: None starts an embedded Ray on this machine (loopback only, no dashboard) and ends it afterwards;
             `auto` finds the cluster on this machine, that of `cluster up` first; HOST:PORT is a cluster that
-            includes this machine; a Probe is one of these, already started.
-        num_cpus: CPUs that the embedded Ray offers; all by default.
+            includes this machine; a Probe is a connection to one of these, already started.
+        num_cpus: CPUs of the embedded Ray; all by default.
 
     Raises:
         ClusterError: nothing answers at the address, which the message names, or Ray does not start.

@@ -22,7 +22,9 @@ logger = logging.getLogger(__name__)
 _TICK_S = 0.2
 _PROGRESS_EVERY_S = 1.0
 _RESIZE_EVERY_S = 5.0
-_MAX_REST_S = 60.0
+_MAX_PAUSE_S = 60.0
+_DRAIN_TIMEOUT_S = 120.0
+"""Time for an actor to commit its items at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,6 @@ class FleetSettings:
         item_timeout_s: an actor whose work has not progressed for this time is killed.
         start_timeout_s: an actor that is not ready after this time is replaced. If no actor is ready for this time, the
             run ends.
-        drain_timeout_s: time for an actor to commit its items at the end.
         stop_by: returns the deadline of drains after an interruption, in `time.monotonic()` seconds; called when the
             interruption comes, because a kill may follow soon.
         poll_s: how long a poll waits for news.
@@ -45,7 +46,6 @@ class FleetSettings:
     num_actors: int | Callable[[], int] = 1
     item_timeout_s: float = 600.0
     start_timeout_s: float = 300.0
-    drain_timeout_s: float = 120.0
     stop_by: Callable[[], float] = lambda: math.inf
     poll_s: float = 1.0
     resources: Mapping[str, float] = field(default_factory=dict)
@@ -87,9 +87,9 @@ class Fleet:
         self._ready_at: float | None = None
         self._any_ready_at = time.monotonic()  # before the first is ready: when the fleet was made
         self._failed_starts = 0
-        self._rest_until = -math.inf
+        self._start_after = -math.inf
         self._last_cause = ""
-        self._told_at = 0.0
+        self._reported_at = 0.0
         self._size = 0
         self._sized_at = -math.inf
 
@@ -138,8 +138,8 @@ class Fleet:
                 return self._waits_for_restart()
             self._listen()
             self._watch_clocks()
-            if self._error is None and time.monotonic() - self._told_at >= _PROGRESS_EVERY_S:
-                self._told_at = time.monotonic()
+            if self._error is None and time.monotonic() - self._reported_at >= _PROGRESS_EVERY_S:
+                self._reported_at = time.monotonic()
                 on_progress(self._progress())
         except Exception as error:
             if self._error is not None:
@@ -149,7 +149,7 @@ class Fleet:
 
     def _waits_for_restart(self) -> bool:
         """Wait a moment if new actors follow after a pause; return whether they do."""
-        waits = not self._ending and time.monotonic() < self._rest_until and self._leases.waiting(1) > 0
+        waits = not self._ending and time.monotonic() < self._start_after and self._leases.waiting(1) > 0
         if waits:
             self._stop.wait(_TICK_S)
         return waits
@@ -174,7 +174,7 @@ class Fleet:
         wanted = max(0, queued - idle)
         for actor in starting[wanted:]:
             self._roster.dismiss(actor)
-        if time.monotonic() >= self._rest_until:
+        if time.monotonic() >= self._start_after:
             for _ in range(min(wanted - len(starting), self._size - len(self._roster))):
                 self._roster.hire()
 
@@ -191,7 +191,7 @@ class Fleet:
             if not actor.ready:
                 self._roster.dismiss(actor)
                 continue
-            drain_by = actor.drain_by or actor.drain(self._settings.drain_timeout_s)
+            drain_by = actor.drain_by or actor.drain(_DRAIN_TIMEOUT_S)
             if self._stop.is_set():
                 actor.drain_by = min(drain_by, self._settings.stop_by())
 
@@ -236,7 +236,7 @@ class Fleet:
         if items:
             actor.extend(items)
         elif not self._leases.unfinished(actor.writer) and not self._leases.waiting(1):
-            actor.drain(self._settings.drain_timeout_s)
+            actor.drain(_DRAIN_TIMEOUT_S)
             return
         actor.poll(self._settings.poll_s)
 
@@ -248,7 +248,7 @@ class Fleet:
                 if now > actor.drain_by:
                     self._bury(actor, "it did not drain in time", broken=True)
             elif actor.ready and now - actor.moved_at > settings.item_timeout_s:
-                self._bury(actor, f"its work did not move for {settings.item_timeout_s:g} s")
+                self._bury(actor, f"its work did not progress for {settings.item_timeout_s:g} s")
         if any(actor.ready for actor in self._roster):
             self._any_ready_at = now
             for actor in self._roster:
@@ -277,7 +277,7 @@ class Fleet:
             return
         if not actor.ready and not lost:
             self._failed_starts += 1
-            self._rest_until = time.monotonic() + min(2.0 ** (self._failed_starts - 1), _MAX_REST_S)
+            self._start_after = time.monotonic() + min(2.0 ** (self._failed_starts - 1), _MAX_PAUSE_S)
         self._last_cause = f"; last cause of death: {cause}"
         logger.warning("actor %s is given up: %s", actor.writer, cause)
         self._roster.await_dismissed()  # `recover` reads its files after it has stopped writing

@@ -12,7 +12,6 @@ MAX_STRIKES = 3
 """An item is given up after this many deaths with it as the only item in flight."""
 HOPELESS_DEATHS = 3
 """A run ends after this many fruitless deaths in a row."""
-_LOST = "lost"
 
 
 @dataclass(slots=True)
@@ -121,20 +120,19 @@ class Leases:
             writer: the dead actor.
             recovered: what its files hold.
             broken: it raised an error of its own or did not drain; its process did not vanish.
-            lost: its node was lost. An item's second loss counts like other deaths: the item may use up the memory of
-                the node.
+            lost: its node was lost. An item's second loss counts like other deaths: it may exhaust the node's memory.
         """
         lease = self._leases.pop(writer, _Lease())
         for key in recovered.durable & lease.items.keys():
             self._settle(lease, key)
         self._uncommitted += broken and bool(lease.finished)
         if not lease.worked and not any(other.unfinished() for other in self._leases.values()):
-            self._fruitless.add(_LOST if lost else writer)
+            self._fruitless.add("lost" if lost else writer)
         unfinished = lease.unfinished()
         spared = set(unfinished) - self._spared if lost else set()
         self._spared |= spared
         if len(unfinished) == 1:
-            self._fruitless.add(_LOST if lost else unfinished[0])
+            self._fruitless.add("lost" if lost else unfinished[0])
         if len(unfinished) == 1 and not spared:
             self._strikes[unfinished[0]] += 1
         given_up = []

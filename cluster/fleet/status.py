@@ -23,8 +23,7 @@ class FleetStatus:
     Attributes:
         what: the work, for example `searching runs/demo`.
         done: items done, those of earlier calls included.
-        failed: items that failed in this call.
-        rate: items per second in this call.
+        failed, rate: items that failed, and items per second, in this call.
     """
 
     DERIVED = ("eta_s",)

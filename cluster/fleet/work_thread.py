@@ -97,8 +97,7 @@ class WorkThread(ABC):
     def drain(self) -> Report:
         """The last call: commit at once, let the current round end, close, and stop working.
 
-        The report leaves out active items. If the round lasts longer than the fleet's deadline, the fleet kills the
-        actor.
+        The report leaves out active items. A round beyond the fleet's deadline ends when the fleet kills the actor.
         """
         with self._news:
             self._draining = True
@@ -157,7 +156,7 @@ class WorkThread(ABC):
 
     def _round(self) -> None:
         while self._fresh and not self._draining:
-            self.take_up(self._fresh[0])  # this may take a while; until it returns, the item counts as fresh
+            self.take_up(self._fresh[0])  # until this returns, the item counts as fresh
             with self._news:
                 del self._fresh[0]
         if not self._draining:

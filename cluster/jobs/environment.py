@@ -26,7 +26,6 @@ EXCLUDES = (
 STOP_WAIT_S = 20
 """Seconds from a stopped job's SIGTERM to Ray's SIGKILL. Ray's default of 3 is too short for a slow object store."""
 RIGHT_PLACE = "set secrets in the environment of the cluster itself (before `cluster up`, or by a Kubernetes secret)"
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def entrypoint(command: Sequence[str], endpoint: Endpoint, *, uploads: bool, installs: bool) -> str:
@@ -35,12 +34,6 @@ def entrypoint(command: Sequence[str], endpoint: Endpoint, *, uploads: bool, ins
     A cluster that includes this machine runs the programs of this environment. The cluster's own programs run if
     only its dashboard is known, if a folder is uploaded, or if packages are installed. On a local cluster the
     command runs in the current folder, so that relative paths work.
-
-    Args:
-        command: program and arguments.
-        endpoint: the cluster.
-        uploads: whether a working folder is uploaded.
-        installs: whether packages are installed for the job.
 
     Raises:
         UsageError: the command contains what looks like a secret, or writes into the uploaded copy of a folder.
@@ -59,9 +52,7 @@ def entrypoint(command: Sequence[str], endpoint: Endpoint, *, uploads: bool, ins
     elif program in PROGRAMS and endpoint.address is not None and not uploads:
         words[0] = str(Path(sys.executable).with_name(program))
     line = shlex.join(words)
-    if endpoint.is_local and not uploads:
-        return f"cd {shlex.quote(os.getcwd())} && exec {line}"
-    return line
+    return f"cd {shlex.quote(os.getcwd())} && exec {line}" if endpoint.is_local and not uploads else line
 
 
 def runtime_env(
@@ -101,8 +92,7 @@ def read_env_file(path: str) -> dict[str, str]:
     """Variables from a file of `NAME=VALUE` lines; empty lines and lines that begin with # are ignored.
 
     Raises:
-        UsageError: the file cannot be read, has a malformed line, or contains a secret: Ray shows a job's
-            environment to everybody who may list jobs.
+        UsageError: the file cannot be read, has a malformed line, or contains a secret.
     """
     try:
         lines = Path(path).read_text().splitlines()
@@ -110,15 +100,14 @@ def read_env_file(path: str) -> dict[str, str]:
         raise UsageError(f"--env-file {path} cannot be read: {error}") from error
     variables = {}
     for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        name, equals, value = line.partition("=")
-        if not equals or not _NAME.fullmatch(name.strip()):
-            raise UsageError(f"--env-file {path}, line {number}: expected NAME=VALUE")
-        variables[name.strip()] = value.strip()
+        if line.strip() and not line.lstrip().startswith("#"):
+            name, equals, value = (part.strip() for part in line.partition("="))
+            if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise UsageError(f"--env-file {path}, line {number}: expected NAME=VALUE")
+            variables[name] = value
     if secrets := sorted(name for name, value in variables.items() if names_secret(name) or is_secret(value)):
         raise UsageError(
-            f"--env-file {path} sets {', '.join(secrets)}: Ray shows a job's environment to all who may list jobs; "
+            f"--env-file {path} sets {', '.join(secrets)}: everyone who may list jobs can read a job's environment; "
             f"{RIGHT_PLACE}"
         )
     return variables

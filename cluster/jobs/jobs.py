@@ -37,8 +37,7 @@ class Job:
         entrypoint: the shell line it runs.
         exit_code: of its driver, as a shell reports it (128 + signal); None before the end, or without a driver.
         message: first line of Ray's message on the status.
-        started_s: seconds since the epoch.
-        ended_s: seconds since the epoch; None before the end.
+        started_s, ended_s: seconds since the epoch.
     """
 
     submission_id: str
@@ -137,9 +136,8 @@ class Jobs:
             UsageError: there is no such job; the message names the latest ones.
         """
         known = self.list()
-        for job in known:
-            if job.submission_id == submission_id:
-                return job
+        if job := next((job for job in known if job.submission_id == submission_id), None):
+            return job
         latest = ", ".join(job.submission_id for job in known[-_NAMED_IDS:]) or "no jobs"
         raise UsageError(f"no job {submission_id} on {self._url}; there are {latest}")
 

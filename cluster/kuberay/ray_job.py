@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -51,9 +52,7 @@ class RayJobOptions:
         default_factory=lambda: version("ray")
     )
     gpus_per_worker: Annotated[int, option("GPUs of a worker pod; 0: CPUs only.", min=0)] = 1
-    cpus_per_worker: Annotated[
-        str | None, option("CPUs of a worker pod [default: 4, or one per actor if more].")
-    ] = None
+    cpus_per_worker: Annotated[str | None, option("CPUs of a worker pod [default: at least 4, one per actor].")] = None
     memory_per_worker: Annotated[str, option("Memory of a worker pod.")] = "32Gi"
     min_workers: Annotated[int, option("Minimum number of worker pods.", min=0)] = 0
     max_workers: Annotated[int, option("Maximum number of worker pods.", min=1)] = 1
@@ -129,11 +128,9 @@ class RayJobOptions:
     @property
     def _gpus_per_actor(self) -> float:
         given = flag_value(self.command, "--gpus-per-actor") or "1"
-        try:
+        with suppress(ValueError):
             if (number := float(given)) > 0:
                 return number
-        except ValueError:
-            pass
         raise UsageError(f"--gpus-per-actor must be a number above 0; got {given!r}")
 
     def _check_output(self) -> None:

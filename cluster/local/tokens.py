@@ -14,7 +14,6 @@ from pathlib import Path
 MODE = "RAY_AUTH_MODE"
 TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105 (the variable's name)
 TOKEN_PATH = "RAY_AUTH_TOKEN_PATH"  # noqa: S105 (the variable's name)
-_TOKEN_BYTES = 32
 
 
 def is_disabled() -> bool:
@@ -37,7 +36,7 @@ def prepare_token(folder: Path) -> str | None:
     except FileExistsError:
         return str(path)
     with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_hex(_TOKEN_BYTES))
+        file.write(secrets.token_hex(32))
     return str(path)
 
 

@@ -68,8 +68,9 @@ class Commands(TyperGroup):
         try:
             code = super().main(arguments, *more, **{**extra, "standalone_mode": False})
         except (TyperException, CommandError) as error:
-            code = getattr(error, "exit_code", 1)
-            text = _one_line(error) if isinstance(error, TyperException) else str(error)
+            code, text = getattr(error, "exit_code", 1), str(error)
+            if isinstance(error, TyperException):  # several lines, with a full stop
+                text = " ".join(error.format_message().split()).removesuffix(".").replace(": Value error, ", ": ")
             tell(f"error: {text}")
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone
@@ -169,8 +170,3 @@ def _check_kind(parameter: Any, value: Any, where: str) -> None:
         raise typer.BadParameter(f"{where} is no yes or no; put the value in quotes if it is that word")
     if parameter.multiple != isinstance(value, list) or isinstance(value, dict):
         raise typer.BadParameter(f"{where} is {'a list' if parameter.multiple else 'one value'}; got {value!r}")
-
-
-def _one_line(error: TyperException) -> str:
-    """Typer's message of several lines as one line, without the full stop."""
-    return " ".join(error.format_message().split()).removesuffix(".").replace(": Value error, ", ": ")

@@ -55,11 +55,7 @@ def to_json(value: Any, *, indent: int | None = None) -> bytes:
 
 
 def from_json(kind: type[T], content: bytes | str) -> T:
-    """The inverse of `to_json`.
-
-    Args:
-        kind: the dataclass, or a container of dataclasses, for example `dict[str, Timing]`.
-        content: of the file.
+    """The inverse of `to_json`; `kind` is a dataclass or a container of dataclasses, as `dict[str, Timing]`.
 
     Raises:
         OtherVersion: the file has another version.

@@ -34,8 +34,7 @@ class option:
     Args:
         help_text: one line.
         names: flags, as for `typer.Option`; by default the field's name, with dashes.
-        parse: converts the value of the command line to the field's value; help then shows no default.
-        reads: type of the value on the command line, if `parse` is given.
+        parse: converts the value of the command line, of type `reads`, to the field's value; help shows no default.
         more: arguments of `typer.Option`.
     """
 

@@ -24,7 +24,6 @@ class ProgressView:
         total: items, those done before included.
         done_before: items done before this call.
         words: shown next to the count until an item is done.
-        quiet: show nothing.
     """
 
     def __init__(
@@ -35,15 +34,9 @@ class ProgressView:
         self._started = self._shown_at = time.monotonic()
         self._bar: Progress | None = None
         if not quiet and sys.stderr.isatty():
-            self._bar = Progress(
-                SpinnerColumn(),
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[words]}"),
-                console=Console(stderr=True),
-            )
+            name, results = TextColumn("{task.description}"), TextColumn("{task.fields[words]}")
+            columns = (SpinnerColumn(), name, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), results)
+            self._bar = Progress(*columns, console=Console(stderr=True))
             self._task = self._bar.add_task(what, total=total, completed=done_before, words=words)
 
     def __enter__(self) -> Self:
