@@ -42,9 +42,7 @@ class TrainOptions:
     out: Annotated[str, option("Folder to write the router to.")]
     method: Annotated[str, option("static, imitate or gates.")] = "static"
     labels: Annotated[str, option("For imitate: shortest, margin, consensus or value.")] = "shortest"
-    unsolved: Annotated[Literal["full", "drop"], option("Questions without a right path: full (depth), or drop.")] = (
-        "drop"
-    )
+    unsolved: Annotated[Literal["full", "drop"], option("Questions without a right path: full path or drop.")] = "drop"
     static: Annotated[
         str | None, option("F.json of `pathgen static`: the path to deploy, or the path below imitate's heads.")
     ] = None
@@ -58,9 +56,7 @@ class TrainOptions:
     target_depth: Annotated[
         float | None, option("Highest depth of the path, or mean depth on development questions.")
     ] = None
-    bias: Annotated[float | None, option("Added to SKIP and subtracted from REPEAT logits; positive: shallower.")] = (
-        None
-    )
+    bias: Annotated[float | None, option("Added to SKIP, subtracted from REPEAT logits; positive: shallower.")] = None
     model: Annotated[str | None, option("Where the paths' model is now, if it has moved.")] = None
     pooling: Pooling = field(default_factory=Pooling)
     width: Annotated[int, option("For imitate: width of the heads' bottleneck.", min=1)] = 128
