@@ -116,14 +116,10 @@ def time_systems(
     device: torch.device,
     on_round: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Timing]:
-    """Time all systems on the same questions, one after the other; each turn starts with another system.
+    """Time all systems by name on the same questions, one after the other; each turn starts with another system.
 
-    Args:
-        runs: systems by name.
-        places: questions timed one by one.
-        together: questions of one batch, for the rate.
-        device: device of the model.
-        on_round: called with 1 after each question of each turn, once all systems have run it.
+    The questions at `places` are timed one by one, those at `together` as one batch, for the rate. `on_round` is called
+    with 1 when all systems have run a question of a turn.
     """
     names = list(runs)
     alone: dict[str, list[float]] = defaultdict(list)

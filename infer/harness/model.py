@@ -19,9 +19,8 @@ from pathgen.models.devices import default_device, default_dtype
 from pathgen.paths.layer_path import LayerPath
 from router.net.bias import check_bias
 
-from ..routed.batches import WholePromptPolicy
 from ..routed.routed_model import RoutedModel
-from ..routed.scoring import Tokens, continuation_logits, continuation_logprobs
+from ..routed.scoring import Tokens, WholePromptPolicy, continuation_logits, continuation_logprobs
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -25,9 +25,8 @@ from router.net.policy import RouterPolicy
 from router.net.router import Router
 from router.saved.loading import load_router, resolve_router
 
-from .batches import WholePromptPolicy, longest_first
 from .prompts import BATCH_SIZE, MAX_NEW_TOKENS, check_context, encode_prompts
-from .scoring import Score, continuation_logits, continuation_logprobs
+from .scoring import Score, WholePromptPolicy, continuation_logits, continuation_logprobs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -181,7 +180,7 @@ class RoutedModel:
         check_context(ids, max_new_tokens, context_tokens(self.path_model.config))
         found: dict[int, Completion] = {}
         most_bytes = 0
-        for batch in longest_first([len(row) for row in ids], batch_size):
+        for batch in _longest_first(ids, batch_size):
             rows, mask = left_padded([ids[index] for index in batch], self.device)
             tokens, paths = self._generate(rows, mask, {**kwargs, "max_new_tokens": max_new_tokens})
             most_bytes = max(most_bytes, self.cache_bytes)
@@ -208,11 +207,9 @@ class RoutedModel:
         rows = [[*prompt, *continuation] for prompt, continuation in pairs]
         check_context(rows, 0, context_tokens(self.path_model.config))
         found: dict[int, Score] = {}
-        for batch in longest_first([len(row) for row in rows], batch_size):
+        for batch in _longest_first(rows, batch_size):
             recorded = WholePromptPolicy(self.policy)
-            forced = [
-                (pairs[index][0], pairs[index][1][:-1]) for index in batch
-            ]  # the last token is predicted, not run
+            forced = [(pairs[index][0], pairs[index][1][:-1]) for index in batch]  # the last token does not run
             logits = continuation_logits(self.path_model, recorded, forced)
             for index, row, path in zip(batch, logits, recorded.paths(), strict=True):
                 logprobs, greedy = continuation_logprobs(row, pairs[index][1])
@@ -274,6 +271,14 @@ def router_for(folder: Path, router: str | Path) -> Router:
     """
     found = resolve_router(str(router))
     return load_router(found, fingerprint=fingerprint(folder), num_layers=num_layers(folder))
+
+
+def _longest_first(rows: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:
+    """Indices in batches of similar length; the longest come first, so that a lack of memory shows early."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1; got {batch_size}")
+    order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
+    yield from (order[start : start + batch_size] for start in range(0, len(order), batch_size))
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Log-likelihoods of continuations, each along the path that its prompt decides."""
+"""Log-likelihoods of continuations, and the policy that decides a path on the whole prompt."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from pathgen.engine.decoding import left_padded
 from pathgen.engine.logprobs import target_logprobs
 from pathgen.engine.path_model import PathModel
-from pathgen.engine.policies import LayerPolicy
+from pathgen.engine.policies import LayerPolicy, RecordedPolicy
 from pathgen.paths.layer_path import LayerPath
 
 Tokens = Sequence[int]
@@ -31,6 +31,23 @@ class Score:
     token_logprobs: tuple[float, ...]
     greedy: bool
     path: LayerPath
+
+
+class WholePromptPolicy(RecordedPolicy):
+    """Records the decisions of another policy, and checks that each one sees the whole prompt."""
+
+    def actions(self, layer: int, hidden: Tensor, prompt_mask: Tensor) -> Tensor:
+        """[B] the actions of the recorded policy.
+
+        Raises:
+            ValueError: the forward has another number of tokens than the prompt.
+        """
+        if hidden.shape[1] != prompt_mask.shape[1]:
+            raise ValueError(
+                f"a path is decided on the whole prompt of {prompt_mask.shape[1]} tokens, and kept; "
+                f"this forward has {hidden.shape[1]}: no chunked prefill, no assistant"
+            )
+        return super().actions(layer, hidden, prompt_mask)
 
 
 @torch.inference_mode()
