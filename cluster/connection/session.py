@@ -90,7 +90,7 @@ def _init(address: str | None, num_cpus: int | None) -> str | None:
     try:
         return _start(address, num_cpus)
     except SystemExit:
-        # While Ray starts, it exits like this on SIGTERM, whatever handler was set.
+        # While Ray starts, it exits like this on SIGTERM, even if the caller has set a handler.
         if callable(on_term):
             on_term(signal.SIGTERM, None)
         raise

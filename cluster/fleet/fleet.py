@@ -124,7 +124,7 @@ class Fleet:
         finally:
             for actor in self._roster:
                 self._roster.dismiss(actor)
-            if not self._stop.is_set():  # after a stop there may be no time, and nothing reads their files
+            if not self._stop.is_set():  # after a stop there may be no time, and nothing cleans up after them
                 self._roster.await_dismissed()
 
     def _turn(self, on_progress: Callable[[Progress], object]) -> bool:

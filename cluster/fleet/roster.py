@@ -9,8 +9,6 @@ from typing import Any
 
 from .remote_actor import RemoteActor
 
-_KILL_WAIT_S = 2.0
-
 
 class Roster:
     """The living actors. An iteration goes through the actors that lived when it began.
@@ -52,11 +50,11 @@ class Roster:
         self._dismissed.append(actor.kill())
 
     def await_dismissed(self) -> None:
-        """Wait a moment until all dismissed actors have ended, together: one by one, a thousand would take minutes."""
+        """Wait up to 2 s until all dismissed actors have ended, together: one by one, a thousand would take minutes."""
         import ray
 
         if self._dismissed:
-            ray.wait(self._dismissed, num_returns=len(self._dismissed), timeout=_KILL_WAIT_S)
+            ray.wait(self._dismissed, num_returns=len(self._dismissed), timeout=2.0)
         self._dismissed = []
 
     def counters(self) -> Counter[str]:

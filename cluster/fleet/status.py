@@ -13,7 +13,6 @@ from .protocol import Progress
 
 NAMESPACE = "fleet-status"
 EVERY_S = 5.0
-_READ_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +96,8 @@ class Publisher:
                 return
             self._sent_at = now
             self._board = self._board or self._make_board()
-            status = FleetStatus(
-                self._what,
-                self._done_before + progress.done,
-                self._done_before + progress.total,
-                progress.failed,
-                progress.rate,
-            )
+            done, total = self._done_before + progress.done, self._done_before + progress.total
+            status = FleetStatus(self._what, done, total, progress.failed, progress.rate)
             self._sent = self._board.write.remote(asdict(status))
 
     def close(self) -> None:
@@ -134,7 +128,7 @@ def read_statuses() -> list[FleetStatus]:
     for name in names:
         with contextlib.suppress(ray.exceptions.RayError, ValueError):  # it ended meanwhile
             board = ray.get_actor(name, namespace=NAMESPACE)
-            status: Any = ray.get(board.read.remote(), timeout=_READ_TIMEOUT_S)
+            status: Any = ray.get(board.read.remote(), timeout=5.0)
             if status:
                 found.append(FleetStatus(**status))
     return found

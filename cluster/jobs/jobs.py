@@ -24,7 +24,6 @@ _LAST_TAILS = 5
 _POLL_S = 0.5
 _SILENCE_S = 30.0
 """After this time without output from a job, check that its cluster still answers."""
-_NAMED_IDS = 10
 _SIGTERM_EXIT = 143
 
 
@@ -51,7 +50,7 @@ class Job:
 
     @classmethod
     def of(cls, details: JobDetails) -> Job:
-        """From Ray's description. The job's environment is left out: a list should not show it."""
+        """Convert Ray's description, without the job's environment, which a list should not show."""
         code = details.driver_exit_code
         return cls(
             submission_id=details.submission_id or "",
@@ -133,12 +132,12 @@ class Jobs:
         """The job of this id.
 
         Raises:
-            UsageError: there is no such job; the message names the latest ones.
+            UsageError: there is no job of this id; the message names the latest ids.
         """
         known = self.list()
         if job := next((job for job in known if job.submission_id == submission_id), None):
             return job
-        latest = ", ".join(job.submission_id for job in known[-_NAMED_IDS:]) or "no jobs"
+        latest = ", ".join(job.submission_id for job in known[-10:]) or "no jobs"
         raise UsageError(f"no job {submission_id} on {self._url}; there are {latest}")
 
     def stop(self, submission_id: str) -> Job:
@@ -162,7 +161,7 @@ class Jobs:
         """Write the job's output until it is over, and return the ended job. A broken connection resumes where it was.
 
         Raises:
-            ClusterError: the cluster is gone.
+            ClusterError: the cluster no longer answers.
         """
         import aiohttp
 
@@ -210,7 +209,7 @@ class Jobs:
         except AuthenticationError as error:
             text = "refuses this environment's token: look at RAY_AUTH_TOKEN and RAY_AUTH_TOKEN_PATH"
             if "required" in str(error):
-                text = "asks for a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to the file that holds it"
+                text = "asks for a token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to the token's file"
             raise ClusterError(f"{self._url} {text}") from error
         except (requests.RequestException, ConnectionError) as error:
             raise ClusterError(f"no Ray dashboard answers at {self._url}") from error

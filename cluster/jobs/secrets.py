@@ -1,4 +1,4 @@
-"""Detects what looks like a secret. A job's environment and command may hold none, because others can read them."""
+"""Detects what looks like a secret: others can read a job's environment and command, so these may contain none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ASSIGNED = re.compile(r"([\w.-]+)=\S")  # anywhere in a word: it may be a line 
 
 
 def names_secret(name: str) -> bool:
-    """Whether a variable or flag of this name holds a secret: HF_TOKEN, --api-key."""
+    """Whether a variable or flag of this name contains a secret, as HF_TOKEN or --api-key."""
     return bool(_NAME.search(name))
 
 

@@ -28,7 +28,6 @@ LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 OWN_ADDRESS = "LAYERPATHS_CLUSTER"
 """The cluster's address, set in each of its processes, jobs included. Ray also gives a job an address, but searches
 all processes of the machine for it and may find another Ray."""
-
 OBJECT_STORE_BYTES = 100 * 2**20
 
 _NODE_ENVIRONMENT = {
@@ -38,13 +37,11 @@ _NODE_ENVIRONMENT = {
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # `down` ends jobs too, so there is nothing to wait for
 }
 _START_TIMEOUT_S = 120.0
-_STOP_TIMEOUT_S = 10.0
-_TICK_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class LocalCluster:
-    """The recorded cluster of this machine. The record holds the token's path, never the token.
+    """The recorded cluster of this machine. The record contains the token's path, never the token.
 
     Attributes:
         address: HOST:PORT, for drivers.
@@ -52,7 +49,7 @@ class LocalCluster:
         nodes: number of nodes started.
         authenticated: whether it requires a token.
         token_path: file of the token; None if there is none, or if the user's environment sets the token.
-        processes: pid and start time (seconds since the epoch) of each process; the first holds the others.
+        processes: pid and start time (seconds since the epoch) of each process; the first is the parent of the others.
     """
 
     address: str
@@ -145,14 +142,14 @@ def _await_record(holder: subprocess.Popen, log: Path) -> LocalCluster:
     while time.monotonic() < deadline and holder.poll() is None:
         if found := LocalCluster.read():
             return found
-        time.sleep(_TICK_S)
+        time.sleep(0.1)
     problem = f"was not ready within {_START_TIMEOUT_S:g} s" if holder.poll() is None else "did not start"
     last_line = (log.read_text().strip().splitlines() or ["no output"])[-1]
     raise ClusterError(f"the cluster {problem}: {last_line} (full log: {log})")
 
 
 def _end(owned: list[psutil.Process]) -> None:
-    """Send SIGTERM to processes and their children, and after a while SIGKILL to those that are left."""
+    """Send SIGTERM to processes and their children, and after 10 s SIGKILL to the remaining ones."""
     family = {*owned}
     for process in owned:
         with suppress(psutil.NoSuchProcess):
@@ -162,7 +159,7 @@ def _end(owned: list[psutil.Process]) -> None:
         for process in left:
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(number)  # psutil checks that the pid is still this process
-        _, left = psutil.wait_procs(left, timeout=_STOP_TIMEOUT_S)
+        _, left = psutil.wait_procs(left, timeout=10.0)
 
 
 def _record_path() -> Path:

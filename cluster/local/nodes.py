@@ -46,7 +46,7 @@ def hold(nodes: int, cpus_per_node: int, port: int, dashboard_port: int) -> None
     for _ in range(nodes - 1):
         cluster.add_node(**node())
     if os.getppid() != starter:
-        sys.exit("`cluster up` is gone")  # it was killed, and another one may be starting
+        sys.exit("`cluster up` has ended")  # it was killed, and another one may be starting
     holder = psutil.Process()
     LocalCluster(
         address=address,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 _ERROR_LINE = re.compile(r"^[A-Za-z_][\w.]*: ")
-_MAX_CAUSE_CHARS = 300
 _ADDRESS = re.compile(r"\bip=([\w.:]+)")
 
 
@@ -31,4 +30,4 @@ def cause_of(error: BaseException) -> str:
         line = ([line for line in lines if _ERROR_LINE.match(line)] or lines or [""])[-1]
     else:
         line = f"{type(error).__name__}: {lines[0] if lines else ''}"
-    return line.split(" Some common causes")[0].strip()[:_MAX_CAUSE_CHARS] + where
+    return line.split(" Some common causes")[0].strip()[:300] + where

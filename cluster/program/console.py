@@ -117,13 +117,8 @@ class Commands(TyperGroup):
 
 def make_app() -> typer.Typer:
     """Make a program without commands."""
-    return typer.Typer(
-        cls=Commands,
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        rich_markup_mode=None,
-        context_settings={"max_content_width": 100},
-    )
+    plain: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
+    return typer.Typer(cls=Commands, context_settings={"max_content_width": 100}, **plain)
 
 
 def read_config(context: typer.Context, path: str | None) -> str | None:
@@ -163,7 +158,7 @@ Config = Annotated[str | None, option("YAML file of these options.", "--config",
 
 
 def _check_kind(parameter: Any, value: Any, where: str) -> None:
-    """Refuse a value that would be converted without a word: `no` for a name, `true` for 1, a list for a text."""
+    """Refuse a value that would be silently converted: `no` for a name, `true` for 1, a list for a text."""
     if parameter.is_flag and not isinstance(value, bool):
         raise typer.BadParameter(f"{where} is true or false; got {value!r}")
     if not parameter.is_flag and isinstance(value, bool):

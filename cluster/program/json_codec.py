@@ -23,7 +23,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 T = TypeVar("T")
 
 SPLICED = {"spliced": True}
-"""Metadata of a field that holds a dataclass: its keys stand in place of the field. Such a class is only written."""
+"""Metadata of a field whose value is a dataclass: the value's keys replace the field. It works for writing only."""
 
 
 class OtherVersion(ValueError):

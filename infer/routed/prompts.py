@@ -67,7 +67,7 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], *
             text = parse_text(prompt, "text")
             ids: Any = tokenizer(chat_turn(tokenizer, text), add_special_tokens=False) if chat else tokenizer(text)
             if not chat and not ids["input_ids"]:
-                raise ValueError(f"{reprlib.repr(prompt)} has no tokens for this tokenizer")
+                raise ValueError(f"{reprlib.repr(text)} has no tokens for this tokenizer")
             found.append(ids["input_ids"])
         except ValueError as error:
             problems.append(f"prompt {number}: {error}")
