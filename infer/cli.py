@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
@@ -59,9 +60,8 @@ def generate(options: AnswerOptions, config: Config = None, as_json: AsJson = Fa
     with memory_told("a smaller --batch-size"), ProgressView("answering", len(texts), words="", quiet=quiet) as bar:
         for start in range(0, len(texts), PRINTED_BATCHES * size):
             part = texts[start : start + PRINTED_BATCHES * size]
-            done_now = routed.complete(
-                part, options.max_new_tokens, size, chat, on_done=lambda done, start=start: bar.show(start + done)
-            )
+            on_done = partial(lambda before, done: bar.show(before + done), start)
+            done_now = routed.complete(part, options.max_new_tokens, size, chat, on_done=on_done)
             answers += done_now
             if not as_json:
                 with bar.aside():
