@@ -60,8 +60,8 @@ def generate(options: AnswerOptions, config: Config = None, as_json: AsJson = Fa
     with memory_told("a smaller --batch-size"), ProgressView("answering", len(texts), words="", quiet=quiet) as bar:
         for start in range(0, len(texts), PRINTED_BATCHES * size):
             part = texts[start : start + PRINTED_BATCHES * size]
-            show = partial(lambda before, done: bar.show(before + done), start)
-            done_now = routed.complete(part, options.max_new_tokens, size, chat, on_done=show)
+            on_done = partial(lambda before, done: bar.show(before + done), start)
+            done_now = routed.complete(part, options.max_new_tokens, size, chat, on_done=on_done)
             answers += done_now
             if not as_json:
                 with bar.aside():
