@@ -254,7 +254,7 @@ def test_places_that_cannot_be_a_run(refusal, source):
     assert f"--out {source} is a file" in refusal(out=source)
     assert "Not a directory" in one_line(refusal(out=source / "below"))
     assert "cannot be written" in one_line(refusal(out="/proc/run"))
-    assert "holds good.jsonl and no run.json" in refusal(out=source.parent)
+    assert "holds good.jsonl but no run.json" in refusal(out=source.parent)
 
 
 def test_urls_whose_package_is_missing(refusal, monkeypatch):
