@@ -28,7 +28,7 @@ _SIGTERM_EXIT = 143
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class SubmittedJob:
     """A submitted job.
 
     Attributes:
@@ -49,7 +49,7 @@ class Job:
     ended_s: float | None
 
     @classmethod
-    def of(cls, details: JobDetails) -> Job:
+    def of(cls, details: JobDetails) -> SubmittedJob:
         """Convert Ray's description, without the job's environment, which a list should not show."""
         code = details.driver_exit_code
         return cls(
@@ -122,13 +122,13 @@ class Jobs:
                 metadata=dict(metadata or {}),
             )
 
-    def list(self) -> Sequence[Job]:
+    def list(self) -> Sequence[SubmittedJob]:
         """All submitted jobs, the latest last."""
         with self.one_line_errors():
-            found = [Job.of(details) for details in self._client.list_jobs() if details.submission_id]
+            found = [SubmittedJob.of(details) for details in self._client.list_jobs() if details.submission_id]
         return sorted(found, key=lambda job: job.started_s or 0.0)
 
-    def find(self, submission_id: str) -> Job:
+    def find(self, submission_id: str) -> SubmittedJob:
         """The job of this id.
 
         Raises:
@@ -140,7 +140,7 @@ class Jobs:
         latest = ", ".join(job.submission_id for job in known[-10:]) or "no jobs"
         raise UsageError(f"no job {submission_id} on {self._url}; there are {latest}")
 
-    def stop(self, submission_id: str) -> Job:
+    def stop(self, submission_id: str) -> SubmittedJob:
         """Stop a job by SIGTERM and later SIGKILL; return its state then. A job that is over is left unchanged."""
         if (job := self.find(submission_id)).is_over:
             return job
@@ -157,7 +157,7 @@ class Jobs:
         with self.one_line_errors():
             return self._client.get_job_logs(submission_id)
 
-    def follow(self, submission_id: str, write: Callable[[str], object]) -> Job:
+    def follow(self, submission_id: str, write: Callable[[str], object]) -> SubmittedJob:
         """Write the job's output until it is over, and return the ended job. A broken connection resumes where it was.
 
         Raises:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pathgen.errors import InputError, one_line
 from pathgen.questions.parsing import parse_text, refuse_unusable
-from pathgen.questions.sources import Row, read_rows
+from pathgen.questions.sources import SourceRow, read_rows
 from pathgen.questions.tasks import chat_turn
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def read_prompts(given: Sequence[str], file: str | None) -> list[str]:
     if given and file is not None:
         raise InputError("give prompts as arguments or as --file, not both")
     if file is None:
-        rows = [Row(f"prompt {number}", {"prompt": text}) for number, text in enumerate(given, start=1)]
+        rows = [SourceRow(f"prompt {number}", {"prompt": text}) for number, text in enumerate(given, start=1)]
     elif Path(file).suffix == ".jsonl":
         if not os.path.isfile(file):  # unlike Path.is_file, False for a name too long for any file
             raise InputError(f"{one_line(file)}: no such file")
@@ -102,7 +102,7 @@ def check_prompts(folder: Path, prompts: Sequence[str], new_tokens: int, *, chat
     check_context(encode_prompts(load_tokenizer(folder), prompts, chat=chat), new_tokens, limit)
 
 
-def _lines(file: str) -> list[Row]:
+def _lines(file: str) -> list[SourceRow]:
     """One row per non-blank line of UTF-8, with or without a byte order mark; lines end in LF or CR LF."""
     try:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
@@ -114,8 +114,8 @@ def _lines(file: str) -> list[Row]:
     for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if line.strip():
             try:
-                rows.append(Row(f"line {number}", {"prompt": line.removesuffix(b"\r").decode()}))
+                rows.append(SourceRow(f"line {number}", {"prompt": line.removesuffix(b"\r").decode()}))
             except UnicodeDecodeError as error:
                 fault = f"not UTF-8: byte {line[error.start]:#04x} at offset {error.start}"
-                rows.append(Row(f"line {number}", {}, fault))
+                rows.append(SourceRow(f"line {number}", {}, fault))
     return rows

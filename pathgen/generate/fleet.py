@@ -18,7 +18,7 @@ from ..questions.tasks import find_task
 from ..search.prior import Prior, measure_moves
 from ..store.folder_lock import check_lease
 from ..store.index import Budgets
-from ..store.run_folder import Plan, RunDirectory
+from ..store.run_folder import ResumePlan, RunDirectory
 from ..store.writer import RecordWriter
 from .jobs import Job, RunSettings, new_record
 from .stopping import Stopping
@@ -103,7 +103,7 @@ class SearchFleet:
         self._seconds += progress.seconds
         self._counters.update(progress.counters)
 
-    def _scan(self, jobs: Sequence[Job], writer: str | None = None) -> Plan:
+    def _scan(self, jobs: Sequence[Job], writer: str | None = None) -> ResumePlan:
         shas = {job.key: job.question.sha for job in jobs}
         return self._directory.scan(shas, self._budgets, writer, guard=self._guard)
 

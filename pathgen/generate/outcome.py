@@ -111,7 +111,7 @@ def summary_text(summary: RunSummary) -> str:
     if summary.solved_rate is not None:
         lines.append(
             f"full depth is right on {summary.base_accuracy:.1%}, some path on {summary.solved_rate:.1%} "
-            "(chosen with gold; `pathgen stats` sets a placebo beside it)"
+            "(chosen with gold; `pathgen stats` adds a placebo)"
         )
     if summary.mean_best_depth is not None:
         saved = summary.num_layers - summary.mean_best_depth
@@ -130,7 +130,7 @@ def verdict(rows: pl.DataFrame, asked: Sequence[str], allow_failures: float, out
     mine = rows.filter(pl.col("question_id").is_in(asked))
     missing = sorted(set(asked) - set(mine["question_id"]))
     if missing:
-        return [f"{len(missing)} questions have no record ({some(missing)}); the same command goes on"], 1
+        return [f"{len(missing)} questions have no record ({some(missing)}); the same command resumes"], 1
     failed = mine.filter(pl.col("status") == "failed")["question_id"].sort().to_list()
     if not failed:
         return [], 0

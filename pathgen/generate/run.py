@@ -34,7 +34,7 @@ from ..store.files import full_name, put
 from ..store.folder_lock import RunLease
 from ..store.index import Budgets
 from ..store.provenance import ShardMetadata
-from ..store.run_folder import Plan, RunDirectory
+from ..store.run_folder import ResumePlan, RunDirectory
 from ..store.run_json import GROWABLE, RunInfo
 from .fleet import SearchFleet
 from .jobs import Job, RunSettings
@@ -152,7 +152,7 @@ class GenerationRun:
         return self.options.device or default_device(self.cluster)
 
     def _dry(self) -> Outcome:
-        plan = self._scan(None) if self.directory.holds_run else Plan(frozenset(), {}, {}, [], 0)
+        plan = self._scan(None) if self.directory.holds_run else ResumePlan(frozenset(), {}, {}, [], 0)
         jobs = self._jobs(plan)
         if self.cluster is not None:
             out, shared_fs = f"--out {self.options.out}", self.options.shared_fs
@@ -166,14 +166,14 @@ class GenerationRun:
         )
         return Outcome(DrySummary(self.options.out, asked, len(plan.done), len(jobs)), 0, [])
 
-    def _scan(self, guard: Callable[[], object] | None) -> Plan:
+    def _scan(self, guard: Callable[[], object] | None) -> ResumePlan:
         shas = {question.id: question.sha for question in self.questions}
         plan = self.directory.scan(shas, self.budgets, guard=guard)
         for line in plan.quarantined:
             self.tell(f"warning: {line}")
         return plan
 
-    def _jobs(self, plan: Plan) -> list[Job]:
+    def _jobs(self, plan: ResumePlan) -> list[Job]:
         """The questions not done, in file order; failed ones again, except with `--no-retry-failed`."""
         left_alone = frozenset() if self.options.retry_failed else plan.failed.keys()
         return [
@@ -182,7 +182,7 @@ class GenerationRun:
             if question.id not in plan.done and question.id not in left_alone
         ]
 
-    def _work(self, expects_work: bool) -> tuple[Plan, Mapping[str, float]]:
+    def _work(self, expects_work: bool) -> tuple[ResumePlan, Mapping[str, float]]:
         """Search what is left; return what was there before, and totals of the work (empty without any).
 
         If work is expected, Ray and actors start first, so that models load while the folder is read.

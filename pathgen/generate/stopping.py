@@ -13,7 +13,7 @@ from cluster.program.errors import Interrupted
 
 SHORT_GRACE_S = 2.0
 """Time for actors to commit after a SIGTERM: a Ray job may be killed 3 s after it."""
-INTERRUPTED = "interrupted: finished work is kept; the same command goes on from here"
+INTERRUPTED = "interrupted: finished work is kept; the same command resumes"
 
 
 class Stopping:

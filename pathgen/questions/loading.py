@@ -13,7 +13,7 @@ from ..errors import InputError
 from .builtin import builtin_questions
 from .parsing import parse_choices, parse_gold, parse_id, parse_reference, parse_text, refuse_unusable
 from .question import Needs, Question
-from .sources import Row, read_rows
+from .sources import SourceRow, read_rows
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,9 @@ def _load_builtin(source: str, needs: Needs, columns: Mapping[str, str]) -> list
     return builtin_questions(kind, "test" if split == "test" else "train")
 
 
-def _resolve_columns(source: str, rows: Sequence[Row], columns: Mapping[str, str], needs: Needs) -> dict[str, str]:
+def _resolve_columns(
+    source: str, rows: Sequence[SourceRow], columns: Mapping[str, str], needs: Needs
+) -> dict[str, str]:
     """The column of every field of `needs`, and of the id if there is one."""
     present = list(dict.fromkeys(name for row in rows for name in row.values))
     listed = ", ".join(present) or "none"
@@ -113,7 +115,7 @@ def _resolve_columns(source: str, rows: Sequence[Row], columns: Mapping[str, str
     return names
 
 
-def _parse_rows(source: str, rows: Sequence[Row], names: Mapping[str, str], needs: Needs) -> list[Question]:
+def _parse_rows(source: str, rows: Sequence[SourceRow], names: Mapping[str, str], needs: Needs) -> list[Question]:
     questions: list[Question] = []
     problems: list[str] = []
     first_seen: dict[str, str] = {}

@@ -20,7 +20,7 @@ MEDIA = ("Image", "Audio", "Video", "Pdf", "Nifti")
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SourceRow:
     """One row: its place for messages (from `line 1` in JSONL, `row 1` elsewhere), its values by column, or a fault."""
 
     where: str
@@ -28,7 +28,7 @@ class Row:
     fault: str = ""
 
 
-def read_rows(source: str) -> Iterator[Row]:
+def read_rows(source: str) -> Iterator[SourceRow]:
     """Read a local file or a hub dataset row by row, in order.
 
     Args:
@@ -50,7 +50,7 @@ def read_rows(source: str) -> Iterator[Row]:
     raise InputError(f"{one_line(source)}: no such questions; give {known}")
 
 
-def _read_file(path: Path) -> Iterator[Row]:
+def _read_file(path: Path) -> Iterator[SourceRow]:
     readers = {".jsonl": _read_jsonl, ".json": _read_json, ".parquet": _read_parquet}
     try:
         yield from readers[path.suffix](path)
@@ -60,36 +60,36 @@ def _read_file(path: Path) -> Iterator[Row]:
         raise InputError(f"{one_line(path)}: cannot be read: {error.strerror or error}") from error
 
 
-def _read_jsonl(path: Path) -> Iterator[Row]:
-    """A broken line becomes a Row with a fault, so that it is reported together with other problems."""
+def _read_jsonl(path: Path) -> Iterator[SourceRow]:
+    """A broken line becomes a SourceRow with a fault, so that it is reported together with other problems."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
                 try:
                     row = _object_row(f"line {number}", parse_json(line))
                 except ValueError as error:
-                    row = Row(f"line {number}", {}, str(error))
+                    row = SourceRow(f"line {number}", {}, str(error))
                 yield row
 
 
-def _object_row(where: str, values: Any) -> Row:
+def _object_row(where: str, values: Any) -> SourceRow:
     fault = "" if isinstance(values, dict) else f"not a JSON object but {type(values).__name__}"
-    return Row(where, {} if fault else values, fault)
+    return SourceRow(where, {} if fault else values, fault)
 
 
-def _numbered(rows: Iterable[Any]) -> Iterator[Row]:
+def _numbered(rows: Iterable[Any]) -> Iterator[SourceRow]:
     for number, values in enumerate(rows, start=1):
         yield _object_row(f"row {number}", values)
 
 
-def _read_json(path: Path) -> Iterator[Row]:
+def _read_json(path: Path) -> Iterator[SourceRow]:
     rows = read_json(path)
     if not isinstance(rows, list):
         raise InputError(f"{path}: must hold a list of objects, not {type(rows).__name__}")
     yield from _numbered(rows)
 
 
-def _read_parquet(path: Path) -> Iterator[Row]:
+def _read_parquet(path: Path) -> Iterator[SourceRow]:
     import pyarrow
     import pyarrow.parquet
 
@@ -100,7 +100,7 @@ def _read_parquet(path: Path) -> Iterator[Row]:
         raise InputError(f"{path}: not readable as Parquet: {one_line(error)}") from error
 
 
-def _read_hub(source: str, name: str, config: str, split: str) -> Iterator[Row]:
+def _read_hub(source: str, name: str, config: str, split: str) -> Iterator[SourceRow]:
     import datasets
 
     if config in SPLITS and not split:

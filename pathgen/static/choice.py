@@ -13,7 +13,7 @@ from rich.table import Table
 from ..evaluation.answer_book import Scores
 from ..paths.layer_path import LayerPath
 from ..store.run_reader import SearchedRun
-from .selection import Choice, choose_by_depth, paired_difference
+from .selection import Choice, choose_by_depth, difference_with_error
 from .static_paths import FolderResult, PathEntry, StaticPaths, Worth, most_accurate, or_full, shallow_enough
 
 
@@ -44,7 +44,7 @@ def choose_paths(
             questions=int(mine.sum()),
             full_accuracy=float(full[mine].mean()),
             choice_cv_accuracy=float(best[mine].mean()),
-            choice_cv_delta_se=paired_difference(best[mine], full[mine])[1],
+            choice_cv_delta_se=difference_with_error(best[mine], full[mine])[1],
             shallow_cv_accuracy=float(shallow[mine].mean()),
             own_path=own_path,
             own_cv_accuracy=own_accuracy,
@@ -170,5 +170,5 @@ def _entries(paths: Sequence[LayerPath], scores: Scores, folds: np.ndarray) -> l
 
 
 def _worth(right: np.ndarray, full: np.ndarray) -> Worth:
-    delta, error = paired_difference(right, full)
+    delta, error = difference_with_error(right, full)
     return Worth(float(right.mean()), delta, error)

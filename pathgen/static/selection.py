@@ -32,13 +32,13 @@ def survivors(quality: np.ndarray, depths: np.ndarray, full: int) -> np.ndarray:
     for candidate in range(len(depths)):
         rivals = np.flatnonzero(depths <= depths[candidate])
         rival = rivals[means[rivals].argmax()]
-        mean, error = paired_difference(quality[:, candidate], quality[:, rival])
+        mean, error = difference_with_error(quality[:, candidate], quality[:, rival])
         stays[candidate] = mean >= -RACE_ERRORS * error
     stays[full] = True
     return stays
 
 
-def paired_difference(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+def difference_with_error(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
     """Mean of one − other over questions, and its standard error."""
     difference = one.astype(np.float64) - other
     return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))

@@ -23,7 +23,7 @@ RUN_NAME = "run.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ResumePlan:
     """What a folder already contains of the wanted questions.
 
     Attributes:
@@ -156,7 +156,7 @@ class RunDirectory:
         writer: str | None = None,
         *,
         guard: Callable[[], object] | None = None,
-    ) -> Plan:
+    ) -> ResumePlan:
         """Find which questions are done, and which can continue.
 
         Args:
@@ -204,7 +204,7 @@ class RunDirectory:
             .join(done, on="question_id", how="anti")
         )
         resume = in_preference(unfinished).group_by("question_id", maintain_order=True).agg("file")
-        return Plan(
+        return ResumePlan(
             done=frozenset(done["question_id"]),
             resume={id_: list(dict.fromkeys(names)) for id_, names in resume.iter_rows()},
             failed=dict(failed.group_by("question_id").agg(pl.col("attempts").max()).iter_rows()),
@@ -213,7 +213,7 @@ class RunDirectory:
         )
 
     def load_record(self, files: Iterable[str], question_id: str) -> PathRecord | None:
-        """The record of a question with the most simulations among some files, as `Plan.resume` names them.
+        """The record of a question with the most simulations among some files, as `ResumePlan.resume` names them.
 
         None if no readable file is left, or none has a record that has not failed.
         """

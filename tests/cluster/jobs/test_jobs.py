@@ -14,7 +14,7 @@ import cluster.jobs.environment
 import cluster.jobs.jobs
 from cluster.connection.endpoint import Endpoint
 from cluster.jobs.environment import EXCLUDES, entrypoint, read_env_file, runtime_env
-from cluster.jobs.jobs import Job, Jobs
+from cluster.jobs.jobs import Jobs, SubmittedJob
 from cluster.program.errors import ClusterError, UsageError
 
 HERE = Endpoint("http://127.0.0.1:2", "127.0.0.1:1", is_local=True)
@@ -127,8 +127,8 @@ def test_a_malformed_line_is_numbered_and_not_quoted(tmp_path, line):
     assert "hunter2" not in str(caught.value)
 
 
-def job(status: str, exit_code: int | None = None) -> Job:
-    return Job("id", status, "true", exit_code, "", {}, None, None)
+def job(status: str, exit_code: int | None = None) -> SubmittedJob:
+    return SubmittedJob("id", status, "true", exit_code, "", {}, None, None)
 
 
 @pytest.mark.parametrize(

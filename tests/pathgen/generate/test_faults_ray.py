@@ -245,7 +245,7 @@ def test_a_signal_ends_a_run_in_time(lab, tmp_path, number, times):
         os.kill(driver.pid, number)
     output, errors = driver.communicate(timeout=20)
     assert driver.returncode == 128 + number, (output, errors)
-    assert "the same command goes on from here" in errors
+    assert "the same command resumes" in errors
     assert not has(out, ".lease.json")
 
 

@@ -56,7 +56,7 @@ def test_the_end_of_a_run_ends_with_the_next_command():
     lines = summary_text(SUMMARY).splitlines()
     assert lines[0] == "40 questions in runs/my run, 2 failed"
     assert lines[1] == (
-        "full depth is right on 50.0%, some path on 75.0% (chosen with gold; `pathgen stats` sets a placebo beside it)"
+        "full depth is right on 50.0%, some path on 75.0% (chosen with gold; `pathgen stats` adds a placebo)"
     )
     assert lines[2] == "best paths run 25.5 of 30 layers (4.5 saved)"
     assert lines[3] == "searched 10 in 20.0 s (0.50 questions a second, 1 actor)"
