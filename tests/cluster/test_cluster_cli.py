@@ -103,9 +103,12 @@ def terminal(tmp_path_factory):
 
 
 def under_way(terminal: Terminal) -> dict[str, Any] | None:
-    """The cluster's status once its fleet has done something."""
+    """The cluster's status once it shows the fleet's actors and something that they have done.
+
+    Actors are listed a moment before the fleets are asked, and the first question may be done in between.
+    """
     state = terminal.json("status")
-    return state if any(fleet["done"] for fleet in state["fleets"] or []) else None
+    return state if state["actors"] and any(fleet["done"] for fleet in state["fleets"] or []) else None
 
 
 def record(terminal: Terminal) -> LocalCluster:
