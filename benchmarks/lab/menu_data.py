@@ -76,7 +76,7 @@ def prompt_states(model: str, questions: Sequence[Question]) -> dict[str, NDArra
     for indices, ids, mask in prompt_batches(path_model, prompts):
         order += indices
         states = _States()
-        path_model.logits(ids, mask, policy=states, logits_to_keep=1)
+        path_model.states(ids, mask, policy=states)
         for layer in LAYERS:
             for kind, pooling in kinds.items():
                 pooled = pooling.pool(states.hidden[layer], mask).flatten(1)

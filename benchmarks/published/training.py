@@ -56,7 +56,7 @@ def published_epochs(
         total = 0.0
         for index in rng.permutation(len(paths)):
             reading = _Reading(paths[index], router)
-            model.logits(torch.tensor([prompts[index]]), policy=reading, logits_to_keep=1)
+            model.states(torch.tensor([prompts[index]]), policy=reading)
             targets = torch.nn.functional.one_hot(torch.tensor(paths[index]), 3).float()
             loss = focal_loss(torch.cat(reading.logits), targets, weights, settings.focal_gamma).mean()
             optimizer.zero_grad()

@@ -75,8 +75,8 @@ def prefill_shared(evaluator: Evaluator, pairs: Pairs) -> tuple[list[np.ndarray]
 
 def measure(evaluator: Evaluator, calls: Sequence[Pairs], prefill: Callable[..., Any]) -> dict[str, Any]:
     """Seconds of prefill and decode over all calls, and what was computed."""
-    from pathgen.engine.decoding import greedy_answers
     from pathgen.engine.executor import Executor
+    from pathgen.evaluation.decoding import greedy_answers
 
     evaluator.executor = Executor(evaluator.model, None)
     prefill_s = decode_s = 0.0

@@ -62,7 +62,7 @@ def main(
         for name in rotated(list(rivals), turn):
             policy = rivals[name]()
             started = time.perf_counter()
-            path_model.logits(ids, policy=policy, logits_to_keep=1)
+            path_model.states(ids, policy=policy)
             if turn:
                 seconds[name].append(time.perf_counter() - started)
     base_parameters = sum(parameter.numel() for parameter in path_model.hf_model.parameters())

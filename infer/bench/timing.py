@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from pathgen.engine.cache import RoutedCache
-from pathgen.engine.decoding import left_padded
 from pathgen.engine.padded_rows import prompt_mask, row_inputs
 from pathgen.engine.policies import LayerPolicy
+from pathgen.engine.token_rows import scored_positions
+from pathgen.evaluation.decoding import left_padded
 from pathgen.evaluation.evaluator import Evaluator, Prepared
 
 TIMED_QUESTIONS = 4
@@ -57,15 +58,13 @@ class Forwards:
         model = self.evaluator.model
         owners = [place for place in places for _ in self.prepared[place].rows]
         rows = [row for place in places for row in self.prepared[place].rows]
-        scored = np.unique(np.concatenate([row.scored for row in rows]))
+        at, tokens = (torch.from_numpy(found).to(model.device) for found in scored_positions(rows)[:2])
         cache = RoutedCache(model.num_layers)
         with model.routed(policy(owners), prompt_mask(rows, model.device)):
-            model.hf_model(
-                **row_inputs(model, self.evaluator.masks, rows),
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=torch.from_numpy(scored).to(model.device),
+            states = model.run_body(
+                **row_inputs(model, self.evaluator.masks, rows), past_key_values=cache, use_cache=True
             )
+        model.head(states[at.to(states.device), tokens.to(states.device)])
         return Forwarded(sum(len(row.targets) for row in rows), cache.nbytes)
 
     def _generate(self, places: Sequence[int], policy: PolicyMaker) -> Forwarded:

@@ -13,10 +13,10 @@ from torch import Tensor
 from transformers.modeling_outputs import CausalLMOutput
 
 from pathgen.engine.cache import RoutedCache
-from pathgen.engine.decoding import before_stop, left_padded
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import ArtefactError
 from pathgen.evaluation.decided_paths import decide_paths
+from pathgen.evaluation.decoding import before_stop, left_padded
 from pathgen.evaluation.evaluator import context_tokens
 from pathgen.models.facts import fingerprint, num_layers
 from pathgen.models.resolving import resolve_model

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pathgen.engine.decoding import left_padded
 from pathgen.engine.logprobs import target_logprobs
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import LayerPolicy, RecordedPolicy
+from pathgen.evaluation.decoding import left_padded
 from pathgen.paths.layer_path import LayerPath
 
 Tokens = Sequence[int]
@@ -52,7 +52,7 @@ class WholePromptPolicy(RecordedPolicy):
 
 @torch.inference_mode()
 def continuation_logits(model: PathModel, policy: LayerPolicy, rows: Sequence[tuple[Tokens, Tokens]]) -> list[Tensor]:
-    """For each (prompt, forced tokens after it) the logits [n, V] of its n = forced + 1 next tokens.
+    """For each (prompt, forced tokens after it) the float32 logits [n, V] of its n = forced + 1 next tokens.
 
     One forward, in which the policy sees only the prompts. Padding is on the left, so that the scored positions end
     together and the head runs on no others.
@@ -61,14 +61,12 @@ def continuation_logits(model: PathModel, policy: LayerPolicy, rows: Sequence[tu
     width = ids.shape[1]
     prompt_end = torch.tensor([[width - len(forced)] for _, forced in rows], device=model.device)
     with model.routed(policy, mask * (torch.arange(width, device=model.device) < prompt_end)):
-        logits = model.hf_model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
-            use_cache=False,
-            logits_to_keep=1 + max(len(forced) for _, forced in rows),
-        ).logits
-    return [row[-1 - len(forced) :] for row, (_, forced) in zip(logits, rows, strict=True)]
+        states = model.run_body(
+            input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(-1) - 1).clamp(min=0), use_cache=False
+        )
+    counts = [1 + len(forced) for _, forced in rows]
+    scored = torch.cat([row[-count:] for row, count in zip(states, counts, strict=True)])
+    return list(model.head(scored).split(counts))
 
 
 def continuation_logprobs(logits: Tensor, continuation: Tokens) -> tuple[list[float], bool]:

@@ -47,7 +47,7 @@ class EarlyExit:
             going = (~self._left).nonzero()[:, 0]
             if len(going):
                 states = hidden[going, self._last[going]].to(self._model.device)
-                sure = self._model.head(states).float().softmax(-1).amax(-1).to(hidden.device)
+                sure = self._model.head(states).softmax(-1).amax(-1).to(hidden.device)
                 self.confidences[going, layer] = sure
                 self._left[going] = sure > self._threshold
         return torch.where(self._left, LayerAction.SKIP, LayerAction.EXECUTE)
@@ -58,7 +58,7 @@ def exit_confidences(model: PathModel, prompts: Sequence[Sequence[int]]) -> NDAr
     found = np.full((len(prompts), model.num_layers), np.nan)
     for indices, ids, mask in prompt_batches(model, prompts):
         probe = EarlyExit(model, NEVER)
-        model.logits(ids, mask, policy=probe, logits_to_keep=1)
+        model.states(ids, mask, policy=probe)
         found[indices] = probe.confidences.double().cpu().numpy()
     return found
 

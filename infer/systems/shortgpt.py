@@ -33,9 +33,7 @@ def block_influence(model: PathModel, prompts: Sequence[Sequence[int]]) -> NDArr
 
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         with model.mode(compare):
-            model.hf_model(
-                input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=1
-            )
+            model.run_body(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)
         tokens += int(mask.sum())
     return 1 - similarity / tokens
 

@@ -1,7 +1,7 @@
 """Scores of many (row, path) pairs at once: one layer-synchronous batch over the states the paths share.
 
-Three steps. *Capture*: one stock forward with the layers stubbed records what each layer is called with (masks,
-positions, rotary tables). *Layers*: the plan of `sharing` runs over a pool of states. *Finish*: the scored
+Three steps. *Capture*: a stock forward without the head, the layers stubbed, records what each layer is called with
+(masks, positions, rotary tables). *Layers*: the plan of `sharing` runs over a pool of states. *Finish*: the scored
 positions' states go back in through the last layer of a one-token stock forward, so that norm, head and
 soft-capping stay the model's, and logits exist for a few positions at a time.
 """
@@ -115,11 +115,8 @@ class Executor:
             return model.as_returned(index, hidden)
 
         with model.mode(record):
-            model.hf_model(
-                **row_inputs(model, self.masks, rows),
-                past_key_values=recorder,
-                use_cache=recorder is not None,
-                logits_to_keep=1,
+            model.hf_model.base_model(
+                **row_inputs(model, self.masks, rows), past_key_values=recorder, use_cache=recorder is not None
             )
         return first[0], calls
 

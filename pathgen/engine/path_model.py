@@ -14,6 +14,7 @@ from ..paths.layer_path import LayerPath
 from .cache import RoutedCache, RowPlan
 from .policies import FixedPaths, LayerPolicy
 from .supported import UnsupportedModelError, find_layers, take_rows, tensors_in
+from .vocabulary import float32_head, in_one_piece
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -44,6 +45,9 @@ class PathModel:
         self._returns_tuple = [False] * self.num_layers
         for index, layer in enumerate(self.layers):
             layer.forward = self._wrapper(index)
+        self._head_hook = hf_model.get_output_embeddings().register_forward_pre_hook(
+            lambda head, given: None if self._mode is None else in_one_piece(head, given)
+        )
         try:
             _check_wrapped(self)
         except BaseException:
@@ -80,11 +84,18 @@ class PathModel:
             kwargs: passed to the model's forward (for example `logits_to_keep`).
         """
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
         with self.routed(policy, mask):
-            return self.hf_model(
-                input_ids=input_ids, attention_mask=mask, position_ids=positions, use_cache=False, **kwargs
-            ).logits
+            return self.hf_model(**_without_cache(input_ids, mask), **kwargs).logits
+
+    @torch.inference_mode()
+    def states(self, input_ids: Tensor, attention_mask: Tensor | None = None, *, policy: LayerPolicy) -> Tensor:
+        """One forward along the policy's paths without the head: [B, T, H] that the last layer returns.
+
+        Arguments as `logits`; `head` gives the logits of chosen states.
+        """
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        with self.routed(policy, mask):
+            return self.run_body(**_without_cache(input_ids, mask))
 
     @torch.inference_mode()
     def generate(
@@ -131,6 +142,7 @@ class PathModel:
 
     def unwrap(self) -> None:
         """Restore the model's own layer forwards."""
+        self._head_hook.remove()
         for layer, own in zip(self.layers, self._own, strict=True):
             if own is None:
                 del layer.forward
@@ -141,11 +153,12 @@ class PathModel:
 
     def _wrapper(self, index: int) -> LayerFunction:
         def forward(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-            if self._mode is None:
-                return self._stock[index](hidden, *args, **kwargs)
-            return self._mode(index, hidden, *args, **kwargs)
+            return (self._mode or self._run_stock)(index, hidden, *args, **kwargs)
 
         return forward
+
+    def _run_stock(self, index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return self._stock[index](hidden, *args, **kwargs)
 
     @contextmanager
     def mode(self, function: LayerFunction) -> Iterator[None]:
@@ -207,8 +220,23 @@ class PathModel:
         self._returns_tuple[index] = isinstance(out, tuple)
         return out[0] if isinstance(out, tuple) else out
 
+    def run_body(self, **inputs: Any) -> Tensor:
+        """[B, T, H] that the last layer returns: a forward in the current mode that ends before the head."""
+        mode, last = self._mode, self.num_layers - 1
+        found: list[Tensor] = []
+
+        def watch(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+            out = (mode or self._run_stock)(index, hidden, *args, **kwargs)
+            if index == last:
+                found.append(out[0] if isinstance(out, tuple) else out)
+            return out
+
+        with self.mode(watch):
+            self.hf_model.base_model(**inputs)
+        return found[0]
+
     def head(self, states: Tensor) -> Tensor:
-        """[N, V] logits of [N, H] states that the last layer returned.
+        """[N, V] float32 logits of [N, H] states that the last layer returned.
 
         A one-token stock forward takes them as its last layer's output, so norm, head and soft-capping are its own.
         """
@@ -218,18 +246,23 @@ class PathModel:
             return self.as_returned(index, states[:, None] if last else hidden)
 
         one = torch.zeros(1, 1, dtype=torch.long, device=self.device)
-        with self.mode(inject):
-            return self.hf_model(input_ids=one, position_ids=one, use_cache=False).logits[:, 0]
+        with self.mode(inject), float32_head(self.hf_model):
+            return self.hf_model(input_ids=one, position_ids=one, use_cache=False).logits[:, 0].float()
 
     def as_returned(self, index: int, hidden: Tensor) -> Any:
         """Wrap the states as this layer's own forward would return them."""
         return (hidden, None) if self._returns_tuple[index] else hidden
 
 
+def _without_cache(input_ids: Tensor, mask: Tensor) -> dict[str, Any]:
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    return {"input_ids": input_ids, "attention_mask": mask, "position_ids": positions, "use_cache": False}
+
+
 @torch.inference_mode()
 def _check_wrapped(model: PathModel) -> None:
     """Check by a few three-token forwards that the wrapped model is causal, row-wise and cached as assumed."""
-    name, hf_model = type(model.hf_model).__name__, model.hf_model
+    name = type(model.hf_model).__name__
     ids = torch.tensor([[1, 2, 3], [1, 2, 4]], device=model.device) % model.config.vocab_size
     positions = torch.arange(3, device=model.device).expand(2, 3)
     cache = RoutedCache(model.num_layers)
@@ -247,13 +280,15 @@ def _check_wrapped(model: PathModel) -> None:
         return model.as_returned(index, model.run_layer(index, hidden, args, kwargs))
 
     with model.mode(check_arguments):
-        published = hf_model(input_ids=ids, position_ids=positions, use_cache=False).logits
-    if not torch.allclose(published[0, :2], published[1, :2], atol=1e-3, rtol=1e-3):
+        states = model.run_body(input_ids=ids, position_ids=positions, use_cache=False).float()
+    if not torch.allclose(states[0, :2], states[1, :2], atol=1e-3, rtol=1e-3):
         raise UnsupportedModelError(f"{name}: not causal: a later token changes earlier outputs")
 
     everything = FixedPaths([LayerPath.full(model.num_layers)] * 2)
     with model.routed(everything, torch.ones_like(ids[:, :2])):
-        hf_model(input_ids=ids[:, :2], position_ids=positions[:, :2], past_key_values=cache, use_cache=True)
-        hf_model(input_ids=ids[:, 2:], position_ids=positions[:, 2:], past_key_values=cache, use_cache=True)
+        for part in (slice(0, 2), slice(2, 3)):
+            model.run_body(
+                input_ids=ids[:, part], position_ids=positions[:, part], past_key_values=cache, use_cache=True
+            )
     if len(cache.slots) != model.num_layers or any(slot.used != 3 for slot in cache.slots.values()):
         raise UnsupportedModelError(f"{name}: its layers keep state outside the key-value cache")

@@ -21,7 +21,7 @@ def decide_paths(model: PathModel, policy: LayerPolicy, prompts: Sequence[Sequen
     found: dict[int, LayerPath] = {}
     for indices, ids, mask in prompt_batches(model, prompts):
         recorded = RecordedPolicy(policy)
-        model.logits(ids, mask, policy=recorded, logits_to_keep=1)
+        model.states(ids, mask, policy=recorded)
         found.update(zip(indices, recorded.paths(), strict=True))
     return [found[index] for index in range(len(prompts))]
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.decoding import greedy_answers
 from ..engine.executor import KEEP_BYTES, Executor
 from ..engine.mask_probe import find_mask_form
 from ..engine.path_model import PathModel
@@ -22,6 +21,7 @@ from ..questions.grading import answers_agree
 from ..questions.question import Question
 from ..questions.tasks import Task, choice_margin
 from .batching import Extent, like_lengths
+from .decoding import greedy_answers
 
 BATCH_STATE_BYTES = 2 << 30
 """Bound on the pool of states of one batch."""

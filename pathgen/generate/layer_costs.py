@@ -69,5 +69,5 @@ def layer_milliseconds(spec: ModelSpec, out: str) -> list[float]:
     ids = torch.arange(LATENCY_TOKENS, device=model.device)[None] % model.config.vocab_size
     with torch.inference_mode(), model.mode(timed):
         for _ in range(LATENCY_REPEATS):
-            model.hf_model(input_ids=ids, use_cache=False, logits_to_keep=1)
+            model.run_body(input_ids=ids, use_cache=False)
     return [1000 * statistics.median(found[1:]) for found in times]

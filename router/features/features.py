@@ -108,7 +108,7 @@ def feature_batches(model: PathModel, keys: Sequence[FeatureKey], pooling: Pooli
     for places, ids, mask in prompt_batches(model, [prompts[index] for index in fitting]):
         batch = [keys[fitting[place]] for place in places]
         policy = PooledPaths([key.path for key in batch], pooling)
-        model.logits(ids, mask, policy=policy, logits_to_keep=1)
+        model.states(ids, mask, policy=policy)
         yield _sorted_out(batch, policy.features())
 
 

@@ -67,15 +67,11 @@ class GatedModel:
         """[R, T, H] output of the last layer."""
         model = self.model
         mask = prompt_mask(rows, model.device)
-        final: list[Tensor] = []
 
         def mix(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
             weight = gate(index, hidden, mask.to(hidden.device)).to(hidden)[:, None, None]
             mixed = torch.lerp(hidden, model.run_layer(index, hidden, args, kwargs), weight)
-            if index == model.num_layers - 1:
-                final.append(mixed)
             return model.as_returned(index, mixed)
 
         with model.mode(mix):
-            model.hf_model(**row_inputs(model, self.masks, rows), use_cache=False, logits_to_keep=1)
-        return final[0]
+            return model.run_body(**row_inputs(model, self.masks, rows), use_cache=False)

@@ -12,11 +12,11 @@ from tiny_checkpoint import save_tiny_model
 from transformers import GenerationConfig, RepetitionPenaltyLogitsProcessor
 
 from infer import RoutedModel
-from pathgen.engine.decoding import left_padded
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import FixedPaths
 from pathgen.errors import ArtefactError, InputError
 from pathgen.evaluation.decided_paths import decide_paths
+from pathgen.evaluation.decoding import left_padded
 from pathgen.paths.layer_path import LayerPath
 from router.net.config import RouterConfig
 from router.net.router import Router, path_logits

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 from families import LAYERS, VOCAB, random_tokens, tiny
+from torch import Tensor
 
-from pathgen.engine import logprobs as module
+from pathgen.engine import vocabulary
 from pathgen.engine.executor import Executor
-from pathgen.engine.logprobs import float32_head
+from pathgen.engine.mask_probe import find_mask_form
 from pathgen.engine.path_model import PathModel
-from pathgen.engine.token_rows import plain_rows
+from pathgen.engine.policies import FixedPaths
+from pathgen.engine.token_rows import packed_row, plain_rows
 from pathgen.paths.layer_path import LayerPath
 
 FULL = LayerPath.full(LAYERS)
@@ -37,23 +39,48 @@ def test_choices_of_one_token_do_not_tie():
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gptj", "granite", "cohere2"])
 def test_logits_are_those_of_the_same_weights_in_float32(family, monkeypatch):
     """Also where they are soft-capped, scaled or shifted by a bias, and where the vocabulary takes several parts."""
-    monkeypatch.setattr(module, "VOCABULARY_ROWS", 40)
+    monkeypatch.setitem(vocabulary.BLOCK_ROWS, "cpu", 40)
     narrow = PathModel(tiny(family).to(torch.bfloat16))
     wide = PathModel(tiny(family).to(torch.bfloat16).float())
     states = torch.randn(7, 32, generator=torch.Generator().manual_seed(0)).bfloat16()
     seen = []
-    hook = narrow.hf_model.get_output_embeddings().register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    with float32_head(narrow.hf_model), torch.inference_mode():
-        logits = narrow.head(states)
-    hook.remove()
-    wide.hf_model.get_output_embeddings().register_forward_pre_hook(lambda _, given: (seen[0].float(),))
     with torch.inference_mode():
+        hook = narrow.hf_model.get_output_embeddings().register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+        logits = narrow.head(states)
+        hook.remove()
+        wide.hf_model.get_output_embeddings().register_forward_pre_hook(lambda _, given: (seen[0].float(),))
         expected = wide.head(states.float())
+        assert narrow.hf_model(torch.tensor([PROMPT])).logits.dtype == torch.bfloat16, "otherwise it is as published"
     assert logits.dtype == torch.float32
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
-    assert narrow.head(states).dtype == torch.bfloat16, "outside the block the model is as published"
 
 
-def test_a_float32_model_is_left_alone(monkeypatch):
-    monkeypatch.setattr(module, "_in_float32", lambda *_: pytest.fail("it was called"))
-    next_token_scores(PathModel(tiny("llama")))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_head_reads_scored_states_alone(dtype):
+    """Capture, layers and policies do not touch the vocabulary; the finish multiplies each scored state once."""
+    model = PathModel(tiny("llama").to(dtype))
+    rows = [packed_row("q", PROMPT, [[1, 2, 3], [4], [5, 6]])]
+    seen: list[int] = []
+    model.hf_model.get_output_embeddings().register_forward_pre_hook(
+        lambda _, given: seen.append(given[0].numel() // 32)
+    )
+    executor = Executor(model, find_mask_form(model))
+    seen.clear()
+    executor.token_logprobs([(row, FULL) for row in rows])
+    assert seen == [len(rows[0].scored)] == [4]
+    model.states(torch.tensor([PROMPT]), policy=FixedPaths([FULL]))
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_head_of_a_prefill_gets_its_states_in_one_piece(dtype):
+    """The product of a strided batch would copy the whole weight for each row."""
+    model = PathModel(tiny("llama").to(dtype))
+    seen: list[Tensor] = []
+    head = model.hf_model.get_output_embeddings()
+    own = head.forward
+    head.forward = lambda states: (seen.append(states), own(states))[1]
+    ids = torch.tensor([PROMPT, PROMPT])
+    model.generate(ids, policy=FixedPaths([FULL] * 2), max_new_tokens=2)
+    assert [states.shape for states in seen] == [(2, 1, 32)] * 2
+    assert all(states.is_contiguous() for states in seen)

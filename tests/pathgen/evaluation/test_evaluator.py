@@ -12,12 +12,12 @@ import pytest
 import torch
 from tiny_checkpoint import NUM_LAYERS
 
-from pathgen.engine.decoding import before_stop
 from pathgen.engine.executor import Executor
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import FixedPaths
 from pathgen.evaluation import evaluator as evaluator_module
 from pathgen.evaluation.batching import MAX_PADDING
+from pathgen.evaluation.decoding import before_stop
 from pathgen.evaluation.evaluator import Evaluator, Prepared, QuestionError, context_tokens
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation

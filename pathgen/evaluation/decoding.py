@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ..engine.cache import RoutedCache
+from ..engine.path_model import PathModel
+from ..engine.policies import FixedPaths
 from ..paths.layer_path import LayerPath
-from .cache import RoutedCache
-from .path_model import PathModel
-from .policies import FixedPaths
 
 SEGMENT_TOKENS = 8
 """Tokens between removals of finished rows: most answers are short, and a few run to the limit."""

@@ -10,9 +10,9 @@ import torch
 from tiny_checkpoint import NUM_LAYERS
 
 from pathgen.engine.cache import RoutedCache
-from pathgen.engine.decoding import SEGMENT_TOKENS, before_stop, greedy_answers
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import FixedPaths
+from pathgen.evaluation.decoding import SEGMENT_TOKENS, before_stop, greedy_answers
 from pathgen.paths.layer_path import LayerPath
 
 LIMIT = 2 * SEGMENT_TOKENS + 4

@@ -1,0 +1,59 @@
+"""The head of a model, which multiplies states by the whole vocabulary: only where it is read, and in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+BLOCK_ROWS = {"cpu": 512, "cuda": 1 << 14}
+"""Rows of the head's weight in one product, by device type. On a CPU a block stays in the cache: it is widened to
+float32 there at no measurable cost, and its product is faster than that of the whole matrix."""
+
+
+def float32_logits(head: nn.Linear, states: Tensor) -> Tensor:
+    """[..., V] float32 logits of [..., H] states, from the head's own weights: nothing is rounded after the product."""
+    weight, states = head.weight, states.to(head.weight.device)
+    if states.is_cuda and weight.dtype == torch.float32:
+        logits = linear(states.float(), weight)
+    elif states.is_cuda and states.dtype == weight.dtype and not states.requires_grad:
+        logits = torch.mm(states.flatten(0, -2), weight.T, out_dtype=torch.float32).view(*states.shape[:-1], -1)
+    else:
+        wide = states.float()
+        blocks = weight.split(BLOCK_ROWS.get(states.device.type, BLOCK_ROWS["cuda"]))
+        logits = torch.cat([linear(wide, block.float()) for block in blocks], dim=-1)
+    return logits if head.bias is None else logits + head.bias.float()
+
+
+@contextmanager
+def float32_head(hf_model: Any) -> Iterator[None]:
+    """Within the block, the model returns float32 logits, from the same states and weights.
+
+    Scaling and soft-capping after the head then run in float32. A head that is not a plain linear layer (a quantised
+    one, for example) stays unchanged.
+    """
+    head = hf_model.get_output_embeddings()
+    if type(head) is not nn.Linear:
+        yield
+        return
+    own = vars(head).get("forward")
+    head.forward = lambda states: float32_logits(head, states)
+    try:
+        yield
+    finally:
+        if own is None:
+            del head.forward
+        else:
+            head.forward = own
+
+
+def in_one_piece(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A forward pre-hook: states cut from a longer sequence become contiguous.
+
+    The product of a strided batch copies the whole weight for each row.
+    """
+    return tuple(part.contiguous() if isinstance(part, Tensor) else part for part in given)
