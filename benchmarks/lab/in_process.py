@@ -61,11 +61,12 @@ def run_settings(
         prior: calibrated, or None.
     """
     weights = fingerprint(resolve_model(model))
+    dtype = str(path_model.hf_model.dtype).removeprefix("torch.")
     return RunSettings(
         out="",
         token="",
         metadata=ShardMetadata.here(model, weights, task.name),
-        model=ModelSpec(model, weights, dtype="float32", device="cpu", threads=threads),
+        model=ModelSpec(model, weights, dtype=dtype, device="cpu", threads=threads),
         options=GenerateOptions(out="", model=model, task=task.name, search=search, seed=seed),
         cost=CostModel.layers(path_model.num_layers),
         in_flight=in_flight,

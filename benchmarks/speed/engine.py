@@ -8,13 +8,16 @@ Per question 16 random paths of 1 to 4 edits, the same for all ways of running t
 - `batched`: all 16 at once, packed, prefixes shared;
 - `interleaved`: a few paths at a time over a few questions in flight, with kept states, as searches ask.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.speed.engine --questions arc_easy.jsonl [--sweep]
+`--part search` tells instead where the model time of real searches goes, and how near their layers are to plain matrix
+products of the same shapes; `--part sweep` runs `interleaved` alone, over many settings of the two.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.speed.engine --questions arc_easy.jsonl [--part ways|search|sweep]
 """
 
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import typer
@@ -28,8 +31,11 @@ from pathgen.questions.loading import load_questions
 from pathgen.search.settings import SearchSettings
 
 if TYPE_CHECKING:
-    from benchmarks.speed.scoring_ways import Outcome, Way
+    from collections.abc import Sequence
+
+    from benchmarks.speed.scoring_ways import Asked, Outcome, Way
     from pathgen.engine.path_model import PathModel
+    from pathgen.questions.question import Question
 
 PATHS = 16
 MAX_GAP_NATS = 1e-3
@@ -93,6 +99,37 @@ def compare_sweep(results: dict[str, list[list[Outcome]]], default: str, seed: i
     return {"settings": settings, "default": default, "fastest": fastest}
 
 
+def compare_ways(
+    path_model: PathModel, asked: Sequence[Asked], setting: tuple[int, int], repeats: int, seed: int, *, sweep: bool
+) -> dict[str, Any]:
+    """Run the rival ways, or the sweep, on all questions."""
+    ways = sweep_ways(path_model, setting) if sweep else rival_ways(path_model, setting)
+    alternate(ways, asked[:WARM_UP_QUESTIONS], block=WARM_UP_QUESTIONS, repeats=1)
+    # A sweep takes all questions at once, so that a batch runs dry once and not at the end of each block.
+    results = alternate(ways, asked, block=len(asked) if sweep else BLOCK, repeats=repeats)
+    gap = largest_gap(results)
+    found = compare_sweep(results, setting_name(*setting), seed) if sweep else compare(results, seed)
+    return {"largest_score_gap_nats": gap, "interleaved": setting_name(*setting), **found}
+
+
+def model_time(
+    path_model: PathModel, model: str, task: str, questions: Sequence[Question], setting: tuple[int, int], seed: int
+) -> dict[str, Any]:
+    """Time at full depth and in searches of these questions, by step."""
+    import torch
+
+    from benchmarks.lab.in_process import run_settings
+    from benchmarks.speed.model_time import full_depth, searched
+    from pathgen.evaluation.evaluator import Evaluator
+    from pathgen.questions.tasks import find_task
+
+    found = find_task(task)
+    search, threads = SearchSettings(parallel_leaves=setting[0]), torch.get_num_threads()
+    run = run_settings(path_model, found, model, search, seed=seed, in_flight=setting[1], threads=threads)
+    at_full_depth = full_depth(Evaluator(path_model, found), questions)
+    return {"full_depth": at_full_depth, "search": searched(run, Evaluator(path_model, found), questions)}
+
+
 def rival_ways(model: PathModel, setting: tuple[int, int]) -> dict[str, Way]:
     """The ways that are compared; `setting` is (parallel leaves, in flight) of the interleaved one."""
     from benchmarks.speed.scoring_ways import engine_calls, interleaved, plain_evaluator, stock
@@ -133,7 +170,9 @@ def main(
     repeats: Annotated[int, typer.Option(min=1, help="Turns of each way on each question.")] = 2,
     parallel_leaves: Annotated[int, typer.Option(min=1, help="Of `interleaved`.")] = SearchSettings().parallel_leaves,
     in_flight: Annotated[int, typer.Option(min=1, help="Of `interleaved`.")] = IN_FLIGHT["cpu"],
-    sweep: Annotated[bool, typer.Option("--sweep", help="Only `interleaved`, over many settings of the two.")] = False,
+    part: Annotated[Literal["ways", "search", "sweep"], typer.Option(help="What is measured.")] = "ways",
+    task: Annotated[str, typer.Option(help="`arc` or `arc-letter`, for `search`.")] = "arc",
+    dtype: Annotated[str, typer.Option(help="Of the model's weights; `ways` and `sweep` need float32.")] = "float32",
     threads: Annotated[int, typer.Option(min=1, help="torch threads.")] = 1,
     seed: Annotated[int, typer.Option(help="Of the paths and the bootstrap.")] = 0,
 ) -> None:
@@ -145,34 +184,20 @@ def main(
 
     torch.set_num_threads(threads)
     loaded = load_questions(questions, needs="choices", limit=limit)
-    path_model = PathModel.from_pretrained(model)
-    rngs = [np.random.default_rng(seeded_hash(seed, question.id)) for question in loaded]
-    asked = [
-        Asked(question, random_paths(path_model.num_layers, PATHS, rng))
-        for question, rng in zip(loaded, rngs, strict=True)
-    ]
-    default = (parallel_leaves, in_flight)
-    ways = sweep_ways(path_model, default) if sweep else rival_ways(path_model, default)
-    alternate(ways, asked[:WARM_UP_QUESTIONS], block=WARM_UP_QUESTIONS, repeats=1)
-    # A sweep takes all questions at once, so that a batch runs dry once and not at the end of each block.
-    results = alternate(ways, asked, block=len(asked) if sweep else BLOCK, repeats=repeats)
-    gap = largest_gap(results)
-    print_json(
-        {
-            "benchmark": "engine",
-            "machine": machine(threads),
-            "model": model,
-            "source": questions,
-            "questions": len(asked),
-            "paths_per_question": PATHS,
-            "repeats": repeats,
-            "seed": seed,
-            "interleaved": setting_name(*default),
-            "largest_score_gap_nats": gap,
-            **(compare_sweep(results, setting_name(*default), seed) if sweep else compare(results, seed)),
-        }
-    )
-    if not gap <= MAX_GAP_NATS:
+    path_model = PathModel.from_pretrained(model, dtype=dtype)
+    setting = (parallel_leaves, in_flight)
+    if part == "search":
+        found = model_time(path_model, model, task, loaded, setting, seed)
+    else:
+        rngs = [np.random.default_rng(seeded_hash(seed, question.id)) for question in loaded]
+        asked = [
+            Asked(question, random_paths(path_model.num_layers, PATHS, rng))
+            for question, rng in zip(loaded, rngs, strict=True)
+        ]
+        found = compare_ways(path_model, asked, setting, repeats, seed, sweep=part == "sweep")
+    origin = {"benchmark": "engine", "machine": machine(threads), "model": model, "dtype": dtype, "source": questions}
+    print_json({**origin, "part": part, "questions": len(loaded), "repeats": repeats, "seed": seed, **found})
+    if not (gap := found.get("largest_score_gap_nats", 0.0)) <= MAX_GAP_NATS:
         raise PathgenError(f"two ways of running a path differ by {gap:.2g} nats; at most {MAX_GAP_NATS:g} is right")
 
 

@@ -139,11 +139,25 @@ def test_the_command_compares_and_sweeps(folder, capsys, monkeypatch):
 
     monkeypatch.setattr(engine, "SWEEP_LEAVES", (1, 4))
     monkeypatch.setattr(engine, "SWEEP_IN_FLIGHT", (1, 2))
-    engine.main(model=folder, limit=3, repeats=1, sweep=True, parallel_leaves=3, in_flight=2)
+    engine.main(model=folder, limit=3, repeats=1, part="sweep", parallel_leaves=3, in_flight=2)
     document = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert set(document["settings"]) == {engine.setting_name(*s) for s in ((1, 1), (1, 2), (4, 1), (4, 2), (3, 2))}
     assert document["settings"][document["default"]]["seconds_over_default"]["value"] == 1.0
     assert document["fastest"] in document["settings"]
+
+
+def test_the_command_tells_where_a_search_spends_its_time(folder, capsys):
+    engine.main(model=folder, limit=3, part="search", task="arc-letter")
+    document = json.loads(capsys.readouterr().out.splitlines()[-1])
+    found = document["search"]
+    assert set(found["seconds_per_question"]) == {"capture", "layers", "finish"}
+    seconds = found["seconds_per_question"]
+    assert found["layers_share"]["value"] == pytest.approx(seconds["layers"] / sum(seconds.values()))
+    assert found["layers_over_plain_products"]["value"] == pytest.approx(
+        found["layers_gflops_per_s"] / found["plain_products_gflops_per_s"]
+    )
+    assert found["evaluations_per_question"] > 1
+    assert set(document["full_depth"]["seconds_per_question"]) == {"capture", "layers", "finish"}
 
 
 def test_scores_that_differ_end_the_command_after_its_json(folder, capsys, monkeypatch):

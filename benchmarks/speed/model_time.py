@@ -1,0 +1,108 @@
+"""Where a search's model time goes, and how near the layers are to plain matrix products."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear
+
+from benchmarks.lab.in_process import InProcess
+from benchmarks.lab.measurement import target
+from pathgen.engine.path_model import PathModel
+from pathgen.evaluation.evaluator import Evaluator
+from pathgen.generate.jobs import RunSettings
+from pathgen.paths.layer_path import LayerPath
+from pathgen.questions.question import Question
+
+FULL_DEPTH_BATCH = 8
+"""Questions in one batch at full depth."""
+MOST_REPLAYED = 3000
+"""Products of the search that are run again as plain ones."""
+
+Product = tuple[nn.Linear, int]
+"""A linear layer, and how many states it multiplied at once."""
+
+
+def full_depth(evaluator: Evaluator, questions: Sequence[Question]) -> dict[str, Any]:
+    """Seconds a question takes at full depth, by step, in batches; the first batch is run once before."""
+    full = LayerPath.full(evaluator.model.num_layers)
+    prepared = [evaluator.prepare(question) for question in questions]
+    batches = [prepared[start : start + FULL_DEPTH_BATCH] for start in range(0, len(prepared), FULL_DEPTH_BATCH)]
+    evaluator.executor.kept.max_bytes = 0  # so that the batch run twice is computed twice
+    work = evaluator.executor.work
+    evaluator.evaluate([(entry, full) for entry in batches[0]])
+    work.seconds.clear()
+    for batch in batches:
+        evaluator.evaluate([(entry, full) for entry in batch])
+    seconds = {step: spent / len(questions) for step, spent in work.seconds.items()}
+    return {
+        "seconds_per_question": seconds,
+        "capture_over_layers": target(seconds["capture"] / seconds["layers"], most=0.03),
+    }
+
+
+def searched(run: RunSettings, evaluator: Evaluator, questions: Sequence[Question]) -> dict[str, Any]:
+    """The steps' shares of a search's model time, and the layers' rate over that of plain products.
+
+    The products of the decoder layers are noted as they are asked; a part of them, from the whole search, is then run
+    again in the same order, in place of the layers: the same weights, as many states, nothing else.
+    """
+    model, work = evaluator.model, evaluator.executor.work
+    started, cpu = time.perf_counter(), time.process_time()
+    with _noted_products(model) as products:
+        records = [entry.record for entry in InProcess(run, evaluator).search(questions)]
+    wall_s, cpu_s = time.perf_counter() - started, time.process_time() - cpu
+    flops = sum(2 * states * product.weight.numel() for product, states in products)
+    replayed = products[:: -(-len(products) // MOST_REPLAYED)]
+    replayed_flops = sum(2 * states * product.weight.numel() for product, states in replayed)
+    seconds = dict(work.seconds)
+    layers_rate, plain_rate = flops / seconds["layers"], replayed_flops / _replay_s(replayed)
+    return {
+        "evaluations_per_question": sum(len(record.evaluations) for record in records) / len(records),
+        "wall_seconds_per_question": wall_s / len(records),
+        "cpu_seconds_per_question": cpu_s / len(records),
+        "seconds_per_question": {step: spent / len(records) for step, spent in seconds.items()},
+        "layers_share": target(seconds["layers"] / sum(seconds.values()), least=0.9),
+        "layers_gflops_per_s": layers_rate / 1e9,
+        "plain_products_gflops_per_s": plain_rate / 1e9,
+        "layers_over_plain_products": target(layers_rate / plain_rate, least=0.75),
+    }
+
+
+@contextmanager
+def _noted_products(model: PathModel) -> Iterator[list[Product]]:
+    """Within the block, the linear products of the decoder layers are noted in order."""
+    products: list[Product] = []
+
+    def note(product: nn.Module, given: tuple[Tensor, ...]) -> None:
+        assert isinstance(product, nn.Linear)
+        products.append((product, given[0].numel() // product.in_features))
+
+    found = [module for layer in model.layers for module in layer.modules() if isinstance(module, nn.Linear)]
+    hooks = [product.register_forward_pre_hook(note) for product in found]
+    try:
+        yield products
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@torch.inference_mode()
+def _replay_s(products: Sequence[Product]) -> float:
+    """Seconds of the products alone, the states made beforehand."""
+    most: dict[int, int] = {}
+    for product, states in products:
+        most[product.in_features] = max(states, most.get(product.in_features, 0))
+    weight = products[0][0].weight
+    made = {width: torch.randn(states, width).to(weight) for width, states in most.items()}
+    started = time.perf_counter()
+    for product, states in products:
+        linear(made[product.in_features][:states], product.weight)
+    if weight.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
