@@ -104,9 +104,9 @@ def export(options: ExportOptions, config: Config = None, as_json: AsJson = Fals
         print_json(done)
         return
     print(f"{done.out}: {done.model} along {done.path}, depth {done.depth} of {len(done.path)}")
-    print(f"{done.parameters:,} weights; logits within {done.max_logit_gap:.1g} of the model along the path")
-    print(f"{done.divergence:.3g} nats per position from full depth, on a short text")
-    print(f"next: lm_eval --model hf --model_args pretrained={shlex.quote(done.out)} --tasks arc_easy")
+    print(f"{done.parameters:,} weights; largest gap of a logit to the model along the path: {done.max_logit_gap:.1g}")
+    print(f"{done.divergence:.3g} nats per position from full depth, on four short texts")
+    print(f"next: lm-eval run --model hf --model_args pretrained={shlex.quote(done.out)} --tasks arc_easy")
 
 
 command(app)(harness)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pathgen.errors import InputError
-from pathgen.models.facts import fingerprint, num_layers
+from pathgen.models.facts import num_layers
 from pathgen.models.resolving import resolve_model, resolve_recorded
 from pathgen.paths.layer_path import LayerPath
-from pathgen.static.static_paths import PathEntry, StaticPaths, Worth, load_static
+from pathgen.static.static_paths import PathEntry, StaticPaths, load_static
 from router.net.policy import RouterPolicy
 from router.net.router import Router
 from router.saved.layout import TRAINING_NAME
@@ -56,10 +57,9 @@ def choose(options: ExportOptions) -> ChosenPath:
     elif options.static is not None:
         chosen = _of_static(options.static, options.model, options.depth)
     else:
-        assert options.path is not None and options.model is not None  # the options check it
-        chosen = ChosenPath(
-            LayerPath.parse(options.path), options.model, resolve_model(options.model), "given by hand"
-        )
+        assert options.path is not None  # the options check both
+        assert options.model is not None
+        chosen = ChosenPath(LayerPath.parse(options.path), options.model, resolve_model(options.model), "given by hand")
     layers = num_layers(chosen.folder)
     if len(chosen.path) != layers:
         raise InputError(f"the path has {len(chosen.path)} layers, {chosen.model} has {layers}")
@@ -122,10 +122,8 @@ def _static_worth(static: StaticPaths, entry: PathEntry, *, by_depth: bool) -> s
 def _router_worth(folder: Path, router: Router) -> str:
     """From the figures of its training, else from the notes in its config, which have no interval."""
     figures: Mapping[str, Any] = router.config.notes
-    try:
+    with suppress(OSError, ValueError, TypeError, KeyError):  # a router from the hub has no such file
         figures = {**figures, **json.loads((folder / TRAINING_NAME).read_bytes())["figures"]}
-    except (OSError, ValueError, TypeError, KeyError):
-        pass  # a router from the hub has no such file
     try:
         text = (
             f"accuracy {figures['routed_accuracy']:.3f} on {figures['dev_questions']} development questions; full "

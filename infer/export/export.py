@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -14,13 +15,13 @@ from typing import Any
 from safetensors import SafetensorError
 
 from pathgen.engine.path_model import PathModel
-from pathgen.errors import InputError, PathgenError, memory_told
+from pathgen.errors import InputError, PathgenError
 from pathgen.models.facts import fingerprint
 from pathgen.models.reading import load_config
 from pathgen.paths.layer_path import LayerPath
 from pathgen.store.files import TEMPORARY_PREFIX, flush_folder, is_local, open_folder
 
-from .chosen_path import ChosenPath, choose
+from .chosen_path import choose
 from .model_card import card_text
 from .options import ExportOptions
 from .parity import check_folder, run_along
@@ -65,11 +66,11 @@ def export_path(options: ExportOptions, tell: Callable[[str], None]) -> Exported
         stack = check_layers(loaded, config, path)
         tensors = along_path(stored_tensors(base), stack, path)
     tell(f"running {chosen.model} along {path}")
-    with memory_told("a machine with more memory"):
-        reference = run_along(PathModel.from_pretrained(str(base)), path)
+    reference = run_along(PathModel.from_pretrained(str(base)), path)
+    gc.collect()  # the wrapped model is a circle; without this it would stay while the new one loads
     with _built(out) as building:
         size = sum(tensor.nbytes for tensor in tensors.values())
-        tell(f"writing {size / 1e9:.2g} GB to {out}")
+        tell(f"writing {size / 1e9:.3f} GB to {out}")
         _write(building, base, config, tensors, size)
         with _about(f"{chosen.model} along {path} cannot be exported"):
             parity = check_folder(building, reference)
@@ -78,7 +79,7 @@ def export_path(options: ExportOptions, tell: Callable[[str], None]) -> Exported
         (building / CARD).write_text(card, encoding="utf-8")
         _flush(building)
     return Exported(
-        str(out), chosen.model, path, path.depth, parity.parameters, parity.max_logit_gap, reference.divergence
+        options.out, chosen.model, path, path.depth, parity.parameters, parity.max_logit_gap, reference.divergence
     )
 
 
@@ -120,12 +121,10 @@ def _built(out: Path) -> Iterator[Path]:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _write(
-    folder: Path, base: Path, config: dict[str, Any], tensors: dict[str, StoredTensor], size: int
-) -> None:
+def _write(folder: Path, base: Path, config: dict[str, Any], tensors: dict[str, StoredTensor], size: int) -> None:
     """All files but the card."""
     if (free := shutil.disk_usage(folder).free) < size:
-        raise PathgenError(f"cannot write {folder}: {size / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free")
+        raise PathgenError(f"{folder.parent} has {free / 1e9:.2f} GB free; the model needs {size / 1e9:.2f} GB")
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
     for pattern in COPIED:
         for file in base.glob(pattern):
@@ -134,7 +133,8 @@ def _write(
     templates = base / "additional_chat_templates"
     if templates.is_dir():
         shutil.copytree(templates, folder / templates.name)
-    write_tensors(tensors, folder)
+    for file in write_tensors(tensors, folder):
+        shutil.copymode(folder / CONFIG, file)  # safetensors makes files that only their owner may read
 
 
 def _flush(folder: Path) -> None:

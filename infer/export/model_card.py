@@ -29,7 +29,7 @@ model = AutoModelForCausalLM.from_pretrained("FOLDER")
 tokenizer = AutoTokenizer.from_pretrained("FOLDER")
 ```
 
-`lm_eval --model hf --model_args pretrained=FOLDER` measures it.
+`lm-eval run --model hf --model_args pretrained=FOLDER --tasks TASK` measures it.
 {warning}
 | | |
 |---|---|

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import FixedPaths
-from pathgen.errors import InputError, memory_told
+from pathgen.errors import InputError
 from pathgen.models.reading import load_weights
 from pathgen.paths.layer_path import LayerPath
 
 TEXT = (
     "The sun rose over the harbour, and the fishing boats came back one after another with the catch of the night.",
     "Question: Which of these floats on water: a cork, an iron nail, a stone or a spoon of lead?\nAnswer: a cork",
-    "def mean(values):\n    total = 0\n    for value in values:\n        total += value\n    return total / len(values)",
+    "def mean(values):\n    total = 0\n    for value in values:\n        total += value\n    return total",
     "12 + 30 = 42, and 7 * 6 = 42 too. 1, 1, 2, 3, 5, 8, 13, 21, 34, 55",
 )
 """The built-in text, one row each."""
@@ -78,9 +78,9 @@ def run_along(model: PathModel, path: LayerPath) -> Reference:
         return lambda ids: model.logits(ids, policy=policy)
 
     logits = _all_logits(along(path), model.config, rows)
-    full = _all_logits(along(LayerPath.full(len(path))), model.config, rows)
-    gaps = [_divergence(whole, own) for whole, own in zip(full[: len(rows)], logits, strict=False)]
-    return Reference(rows, tuple(logits), float(torch.cat(gaps).mean()))
+    full = map(along(LayerPath.full(len(path))), rows)
+    apart = [_divergence(whole[0], own) for whole, own in zip(full, logits, strict=False)]  # the published window only
+    return Reference(rows, tuple(logits), float(torch.cat(apart).mean()))
 
 
 def check_folder(folder: Path, reference: Reference) -> Parity:
@@ -89,12 +89,9 @@ def check_folder(folder: Path, reference: Reference) -> Parity:
     Raises:
         InputError: it does not load, or gives other logits.
     """
-    with memory_told("a machine with more memory"):
-        model: Any = load_weights(folder, dtype=torch.float32, use_safetensors=True).eval()
+    model: Any = load_weights(folder, dtype=torch.float32, use_safetensors=True).eval()
     with torch.inference_mode():
-        found = _all_logits(
-            lambda ids: model(input_ids=ids, use_cache=False).logits, model.config, reference.rows
-        )
+        found = _all_logits(lambda ids: model(input_ids=ids, use_cache=False).logits, model.config, reference.rows)
     pairs = list(zip(found, reference.logits, strict=True))
     gap = max(float((own - wanted).abs().max()) for own, wanted in pairs)
     scale = max(1.0, *(float(wanted.abs().max()) for wanted in reference.logits))

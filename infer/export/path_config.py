@@ -42,13 +42,16 @@ def path_config(raw: Mapping[str, Any], base: PreTrainedConfig, path: LayerPath)
         path: one action per layer of the base model.
 
     Raises:
-        InputError: the weights are quantised, or the config is of more than a language model.
+        InputError: the weights are quantised, the layers have embeddings of their own, or the config is of more than
+            a language model.
     """
     if "quantization_config" in raw:
         method = one_line(raw["quantization_config"].get("quant_method", "method not stated"))
         raise InputError(f"its weights are quantised ({method}); export the model that they were made from")
     if base.get_text_config() is not base:
         raise InputError(f"its config ({raw.get('model_type')}) has a model beside the language model")
+    if getattr(base, "hidden_size_per_layer_input", 0):
+        raise InputError("its embeddings of all layers lie in one table")
     config = {name: value for name, value in raw.items() if name not in (*PATTERNS, "auto_map")}
     for name in COUNTS:
         if config.get(name) == len(path):
@@ -64,7 +67,10 @@ def path_config(raw: Mapping[str, Any], base: PreTrainedConfig, path: LayerPath)
     if (dense := getattr(base, "mlp_only_layers", None)) is not None:
         step = base.decoder_sparse_step
         is_dense = [layer in dense or (layer + 1) % step != 0 for layer in path.executions]
-        config |= {"mlp_only_layers": [place for place, it_is in enumerate(is_dense) if it_is], "decoder_sparse_step": 1}
+        config |= {
+            "mlp_only_layers": [place for place, it_is in enumerate(is_dense) if it_is],
+            "decoder_sparse_step": 1,
+        }
     if config.get("num_nextn_predict_layers"):
         config["num_nextn_predict_layers"] = 0  # these layers come after the last, and are not exported
     return config

@@ -69,7 +69,7 @@ def along_path(tensors: Mapping[str, StoredTensor], stack: str, path: LayerPath)
         InputError: the names do not show which tensors are a layer's.
     """
     last = re.escape(stack.rpartition(".")[2])
-    pattern = re.compile(rf"((?:.*?\.)?{last}\.)(\d+)(\..+)")
+    pattern = re.compile(rf"((?:.*?\.)??{last}\.)(\d+)(\..+)")
     layers: dict[int, dict[str, StoredTensor]] = {}
     rest, stems = {}, set()
     for name, tensor in tensors.items():

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 from operator import index
 
-
 _LETTERS = "-.2"
 """Of a path's text, by action."""
 _ACTIONS = {letter: action for action, letter in enumerate(_LETTERS)} | {"0": 0, "1": 1}
