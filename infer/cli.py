@@ -16,6 +16,7 @@ from cluster.program.options import command
 from pathgen.errors import memory_told
 
 from .bench.options import BenchOptions
+from .export.options import ExportOptions
 from .harness.command import harness
 from .routed.options import AnswerOptions
 from .routed.prompts import check_prompts, read_prompts
@@ -91,6 +92,21 @@ def bench(options: BenchOptions, config: Config = None, as_json: AsJson = False)
     if outcome.left_out:
         tell(f"questions left out because they do not fit the model's context: {outcome.left_out}")
         raise typer.Exit(LEFT_OUT)
+
+
+@command(app)
+def export(options: ExportOptions, config: Config = None, as_json: AsJson = False) -> None:
+    """Write an ordinary Hugging Face folder of a path that is the same for every question."""
+    from .export.export import export_path
+
+    done = export_path(options, tell)
+    if as_json:
+        print_json(done)
+        return
+    print(f"{done.out}: {done.model} along {done.path}, depth {done.depth} of {len(done.path)}")
+    print(f"{done.parameters:,} weights; largest gap of a logit to the model along the path: {done.max_logit_gap:.1g}")
+    print(f"{done.divergence:.3g} nats per position from full depth, on four short texts")
+    print(f"next: lm-eval run --model hf --model_args pretrained={shlex.quote(done.out)} --tasks arc_easy")
 
 
 command(app)(harness)

@@ -39,7 +39,7 @@ FLOORS = {
         "cli",
         "__main__",
     ),
-    "infer": ("routed systems", "harness bench", "report", "cli", "__main__"),
+    "infer": ("routed systems", "harness bench export", "report", "cli", "__main__"),
 }
 """Rooms of each package, and files beside them: one may import those of the floors below, and itself."""
 MOST_FILES = 15

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from operator import index
 
+_LETTERS = "-.2"
+"""Of a path's text, by action."""
+_ACTIONS = {letter: action for action, letter in enumerate(_LETTERS)} | {"0": 0, "1": 1}
+
 
 class LayerAction(IntEnum):
     """The action of one layer. The integer is the number of executions, so the sum of a path is its depth."""
@@ -43,6 +47,18 @@ class LayerPath(tuple[int, ...]):
         return cls((LayerAction.EXECUTE,) * num_layers)
 
     @classmethod
+    def parse(cls, text: str) -> LayerPath:
+        """The path of its text, the inverse of `str`; a list of actions, as `[1, 0, 2]`, is read too.
+
+        Raises:
+            ValueError: the text has other characters, or no layer.
+        """
+        letters = [letter for letter in text if not letter.isspace() and letter not in ",[]()"]
+        if unknown := [letter for letter in letters if letter not in _ACTIONS]:
+            raise ValueError(f"a path is written with . executed, - skipped, 2 repeated; got {unknown[0]!r}")
+        return cls(_ACTIONS[letter] for letter in letters)
+
+    @classmethod
     def from_executions(cls, executions: Iterable[int], num_layers: int) -> LayerPath:
         """The path of these layer indices, in the order they run (the inverse of `executions`).
 
@@ -74,7 +90,7 @@ class LayerPath(tuple[int, ...]):
 
     def __str__(self) -> str:
         # One character per layer: `.` executed, `-` skipped, `2` repeated.
-        return "".join("-.2"[action] for action in self)
+        return "".join(_LETTERS[action] for action in self)
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pathgen.paths.layer_path import LayerPath
+
 from .config import TIE_ORDER
 from .router import Router
 
@@ -25,6 +27,11 @@ class RouterPolicy:
             self._static_part = router.static_part(router.config.bias + bias)
             # On the CPU: a path known in advance is never read back from a device.
             self._path = self._chosen(self._static_part).cpu() if router.config.static_only else None
+
+    @property
+    def path(self) -> LayerPath | None:
+        """The path of every prompt; None if the router reads the prompt."""
+        return None if self._path is None else LayerPath(self._path.tolist())
 
     @torch.inference_mode()
     def actions(self, layer: int, hidden: Tensor, prompt_mask: Tensor) -> Tensor:

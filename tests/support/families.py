@@ -106,7 +106,11 @@ CONFIGS = {"Gemma3": "Gemma3TextConfig"}
 
 def tiny(name: str, *, attention: str | None = None, seed: int = 0) -> Any:
     """A fresh seeded model in float32 and eval mode."""
-    prefix, extra = FAMILIES[name]
+    return of_family(*FAMILIES[name], attention=attention, seed=seed)
+
+
+def of_family(prefix: str, extra: dict[str, Any], *, attention: str | None = None, seed: int = 0) -> Any:
+    """As `tiny`, for a family that has no name here, or another config of one."""
     config = getattr(transformers, CONFIGS.get(prefix, f"{prefix}Config"))(**SIZES | NO_SPECIAL | extra)
     model_class = getattr(transformers, f"{prefix}{SUFFIXES.get(prefix, 'ForCausalLM')}")
     return build(model_class, config, attention=attention, seed=seed)

@@ -30,6 +30,15 @@ def test_a_path_is_the_layers_it_runs_in_order(path):
 def test_a_path_is_written_with_one_sign_a_layer(path):
     signs = {"-": LayerAction.SKIP, ".": LayerAction.EXECUTE, "2": LayerAction.REPEAT}
     assert LayerPath(signs[sign] for sign in str(path)) == path
+    assert LayerPath.parse(f" {path}\n") == LayerPath.parse(str(list(path))) == LayerPath.parse(repr(path)) == path
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("..x", "got 'x'"), ("3", "got '3'"), ("", "at least one"), ("[ ]", "at least")]
+)
+def test_a_text_that_is_no_path_is_refused(text, says):
+    with pytest.raises(ValueError, match=says):
+        LayerPath.parse(text)
 
 
 @pytest.mark.parametrize("actions", [[], [3], [-1, 1], [1.5], ["1"], [None]])

@@ -1,0 +1,1 @@
+"""`infer export`: an ordinary checkpoint folder of a path that is the same for every question."""

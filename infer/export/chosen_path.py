@@ -1,0 +1,142 @@
+"""The path to export: from a router, from a file of static paths, or given by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pathgen.errors import InputError
+from pathgen.models.facts import num_layers
+from pathgen.models.resolving import resolve_model, resolve_recorded
+from pathgen.paths.layer_path import LayerPath
+from pathgen.static.static_paths import PathEntry, StaticPaths, load_static
+from router.net.policy import RouterPolicy
+from router.net.router import Router
+from router.saved.layout import TRAINING_NAME
+from router.saved.loading import load_router, resolve_router
+
+from .options import ExportOptions
+
+NOT_MEASURED = "not measured"
+Z95 = 1.96
+"""Standard errors on each side of a 95 % interval."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenPath:
+    """One path for all questions, and where it comes from.
+
+    Attributes:
+        model: alias, hub id or folder of the base model.
+        folder: its local folder.
+        origin: how the path was chosen, in words.
+        worth: its accuracy as its files tell it, in words.
+    """
+
+    path: LayerPath
+    model: str
+    folder: Path
+    origin: str
+    worth: str = NOT_MEASURED
+
+
+def choose(options: ExportOptions) -> ChosenPath:
+    """The path that the options name, checked against its model.
+
+    Raises:
+        InputError: a file or model does not exist, the router reads its question, there is no static path of this
+            depth, or the path is empty or of another number of layers.
+        ArtefactError: a router or static path is damaged, or of another model.
+    """
+    if options.router is not None:
+        chosen = _of_router(options.router, options.model, options.bias)
+    elif options.static is not None:
+        chosen = _of_static(options.static, options.model, options.depth)
+    else:
+        assert options.path is not None  # the options check both
+        assert options.model is not None
+        chosen = ChosenPath(LayerPath.parse(options.path), options.model, resolve_model(options.model), "given by hand")
+    layers = num_layers(chosen.folder)
+    if len(chosen.path) != layers:
+        raise InputError(f"the path has {len(chosen.path)} layers, {chosen.model} has {layers}")
+    if chosen.path.depth == 0:
+        raise InputError("the path skips every layer: a model of depth 0 is no model")
+    return chosen
+
+
+def _of_router(name: str, model: str | None, bias: float) -> ChosenPath:
+    place = resolve_router(name)
+    router = load_router(place)
+    config = router.config
+    path, trained = RouterPolicy(router, bias).path, RouterPolicy(router).path
+    if path is None:
+        raise InputError(
+            f"{name} reads each question (method {config.method}, head {config.head}) and so has no one path to "
+            "export; use it with `infer generate`, or export one of `pathgen static`"
+        )
+    model = model or config.base_model
+    folder = resolve_recorded(model, config.base_fingerprint, name)
+    origin = f"by a router (method {config.method}, tasks {', '.join(config.tasks)}{_chat(chat=config.chat)})"
+    if bias:
+        origin += f" with a bias of {bias:g}"
+    worth = _router_worth(place, router) if path == trained else "not measured with this bias"
+    return ChosenPath(path, model, folder, origin, worth)
+
+
+def _of_static(name: str, model: str | None, depth: int | None) -> ChosenPath:
+    static = load_static(name)
+    by_depth = {entry.depth: entry for entry in (static.full, *static.frontier)}
+    if depth is not None and depth not in by_depth:
+        raise InputError(
+            f"--depth {depth}: {name} has no path of this depth; its depths are {', '.join(map(str, sorted(by_depth)))}"
+        )
+    entry = static.best if depth is None else by_depth[depth]
+    model = model or static.model_id
+    folder = resolve_recorded(model, static.fingerprint, name)
+    rule = "the most accurate of any depth" if depth is None else f"the most accurate of depth {depth}"
+    origin = f"by `pathgen static`, {rule} (tasks {', '.join(static.tasks)}{_chat(chat=static.chat)})"
+    return ChosenPath(entry.path, model, folder, origin, _static_worth(static, entry, by_depth=depth is not None))
+
+
+def _chat(*, chat: bool) -> str:
+    return ", prompts through the chat template" if chat else ""
+
+
+def _static_worth(static: StaticPaths, entry: PathEntry, *, by_depth: bool) -> str:
+    questions = f"on {static.questions} questions"
+    if entry.path == static.full.path:
+        return f"accuracy {entry.cv_accuracy:.3f} {questions}: this is the full path"
+    held_out = entry if by_depth else static.choice
+    kind = "cross-validated, the depth given" if by_depth else "cross-validated, the choice of the depth included"
+    gain, error = held_out.cv_delta_vs_full, Z95 * held_out.cv_delta_se
+    return (
+        f"accuracy {held_out.cv_accuracy:.3f} {questions} ({kind}); full depth {static.full.cv_accuracy:.3f}; "
+        f"gain {_points(gain, gain - error, gain + error)}"
+    )
+
+
+def _router_worth(folder: Path, router: Router) -> str:
+    """From the figures of its training, else from the notes in its config, which have no interval."""
+    figures: Mapping[str, Any] = router.config.notes
+    with suppress(OSError, ValueError, TypeError, KeyError):  # a router from the hub has no such file
+        figures = {**figures, **json.loads((folder / TRAINING_NAME).read_bytes())["figures"]}
+    try:
+        text = (
+            f"accuracy {figures['routed_accuracy']:.3f} on {figures['dev_questions']} development questions; full "
+            f"depth {figures['full_accuracy']:.3f}"
+        )
+        if "delta_ci95" in figures:
+            text += f"; gain {_points(figures['delta_vs_full'], *figures['delta_ci95'])}"
+    except (KeyError, ValueError, TypeError):
+        return NOT_MEASURED
+    chosen = figures.get("chosen_on_dev")
+    chosen = ", ".join(chosen) if isinstance(chosen, list) else chosen
+    return f"{text} (too good: {chosen} chosen on the same questions)" if chosen else text
+
+
+def _points(gain: float, low: float, high: float) -> str:
+    return f"{100 * gain:+.1f} points, 95 % interval [{100 * low:+.1f}, {100 * high:+.1f}]"
