@@ -97,6 +97,12 @@ def report_text(report: Validation) -> None:
             f"{count_text(again.replayed, 'evaluation')} run again: largest gap {again.largest_gap_nats:.2g} nats, "
             f"{count_text(again.verdicts_changed, 'verdict')} changed"
         )
+        if (changed := again.float32_verdicts_changed) is not None:
+            margin = again.float32_largest_changed_margin
+            console.print(
+                f"in float32: largest gap {again.float32_largest_gap_nats:.2g} nats, {count_text(changed, 'verdict')} "
+                f"changed" + (f", at margins of at most {margin:.2g} nats" if margin is not None else "")
+            )
     console.print("valid" if report.valid else "not valid")
 
 

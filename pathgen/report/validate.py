@@ -28,11 +28,18 @@ REPLAY_TOLERANCE_NATS = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Evaluations run again, and how much they differ from the stored ones."""
+    """Evaluations run again in other batches, and how much they differ from the stored ones.
+
+    A run in a narrower dtype than float32 is run again in float32 too: the last three are about that, else None.
+    """
 
     replayed: int = 0
     largest_gap_nats: float | None = None
     verdicts_changed: int = 0
+    float32_largest_gap_nats: float | None = None
+    float32_verdicts_changed: int | None = None
+    float32_largest_changed_margin: float | None = None
+    """Largest stored margin, without its sign, of a verdict that float32 changes; None if it changes none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +152,37 @@ def _replay(records: list[PathRecord], info: RunInfo, out: str, count: int) -> R
     resolve_recorded(info.model_id, info.fingerprint, out)
     pairs = [(record, evaluation) for record in records for evaluation in record.evaluations]
     chosen = np.random.default_rng(0).permutation(len(pairs))[:count]
-    evaluator = Evaluator(
-        PathModel.from_pretrained(info.model_id, dtype=info.settings["dtype"]),
-        find_task(info.task),
-        chat=info.settings["task"]["chat"],
-    )
     sample = [pairs[index] for index in sorted(chosen)]
-    prepared = {record.question.id: evaluator.prepare(record.question) for record, _ in sample}
-    again = evaluator.evaluate([(prepared[record.question.id], evaluation.path) for record, evaluation in sample])
-    compared = [(old, new) for (_, old), new in zip(sample, again, strict=True)]
-    gaps = [abs(new.margin - old.margin) for old, new in compared if new.margin is not None and old.margin is not None]
-    return Replay(len(sample), max(gaps, default=0.0), sum(new.correct != old.correct for old, new in compared))
+
+    def again(dtype: str) -> _Compared:
+        model = PathModel.from_pretrained(info.model_id, dtype=dtype)
+        evaluator = Evaluator(model, find_task(info.task), chat=info.settings["task"]["chat"])
+        prepared = {record.question.id: evaluator.prepare(record.question) for record, _ in sample}
+        found = evaluator.evaluate([(prepared[record.question.id], evaluation.path) for record, evaluation in sample])
+        return _Compared([(old, new) for (_, old), new in zip(sample, found, strict=True)])
+
+    dtype = info.settings["dtype"]
+    same = again(dtype)
+    if dtype == "float32":
+        return Replay(len(sample), same.largest_gap, len(same.changed))
+    wide = again("float32")
+    margin = max((abs(old.margin or 0.0) for old, _ in wide.changed), default=None)
+    return Replay(len(sample), same.largest_gap, len(same.changed), wide.largest_gap, len(wide.changed), margin)
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """Pairs of a stored evaluation and the same one run again."""
+
+    pairs: list[tuple[Evaluation, Evaluation]]
+
+    @property
+    def largest_gap(self) -> float:
+        """Of two margins, in nats."""
+        margins = [(old.margin, new.margin) for old, new in self.pairs]
+        return max((abs(a - b) for a, b in margins if a is not None and b is not None), default=0.0)
+
+    @property
+    def changed(self) -> list[tuple[Evaluation, Evaluation]]:
+        """The pairs whose verdicts differ."""
+        return [(old, new) for old, new in self.pairs if old.correct != new.correct]

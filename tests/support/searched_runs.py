@@ -45,7 +45,8 @@ def write_run(
     """A run's folder in which the full path and these have been evaluated on every question."""
     print_ = model_print or fingerprint(model)
     task = evaluator.task.name
-    settings = {"max_edits": 8, "dtype": "float32", "task": find_task(task).describe(evaluator.chat)}
+    dtype = str(evaluator.model.hf_model.dtype).removeprefix("torch.")
+    settings = {"max_edits": 8, "dtype": dtype, "task": find_task(task).describe(evaluator.chat)}
     run = RunDirectory(str(out))
     run.create()
     run.begin(RunInfo(settings, str(model), print_, task, "made here", questions=len(questions)), no_guard)

@@ -1,13 +1,19 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commands import pathgen
 from path_records import METADATA, make_record, no_guard
+from searched_runs import FULL, SINGLE_EDITS, choice_questions, write_run
 
 from cluster.program.json_codec import encoded
+from pathgen.engine.path_model import PathModel
+from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.cost import CostModel
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation
+from pathgen.questions.tasks import find_task
+from pathgen.report.terminal import report_text
 from pathgen.report.validate import record_faults, validate_run
 from pathgen.store.run_folder import RunDirectory
 from pathgen.store.run_json import RunInfo
@@ -159,3 +165,41 @@ def test_shards_of_another_model_are_named(run):
     write_shard(run.fs, run.paths, "w-1", 0, [good_record("c")], other, no_guard)
     (problem,) = validate_run(run.out, 0).problems
     assert "made with model 0000000000000000, the run's is ffffffffffffffff" in problem
+
+
+@pytest.fixture(scope="module")
+def replayed(tmp_path_factory, tiny_model):
+    """By dtype, a run's stored margins and what a replay of all of them finds."""
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        evaluator = Evaluator(PathModel.from_pretrained(str(tiny_model), dtype=dtype), find_task("arc"))
+        questions = choice_questions(4)
+        out = write_run(tmp_path_factory.mktemp(dtype) / "run", tiny_model, evaluator, questions)
+        prepared = [evaluator.prepare(question) for question in questions]
+        paths = [FULL, *SINGLE_EDITS]
+        margins = [
+            evaluation.margin for entry in prepared for evaluation in evaluator.evaluate([(entry, p) for p in paths])
+        ]
+        found[dtype] = np.array(margins), validate_run(out, len(margins))
+    return found
+
+
+def test_a_replay_of_a_narrow_run_tells_what_float32_changes(replayed, capsys):
+    (wide, _), (narrow, report) = replayed["float32"], replayed["bfloat16"]
+    again = report.replay
+    changed = (wide > 0) != (narrow > 0)
+    assert (again.replayed, again.float32_verdicts_changed) == (len(wide), changed.sum())
+    assert again.float32_largest_gap_nats == pytest.approx(np.abs(wide - narrow).max(), abs=1e-4)
+    assert again.float32_largest_gap_nats > 1e-3
+    largest = np.abs(narrow[changed]).max() if changed.any() else None
+    assert again.float32_largest_changed_margin == pytest.approx(largest, abs=1e-4)
+    report_text(report)
+    assert f"in float32: largest gap {again.float32_largest_gap_nats:.2g} nats" in capsys.readouterr().out
+
+
+def test_a_replay_of_a_float32_run_has_nothing_to_compare_with(replayed, capsys):
+    report = replayed["float32"][1]
+    assert report.replay.verdicts_changed == 0
+    assert report.replay.float32_verdicts_changed is None
+    report_text(report)
+    assert "in float32" not in capsys.readouterr().out
