@@ -38,17 +38,19 @@ BLOCK = 20
 WARM_UP_QUESTIONS = 1
 
 
-def published_search(model: str, simulations: int, seed: int) -> Callable[[Sequence[Question]], list[Result]]:
+def published_search(
+    model: str, task: str, dtype: str, simulations: int, seed: int, *, one_row: bool
+) -> Callable[[Sequence[Question]], list[Result]]:
     """The published search over the untouched model: searches a block of questions, one after the other."""
     from benchmarks.published.search import search_question
     from pathgen.models.loading import load_model
 
-    hf_model, tokenizer = load_model(model)
+    hf_model, tokenizer = load_model(model, dtype=dtype)
 
     def search(questions: Sequence[Question]) -> list[Result]:
         rngs = [np.random.default_rng(seeded_hash(seed, question.id)) for question in questions]
         return [
-            search_question(hf_model, tokenizer, question, simulations=simulations, rng=rng)
+            search_question(hf_model, tokenizer, question, simulations=simulations, rng=rng, task=task, one_row=one_row)
             for question, rng in zip(questions, rngs, strict=True)
         ]
 
@@ -56,13 +58,15 @@ def published_search(model: str, simulations: int, seed: int) -> Callable[[Seque
 
 
 def take_turns(
-    searches: Mapping[str, Callable[[Sequence[Question]], list[Any]]], questions: Mapping[str, Sequence[Question]]
+    searches: Mapping[str, Callable[[Sequence[Question]], list[Any]]],
+    questions: Mapping[str, Sequence[Question]],
+    block: int,
 ) -> dict[str, list[Any]]:
-    """Each search over its own questions, in as many turns as the published one needs for blocks of BLOCK.
+    """Each search over its own questions, in as many turns as the published one needs for blocks of `block`.
 
     Every turn takes its questions from all along the list, and the order of the searches is rotated.
     """
-    turns = -(-len(questions["published"]) // BLOCK)
+    turns = -(-len(questions["published"]) // block)
     results: dict[str, list[Any]] = {name: [] for name in searches}
     for turn in range(turns):
         for name in rotated(tuple(searches), turn):
@@ -89,6 +93,12 @@ def main(
     questions: Annotated[str, typer.Option(help="A local file, a hub dataset or `builtin`.")] = "builtin",
     model: Annotated[str, typer.Option(help="Alias, folder or hub id.")] = "smollm2-135m",
     limit: Annotated[int, typer.Option(min=1, help="The first N questions, for both searches.")] = 40,
+    task: Annotated[str, typer.Option("--task", help="`arc` or `arc-letter`.")] = "arc",
+    dtype: Annotated[str, typer.Option(help="Of both models' weights.")] = "float32",
+    one_row: Annotated[
+        bool, typer.Option("--one-row/--choices-as-rows", help="How the published search reads choices of one token.")
+    ] = True,
+    block: Annotated[int, typer.Option(min=1, help="Questions of a search in one turn.")] = BLOCK,
     simulations: Annotated[int, typer.Option(min=1, help="Per question, for both.")] = 50,
     calibrated: Annotated[int, typer.Option(min=0, help="Search the first M with a calibrated prior too.")] = 0,
     calibrate: Annotated[int, typer.Option(min=1, help="Questions that the prior is measured on.")] = 16,
@@ -107,23 +117,25 @@ def main(
 
     torch.set_num_threads(threads)
     loaded = load_questions(questions, needs="choices", limit=max(limit, calibrated))
-    path_model, task = PathModel.from_pretrained(model), find_task("arc")
+    path_model, asked_as = PathModel.from_pretrained(model, dtype=dtype), find_task(task)
     settings = SearchSettings(simulations=simulations, parallel_leaves=parallel_leaves, stop="published")
-    run = run_settings(path_model, task, model, settings, seed=seed, in_flight=in_flight, threads=threads)
-    published, ours = published_search(model, simulations, seed), InProcess(run, Evaluator(path_model, task))
+    run = run_settings(path_model, asked_as, model, settings, seed=seed, in_flight=in_flight, threads=threads)
+    published = published_search(model, task, dtype, simulations, seed, one_row=one_row)
+    ours = InProcess(run, Evaluator(path_model, asked_as))
     published(loaded[:WARM_UP_QUESTIONS])
-    InProcess(run, Evaluator(path_model, task)).search(loaded[:WARM_UP_QUESTIONS])
+    InProcess(run, Evaluator(path_model, asked_as)).search(loaded[:WARM_UP_QUESTIONS])
 
     searches: dict[str, Callable[[Sequence[Question]], list[Any]]] = {"published": published, "ours": ours.search}
     asked = {"published": loaded[:limit], "ours": loaded[:limit]}
     if calibrated:
-        with_prior, scan_seconds = calibrate_search(path_model, task, run, loaded[:calibrate])
+        with_prior, scan_seconds = calibrate_search(path_model, asked_as, run, loaded[:calibrate])
         searches["calibrated"], asked["calibrated"] = with_prior.search, loaded[:calibrated]
-    results = take_turns(searches, asked)
+    results = take_turns(searches, asked, block)
 
-    theirs = with_margins(results["published"], loaded, Evaluator(path_model, task))
+    theirs = with_margins(results["published"], loaded, Evaluator(path_model, asked_as))
     own = [Found.by_us(searched) for searched in results["ours"]]
     origin = {"benchmark": "against_published", "machine": machine(threads), "model": model, "source": questions}
+    origin |= {"task": task, "dtype": dtype, "published_reads_letters_off_one_row": one_row}
     shown = {"simulations": simulations, "parallel_leaves": parallel_leaves, "in_flight": in_flight, "seed": seed}
     document = {
         **(origin | shown),

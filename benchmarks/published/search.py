@@ -1,8 +1,9 @@
 """The published search of Dr.LLM (arXiv 2510.12773), run as published: the rival in comparisons of speed.
 
 One question, one path, one forward of the stock Hugging Face model at a time: the model's list of layers is
-rebuilt along the path, the choices are the rows of one right-padded batch, and nothing is shared or kept
-between paths but their verdicts. The search is `published_chain`. Where it differs from the release:
+rebuilt along the path, the choices are the rows of one right-padded batch (letters may be read off one row, as
+the release reads its generated letter), and nothing is shared or kept between paths but their verdicts. The
+search is `published_chain`. Where it differs from the release:
 
 - the full path is run once (released: once before the search and again inside it);
 - logits are computed for the choices' tokens only, as the release's `generate` computes the last token's;
@@ -44,7 +45,7 @@ class Result:
         best_depth: its depth, None if unsolved.
         simulations: rounds of the search, those answered from memory among them.
         layer_executions: sum of the evaluated paths' depths, the full one among them.
-        layers_run: the same per row, that is, per choice.
+        layers_run: the same per row.
         token_layers: the same per token of the padded batch.
         seconds: wall time, tokenisation included.
     """
@@ -63,17 +64,19 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class ChoiceBatch:
-    """A question as a batch, right-padded: row c is the prompt followed by choice c.
+    """A question as a batch, right-padded: row c is the prompt followed by choice c, or the prompt is the only row.
 
     Attributes:
-        ids: [choices, tokens] token ids.
-        mask: [choices, tokens], 1 on tokens and 0 on padding.
-        prompt_tokens: how many tokens of each row are the prompt's.
+        ids: [rows, tokens] token ids.
+        mask: [rows, tokens], 1 on tokens and 0 on padding.
+        targets: [choices, K] tokens of the choices.
+        targets_mask: [choices, K], 1 on tokens and 0 on padding.
     """
 
     ids: torch.Tensor
     mask: torch.Tensor
-    prompt_tokens: int
+    targets: torch.Tensor
+    targets_mask: torch.Tensor
 
 
 @contextmanager
@@ -106,37 +109,49 @@ def rebuilt(model: PreTrainedModel, layers: Layers) -> Iterator[None]:
             setattr(config, name, value)
 
 
-def choice_batch(tokenizer: PreTrainedTokenizerBase, question: Question) -> ChoiceBatch:
-    """Tokenise a question as the task `arc` does.
+def choice_batch(
+    tokenizer: PreTrainedTokenizerBase, question: Question, task: str = "arc", *, one_row: bool = False
+) -> ChoiceBatch:
+    """Tokenise a question as the task does; with `one_row`, choices of one token each are read off the prompt's row.
 
     Raises:
         InputError: if the question is no multiple choice.
     """
-    import torch
-
     if question.choices is None or question.gold is None:
         raise InputError(f"question {question.id}: the published search needs choices and a gold index")
-    prompt, choices = find_task("arc").encode(question, tokenizer, chat=False)
-    rows = [prompt + choice for choice in choices]
+    prompt, choices = find_task(task).encode(question, tokenizer, chat=False)
+    alone = one_row and all(len(choice) == 1 for choice in choices)
+    ids, mask = _right_padded([prompt] if alone else [prompt + choice for choice in choices])
+    return ChoiceBatch(ids, mask, *_right_padded(choices))
+
+
+def _right_padded(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    import torch
+
     ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
     mask = torch.zeros_like(ids)
     for row, tokens in enumerate(rows):
         ids[row, : len(tokens)] = torch.tensor(tokens)
         mask[row, : len(tokens)] = 1
-    return ChoiceBatch(ids, mask, len(prompt))
+    return ids, mask
 
 
 def choice_scores(model: PreTrainedModel, batch: ChoiceBatch, layers: Layers) -> list[float]:
     """Summed log-likelihood of each choice, in nats, by one stock forward along `layers`."""
     import torch
 
-    ids, mask = batch.ids.to(model.device), batch.mask.to(model.device)
-    targets = ids[:, batch.prompt_tokens :]
+    choices, tokens = batch.targets.shape
+    ids, mask, targets, targets_mask = (
+        part.to(model.device) for part in (batch.ids, batch.mask, batch.targets, batch.targets_mask)
+    )
+    own_rows = len(ids) == choices
     with torch.inference_mode(), rebuilt(model, layers):
-        output = model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=targets.shape[1] + 1)
-    logits = output.logits[:, :-1]
+        output = model(
+            input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=tokens + 1 if own_rows else 1
+        )
+    logits = output.logits[:, :-1] if own_rows else output.logits.expand(choices, -1, -1)
     likelihoods = logits.float().log_softmax(-1).gather(-1, targets[..., None])[..., 0]
-    return (likelihoods * mask[:, batch.prompt_tokens :]).sum(-1).tolist()
+    return (likelihoods * targets_mask).sum(-1).tolist()
 
 
 def is_right(scores: Sequence[float], question: Question) -> bool:
@@ -153,14 +168,16 @@ def search_question(
     *,
     simulations: int,
     rng: np.random.Generator,
+    task: str = "arc",
+    one_row: bool = False,
 ) -> Result:
-    """Search one question as published and time it.
+    """Search one question as published and time it; `one_row` as in `choice_batch`.
 
     Raises:
         InputError: if the question is no multiple choice, or the model's list of layers cannot be rebuilt.
     """
     started_s = time.perf_counter()
-    batch = choice_batch(tokenizer, question)
+    batch = choice_batch(tokenizer, question, task, one_row=one_row)
     num_layers = model.get_decoder().config.num_hidden_layers
 
     def evaluate(layers: Layers) -> bool:

@@ -85,8 +85,7 @@ def test_a_question_that_does_not_fit_ends_the_benchmark_by_name(model, run):
         InProcess(run, fresh(model)).search([long])
 
 
-def test_every_search_meets_all_its_questions_in_shared_turns(monkeypatch):
-    monkeypatch.setattr(against_published, "BLOCK", 8)
+def test_every_search_meets_all_its_questions_in_shared_turns():
     calls = []
 
     def search(name):
@@ -98,11 +97,11 @@ def test_every_search_meets_all_its_questions_in_shared_turns(monkeypatch):
 
     numbered = [Question(str(number), "?", ("a", "b"), 0) for number in range(50)]
     questions = {"published": numbered[:20], "ours": numbered[:20], "calibrated": numbered}
-    results = take_turns({name: search(name) for name in questions}, questions)
+    results = take_turns({name: search(name) for name in questions}, questions, 8)
     assert {name: sorted(found, key=numbered.index) for name, found in results.items()} == questions
     assert results["published"] == results["ours"]
     assert [name for name, _ in calls[::3]] == ["published", "ours", "calibrated"]
-    assert all(size <= against_published.BLOCK for name, size in calls if name != "calibrated")
+    assert all(size <= 8 for name, size in calls if name != "calibrated")
 
 
 def test_figures_of_one_side():
