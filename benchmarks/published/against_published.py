@@ -96,7 +96,7 @@ def main(
     task: Annotated[str, typer.Option("--task", help="`arc` or `arc-letter`.")] = "arc",
     dtype: Annotated[str, typer.Option(help="Of both models' weights.")] = "float32",
     one_row: Annotated[
-        bool, typer.Option("--one-row/--choices-as-rows", help="How the published search reads choices of one token.")
+        bool, typer.Option("--one-row/--choices-as-rows", help="How the published search reads letters.")
     ] = True,
     block: Annotated[int, typer.Option(min=1, help="Questions of a search in one turn.")] = BLOCK,
     simulations: Annotated[int, typer.Option(min=1, help="Per question, for both.")] = 50,

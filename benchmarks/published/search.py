@@ -64,7 +64,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class ChoiceBatch:
-    """A question as a batch, right-padded: row c is the prompt followed by choice c, or the prompt is the only row.
+    """A question as a batch, right-padded: row c is the prompt followed by choice c, or one row serves all.
 
     Attributes:
         ids: [rows, tokens] token ids.
@@ -112,7 +112,7 @@ def rebuilt(model: PreTrainedModel, layers: Layers) -> Iterator[None]:
 def choice_batch(
     tokenizer: PreTrainedTokenizerBase, question: Question, task: str = "arc", *, one_row: bool = False
 ) -> ChoiceBatch:
-    """Tokenise a question as the task does; with `one_row`, choices of one token each are read off the prompt's row.
+    """Tokenise a question as the task does; with `one_row`, choices that differ in their last token alone are one row.
 
     Raises:
         InputError: if the question is no multiple choice.
@@ -120,8 +120,8 @@ def choice_batch(
     if question.choices is None or question.gold is None:
         raise InputError(f"question {question.id}: the published search needs choices and a gold index")
     prompt, choices = find_task(task).encode(question, tokenizer, chat=False)
-    alone = one_row and all(len(choice) == 1 for choice in choices)
-    ids, mask = _right_padded([prompt] if alone else [prompt + choice for choice in choices])
+    alike = one_row and len({tuple(choice[:-1]) for choice in choices}) == 1
+    ids, mask = _right_padded([prompt + choice for choice in choices] if not alike else [prompt + choices[0][:-1]])
     return ChoiceBatch(ids, mask, *_right_padded(choices))
 
 
@@ -146,9 +146,7 @@ def choice_scores(model: PreTrainedModel, batch: ChoiceBatch, layers: Layers) ->
     )
     own_rows = len(ids) == choices
     with torch.inference_mode(), rebuilt(model, layers):
-        output = model(
-            input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=tokens + 1 if own_rows else 1
-        )
+        output = model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=tokens + own_rows)
     logits = output.logits[:, :-1] if own_rows else output.logits.expand(choices, -1, -1)
     likelihoods = logits.float().log_softmax(-1).gather(-1, targets[..., None])[..., 0]
     return (likelihoods * targets_mask).sum(-1).tolist()

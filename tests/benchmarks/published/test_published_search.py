@@ -120,6 +120,15 @@ def test_scores_are_the_summed_log_likelihoods_of_each_choice_alone(llama, token
         assert score == pytest.approx(own, abs=1e-4)
 
 
+def test_letters_read_off_one_row_score_as_rows_of_their_own(llama, tokenizer):
+    question = Question("q", "which one?", ("cork", "iron", "sand"), 1)
+    layers = (0, 2, 3, 4, 4)
+    rows, one = (choice_batch(tokenizer, question, "arc-letter", one_row=one_row) for one_row in (False, True))
+    assert len(one.ids) == 1 < len(rows.ids)
+    assert choice_scores(llama, one, layers) == pytest.approx(choice_scores(llama, rows, layers), abs=1e-5)
+    assert len(choice_batch(tokenizer, QUESTION, one_row=True).ids) == len(CHOICES), "choices of several tokens"
+
+
 def test_right_is_gold_strictly_above_finite_others():
     question = Question("q", "which one?", ("x", "y"), 1)
     assert is_right([-2.0, -1.0], question)
