@@ -17,14 +17,9 @@ from .static.options import StaticOptions
 
 DEFAULTS = GenerateOptions("")
 
-app = make_app()
+app = make_app("pathgen", "Search a frozen language model for the layer paths that answer each question best.")
 
 OutDir = Annotated[str, typer.Argument(metavar="DIR", help="A run's folder (the --out of `pathgen generate`).")]
-
-
-@app.callback()
-def _pathgen() -> None:
-    """Search a frozen language model for the layer paths that answer each question best."""
 
 
 @command(app)
