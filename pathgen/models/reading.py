@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer in a model's folder; InputError if transformers cannot load it."""
+def load_tokenizer(folder: Path, **how: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer in a model's folder, with arguments of `from_pretrained`; InputError if it does not load."""
     from transformers import AutoTokenizer
 
     with _one_line_errors(f"the tokenizer in {folder} does not load"):
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(folder, **how, trust_remote_code=False)
 
 
 def load_config(folder: Path) -> PreTrainedConfig:
