@@ -47,7 +47,7 @@ def read_adapter(folder: Path) -> Adapter:
         InputError: peft is not installed, the config cannot be read, or it is not a LoRA adapter in safetensors.
     """
     if importlib.util.find_spec("peft") is None:
-        raise InputError(f"{folder} holds an adapter, which needs peft: pip install peft")
+        raise InputError(f"{folder} holds an adapter, which needs peft: pip install 'layerpaths[adapters]'")
     try:
         config = json.loads((folder / CONFIG).read_text())
         kind, base = config["peft_type"], config["base_model_name_or_path"]

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..errors import InputError
@@ -57,18 +58,19 @@ def _write(file: GgufFile, folder: Path) -> Mapping[str, Any]:
     import torch
     from transformers import GgufConfig
 
-    source = file.path.absolute()
-    where: dict[str, Any] = {"gguf_file": source.name}
-    tokenizer = load_tokenizer(source.parent, **where)
     dequantised = GgufConfig(dequantize=True)
-    model = load_weights(source.parent, **where, dtype=torch.float32, quantization_config=dequantised)
+    with TemporaryDirectory() as alone:  # transformers would read the configs of whatever lies beside the file
+        (Path(alone) / "model.gguf").symlink_to(file.path.absolute())
+        where: dict[str, Any] = {"gguf_file": "model.gguf"}
+        tokenizer = load_tokenizer(Path(alone), **where)
+        model = load_weights(Path(alone), **where, dtype=torch.float32, quantization_config=dequantised)
     model.hf_quantizer = None  # type: ignore[assignment]  # a quantised model refuses to be saved
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     save(model, tokenizer, folder)
     return {
         "format": "gguf",
-        "file": source.name,
+        "file": file.path.name,
         "kind": file.kind,
         "quantised": file.is_quantised,
         "values_by_type": dict(file.values),

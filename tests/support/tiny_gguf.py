@@ -42,14 +42,15 @@ def save_tiny_gguf(
     architecture: str = "qwen2",
     weights: bool = True,
     tokenizer: bool = True,
+    claimed_layers: int = NUM_LAYERS,
     more: dict[str, int] | None = None,
 ) -> Path:
-    """Write the model; vectors stay float32. `more` are further integer keys of the header."""
+    """Write the model; vectors stay float32. `claimed_layers` and `more`, further integer keys, stand in the header."""
     writer: Any = gguf.GGUFWriter(path, architecture)
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(32)
     writer.add_feed_forward_length(64)
-    writer.add_block_count(NUM_LAYERS)
+    writer.add_block_count(claimed_layers)
     writer.add_head_count(4)
     writer.add_head_count_kv(2)
     writer.add_layer_norm_rms_eps(1e-6)

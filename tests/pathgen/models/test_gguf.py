@@ -122,6 +122,20 @@ def test_a_name_for_another_working_folder(plain, monkeypatch):
     assert absolute_name("owner/tiny.gguf") == "owner/tiny.gguf"
 
 
+def test_files_beside_it_are_not_read(plain, tmp_path):
+    """Its digest, and so the name of the conversion, does not cover them."""
+    for name in ("config.json", "adapter_config.json", "tokenizer_config.json", "chat_template.jinja"):
+        (tmp_path / name).write_text('{"tokenizer_class": "Zork"}')
+    model, tokenizer = load_model(shutil.copy(plain, tmp_path / "m.gguf"))
+    assert (tokenizer.chat_template, len(model.model.layers)) == (CHAT_TEMPLATE, 3)
+
+
+def test_weights_that_are_missing_are_told_by_the_file_s_name(tmp_path, cache):
+    file = save_tiny_gguf(tmp_path / "m.gguf", claimed_layers=4)
+    assert f"the weights in {file} lack 12 tensors, first model.layers.3." in refused(file)
+    assert leftovers(cache) == []
+
+
 def test_several_processes_convert_it_once(plain, caplog):
     found = []
     threads = [threading.Thread(target=lambda: found.append(resolve_model(str(plain)))) for _ in range(3)]
