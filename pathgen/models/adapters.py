@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, one_line, some
 from .conversions import convert, folder_for, save, stem_of
-from .facts import file_digest, fingerprint, num_values
+from .facts import file_digest, fingerprint, float32_bytes
 from .reading import load_tokenizer, load_weights
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def merge_adapter(adapter: Adapter, base: Path) -> Path:
     digest.update((adapter.folder / CONFIG).read_bytes() + file_digest(adapter.folder / WEIGHTS).encode())
     folder = folder_for(f"{stem_of(adapter.folder.absolute())}-{digest.hexdigest()}")
     what = f"{adapter.folder} merged into {adapter.base}"
-    return convert(what, folder, num_values(base), partial(_write, adapter, base))
+    return convert(what, folder, float32_bytes(base), partial(_write, adapter, base))
 
 
 def _write(adapter: Adapter, base: Path, folder: Path) -> Mapping[str, Any]:

@@ -42,13 +42,13 @@ def stem_of(path: Path) -> str:
     return (path.stem if path.suffix.lower() == ".gguf" else path.name)[:LONGEST_STEM]
 
 
-def convert(what: str, folder: Path, num_values: int, write: Callable[[Path], Mapping[str, Any]]) -> Path:
+def convert(what: str, folder: Path, num_bytes: int, write: Callable[[Path], Mapping[str, Any]]) -> Path:
     """The folder, written once under a lock: complete or not at all.
 
     Args:
         what: names the source in messages.
         folder: as `folder_for` gives it.
-        num_values: values that are written as float32.
+        num_bytes: size of the weights as float32.
         write: writes the model into an empty folder, and returns what is recorded as its origin.
 
     Raises:
@@ -64,8 +64,8 @@ def convert(what: str, folder: Path, num_values: int, write: Callable[[Path], Ma
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not (folder / "config.json").exists():
-                _check_room(what, folder.parent, 4 * num_values)
-                size, minutes = 4e-9 * num_values, 1 + 4e-9 * num_values * SECONDS_PER_GB / 60
+                _check_room(what, folder.parent, num_bytes)
+                size, minutes = num_bytes / 1e9, 1 + num_bytes / 1e9 * SECONDS_PER_GB / 60
                 logger.warning(
                     "converting %s to %.1f GB of float32 safetensors in %s (once, about %.0f min)",
                     what, size, folder, minutes,

@@ -72,11 +72,6 @@ def num_layers(folder: Path) -> int:
     raise InputError(f"{folder}/config.json does not state the number of layers")
 
 
-def weight_bytes(folder: Path) -> int:
-    """Size of the weights on disk."""
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-
-
 def layer_parameters(folder: Path, num_layers: int) -> list[float]:
     """Parameters that each layer uses per token, from the safetensors headers.
 
@@ -96,9 +91,9 @@ def layer_parameters(folder: Path, num_layers: int) -> list[float]:
     return totals
 
 
-def num_values(folder: Path) -> int:
-    """Values of all weights, from the safetensors headers; InputError if one is damaged."""
-    return sum(_tensor_sizes(folder).values())
+def float32_bytes(folder: Path) -> int:
+    """Bytes of all weights as float32, from the safetensors headers; InputError if one is damaged."""
+    return 4 * sum(_tensor_sizes(folder).values())
 
 
 def _tensor_sizes(folder: Path) -> dict[str, int]:

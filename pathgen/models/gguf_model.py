@@ -51,7 +51,7 @@ def convert_gguf(path: Path, name: str | None = None) -> Path:
     file = read_gguf(path)
     _check_architecture(file)
     held = f"{file.kind}, dequantised values" if file.is_quantised else file.kind
-    return convert(f"{path} ({held})", folder, sum(file.values.values()), partial(_write, file))
+    return convert(f"{path} ({held})", folder, 4 * sum(file.values.values()), partial(_write, file))
 
 
 def _write(file: GgufFile, folder: Path) -> Mapping[str, Any]:

@@ -86,11 +86,11 @@ def _convert_alias(alias: str) -> Path:
 def _download(name: str) -> Path:
     unknown = f"model {one_line(name)!r} is no alias ({', '.join(sorted(ALIASES))})"
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith(".gguf") or not name.strip():
-        raise InputError(f"{unknown} and no folder or file on this machine ({platform.node()})")
+        raise InputError(f"{unknown} and no local folder or file on {platform.node()}")
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(name, allow_patterns=list(DOWNLOADED)))
     except Exception as error:  # the hub's client raises many kinds; the user needs one line
         reason = type(error).__name__
-        raise InputError(f"{unknown}, no folder or file here, and the hub does not provide it ({reason})") from error
+        raise InputError(f"{unknown}, no local folder, and the hub does not provide it ({reason})") from error

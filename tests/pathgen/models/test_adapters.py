@@ -143,7 +143,8 @@ def test_an_adapter_of_another_base_is_one_line(merging, tiny_model, tmp_path, c
 
 def test_without_peft_it_is_named(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *more: None if name == "peft" else FIND(name, *more))
-    assert refused(write_adapter(tmp_path / "tuned", tiny_model)).endswith("needs peft: pip install 'layerpaths[adapters]'")
+    line = refused(write_adapter(tmp_path / "tuned", tiny_model))
+    assert line.endswith("needs peft: pip install 'layerpaths[adapters]'")
 
 
 @pytest.mark.parametrize(

@@ -213,8 +213,8 @@ def test_a_folder_of_several_files_names_them(tmp_path, plain):
 
 
 def test_a_file_that_is_not_on_this_machine_says_so(tmp_path):
-    assert f"no folder or file on this machine ({os.uname().nodename})" in refused(tmp_path / "none.gguf")
-    assert "no folder or file on this machine" in refused("models/none.gguf")
+    assert f"no local folder or file on {os.uname().nodename}" in refused(tmp_path / "none.gguf")
+    assert "no local folder or file on" in refused("models/none.gguf")
 
 
 def test_rotary_scaling_that_is_not_read_is_told(tmp_path, caplog):
