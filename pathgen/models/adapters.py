@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+LOAD_SECONDS = 10
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
@@ -74,7 +75,7 @@ def merge_adapter(adapter: Adapter, base: Path) -> Path:
     digest.update((adapter.folder / CONFIG).read_bytes() + file_digest(adapter.folder / WEIGHTS).encode())
     folder = folder_for(f"{stem_of(adapter.folder.absolute())}-{digest.hexdigest()}")
     what = f"{adapter.folder} merged into {adapter.base}"
-    return convert(what, folder, float32_bytes(base), partial(_write, adapter, base))
+    return convert(what, folder, float32_bytes(base), LOAD_SECONDS, partial(_write, adapter, base))
 
 
 def _write(adapter: Adapter, base: Path, folder: Path) -> Mapping[str, Any]:

@@ -28,7 +28,7 @@ SHARD_SIZE = "5GB"
 SPARE_BYTES = 100 << 20
 """Room on the disk for what is not weights."""
 SECONDS_PER_GB = 20
-"""Of float32, measured on one core; a lower bound on a slow disk."""
+"""Of float32, to dequantise and write, measured on one core."""
 LONGEST_STEM = 100
 
 
@@ -42,13 +42,16 @@ def stem_of(path: Path) -> str:
     return (path.stem if path.suffix.lower() == ".gguf" else path.name)[:LONGEST_STEM]
 
 
-def convert(what: str, folder: Path, num_bytes: int, write: Callable[[Path], Mapping[str, Any]]) -> Path:
+def convert(
+    what: str, folder: Path, num_bytes: int, more_seconds: float, write: Callable[[Path], Mapping[str, Any]]
+) -> Path:
     """The folder, written once under a lock: complete or not at all.
 
     Args:
         what: names the source in messages.
         folder: as `folder_for` gives it.
         num_bytes: size of the weights as float32.
+        more_seconds: roughly what is spent on other things than weights, for the message.
         write: writes the model into an empty folder, and returns what is recorded as its origin.
 
     Raises:
@@ -65,11 +68,14 @@ def convert(what: str, folder: Path, num_bytes: int, write: Callable[[Path], Map
         with FileLock(f"{folder}.lock"):
             if not (folder / "config.json").exists():
                 _check_room(what, folder.parent, num_bytes)
-                size, minutes = num_bytes / 1e9, 1 + num_bytes / 1e9 * SECONDS_PER_GB / 60
+                seconds = more_seconds + num_bytes / 1e9 * SECONDS_PER_GB
                 logger.warning(
-                    "converting %s to %.1f GB of float32 safetensors in %s (once, about %.0f min)",
-                    what, size, folder, minutes,
-                )  # fmt: skip
+                    "converting %s to %.1f GB of float32 safetensors in %s (once, about %s)",
+                    what,
+                    num_bytes / 1e9,
+                    folder,
+                    f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s",
+                )
                 _build(folder, building, write)
     except OSError as error:
         raise PathgenError(f"{what} could not be converted into {folder} ({one_line(error)})") from error

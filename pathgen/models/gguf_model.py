@@ -19,6 +19,10 @@ from .reading import load_tokenizer, load_weights
 
 logger = logging.getLogger(__name__)
 
+VOCABULARY = [f"tokenizer.ggml.{part}" for part in ("tokens", "scores", "token_type", "merges")]
+LOAD_SECONDS = 10
+SECONDS_PER_ENTRY = 1.5e-4
+"""transformers reads the header three times, slowly."""
 NO_LANGUAGE_MODELS = {"general", "tokenizer", "t5", "umt5"}
 """Of what transformers' reader lists."""
 
@@ -51,7 +55,9 @@ def convert_gguf(path: Path, name: str | None = None) -> Path:
     file = read_gguf(path)
     _check_architecture(file)
     held = f"{file.kind}, dequantised values" if file.is_quantised else file.kind
-    return convert(f"{path} ({held})", folder, 4 * sum(file.values.values()), partial(_write, file))
+    entries = sum(size for key, size in file.metadata.items() if key in VOCABULARY)
+    seconds = LOAD_SECONDS + entries * SECONDS_PER_ENTRY
+    return convert(f"{path} ({held})", folder, 4 * sum(file.values.values()), seconds, partial(_write, file))
 
 
 def _write(file: GgufFile, folder: Path) -> Mapping[str, Any]:
