@@ -73,9 +73,11 @@ def read_gguf(path: Path) -> GgufFile:
     Raises:
         InputError: it is no GGUF file, damaged, cut short, a part of a split file, or lacks weights or tokenizer.
     """
-    if path.stat().st_size < 24 or path.open("rb").read(4) != MAGIC:
-        raise InputError(f"{path} is not a GGUF file: it does not begin with the bytes GGUF (a git-lfs pointer?)")
-    with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with path.open("rb") as handle:
+        if handle.read(4) != MAGIC:
+            raise InputError(f"{path} is not a GGUF file: it does not begin with the bytes GGUF (a git-lfs pointer?)")
+        data = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
+    with data:
         try:
             found = _Reader(path, data).header()
         except (struct.error, IndexError):

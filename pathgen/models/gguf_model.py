@@ -46,13 +46,16 @@ def convert_gguf(path: Path, name: str | None = None) -> Path:
     """The folder of a GGUF file's model: `name` in the cache folder, else the file's stem and digest.
 
     Raises:
-        InputError: as `read_gguf`; transformers does not read this architecture; or as `convert`.
+        InputError: the file cannot be read, or as `read_gguf`; transformers does not read this architecture; or as `convert`.
         PathgenError: as `convert`.
     """
-    folder = folder_for(name or f"{stem_of(path)}-{file_digest(path)}")
-    if (folder / "config.json").exists():
-        return folder
-    file = read_gguf(path)
+    try:
+        folder = folder_for(name or f"{stem_of(path)}-{file_digest(path)}")
+        if (folder / "config.json").exists():
+            return folder
+        file = read_gguf(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror})") from error
     _check_architecture(file)
     held = f"{file.kind}, dequantised values" if file.is_quantised else file.kind
     entries = sum(size for key, size in file.metadata.items() if key in VOCABULARY)

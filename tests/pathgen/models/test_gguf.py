@@ -168,7 +168,7 @@ def test_files_that_are_no_model(tmp_path, cache, how, says):
 def test_a_file_that_is_cut_short(tmp_path, plain, cache, kept):
     file = tmp_path / "cut.gguf"
     file.write_bytes(plain.read_bytes()[:kept])
-    assert (" is not a GGUF file" if 0 < kept < 24 else " is cut short: ") in refused(file)
+    assert (" is not a GGUF file" if 0 < kept < 4 else " is cut short: ") in refused(file)
     assert not cache.exists()
 
 
@@ -215,6 +215,14 @@ def test_a_folder_of_several_files_names_them(tmp_path, plain):
 def test_a_file_that_is_not_on_this_machine_says_so(tmp_path):
     assert f"no local folder or file on {os.uname().nodename}" in refused(tmp_path / "none.gguf")
     assert "no local folder or file on" in refused("models/none.gguf")
+
+
+def test_a_file_that_cannot_be_read_says_why(plain, monkeypatch):
+    def denied(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathgen.models.gguf_model.file_digest", denied)
+    assert refused(plain) == f"{plain} cannot be read (Permission denied)"
 
 
 def test_rotary_scaling_that_is_not_read_is_told(tmp_path, caplog):
