@@ -46,7 +46,7 @@ def convert_gguf(path: Path, name: str | None = None) -> Path:
     """The folder of a GGUF file's model: `name` in the cache folder, else the file's stem and digest.
 
     Raises:
-        InputError: the file cannot be read, or as `read_gguf`; transformers does not read this architecture; or as `convert`.
+        InputError: it cannot be read; transformers does not know this architecture; or as `read_gguf` or `convert`.
         PathgenError: as `convert`.
     """
     try:
