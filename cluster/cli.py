@@ -17,7 +17,7 @@ from .program.options import command, option
 if TYPE_CHECKING:
     from .jobs.jobs import Jobs
 
-app = make_app()
+app = make_app("cluster", "Start a Ray cluster on this machine, and run jobs on this cluster or another one.")
 manifest_app = typer.Typer(rich_markup_mode=None, help="Write a job for another scheduler to stdout.")
 app.add_typer(manifest_app, name="manifest")
 
@@ -26,11 +26,6 @@ Address = Annotated[
     option("http://HOST:PORT of a dashboard, HOST:PORT or auto [default: RAY_ADDRESS, then `cluster up`'s]."),
 ]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="Submission id, as `cluster list` shows it.")]
-
-
-@app.callback()
-def _cluster() -> None:
-    """Start a Ray cluster on this machine, and run jobs on this cluster or another one."""
 
 
 @command(app)

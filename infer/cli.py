@@ -29,12 +29,7 @@ PRINTED_BATCHES = 4
 LEFT_OUT = 3
 """Exit code of a benchmark that left questions out."""
 
-app = make_app()
-
-
-@app.callback()
-def _infer() -> None:
-    """Run a frozen language model along the layer paths that a router chooses for each prompt."""
+app = make_app("infer", "Run a frozen language model along the layer paths that a router chooses for each prompt.")
 
 
 @command(app)

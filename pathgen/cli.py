@@ -17,14 +17,9 @@ from .static.options import StaticOptions
 
 DEFAULTS = GenerateOptions("")
 
-app = make_app()
+app = make_app("pathgen", "Search a frozen language model for the layer paths that answer each question best.")
 
 OutDir = Annotated[str, typer.Argument(metavar="DIR", help="A run's folder (the --out of `pathgen generate`).")]
-
-
-@app.callback()
-def _pathgen() -> None:
-    """Search a frozen language model for the layer paths that answer each question best."""
 
 
 @command(app)
@@ -125,7 +120,7 @@ def export_command(
 def import_command(
     file: Annotated[str, typer.Argument(metavar="F", help="A file of `pathgen export` or the other program.")],
     format_name: Annotated[str, option("dr-llm, polar or jsonl.", "--format")],
-    model: Annotated[str, option("Alias, hub id or local folder of the paths' model.")] = DEFAULTS.model,
+    model: Annotated[str, option("Alias, hub id, local folder or GGUF file of the paths' model.")] = DEFAULTS.model,
     task: Annotated[str, option("The paths' task: arc, arc-letter or math.")] = DEFAULTS.task,
     out: Annotated[str | None, option("New folder or URL of the run [default: F without its ending].")] = None,
     as_json: AsJson = False,

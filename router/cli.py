@@ -12,14 +12,11 @@ from cluster.program.options import command
 
 from .run.options import READ_BY, EvaluateOptions, TrainOptions
 
-app = make_app()
+app = make_app(
+    "router", "Train routers on path shards: which layers a frozen model skips, runs or repeats on each prompt."
+)
 
 RouterDir = Annotated[str, typer.Argument(metavar="ROUTER", help="A router's folder (the --out of `router train`).")]
-
-
-@app.callback()
-def _router() -> None:
-    """Train routers on path shards: which layers a frozen model skips, runs or repeats on each prompt."""
 
 
 @command(app)

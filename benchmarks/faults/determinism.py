@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.lab.measurement import machine, run_script, share, target
+from benchmarks.lab.models import Model
 from cluster.program.console import print_json
 from pathgen.paths.records import PathRecord
 from pathgen.questions.loading import load_questions
@@ -64,7 +65,7 @@ def results(runs: Mapping[str, Sequence[PathRecord]]) -> dict[str, Any]:
 
 def main(
     questions: Annotated[str, typer.Option(help="A local file, a hub dataset or `builtin`.")] = "builtin",
-    model: Annotated[str, typer.Option(help="Alias, folder or hub id.")] = "smollm2-135m",
+    model: Model = "smollm2-135m",
     limit: Annotated[int, typer.Option(min=1, help="Only the first N questions.")] = 100,
     simulations: Annotated[int, typer.Option(min=1, help="Per question.")] = 50,
     parallel_leaves: Annotated[int, typer.Option(min=1, help="Asked at a time.")] = SearchSettings().parallel_leaves,

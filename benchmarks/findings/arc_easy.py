@@ -18,6 +18,7 @@ import typer
 
 from benchmarks.lab.generate_runs import FinishedRun, generate
 from benchmarks.lab.measurement import machine, mean, run_script, share, target
+from benchmarks.lab.models import Model
 from cluster.program.console import print_json
 from pathgen.errors import InputError
 from pathgen.report.stats import run_stats
@@ -73,7 +74,7 @@ def time_figures(run: FinishedRun) -> dict[str, Any]:
 
 def main(
     questions: Annotated[str, typer.Option(help="A local file, a hub dataset or `builtin`.")] = "builtin",
-    model: Annotated[str, typer.Option(help="Alias, folder or hub id.")] = "smollm2-135m",
+    model: Model = "smollm2-135m",
     limit: Annotated[int, typer.Option(min=1, help="Only the first N questions.")] = 100,
     simulations: Annotated[int, typer.Option(min=1, help="Per question.")] = 50,
     threads: Annotated[int, typer.Option(min=1, help="torch threads of each actor.")] = 1,

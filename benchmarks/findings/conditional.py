@@ -27,6 +27,7 @@ from benchmarks.findings.interaction import edits, effects_of
 from benchmarks.lab.digits import from_digits, to_digits
 from benchmarks.lab.measurement import machine, run_script
 from benchmarks.lab.menu_data import prompt_states
+from benchmarks.lab.models import Model
 from benchmarks.lab.path_scores import PathScores
 from benchmarks.lab.ridge import Array, assign_folds, centred, explained, out_of_fold
 from cluster.program.console import print_json
@@ -99,7 +100,7 @@ def main(
     scores: Annotated[Path, typer.Option(help="File of scores, added to.")],
     menu: Annotated[list[str] | None, typer.Option(help="Path beside full depth; may repeat.")] = None,
     limit: Annotated[int | None, typer.Option(help="Questions of each file.")] = None,
-    model: Annotated[str, typer.Option(help="Alias or folder.")] = "smollm2-135m",
+    model: Model = "smollm2-135m",
     num_layers: Annotated[int, typer.Option(help="Of the model.")] = 30,
     folds: Annotated[int, typer.Option(help="Of the cross-validation.")] = 5,
     seed: Annotated[int, typer.Option(help="Of controls and shuffles.")] = 0,

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from benchmarks.lab.digits import from_digits, to_digits
 from benchmarks.lab.measurement import ci95, machine, resamples, run_script
+from benchmarks.lab.models import Model
 from benchmarks.lab.path_scores import PathScores
 from cluster.program.console import print_json
 from infer.bench.statistics import mcnemar_p, wilson_interval
@@ -86,7 +87,7 @@ def main(
     questions: Annotated[str, typer.Option(help="Question file.")],
     scores: Annotated[Path, typer.Option(help="File of scores, added to.")],
     system: Annotated[list[str], typer.Option(help="NAME=SPEC; may repeat.")],
-    model: Annotated[str, typer.Option(help="Alias or folder.")] = "smollm2-135m",
+    model: Model = "smollm2-135m",
     num_layers: Annotated[int, typer.Option(help="Of the model.")] = 30,
     limit: Annotated[int | None, typer.Option(help="Questions.")] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap and the dealing.")] = 0,

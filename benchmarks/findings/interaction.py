@@ -18,6 +18,7 @@ import typer
 from numpy.typing import NDArray
 
 from benchmarks.lab.measurement import ci95, machine, resamples, run_script
+from benchmarks.lab.models import Model
 from benchmarks.lab.path_scores import TEMPLATES, PathScores
 from benchmarks.lab.ridge import centred
 from cluster.program.console import print_json
@@ -50,7 +51,7 @@ def main(
     questions: Annotated[str, typer.Option(help="Question file.")],
     scores: Annotated[Path, typer.Option(help="File of scores, added to.")],
     limit: Annotated[int, typer.Option(help="Questions.")] = 300,
-    model: Annotated[str, typer.Option(help="Alias or folder.")] = "smollm2-135m",
+    model: Model = "smollm2-135m",
     num_layers: Annotated[int, typer.Option(help="Of the model.")] = 30,
     seed: Annotated[int, typer.Option(help="Of the permutations and the bootstrap.")] = 0,
 ) -> None:

@@ -18,6 +18,7 @@ import torch
 import typer
 
 from benchmarks.lab.measurement import machine, run_script, share
+from benchmarks.lab.models import Model
 from benchmarks.published.search import choice_batch, choice_scores, is_right
 from cluster.program.console import print_json
 from infer.bench.statistics import mcnemar_p
@@ -45,7 +46,7 @@ def compared(outcomes: list[bool], others: list[bool], seed: int) -> dict[str, A
 def main(
     questions: Annotated[str, typer.Option(help="Question file.")],
     limit: Annotated[int | None, typer.Option(help="Questions.")] = 200,
-    model: Annotated[str, typer.Option(help="Alias or folder.")] = "smollm2-135m",
+    model: Model = "smollm2-135m",
     threads: Annotated[int, typer.Option(help="torch threads.")] = 2,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
 ) -> None:

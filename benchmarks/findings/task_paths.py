@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from benchmarks.lab.digits import to_digits
 from benchmarks.lab.measurement import ci95, machine, resamples, run_script
 from benchmarks.lab.menu_data import load_menu
+from benchmarks.lab.models import Model
 from benchmarks.lab.ridge import assign_folds
 from cluster.program.console import print_json
 
@@ -40,7 +41,7 @@ def chosen_out_of_fold(quality: Array, owner: NDArray[np.int_], folds: NDArray[n
 def main(
     path: Annotated[list[str], typer.Option(help="A path of the menu, one digit a layer; may repeat.")],
     paths: Annotated[list[str], typer.Option(help="Run folders, one a task.")],
-    model: Annotated[str, typer.Option(help="Alias or folder.")] = "smollm2-135m",
+    model: Model = "smollm2-135m",
     folds: Annotated[int, typer.Option(help="Of the cross-validation.")] = 5,
     threads: Annotated[int, typer.Option(help="torch threads.")] = 2,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,

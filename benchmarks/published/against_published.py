@@ -18,6 +18,7 @@ import numpy as np
 import typer
 
 from benchmarks.lab.measurement import machine, rotated, run_script
+from benchmarks.lab.models import Model
 from benchmarks.published.found import Found, calibrated_figures, compare, figures, with_margins
 from cluster.program.console import print_json
 from pathgen.actors.placement import IN_FLIGHT
@@ -91,7 +92,7 @@ def calibrate_search(
 
 def main(
     questions: Annotated[str, typer.Option(help="A local file, a hub dataset or `builtin`.")] = "builtin",
-    model: Annotated[str, typer.Option(help="Alias, folder or hub id.")] = "smollm2-135m",
+    model: Model = "smollm2-135m",
     limit: Annotated[int, typer.Option(min=1, help="The first N questions, for both searches.")] = 40,
     task: Annotated[str, typer.Option("--task", help="`arc` or `arc-letter`.")] = "arc",
     dtype: Annotated[str, typer.Option(help="Of both models' weights.")] = "float32",

@@ -16,6 +16,7 @@ import typer
 
 from benchmarks.lab.generate_runs import FinishedRun, generate
 from benchmarks.lab.measurement import apportion, machine, ratio, rotated, run_script, target
+from benchmarks.lab.models import Model
 from cluster.program.console import print_json
 
 ACTORS = (1, 2)
@@ -71,7 +72,7 @@ def compare(runs: dict[int, list[FinishedRun]], seed: int) -> dict[str, Any]:
 
 def main(
     questions: Annotated[str, typer.Option(help="A local file, a hub dataset or `builtin`.")] = "builtin",
-    model: Annotated[str, typer.Option(help="Alias, folder or hub id.")] = "smollm2-135m",
+    model: Model = "smollm2-135m",
     limit: Annotated[int, typer.Option(min=2, help="Only the first N questions.")] = 24,
     simulations: Annotated[int, typer.Option(min=1, help="Per question.")] = 50,
     repeats: Annotated[int, typer.Option(min=1, help="Runs with each number of actors.")] = 3,

@@ -23,6 +23,7 @@ import typer
 from transformers import GenerationConfig, PreTrainedModel
 
 from benchmarks.lab.measurement import machine, median_ratio, rotated, run_script
+from benchmarks.lab.models import Model
 from cluster.program.console import print_json
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import FixedPaths
@@ -78,7 +79,7 @@ def timed(generate: Generate, tokens: int, device: torch.device) -> float:
 
 
 def main(
-    model: Annotated[str, typer.Option(help="Alias or folder.")] = "smollm2-135m",
+    model: Model = "smollm2-135m",
     depth: Annotated[int, typer.Option(help="Layers of the shallow paths.")] = 24,
     batch: Annotated[int, typer.Option(help="Prompts of the larger batch.")] = 8,
     prompt_tokens: Annotated[int, typer.Option(help="Of each prompt.")] = 64,

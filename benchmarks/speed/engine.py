@@ -23,6 +23,7 @@ import numpy as np
 import typer
 
 from benchmarks.lab.measurement import alternate, machine, mean, ratio, run_script, target
+from benchmarks.lab.models import Model
 from cluster.program.console import print_json
 from pathgen.actors.placement import IN_FLIGHT
 from pathgen.errors import PathgenError
@@ -165,7 +166,7 @@ def setting_name(parallel_leaves: int, in_flight: int) -> str:
 
 def main(
     questions: Annotated[str, typer.Option(help="A local file, a hub dataset or `builtin`.")] = "builtin",
-    model: Annotated[str, typer.Option(help="Alias, folder or hub id.")] = "smollm2-135m",
+    model: Model = "smollm2-135m",
     limit: Annotated[int, typer.Option(min=1, help="Only the first N questions.")] = 16,
     repeats: Annotated[int, typer.Option(min=1, help="Turns of each way on each question.")] = 2,
     parallel_leaves: Annotated[int, typer.Option(min=1, help="Of `interleaved`.")] = SearchSettings().parallel_leaves,

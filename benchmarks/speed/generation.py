@@ -17,6 +17,7 @@ import numpy as np
 import typer
 
 from benchmarks.lab.measurement import run_script
+from benchmarks.lab.models import Model
 from cluster.program.console import print_json
 from pathgen.paths.layer_path import LayerPath, all_moves
 from pathgen.questions.loading import load_questions
@@ -122,7 +123,7 @@ def synchronize(device: torch.device) -> None:
 
 def main(
     questions: Annotated[str, typer.Option(help="questions with reference answers")] = "builtin-math",
-    model: Annotated[str, typer.Option()] = "smollm2-135m",
+    model: Model = "smollm2-135m",
     limit: Annotated[int, typer.Option(min=1)] = 4,
     paths: Annotated[int, typer.Option(min=1, help="paths per question and call")] = 16,
     calls: Annotated[int, typer.Option(min=1)] = 3,

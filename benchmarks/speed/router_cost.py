@@ -16,6 +16,7 @@ import torch
 import typer
 
 from benchmarks.lab.measurement import machine, median_ratio, rotated, run_script
+from benchmarks.lab.models import Model
 from cluster.program.console import print_json
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import FixedPaths
@@ -38,7 +39,7 @@ def fresh_router(num_layers: int, hidden_size: int, base: str = "", digest: str 
 
 
 def main(
-    model: Annotated[str, typer.Option(help="Alias or folder.")] = "smollm2-135m",
+    model: Model = "smollm2-135m",
     tokens: Annotated[int, typer.Option(help="Length of the prompt.")] = 256,
     batch: Annotated[int, typer.Option(help="Prompts at a time.")] = 1,
     repeats: Annotated[int, typer.Option(help="Turns of each.")] = 20,

@@ -115,10 +115,28 @@ class Commands(TyperGroup):
                 signal.signal(signal.SIGTERM, before)
 
 
-def make_app() -> typer.Typer:
-    """Make a program without commands."""
+def make_app(program: str, about: str) -> typer.Typer:
+    """Make a program without commands, with `--version`; `about` stands above its commands in the help."""
     plain: dict[str, Any] = {"add_completion": False, "pretty_exceptions_enable": False, "rich_markup_mode": None}
-    return typer.Typer(cls=Commands, context_settings={"max_content_width": 100}, **plain)
+    app = typer.Typer(name=program, cls=Commands, context_settings={"max_content_width": 100}, **plain)
+    app.callback(help=about)(_program)
+    return app
+
+
+def _print_version(context: typer.Context, wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(context.command.name, version("layerpaths"))
+        raise typer.Exit
+
+
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
 
 
 def read_config(context: typer.Context, path: str | None) -> str | None:

@@ -14,7 +14,7 @@ from fsspec import AbstractFileSystem
 from cluster.connection.session import Session
 
 from ..errors import InputError
-from ..models.facts import weight_bytes
+from ..models.facts import float32_bytes
 from ..models.resolving import absolute_name
 from ..store.files import is_local
 from .model_spec import ModelSpec
@@ -121,7 +121,7 @@ def place_actors(options: ActorOptions, device: str, session: Session, folder: P
         resources = {"CPU": 1.0, "GPU": options.gpus_per_actor}
         actors = options.actors or sum(math.floor(node["GPU"] / options.gpus_per_actor) for node in nodes)
     else:
-        memory_bytes, devices = 2 * weight_bytes(folder) + ACTOR_OVERHEAD_BYTES, 1
+        memory_bytes, devices = float32_bytes(folder) + ACTOR_OVERHEAD_BYTES, 1
         actors = options.actors or sum(_on_node(node, memory_bytes) for node in nodes)
         share = _cpu_share(nodes, min(max(1, actors), num_jobs))
         threads = options.threads_per_actor or share

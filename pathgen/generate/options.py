@@ -33,7 +33,7 @@ class GenerateOptions(ActorOptions):
     """
 
     out: Annotated[str, option("Folder or URL of the run; the same command again resumes.")]
-    model: Annotated[str, option("Alias, hub id or local folder.")] = "smollm2-135m"
+    model: Annotated[str, option("Alias, hub id, local folder or GGUF file.")] = "smollm2-135m"
     task: Annotated[str, option("arc, arc-letter or math.")] = "arc"
     questions: Annotated[str, option("builtin[:test], builtin-math, a file, or owner/name[:config][:split].")] = (
         "builtin"

@@ -8,12 +8,15 @@ import math
 import re
 import struct
 from pathlib import Path
+from typing import BinaryIO
 
 from ..errors import InputError
 
 LAYER_NAME = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
 SAMPLE_BYTES = 4096
 SAMPLES_PER_FILE = 64
+HEADER_BYTES = 16 << 20
+"""Holds the header of a GGUF file, a vocabulary of 500,000 tokens included."""
 
 
 def fingerprint(folder: Path) -> str:
@@ -39,10 +42,24 @@ def fingerprint(folder: Path) -> str:
             if header_bytes > size - 8:
                 raise InputError(f"{file} is cut or not a safetensors file (perhaps a git-lfs pointer); fetch it again")
             digest.update(file.name.encode() + head + handle.read(min(header_bytes, size)))
-            for sample in range(SAMPLES_PER_FILE):
-                handle.seek(8 + header_bytes + (size - 8 - header_bytes) * sample // SAMPLES_PER_FILE)
-                digest.update(handle.read(SAMPLE_BYTES))
+            _add_samples(digest, handle, 8 + header_bytes, size)
     return digest.hexdigest()
+
+
+def file_digest(file: Path) -> str:
+    """16 hex digits of a weights file of any kind: its size, its first bytes (the header), and sampled slices."""
+    size = file.stat().st_size
+    digest = hashlib.blake2b(str(size).encode(), digest_size=8)
+    with file.open("rb") as handle:
+        digest.update(handle.read(HEADER_BYTES))
+        _add_samples(digest, handle, 0, size)
+    return digest.hexdigest()
+
+
+def _add_samples(digest: hashlib.blake2b, handle: BinaryIO, start: int, end: int) -> None:
+    for sample in range(SAMPLES_PER_FILE):
+        handle.seek(start + (end - start) * sample // SAMPLES_PER_FILE)
+        digest.update(handle.read(SAMPLE_BYTES))
 
 
 def num_layers(folder: Path) -> int:
@@ -53,11 +70,6 @@ def num_layers(folder: Path) -> int:
             if isinstance(section, dict) and isinstance(section.get(name), int):
                 return section[name]
     raise InputError(f"{folder}/config.json does not state the number of layers")
-
-
-def weight_bytes(folder: Path) -> int:
-    """Size of the weights on disk."""
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
 def layer_parameters(folder: Path, num_layers: int) -> list[float]:
@@ -72,15 +84,25 @@ def layer_parameters(folder: Path, num_layers: int) -> list[float]:
     experts = config.get("num_local_experts") or config.get("num_experts")
     share = (config.get("num_experts_per_tok") or experts) / experts if experts else 1.0
     totals = [0.0] * num_layers
+    for name, size in _tensor_sizes(folder).items():
+        found = LAYER_NAME.search(name)
+        if found and int(found[1]) < num_layers:
+            totals[int(found[1])] += size * (share if ".experts." in name else 1.0)
+    return totals
+
+
+def float32_bytes(folder: Path) -> int:
+    """Bytes of all weights as float32, from the safetensors headers; InputError if one is damaged."""
+    return 4 * sum(_tensor_sizes(folder).values())
+
+
+def _tensor_sizes(folder: Path) -> dict[str, int]:
+    sizes: dict[str, int] = {}
     for file in folder.glob("*.safetensors"):
         try:
             with file.open("rb") as handle:
                 header = json.loads(handle.read(struct.unpack("<Q", handle.read(8))[0]))
-            sizes = {name: math.prod(entry["shape"]) for name, entry in header.items() if LAYER_NAME.search(name)}
+            sizes |= {name: math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
         except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{file} is damaged, or not a safetensors file; fetch it again") from error
-        for name, size in sizes.items():
-            layer = int(LAYER_NAME.findall(name)[0])
-            if layer < num_layers:
-                totals[layer] += size * (share if ".experts." in name else 1.0)
-    return totals
+    return sizes

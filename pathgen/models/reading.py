@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer in a model's folder; InputError if transformers cannot load it."""
+def load_tokenizer(folder: Path, **how: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer in a model's folder, with arguments of `from_pretrained`; InputError if it does not load."""
     from transformers import AutoTokenizer
 
-    with _one_line_errors(f"the tokenizer in {folder} does not load"):
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    with _one_line_errors(f"the tokenizer in {_read_from(folder, how)} does not load"):
+        return AutoTokenizer.from_pretrained(folder, **how, trust_remote_code=False)
 
 
 def load_config(folder: Path) -> PreTrainedConfig:
@@ -38,19 +38,25 @@ def load_weights(source: Path, **how: Any) -> PreTrainedModel:
     """
     from transformers import AutoModelForCausalLM
 
-    with _one_line_errors(f"the model in {source} does not load"):
+    told = _read_from(source, how)
+    with _one_line_errors(f"the model in {told} does not load"):
         # Sizes that do not fit are ignored here, because transformers' own error does not name the tensor.
         how |= {"trust_remote_code": False, "output_loading_info": True, "ignore_mismatched_sizes": True}
         loaded: Any = AutoModelForCausalLM.from_pretrained(source, **how)
         model, info = loaded
     if missing := sorted(info["missing_keys"]):
-        raise InputError(f"the weights in {source} lack {len(missing)} tensors, first {', '.join(missing[:3])}")
+        raise InputError(f"the weights in {told} lack {len(missing)} tensors, first {', '.join(missing[:3])}")
     if unfit := sorted(info["mismatched_keys"]):
         name, found, wanted = unfit[0]
         raise InputError(
-            f"the weights in {source} do not fit its config.json: {name} is {list(found)}, not {list(wanted)}"
+            f"the weights in {told} do not fit its config.json: {name} is {list(found)}, not {list(wanted)}"
         )
     return model
+
+
+def _read_from(folder: Path, how: Mapping[str, Any]) -> Path:
+    """What an error names: the folder, or the GGUF file that `how` asks for."""
+    return (folder / how["gguf_file"]).resolve() if "gguf_file" in how else folder
 
 
 @contextmanager

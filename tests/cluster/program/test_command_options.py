@@ -48,11 +48,7 @@ class Walk:
 @pytest.fixture
 def walk():
     """Calls the command, and gives its options and the answer."""
-    app, seen = make_app(), []
-
-    @app.callback()
-    def _program() -> None:
-        """A program."""
+    app, seen = make_app("walker", "A program."), []
 
     @command(app)
     def walk(walk: Walk, config: Config = None, as_json: AsJson = False) -> None:

@@ -1,7 +1,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from pathgen.actors.placement import (
     ACTOR_OVERHEAD_BYTES,
@@ -37,10 +39,10 @@ def node(cpus=16.0, gpus=0.0, memory=1 << 60) -> dict[str, float]:
 
 @pytest.fixture
 def place(tmp_path):
-    """Places actors for a model of so many bytes."""
+    """Places actors for a model of so many weights."""
 
     def placement(device="cpu", *, jobs=100, weights=1000, memory=1 << 60, cpus=16.0, gpus=0.0, **options):
-        (tmp_path / "model.safetensors").write_bytes(bytes(weights))
+        save_file({"w": np.zeros(weights, np.float16)}, tmp_path / "model.safetensors")
         session = FakeSession([node(cpus, gpus, memory)])
         return place_actors(GenerateOptions("run", **options), device, session, tmp_path, jobs)
 
@@ -52,7 +54,7 @@ def place_on(tmp_path):
     """Places actors on a cluster's nodes."""
 
     def placement(nodes, device="cpu", **options):
-        (tmp_path / "model.safetensors").write_bytes(bytes(1000))
+        save_file({"w": np.zeros(1000, np.float16)}, tmp_path / "model.safetensors")
         session = FakeSession(nodes, "127.0.0.1:6379")
         return place_actors(GenerateOptions("run", **options), device, session, tmp_path, 100)
 
@@ -71,7 +73,7 @@ def test_no_more_actors_than_questions_and_the_cores_go_round(place):
 
 
 def test_no_more_actors_than_fit_the_memory_but_one(place):
-    each = 2 * 1000 + ACTOR_OVERHEAD_BYTES
+    each = 4 * 1000 + ACTOR_OVERHEAD_BYTES
     assert place(cpus=16, memory=3 * each).num_actors == 3
     assert place(cpus=16, memory=each // 2).num_actors == 1
 
@@ -171,7 +173,7 @@ def test_the_device_is_cuda_where_there_is_one(monkeypatch):
 
 
 def test_a_fleet_follows_its_clusters_nodes_unless_its_size_or_its_node_is_given(tmp_path):
-    (tmp_path / "model.safetensors").write_bytes(bytes(1000))
+    save_file({"w": np.zeros(1000, np.float16)}, tmp_path / "model.safetensors")
     options, cluster = GenerateOptions("run"), FakeSession([node(8)], "127.0.0.1:6379")
     placement = place_actors(options, "cpu", cluster, tmp_path, 100)
     size = placement.fleet_size(options, cluster, None)

@@ -14,12 +14,13 @@ import torch
 from commands import pathgen, question, write_questions
 from path_records import METADATA, make_record, no_guard
 from tiny_checkpoint import save_tiny_model
+from tiny_gguf import save_tiny_gguf
 from transformers import BertConfig, BertModel, T5Config, T5ForConditionalGeneration
 
 from cluster.connection.session import connect
 from pathgen.generate.options import GenerateOptions
 from pathgen.generate.run import GenerationRun
-from pathgen.models.facts import fingerprint
+from pathgen.models.facts import file_digest, fingerprint
 from pathgen.paths.layer_path import all_moves
 from pathgen.questions.loading import load_questions
 from pathgen.search.prior import MoveStatistics, Prior
@@ -346,6 +347,13 @@ def test_a_folder_of_other_settings_is_refused_with_a_table(refusal, finished, a
 
 def test_another_model_is_refused(refusal, finished, tmp_path):
     other = save_tiny_model(tmp_path / "other", seed=1)
+    assert "model fingerprint" in refusal("--model", other, code=4)
+
+
+def test_a_gguf_file_of_another_model_is_refused(refusal, finished, tmp_path, monkeypatch):
+    monkeypatch.setenv("LAYERPATHS_CACHE", str(tmp_path / "cache"))
+    other = save_tiny_gguf(tmp_path / "other.gguf")
+    save_tiny_model(tmp_path / "cache" / f"other-{file_digest(other)}", seed=1)  # as if converted
     assert "model fingerprint" in refusal("--model", other, code=4)
 
 

@@ -1,0 +1,55 @@
+"""Refuses models that the config alone rules out, before they are loaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, one_line
+
+UNSUPPORTED_TYPES = {
+    "bloom": "its attention biases (alibi) have no row per question",
+    "mpt": "its attention biases (alibi) have no row per question",
+    "gemma3n": "its layers share keys and values",
+    "llama4": "its attention is chunked",
+    "mamba": "its layers keep their state outside the key-value cache",
+    "mamba2": "its layers keep their state outside the key-value cache",
+    "jamba": "its layers keep their state outside the key-value cache",
+}
+"""model_type -> why it cannot be run along paths. These are refused before loading; other types are checked at load."""
+
+
+def check_is_causal_lm(folder: Path, name: str) -> None:
+    """Raise InputError unless the folder's config is that of a causal language model that can be run along paths."""
+    file = folder / "config.json"
+    try:
+        config = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{name}: no config.json in {folder}: this folder holds no model") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{file} cannot be read as JSON ({one_line(error)})") from error
+    if not _reads_as_config(config):
+        raise InputError(f"{file} is not a model config: an object with a model_type and a list of architectures")
+    if config.get("is_encoder_decoder"):
+        raise InputError(f"{name}: encoder-decoder models ({config.get('model_type')}) are not supported")
+    if reason := UNSUPPORTED_TYPES.get(config.get("model_type", "")):
+        raise InputError(f"{name}: {config['model_type']} models cannot be run along paths: {reason}")
+    if "auto_map" in config:
+        from transformers import CONFIG_MAPPING
+
+        if config.get("model_type", "") not in CONFIG_MAPPING:
+            kind = config.get("model_type")
+            raise InputError(f"{name}: its model type {kind} needs code of its own, which is not run")
+    architectures = config.get("architectures") or []
+    if architectures and not any(a.endswith(("ForCausalLM", "LMHeadModel")) for a in architectures):
+        raise InputError(f"{name}: {architectures[0]} is not a causal language model")
+    if not any(folder.glob("*.safetensors")):
+        raise InputError(f"{name}: no *.safetensors weights in {folder}; other weight formats are not loaded")
+
+
+def _reads_as_config(content: Any) -> bool:
+    if not isinstance(content, dict) or not isinstance(content.get("model_type", ""), str):
+        return False
+    architectures = content.get("architectures") or []
+    return isinstance(architectures, list) and all(isinstance(name, str) for name in architectures)
