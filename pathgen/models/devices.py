@@ -41,3 +41,13 @@ def check_device_and_dtype(device: str | None, dtype: str | None) -> None:
         raise InputError(f"--dtype must be one of {', '.join(DTYPES)}; got {dtype!r}")
     if device is not None and not DEVICE.fullmatch(device):
         raise InputError(f"--device must be cpu, cuda or cuda:N; got {device!r}")
+
+
+def is_slow_on_cpu(dtype: str) -> bool:
+    """Whether this machine's CPU has no instructions for a narrow dtype, so that float32 is several times faster."""
+    import torch
+
+    short = {"bfloat16": "bf16", "float16": "fp16"}.get(dtype)
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not tell
+    able = any(has for name, has in capabilities.items() if short is not None and name.endswith(short))
+    return short is not None and bool(capabilities) and not able

@@ -194,3 +194,20 @@ def test_a_name_too_long_for_a_file_is_no_model(name, monkeypatch):
     line = refusal(resolve_model, name)
     assert "is no alias (smollm2-135m)" in line
     assert len(line) < 500
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "dtype", "slow"),
+    [
+        ({"avx2": True, "avx512_bf16": False, "amx_fp16": False}, "bfloat16", True),
+        ({"avx2": True, "avx512_bf16": True, "avx512_fp16": False}, "bfloat16", False),
+        ({"avx2": True, "avx512_bf16": True, "avx512_fp16": False}, "float16", True),
+        ({"bf16": True, "fp16": True}, "float16", False),
+        ({"avx2": True}, "float32", False),
+    ],
+)
+def test_a_dtype_that_this_cpu_only_emulates_is_told(tiny_model, monkeypatch, caplog, capabilities, dtype, slow):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    load_model(str(tiny_model), dtype=dtype)
+    told = f"this CPU has no {dtype} instructions: --dtype float32 is several times faster here"
+    assert [record.getMessage() for record in caplog.records] == [told] * slow
