@@ -36,7 +36,7 @@ def float32_head(hf_model: Any) -> Iterator[None]:
     Scaling and soft-capping after the head then run in float32. A head that is not a plain linear layer (a quantised
     one, for example) stays unchanged.
     """
-    head = hf_model.get_output_embeddings()
+    head: Any = hf_model.get_output_embeddings()
     if type(head) is not nn.Linear:
         yield
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from cluster.connection.probe import Probe
 from cluster.program.options import option
@@ -48,6 +48,6 @@ def is_slow_on_cpu(dtype: str) -> bool:
     import torch
 
     short = {"bfloat16": "bf16", "float16": "fp16"}.get(dtype)
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not tell
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions do not tell
     able = any(has for name, has in capabilities.items() if short is not None and name.endswith(short))
     return short is not None and bool(capabilities) and not able
