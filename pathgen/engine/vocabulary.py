@@ -37,7 +37,8 @@ def float32_head(hf_model: Any) -> Iterator[None]:
     one, for example) stays unchanged.
     """
     head: Any = hf_model.get_output_embeddings()
-    if type(head) is not nn.Linear:
+    is_plain = type(head) is nn.Linear
+    if not is_plain:
         yield
         return
     own = vars(head).get("forward")
