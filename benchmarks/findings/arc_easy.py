@@ -3,7 +3,7 @@
 Every question gets its full budget (no early stop). With an --out that holds a finished run of the same
 settings the figures are taken from it, without time.
 
-    python -m benchmarks.findings.arc_easy --questions arc_easy.jsonl [--out DIR] [-- --calibrate 16 …]
+    python -m benchmarks.findings.arc_easy --questions arc_easy.jsonl [--out DIR] [-- --parallel-leaves 8 …]
 """
 
 from __future__ import annotations

@@ -22,7 +22,6 @@ from pathgen.paths.cost import CostModel
 from pathgen.paths.records import PathRecord
 from pathgen.questions.question import Question
 from pathgen.questions.tasks import Task
-from pathgen.search.prior import Prior, measure_moves
 from pathgen.search.settings import SearchSettings
 from pathgen.store.provenance import ShardMetadata
 
@@ -46,7 +45,6 @@ def run_settings(
     seed: int,
     in_flight: int,
     threads: int,
-    prior: Prior | None = None,
 ) -> RunSettings:
     """The settings of a run in this process.
 
@@ -58,7 +56,6 @@ def run_settings(
         seed: of the run.
         in_flight: questions interleaved.
         threads: torch threads, which the caller has set.
-        prior: calibrated, or None.
     """
     weights = fingerprint(resolve_model(model))
     dtype = str(path_model.hf_model.dtype).removeprefix("torch.")
@@ -70,7 +67,6 @@ def run_settings(
         options=GenerateOptions(out="", model=model, task=task.name, search=search, seed=seed),
         cost=CostModel.layers(path_model.num_layers),
         in_flight=in_flight,
-        prior=prior,
     )
 
 
@@ -80,13 +76,11 @@ class InProcess:
     Args:
         run: the settings.
         evaluator: the model with its task; fresh, since it counts the work on a question over its lifetime.
-        scanned: records of the questions that calibration scanned, whose evaluations answer the search's asks.
     """
 
-    def __init__(self, run: RunSettings, evaluator: Evaluator, scanned: Sequence[PathRecord] = ()):
-        self._scanned = {record.question.id: record for record in scanned}
+    def __init__(self, run: RunSettings, evaluator: Evaluator):
         self._capacity = run.in_flight * (1 + BACKLOG)
-        self._searcher = Searcher(run, WRITER, evaluator, lambda _, question_id: self._scanned[question_id])
+        self._searcher = Searcher(run, WRITER, evaluator, lambda *_: None)
 
     @property
     def token_layers(self) -> int:
@@ -99,15 +93,7 @@ class InProcess:
         Raises:
             PathgenError: if a question cannot be searched.
         """
-        return self._run([Job(q, resume=(WRITER,) if q.id in self._scanned else ()) for q in questions])
-
-    def scan(self, questions: Sequence[Question]) -> list[Searched]:
-        """Run the full path and every single move of each question, as calibration does.
-
-        Raises:
-            PathgenError: if a question cannot be scanned.
-        """
-        return self._run([Job(question, kind="scan") for question in questions])
+        return self._run([Job(question) for question in questions])
 
     def _run(self, jobs: list[Job]) -> list[Searched]:
         started = time.perf_counter()
@@ -120,17 +106,5 @@ class InProcess:
                     raise PathgenError(f"question {record.question.id} cannot be searched ({record.error})")
                 found[record.question.id] = record
         records = [found[job.question.id] for job in jobs]
-        seconds = apportion(time.perf_counter() - started, [self._own_seconds(record) for record in records])
+        seconds = apportion(time.perf_counter() - started, [record.seconds or 0.0 for record in records])
         return [Searched(record, float(s)) for record, s in zip(records, seconds, strict=True)]
-
-    def _own_seconds(self, record: PathRecord) -> float:
-        """Of a record's model time, what is not its scan's."""
-        scan = self._scanned.get(record.question.id)
-        return (record.seconds or 0.0) - ((scan.seconds or 0.0) if scan else 0.0)
-
-
-def prior_from(scans: Sequence[PathRecord], run: RunSettings, *, num_layers: int) -> Prior:
-    """The prior that scans of single moves give."""
-    evaluations = [{evaluation.path: evaluation for evaluation in record.evaluations} for record in scans]
-    statistics = measure_moves(evaluations, num_layers, run.options.search, run.cost, relative_margin=False)
-    return Prior(run.model.fingerprint, run.options.task, len(scans), statistics)

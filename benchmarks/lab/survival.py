@@ -8,16 +8,13 @@ from pathlib import Path
 
 from benchmarks.lab.killable import Run
 from pathgen.errors import PathgenError
-from pathgen.paths.layer_path import LayerPath, all_moves
+from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import PathRecord
-from pathgen.questions.loading import load_questions
 from pathgen.store.index import progress_files, read_tables, shard_files
 from pathgen.store.run_folder import RunDirectory
 from pathgen.store.schema import SCHEMA, from_table
 
 MARGIN_NATS = 1e-4
-CALIBRATED = 4
-"""Questions that a calibrated run scans first."""
 
 
 @dataclass
@@ -26,7 +23,6 @@ class Stored:
 
     records: list[PathRecord]
     evaluated: dict[str, set[LayerPath]]
-    has_prior: bool
     leftovers: list[str]
 
     @classmethod
@@ -40,7 +36,7 @@ class Stored:
         for record in [*records, *(record for table in progress.values() for record in from_table(table))]:
             evaluated.setdefault(record.question.id, set()).update(e.path for e in record.evaluations)
         hidden = [str(path.relative_to(out)) for path in out.rglob(".*")] if out.exists() else []
-        return cls(records, evaluated, (out / "prior.json").exists(), [*bad, *torn, *hidden])
+        return cls(records, evaluated, [*bad, *torn, *hidden])
 
 
 @dataclass
@@ -48,7 +44,6 @@ class Reference:
     """The uninterrupted run."""
 
     records: dict[str, PathRecord]
-    calibrated: list[str]
     layer_executions: int
     seconds: float
     first_actor_s: float
@@ -61,9 +56,6 @@ class Reference:
             if question_id in done:
                 continue
             wanted = {evaluation.path for evaluation in record.evaluations}
-            if question_id in self.calibrated and not stored.has_prior:
-                full = LayerPath.full(record.num_layers)
-                wanted |= {path for move in all_moves(record.num_layers) if (path := move.apply(full)).depth}
             total += sum(path.depth for path in wanted - stored.evaluated.get(question_id, set()))
         return total
 
@@ -124,5 +116,4 @@ def uninterrupted(command: list[str], out: Path) -> Reference:
     if code:
         raise PathgenError(f"the uninterrupted run ended with exit code {code}: {run.errors()}")
     records = {record.question.id: record for record in Stored.read(out).records}
-    calibrated = [question.id for question in load_questions("builtin", needs="choices", limit=CALIBRATED)]
-    return Reference(records, calibrated, summary["layer_executions"], run.seconds, born_s or 0.0)
+    return Reference(records, summary["layer_executions"], run.seconds, born_s or 0.0)

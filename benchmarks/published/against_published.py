@@ -1,17 +1,15 @@
 """This project's search against the published one: same questions, same stop rule, same threads, one process.
 
-Both take turns on blocks of questions, so that a drifting machine drifts for both. `ours` has no prior.
-`calibrated` has one, measured first on a few questions, whose cost is part of its time; it searches more
-questions, as a run does, and its rate is set against that of the published search on the ones it had.
+Both take turns on blocks of questions, so that a drifting machine drifts for both.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.published.against_published --questions arc_easy.jsonl [--calibrated 500]
+    OMP_NUM_THREADS=1 python -m benchmarks.published.against_published --questions arc_easy.jsonl
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -19,7 +17,7 @@ import typer
 
 from benchmarks.lab.measurement import machine, rotated, run_script
 from benchmarks.lab.models import Model
-from benchmarks.published.found import Found, calibrated_figures, compare, figures, with_margins
+from benchmarks.published.found import Found, compare, figures, with_margins
 from cluster.program.console import print_json
 from pathgen.actors.placement import IN_FLIGHT
 from pathgen.paths.records import seeded_hash
@@ -28,11 +26,7 @@ from pathgen.questions.question import Question
 from pathgen.search.settings import SearchSettings
 
 if TYPE_CHECKING:
-    from benchmarks.lab.in_process import InProcess
     from benchmarks.published.search import Result
-    from pathgen.engine.path_model import PathModel
-    from pathgen.generate.jobs import RunSettings
-    from pathgen.questions.tasks import Task
 
 BLOCK = 20
 """Questions of the published search, and of ours, a turn: enough that ours fills its batch, as in a run it does."""
@@ -60,34 +54,20 @@ def published_search(
 
 def take_turns(
     searches: Mapping[str, Callable[[Sequence[Question]], list[Any]]],
-    questions: Mapping[str, Sequence[Question]],
+    questions: Sequence[Question],
     block: int,
 ) -> dict[str, list[Any]]:
-    """Each search over its own questions, in as many turns as the published one needs for blocks of `block`.
+    """Each search over the questions, in turns of at most `block`.
 
     Every turn takes its questions from all along the list, and the order of the searches is rotated.
     """
-    turns = -(-len(questions["published"]) // block)
+    turns = -(-len(questions) // block)
     results: dict[str, list[Any]] = {name: [] for name in searches}
     for turn in range(turns):
         for name in rotated(tuple(searches), turn):
-            results[name] += searches[name](questions[name][turn::turns])
+            results[name] += searches[name](questions[turn::turns])
             print(f"turn {turn + 1}/{turns}: {name} {len(results[name])}", file=sys.stderr, flush=True)
     return results
-
-
-def calibrate_search(
-    model: PathModel, task: Task, run: RunSettings, questions: Sequence[Question]
-) -> tuple[InProcess, list[float]]:
-    """Our search with a prior measured on these questions, and what each question's scan took, in seconds."""
-    from benchmarks.lab.in_process import InProcess, prior_from
-    from pathgen.evaluation.evaluator import Evaluator
-
-    scans = InProcess(run, Evaluator(model, task)).scan(questions)
-    records = [scan.record for scan in scans]
-    prior = prior_from(records, run, num_layers=model.num_layers)
-    search = InProcess(replace(run, prior=prior), Evaluator(model, task), records)
-    return search, [scan.seconds for scan in scans]
 
 
 def main(
@@ -101,8 +81,6 @@ def main(
     ] = True,
     block: Annotated[int, typer.Option(min=1, help="Questions of a search in one turn.")] = BLOCK,
     simulations: Annotated[int, typer.Option(min=1, help="Per question, for both.")] = 50,
-    calibrated: Annotated[int, typer.Option(min=0, help="Search the first M with a calibrated prior too.")] = 0,
-    calibrate: Annotated[int, typer.Option(min=1, help="Questions that the prior is measured on.")] = 16,
     parallel_leaves: Annotated[int, typer.Option(min=1, help="Of ours.")] = SearchSettings().parallel_leaves,
     in_flight: Annotated[int, typer.Option(min=1, help="Of ours.")] = IN_FLIGHT["cpu"],
     threads: Annotated[int, typer.Option(min=1, help="torch threads, for both.")] = 1,
@@ -117,7 +95,7 @@ def main(
     from pathgen.questions.tasks import find_task
 
     torch.set_num_threads(threads)
-    loaded = load_questions(questions, needs="choices", limit=max(limit, calibrated))
+    loaded = load_questions(questions, needs="choices", limit=limit)
     path_model, asked_as = PathModel.from_pretrained(model, dtype=dtype), find_task(task)
     settings = SearchSettings(simulations=simulations, parallel_leaves=parallel_leaves, stop="published")
     run = run_settings(path_model, asked_as, model, settings, seed=seed, in_flight=in_flight, threads=threads)
@@ -127,11 +105,7 @@ def main(
     InProcess(run, Evaluator(path_model, asked_as)).search(loaded[:WARM_UP_QUESTIONS])
 
     searches: dict[str, Callable[[Sequence[Question]], list[Any]]] = {"published": published, "ours": ours.search}
-    asked = {"published": loaded[:limit], "ours": loaded[:limit]}
-    if calibrated:
-        with_prior, scan_seconds = calibrate_search(path_model, asked_as, run, loaded[:calibrate])
-        searches["calibrated"], asked["calibrated"] = with_prior.search, loaded[:calibrated]
-    results = take_turns(searches, asked, block)
+    results = take_turns(searches, loaded, block)
 
     theirs = with_margins(results["published"], loaded, Evaluator(path_model, asked_as))
     own = [Found.by_us(searched) for searched in results["ours"]]
@@ -145,9 +119,6 @@ def main(
         "ours": figures(own, ours.token_layers, seed),
         **compare(theirs, own, seed),
     }
-    if calibrated:
-        found = [Found.by_us(searched) for searched in results["calibrated"]]
-        document["calibrated"] = calibrated_figures(theirs, found, with_prior.token_layers, scan_seconds, seed)
     print_json(document | {"by_question": {"published": [asdict(f) for f in theirs], "ours": [asdict(f) for f in own]}})
 
 

@@ -91,21 +91,20 @@ def with_margins(results: Sequence[Result], questions: Sequence[Question], evalu
     return found
 
 
-def figures(found: Sequence[Found], token_layers: int, seed: int, *, extra_s: float = 0.0) -> dict[str, Any]:
+def figures(found: Sequence[Found], token_layers: int, seed: int) -> dict[str, Any]:
     """Rates, depths and work of one side.
 
     Args:
         found: its results.
         token_layers: of all of them.
         seed: of the bootstrap.
-        extra_s: time spent beside the searches (calibration).
     """
     depths = [f.best_depth for f in found if f.best_depth is not None]
     margins = [f.best_margin for f in found if f.best_margin is not None]
     names = ("simulations", "layer_executions", "layers_run")
     return {
         "questions": len(found),
-        "questions_per_second": len(found) / (extra_s + sum(f.seconds for f in found)),
+        "questions_per_second": len(found) / sum(f.seconds for f in found),
         "base_accuracy": share(sum(f.base_correct for f in found), len(found)),
         "solved_rate": share(sum(f.solved for f in found), len(found)),
         "mean_best_depth": mean(depths, seed) if depths else None,
@@ -138,26 +137,4 @@ def compare(published: Sequence[Found], ours: Sequence[Found], seed: int) -> dic
             "solved_rate_gained": target(gained["value"], least=0.0),
             "extra_depth": target(extra_depth["value"] if extra_depth else None, most=MOST_EXTRA_DEPTH),
         },
-    }
-
-
-def calibrated_figures(
-    published: Sequence[Found], calibrated: Sequence[Found], token_layers: int, scan_seconds: Sequence[float], seed: int
-) -> dict[str, Any]:
-    """Figures with a prior, its cost counted in.
-
-    Args:
-        published: what the published search found, on fewer questions.
-        calibrated: what ours found with the prior.
-        token_layers: of these searches; the scans' are not in it.
-        scan_seconds: time of each scan behind the prior.
-        seed: of the bootstrap.
-    """
-    calibration_s = sum(scan_seconds)
-    each = calibration_s / len(calibrated)
-    return {
-        "calibrated_on": len(scan_seconds),
-        "calibration_seconds": calibration_s,
-        **figures(calibrated, token_layers, seed, extra_s=calibration_s),
-        "speed": ratio([f.seconds for f in published], [each + f.seconds for f in calibrated], seed, paired=False),
     }

@@ -62,6 +62,7 @@ class FixedAsk:
         self._untold: list[LayerPath] = []
         self.evaluations: list[Evaluation] = []
         self.simulations = 0  # it walks no tree
+        self.influence: tuple[float, ...] | None = None
         self.stop_reason: StopReason | None = None
 
     def ask(self) -> list[LayerPath]:

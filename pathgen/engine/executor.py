@@ -21,15 +21,15 @@ from torch import Tensor
 
 from ..paths.layer_path import LayerPath
 from .cache import RoutedCache
+from .influence import InfluenceMeter
 from .kept_states import KeptStates
 from .logprobs import state_logprobs
-from .padded_rows import row_inputs
+from .padded_rows import MaskForm, row_inputs
 from .path_model import PathModel
 from .shared_prefill import RecordingCache
 from .sharing import Plan, StateKey, Step, plan_sharing, states_to
 from .supported import take_rows
 from .token_rows import Row, scored_positions
-from .tree_masks import MaskForm
 
 STEP_TOKENS = {"cpu": 4096, "cuda": 32768}
 """Most tokens in one call of one layer, by device type."""
@@ -54,13 +54,18 @@ class Work:
 
 
 class Executor:
-    """Evaluates paths on rows of one model: packed rows with `masks`, plain causal rows without."""
+    """Evaluates paths on rows of one model: packed rows with `masks`, plain causal rows without.
+
+    Attributes:
+        influence: of each layer and pair, by row key, as `InfluenceMeter.found`; measured when a row's full path runs.
+    """
 
     def __init__(self, model: PathModel, masks: MaskForm | None, keep_bytes: int = KEEP_BYTES):
         self.model = model
         self.masks = masks
         self.kept = KeptStates(keep_bytes)
         self.work = Work()
+        self.influence: dict[Hashable, tuple[float, ...]] = {}
         self.step_tokens = STEP_TOKENS.get(model.device.type, STEP_TOKENS["cuda"])
 
     def token_logprobs(self, asked: Sequence[tuple[Row, LayerPath]]) -> list[np.ndarray]:
@@ -93,7 +98,10 @@ class Executor:
         if recorder is not None:
             for key in _not_run(asked, plan):
                 recorder.states[key] = self.kept.key_values(key)
-        pool = self._run(plan, hidden, calls, recorder, rows)
+        full = LayerPath.full(self.model.num_layers)
+        meter = InfluenceMeter({row.key: row for row, path in asked if path == full}, self.model.num_layers)
+        pool = self._run(plan, hidden, calls, recorder, rows, meter)
+        self.influence |= meter.found()
         finish_started = time.perf_counter()
         logprobs = self._finish(pool, plan.finals, [row for row, _ in asked])
         finished = time.perf_counter()
@@ -121,7 +129,13 @@ class Executor:
         return first[0], calls
 
     def _run(
-        self, plan: Plan, hidden: Tensor, calls: LayerCalls, recorder: RecordingCache | None, rows: list[Row]
+        self,
+        plan: Plan,
+        hidden: Tensor,
+        calls: LayerCalls,
+        recorder: RecordingCache | None,
+        rows: list[Row],
+        meter: InfluenceMeter,
     ) -> Tensor:
         """Run all steps; return the pool [slots, T, H] that holds the final states."""
         row_index = {row.key: index for index, row in enumerate(rows)}
@@ -147,7 +161,9 @@ class Executor:
             args, kwargs = calls[step.layer]
             if batch > 1:
                 args, kwargs = take_rows((args, kwargs), row_numbers, batch)
-            states = self.model.run_layer(step.layer, pool.index_select(0, sources), args, kwargs)
+            before = pool.index_select(0, sources)
+            states = self.model.run_layer(step.layer, before, args, kwargs)
+            meter.watch(step.layer, step.states, before, states)
             pool.index_copy_(0, targets, states.to(pool.device))
             key_values = recorder.name_last(step.states) if recorder is not None else None
             self.kept.put(step.states, states, key_values)

@@ -6,9 +6,9 @@ import numpy as np
 
 from ..paths.layer_path import LayerPath
 from .executor import Executor
+from .padded_rows import MaskForm
 from .path_model import PathModel
 from .token_rows import packed_row, plain_rows
-from .tree_masks import MaskForm
 
 PROBE_TOKENS = 24  # longer than a short sliding window
 TOLERANCE, LOW_PRECISION_TOLERANCE = 2e-3, 0.25

@@ -100,6 +100,14 @@ class Evaluator:
         self.executor.kept.forget(keys)
         for key in keys:
             self.executor.work.layers_run_by_row.pop(key, None)
+            self.executor.influence.pop(key, None)
+
+    def influence(self, prepared: Prepared) -> tuple[float, ...] | None:
+        """How much each layer and pair of layers changes the prompt's states, as `InfluenceMeter.found`.
+
+        None if its full path has not run.
+        """
+        return self.executor.influence.get(prepared.rows[0].key)
 
     def layers_run(self, prepared: Prepared) -> int:
         """Layer executions for a question so far, after sharing, over all its rows."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -12,10 +11,6 @@ from cluster.fleet.fleet import Fleet
 from cluster.fleet.protocol import Recovered
 
 from ..actors.fleet_run import FleetRun
-from ..errors import PathgenError
-from ..questions.question import Question
-from ..questions.tasks import find_task
-from ..search.prior import Prior, measure_moves
 from ..store.folder_lock import check_lease
 from ..store.index import Budgets
 from ..store.run_folder import ResumePlan, RunDirectory
@@ -50,58 +45,31 @@ class SearchFleet:
         self._driver = RecordWriter(run.out, f"d-{run.token[:8]}", run.metadata, run.token)
         self._guard = partial(check_lease, directory.fs, directory.root, run.token)
         self.searchers: Fleet | None = None
-        self._counters: Counter[str] = Counter()
+        self._counters: Mapping[str, float] = {}
         self._seconds = 0.0
 
-    def calibrate(self, questions: list[Question]) -> Prior | None:
-        """Scan all single moves on these questions; return the measured prior, or None if the run was stopped."""
-        run = self._run
-        jobs = self.with_stored([Job(question, kind="scan") for question in questions])
-        self._go("calibrating", self._make_fleet(run), jobs, 0)
-        if self._stopping.event.is_set():
-            return None
-        found = [self._directory.load_record(job.resume, job.key) for job in self.with_stored(jobs) if job.resume]
-        scans = [{evaluation.path: evaluation for evaluation in record.evaluations} for record in found if record]
-        if not scans:
-            raise PathgenError(f"none of the {len(jobs)} questions could be scanned; do without --calibrate")
-        task = find_task(run.options.task)
-        statistics = measure_moves(scans, run.num_layers, run.options.search, run.cost, task.generates)
-        return Prior(run.model.fingerprint, task.name, len(scans), statistics)
-
-    def start(self, prior: Prior | None, most: int) -> None:
-        """Make the search's actors, with this prior, for at most `most` jobs, which need not be known yet."""
-        self.searchers = self._make_fleet(replace(self._run, prior=prior))
-        self.searchers.start(most)
-
-    def search(self, jobs: list[Job], done_before: int) -> None:
-        """Search the jobs' questions and commit their records, after `start`."""
-        assert self.searchers is not None
-        self._go("searching", self.searchers, jobs, done_before)
-
-    def totals(self) -> dict[str, float]:
-        """`Searcher.counters` over all actors; `search_seconds` since an actor was ready; number of `actors`."""
-        return {**self._counters, "search_seconds": self._seconds, "actors": self._actors.placement.num_actors}
-
-    def with_stored(self, jobs: list[Job]) -> list[Job]:
-        """The same jobs, each with the files that hold evaluations of its question."""
-        found = self._scan(jobs).resume
-        return [replace(job, resume=tuple(found.get(job.key, ()))) for job in jobs]
-
-    def _make_fleet(self, run: RunSettings) -> Fleet:
-        return self._actors.fleet(
+    def start(self, most: int) -> None:
+        """Make the search's actors, for at most `most` jobs, which need not be known yet."""
+        self.searchers = self._actors.fleet(
             SearchWorker,
-            run,
+            self._run,
             item_timeout_s=self._run.options.question_timeout_s,
             recover=self._recover,
             on_failed=self._give_up,
             stop=self._stopping.event,
             stop_by=lambda: self._stopping.stop_by,
         )
+        self.searchers.start(most)
 
-    def _go(self, what: str, fleet: Fleet, jobs: list[Job], done_before: int) -> None:
-        progress = self._actors.run(fleet, jobs, what, self._run.out, done_before)
-        self._seconds += progress.seconds
-        self._counters.update(progress.counters)
+    def search(self, jobs: list[Job], done_before: int) -> None:
+        """Search the jobs' questions and commit their records, after `start`."""
+        assert self.searchers is not None
+        progress = self._actors.run(self.searchers, jobs, "searching", self._run.out, done_before)
+        self._seconds, self._counters = progress.seconds, progress.counters
+
+    def totals(self) -> dict[str, float]:
+        """`Searcher.counters` over all actors; `search_seconds` since an actor was ready; number of `actors`."""
+        return {**self._counters, "search_seconds": self._seconds, "actors": self._actors.placement.num_actors}
 
     def _scan(self, jobs: Sequence[Job], writer: str | None = None) -> ResumePlan:
         shas = {job.key: job.question.sha for job in jobs}

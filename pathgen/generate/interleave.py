@@ -52,8 +52,10 @@ class Interleaver:
             no_memory = f"out of memory on a single path: {error}"
         else:
             for (search, path), evaluation in zip(asked, evaluations, strict=True):
-                if path == LayerPath.full(len(path)) and evaluation.margin is None:
-                    search.error = "the model gives NaN or Inf at full depth"
+                if path == LayerPath.full(len(path)):
+                    search.asker.influence = self.evaluator.influence(search.prepared)
+                    if evaluation.margin is None:
+                        search.error = "the model gives NaN or Inf at full depth"
                 search.asker.tell(path, evaluation)
             return
         # Not in the except block: there the exception still holds the batch's tensors.

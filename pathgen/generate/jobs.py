@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Literal
 
 from ..actors.model_spec import ModelSpec
 from ..paths.cost import CostModel
 from ..paths.records import PathRecord, seeded_hash
 from ..questions.question import Question
-from ..search.prior import Prior
 from ..store.provenance import ShardMetadata
 from .options import GenerateOptions
 
@@ -23,7 +21,6 @@ class RunSettings:
         out: the run's folder.
         token: of the run's lease.
         in_flight: searches interleaved in one actor.
-        prior: calibrated move statistics; None for a uniform prior.
     """
 
     out: str
@@ -33,7 +30,6 @@ class RunSettings:
     options: GenerateOptions
     cost: CostModel
     in_flight: int
-    prior: Prior | None = None
 
     @property
     def num_layers(self) -> int:
@@ -46,13 +42,11 @@ class Job:
     """One question for an actor.
 
     Attributes:
-        kind: `search` it, or `scan` all single moves for the prior.
         resume: files with stored evaluations, relative to the run's folder.
         attempts: how often it failed before.
     """
 
     question: Question
-    kind: Literal["search", "scan"] = "search"
     resume: tuple[str, ...] = ()
     attempts: int = 0
 

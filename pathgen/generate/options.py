@@ -18,7 +18,6 @@ from ..search.settings import SearchSettings
 
 if TYPE_CHECKING:
     from ..questions.tasks import Task
-    from ..search.prior import Prior
 
 PLACEMENT = ("actors", "threads_per_actor", "gpus_per_actor", "in_flight", "device", "address", "shared_fs")
 TIMEOUTS = ("question_timeout_s", "start_timeout_s")
@@ -47,8 +46,6 @@ class GenerateOptions(ActorOptions):
     search: SearchSettings = field(default_factory=SearchSettings)
     seconds_budget: Annotated[float | None, option("Seconds per question.")] = None
     cost: Annotated[CostName, option("Unit of a path's cost.")] = "layers"
-    calibrate: Annotated[int, option("Scan all moves on the first N questions for a prior; 0: no prior.", min=0)] = 0
-    prior: Annotated[str | None, option("Another run's prior.json.")] = None
     seed: Annotated[int, option("Seed of all searches.")] = 0
     question_timeout_s: Annotated[float, option("Seconds without progress after which an actor is replaced.")] = 600.0
     retry_failed: Annotated[
@@ -65,26 +62,22 @@ class GenerateOptions(ActorOptions):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise InputError(f"--{name.replace('_', '-')} must be a finite number above 0; got {value:g}")
-        if self.calibrate and self.prior is not None:
-            raise InputError("--calibrate measures a prior and --prior gives one; leave one of them out")
         if self.device not in (None, "cpu", "cuda"):
             raise InputError(
                 f"--device must be cpu or cuda; got {self.device!r} (Ray gives each actor its GPU, and "
                 "CUDA_VISIBLE_DEVICES says which there are)"
             )
 
-    def settings(self, task: Task, num_layers: int, dtype: str, prior: Prior | None) -> dict[str, Any]:
+    def settings(self, task: Task, num_layers: int, dtype: str) -> dict[str, Any]:
         """All that changes results, as plain JSON values. run.json keeps it, and a later call must repeat it.
 
-        `num_layers` and `dtype` are of the model; `prior` is the one given by `--prior`.
+        `num_layers` and `dtype` are of the model.
         """
         return {
             **asdict(self.search),
             "max_depth": self.search.depth_cap(num_layers),
             "seconds_budget": self.seconds_budget,
             "cost": self.cost,
-            "calibrate": self.calibrate,
-            "prior": prior.digest if prior else None,
             "seed": self.seed,
             "dtype": dtype,
             "task": task.describe(self.chat),

@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 
 class Asker(Protocol):
-    """What runs on a question: a `PathSearch`, or the scan of all moves that calibrates a prior."""
+    """What runs on a question: a `PathSearch`, or a stand-in for one in a benchmark."""
 
     stop_reason: StopReason | None
     simulations: int
     evaluations: list[Evaluation]
+    influence: tuple[float, ...] | None
 
     def ask(self) -> list[LayerPath]:
         """The paths to evaluate next; empty once stopped."""
@@ -36,7 +37,7 @@ class QuestionSearch:
     """The search of one question; the model works on several together.
 
     Attributes:
-        stored: evaluations of an earlier run or a calibration; they answer asks first.
+        stored: evaluations of an earlier run; they answer asks first.
         seconds_budget: the search stops after this time; None for no limit.
         seconds: its share of the batches it took part in, in proportion to paths; earlier runs included.
         layers_run: layer executions on the model in this process, after sharing.
@@ -61,9 +62,10 @@ class QuestionSearch:
     def go_on_from(self, earlier: PathRecord) -> None:
         """Continue a stored record of the question."""
         self.stored = {evaluation.path: evaluation for evaluation in earlier.evaluations}
+        self.asker.influence = earlier.influence
         self.earlier_simulations = earlier.simulations or 0
         self.earlier_layers_run = earlier.layers_run or 0
-        self.seconds = (earlier.seconds or 0.0) if earlier.simulations else 0.0  # a scan's seconds do not count
+        self.seconds = earlier.seconds or 0.0
 
     @property
     def done(self) -> bool:
@@ -102,12 +104,13 @@ class QuestionSearch:
             fill_searched(record, self.asker)
         else:
             self._fill_searching(record)
+        record.influence = self.asker.influence
         record.layers_run = self.earlier_layers_run + self.layers_run
         record.seconds = self.seconds
         return record
 
     def _fill_searching(self, record: PathRecord) -> None:
-        """Record a search or scan under way: its results, then the stored ones not asked for yet."""
+        """Record a search under way: its results, then the stored ones not asked for yet."""
         told = {evaluation.path: evaluation for evaluation in self.asker.evaluations}
         record.status = "searching"
         record.stop_reason = "interrupted"

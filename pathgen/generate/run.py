@@ -27,10 +27,9 @@ from ..paths.cost import CostModel
 from ..questions.loading import load_questions
 from ..questions.tasks import find_task
 from ..report.stats import LIGHT_COLUMNS
-from ..search.prior import Prior, load_prior
 from ..store.compaction import compact
 from ..store.dataset_card import write_card
-from ..store.files import full_name, put
+from ..store.files import full_name
 from ..store.folder_lock import RunLease
 from ..store.index import Budgets
 from ..store.provenance import ShardMetadata
@@ -43,8 +42,6 @@ from .options import GenerateOptions
 from .outcome import DrySummary, Outcome, RunSummary, verdict
 from .stopping import INTERRUPTED, Stopping
 
-PRIOR_NAME = "prior.json"
-
 
 class GenerationRun:
     """One call of `pathgen generate`; `tell` shows one line to the user.
@@ -53,7 +50,7 @@ class GenerationRun:
 
     Raises:
         InputError: bad questions, model, task, folder or budgets.
-        ArtefactError: the folder holds a run of other settings, or the prior is of another model.
+        ArtefactError: the folder holds a run of other settings.
     """
 
     def __init__(self, options: GenerateOptions, tell: Callable[[str], None]):
@@ -69,10 +66,6 @@ class GenerationRun:
         self.folder = resolve_model(options.model)
         self.fingerprint = fingerprint(self.folder)
         self.num_layers = num_layers(self.folder)
-        self.prior: Prior | None = None
-        if options.prior is not None:
-            self.prior = load_prior(options.prior)
-            self.prior.check_matches(self.fingerprint, self.task.name, self.num_layers, options.prior)
         check_device(options.device, self.cluster)
         if options.chat:
             from ..models.reading import load_tokenizer
@@ -123,7 +116,7 @@ class GenerationRun:
         options = self.options
         with flags_named():
             options.search.check_budget(self.num_layers)
-            settings = options.settings(self.task, self.num_layers, self._dtype(), self.prior)
+            settings = options.settings(self.task, self.num_layers, self._dtype())
         notes: dict[str, Any] = {}
         if options.seconds_budget is not None or options.cost == "latency":
             notes["determinism"] = "not reproducible: seconds or measured costs decide what is searched"
@@ -195,13 +188,6 @@ class GenerationRun:
                 return plan, {}
             fleet = fleet or stack.enter_context(self._fleet(len(jobs)))
             self.stopping.can_wind_up = True
-            if fleet.searchers is None:
-                if self.options.calibrate > len(self.questions):
-                    self.tell(f"calibrating on all {len(self.questions)} questions: there are no more")
-                if prior := fleet.calibrate(self.questions[: self.options.calibrate]):
-                    self._freeze(prior)
-                    fleet.start(prior, len(jobs))
-                    jobs = fleet.with_stored(jobs)
             if not self.stopping.event.is_set():
                 fleet.search(jobs, len(plan.done))
             self.stopping.can_wind_up = False
@@ -209,7 +195,7 @@ class GenerationRun:
 
     @contextmanager
     def _fleet(self, most: int) -> Iterator[SearchFleet]:
-        """A fleet for at most `most` questions. Its actors start at once, unless their prior must be measured first."""
+        """A fleet for at most `most` questions; its actors start at once."""
         options, directory = self.options, self.directory
         where = f"--out {options.out}"
         with fleet_run(options, self.cluster, self._device, self.folder, directory.fs, where, most) as actors:
@@ -226,10 +212,8 @@ class GenerationRun:
                 in_flight=placement.in_flight,
             )
             fleet = SearchFleet(actors, directory, run, self.budgets, self.stopping)
-            prior = self._known_prior()
-            if prior is not None or not options.calibrate:
-                # Only as many as have room now: the number needed is known once the folder is read.
-                fleet.start(prior, min(most, placement.fitting(actors.session.nodes())))
+            # Only as many as have room now: the number needed is known once the folder is read.
+            fleet.start(min(most, placement.fitting(actors.session.nodes())))
             yield fleet
 
     def _cost(self, model: ModelSpec, out: str, resources: Mapping[str, float]) -> CostModel:
@@ -244,16 +228,3 @@ class GenerationRun:
             cost = latency_cost(model, out, resources, self.options.start_timeout_s)
         self._begin(replace(self.info, notes=self.info.notes | {"cost": encoded(cost)}))
         return cost
-
-    def _known_prior(self) -> Prior | None:
-        """The prior stored by an earlier call of this run, or the given one, which is stored now; None if neither."""
-        stored = self.directory.read_file(PRIOR_NAME)
-        if stored is not None:
-            return Prior.from_json(stored, f"{self.directory.root}/{PRIOR_NAME}")
-        if self.prior is not None:
-            self._freeze(self.prior)
-        return self.prior
-
-    def _freeze(self, prior: Prior) -> None:
-        """Store it for all later calls of this run."""
-        put(self.directory.fs, f"{self.directory.root}/{PRIOR_NAME}", prior.to_json(), guard=self.lease.check)

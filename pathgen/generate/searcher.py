@@ -11,7 +11,6 @@ import numpy as np
 from ..evaluation.evaluator import Evaluator, QuestionError
 from ..paths.records import SOLVED, PathRecord, seeded_hash
 from ..search.path_search import PathSearch
-from ..search.prior import MoveScan
 from .interleave import Interleaver
 from .jobs import Job, RunSettings, new_record
 from .question_search import QuestionSearch
@@ -41,7 +40,6 @@ class Searcher:
         self._writer = writer
         self._evaluator = evaluator
         self._load_record = load_record
-        self._prior = {right: run.prior.weights(right) for right in (True, False)} if run.prior else {}
         self._backlog: list[QuestionSearch] = []
         self._interleaver = Interleaver(evaluator)
         self._refused: list[PathRecord] = []
@@ -60,12 +58,8 @@ class Searcher:
         except QuestionError as error:
             self._refused.append(new_record(job.question, job.attempts, self._run, self._writer, str(error)))
             return
-        if job.kind == "scan":
-            scan = MoveScan(self._run.num_layers, self._run.options.search, self._run.cost)
-            search = QuestionSearch(prepared, scan, attempts=job.attempts)
-        else:
-            budget = self._run.options.seconds_budget
-            search = QuestionSearch(prepared, self._path_search(job), seconds_budget=budget, attempts=job.attempts)
+        budget = self._run.options.seconds_budget
+        search = QuestionSearch(prepared, self._path_search(job), seconds_budget=budget, attempts=job.attempts)
         if job.resume and (earlier := self._load_record(job.resume, job.question.id)):
             search.go_on_from(earlier)
         self._backlog.append(search)
@@ -96,8 +90,6 @@ class Searcher:
             self._run.options.search,
             self._run.cost,
             np.random.default_rng(seeded_hash(self._run.options.seed, job.question.id)),
-            prior=self._prior.get(True),
-            prior_if_wrong=self._prior.get(False),
             relative_margin=self._evaluator.task.generates,
         )
 

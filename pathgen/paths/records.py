@@ -16,7 +16,7 @@ HASH_BITS = 63
 SOLVED: tuple[Status, ...] = ("improved", "kept")
 SEARCHED: tuple[Status, ...] = (*SOLVED, "unsolved")
 NOT_ASKED = -1
-"""`Evaluation.simulation` of a path that calibration ran and no search has asked for."""
+"""`Evaluation.simulation` of a path that no search has asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,8 @@ class Evaluation:
 class PathRecord:
     """The result of one question's search: one row of a shard, with the columns of `store.schema.SCHEMA`.
 
-    `question_sha` is the shard's value: the question's `sha` when the record was made.
+    `question_sha` is the shard's value: the question's `sha` when the record was made. `influence` is what ordered the
+    search's moves: how much each layer, then each pair of layers, changes the question's states.
     """
 
     question: Question
@@ -68,6 +69,7 @@ class PathRecord:
     layers_run: int | None = None
     seconds: float | None = None
     error: str | None = None
+    influence: tuple[float, ...] | None = None
 
 
 def seeded_hash(seed: int, key: str) -> int:

@@ -7,14 +7,14 @@ It needs no model: `PathSearch.ask` returns paths, the caller evaluates them in 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..paths.cost import CostModel
-from ..paths.layer_path import LayerPath, Move
+from ..paths.layer_path import LayerPath
 from ..paths.records import Evaluation, Status, StopReason
 from ..paths.reward import path_reward
+from .prior import move_weights
 from .settings import SearchSettings
 from .tree import PathTree, Walk
 
@@ -45,18 +45,16 @@ class PathSearch:
         simulations: finished walks, also those that end at a path already evaluated; the full path does not count.
         layer_executions: Σ depth of the evaluated paths, the full path included.
         stop_reason: None while the search continues.
+        influence: of each layer and pair on this question, as `move_weights` takes it. If it is set before the full
+            path's result, it orders the moves; else all moves weigh the same.
 
     Args:
         cost: cost of paths, for the reward, the depth cap and the choice of the best path.
         rng: the only source of randomness; it shuffles each node's moves.
-        prior: weight >= 0 of each move; 0 if missing. A larger weight is considered earlier and explored more.
-            None: all moves weigh the same.
         relative_margin: quality uses the margin relative to the full path's, as generation needs.
-        prior_if_wrong: replaces `prior` if the full path is wrong.
 
     Raises:
-        ValueError: the cost model has another number of layers, a budget or cap is below the full path, or the
-            prior has an unknown move or a negative weight.
+        ValueError: the cost model has another number of layers, or a budget or cap is below the full path.
     """
 
     def __init__(
@@ -65,20 +63,18 @@ class PathSearch:
         settings: SearchSettings,
         cost: CostModel,
         rng: np.random.Generator,
-        prior: Mapping[Move, float] | None = None,
         relative_margin: bool = False,
-        prior_if_wrong: Mapping[Move, float] | None = None,
     ) -> None:
         if len(cost.weights) != num_layers:
             raise ValueError(f"the cost model is of {len(cost.weights)} layers, the search of {num_layers}")
         settings.check_budget(num_layers)
-        self.tree = PathTree(num_layers, settings, cost, rng, prior)
+        self.tree = PathTree(num_layers, settings, cost, rng)
         self.evaluations: list[Evaluation] = []
         self.simulations = self.layer_executions = 0
         self.stop_reason: StopReason | None = None
         self._settings, self._cost = settings, cost
         self._relative_margin = relative_margin
-        self._prior_if_wrong = prior_if_wrong
+        self.influence: tuple[float, ...] | None = None
         self._asked: dict[LayerPath, _Asked] = {}
         self._layers_spent = False
 
@@ -198,8 +194,8 @@ class PathSearch:
                 continue
             self.evaluations.append(asked.evaluation)
             self.layer_executions += path.depth
-            if path == self.tree.full and not asked.evaluation.correct and self._prior_if_wrong is not None:
-                self.tree.use_prior(self._prior_if_wrong)
+            if path == self.tree.full and self.influence is not None:
+                self.tree.use_prior(move_weights(self.influence, base_correct=asked.evaluation.correct))
             reward = self.reward(asked.evaluation)
             self.tree.add(path, reward)
             self.tree.back_up(asked.walk, reward)

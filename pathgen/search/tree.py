@@ -75,7 +75,7 @@ class PathTree:
     The arguments are those of `PathSearch`.
 
     Raises:
-        ValueError: the cap leaves no room for the full path, or as `use_prior`.
+        ValueError: the cap leaves no room for the full path.
     """
 
     def __init__(
@@ -84,23 +84,23 @@ class PathTree:
         settings: SearchSettings,
         cost: CostModel,
         rng: np.random.Generator,
-        prior: Mapping[Move, float] | None,
     ) -> None:
         self.nodes: dict[LayerPath, Node] = {}
         self.full = LayerPath.full(num_layers)
         self._settings, self._cost, self._rng = settings, cost, rng
         self._cost_cap = settings.cost_cap(cost, num_layers)
-        self.use_prior(prior)
+        self._prior = dict.fromkeys(all_moves(num_layers), 1.0)
         self._closed_children: Counter[LayerPath] = Counter()
 
-    def use_prior(self, prior: Mapping[Move, float] | None) -> None:
-        """Use this prior for the moves of nodes added later.
+    def use_prior(self, prior: Mapping[Move, float]) -> None:
+        """Use this prior, a weight of each move (0 if missing), for the moves of nodes added later.
+
+        A larger weight is considered earlier and explored more. Without a prior all moves weigh the same.
 
         Raises:
             ValueError: the prior has an unknown move, or a weight that is negative or not finite.
         """
         moves = all_moves(len(self.full))
-        prior = dict.fromkeys(moves, 1.0) if prior is None else prior
         if unknown := set(prior) - set(moves):
             raise ValueError(f"the prior names a move that {len(self.full)} layers do not have: {min(unknown)}")
         if bad := [move for move, weight in prior.items() if not (math.isfinite(weight) and weight >= 0)]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
-"""Version of the shards and of run.json. It rises when older readers could not read new files."""
+SHARD_VERSION = 2
+"""Version of the shards. It rises with each change of the columns; older files stay readable."""
 
 VERSION_KEY = "layerpaths.schema_version"
 _PREFIX = "layerpaths."
@@ -46,7 +46,7 @@ class ShardMetadata:
 
     def key_values(self) -> dict[str, str]:
         """As Parquet key-value metadata, the schema version included."""
-        return {VERSION_KEY: str(SCHEMA_VERSION)} | {_PREFIX + name: value for name, value in asdict(self).items()}
+        return {VERSION_KEY: str(SHARD_VERSION)} | {_PREFIX + name: value for name, value in asdict(self).items()}
 
 
 def _git_commit() -> str:

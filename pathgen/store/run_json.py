@@ -8,10 +8,13 @@ from typing import Any
 
 from ..artefacts import JsonArtefact
 from ..errors import ArtefactError
-from .provenance import SCHEMA_VERSION
 
 GROWABLE = ("simulations", "layer_budget", "seconds_budget")
 """Settings that a later call may raise; None means no limit."""
+
+
+RETIRED = ("calibrate", "prior")
+"""Settings that older runs may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,7 @@ class RunInfo(JsonArtefact):
         options: options of the latest call that do not change results: actors, devices, timeouts.
     """
 
-    VERSION = ("schema_version", SCHEMA_VERSION)
+    VERSION = ("schema_version", 1)
     OPEN_ENDED = True
     DAMAGED = "{where} is damaged ({error}); restore it or give another --out"
 
@@ -82,9 +85,11 @@ class RunInfo(JsonArtefact):
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings, with nested ones under dotted names like `task.chat`."""
+    """The settings, with nested ones under dotted names like `task.chat`; without retired ones that were not used."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
+        if name in RETIRED and not value:
+            continue
         parts = value if isinstance(value, dict) else {"": value}
         flat.update((f"{name}.{part}" if part else name, entry) for part, entry in parts.items())
     return flat

@@ -65,9 +65,12 @@ SCHEMA = pa.schema(
         _must("attempts", pa.int8()),
         _must("created_ms", pa.int64()),
         pa.field("error", pa.string()),
+        pa.field("influence", _list(pa.float32())),
     ]
 )
 """Columns of a shard; margins and scores in nats. A value is null if a failed row lacks it or it does not apply."""
+ADDED = {2: ("influence",)}
+"""Columns that older versions of the schema do not have, by the version that added them; null there."""
 QUESTION_COLUMNS = {"question_id": "id"} | {name: name for name in ("prompt", "choices", "gold", "reference")}
 """The columns of the question itself, and their fields of `Question`."""
 
@@ -100,6 +103,8 @@ def from_table(table: pa.Table) -> list[PathRecord]:
             columns[name] = _evaluations_from_arrow(column)
         elif name == "best_path":
             columns[name] = _paths_from_arrow(column)
+        elif name == "influence":
+            columns[name] = _tuples(column.to_pylist())
         else:
             columns[name] = column.to_pylist()
     return [PathRecord(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]

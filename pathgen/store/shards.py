@@ -17,8 +17,8 @@ from ..errors import ArtefactError, PathgenError
 from ..faults import fault_point
 from ..paths.records import PathRecord
 from .files import full_name, is_local, list_files, put, refusals
-from .provenance import SCHEMA_VERSION, VERSION_KEY, ShardMetadata
-from .schema import SCHEMA, UnreadableShard, to_table
+from .provenance import SHARD_VERSION, VERSION_KEY, ShardMetadata
+from .schema import ADDED, SCHEMA, UnreadableShard, to_table
 
 PATHS_FOLDER = "paths"
 PROGRESS_FOLDER = ".progress"
@@ -201,21 +201,27 @@ def _from_parquet(data: bytes, name: str, columns: Sequence[str] | None) -> pa.T
     found = stored.get(VERSION_KEY.encode())
     if found is None:
         raise UnreadableShard(f"{name}: has no schema version, so it was not written by layerpaths")
-    if int(found) > SCHEMA_VERSION:
+    if int(found) > SHARD_VERSION:
         raise ArtefactError(
-            f"{name} has schema version {int(found)}, this layerpaths reads up to {SCHEMA_VERSION}: upgrade"
+            f"{name} has schema version {int(found)}, this layerpaths reads up to {SHARD_VERSION}: upgrade"
         )
-    if not file.schema_arrow.equals(SCHEMA):
-        raise UnreadableShard(f"{name}: {_schema_difference(file.schema_arrow)}")
-    table = file.read(columns=columns, use_threads=False)
+    absent = [column for version, added in ADDED.items() if version > int(found) for column in added]
+    expected = pa.schema([field for field in SCHEMA if field.name not in absent])
+    if not file.schema_arrow.equals(expected):
+        raise UnreadableShard(f"{name}: {_schema_difference(file.schema_arrow, expected)}")
+    wanted = SCHEMA.names if columns is None else columns
+    table = file.read(columns=[column for column in wanted if column not in absent], use_threads=False)
     table.validate(full=True)
+    for place, column in enumerate(wanted):
+        if column in absent:
+            table = table.add_column(place, SCHEMA.field(column), pa.nulls(len(table), SCHEMA.field(column).type))
     return table.replace_schema_metadata(stored)
 
 
-def _schema_difference(schema: pa.Schema) -> str:
-    faults = [f"{name} is not known" for name in schema.names if name not in SCHEMA.names]
-    faults += [f"{name} is missing" for name in SCHEMA.names if name not in schema.names]
+def _schema_difference(schema: pa.Schema, expected: pa.Schema) -> str:
+    faults = [f"{name} is not known" for name in schema.names if name not in expected.names]
+    faults += [f"{name} is missing" for name in expected.names if name not in schema.names]
     if faults:
         return f"wrong columns: {', '.join(faults)}"
-    wrong = [field.name for field in schema if not field.equals(SCHEMA.field(field.name))]
+    wrong = [field.name for field in schema if not field.equals(expected.field(field.name))]
     return f"wrong type or order of columns: {', '.join(wrong) or 'order'}"

@@ -48,9 +48,8 @@ class RecordWriter:
         self._guard = partial(check_lease, self._run.fs, self._run.root, token)
         self._finished: list[PathRecord] = []
         self._shard: list[PathRecord] = []  # being committed: the same records on each try
-        self._scanned: list[PathRecord] = []
         self._durable: list[str] = []  # and not yet returned
-        self._shards = self._scans_kept = 0
+        self._shards = 0
         self._has_progress = False
         self._shard_at = self._progress_at = time.monotonic()
         self._outage_at: float | None = None
@@ -58,11 +57,8 @@ class RecordWriter:
         self._lock = threading.RLock()
 
     def add(self, record: PathRecord) -> None:
-        """Take a record for the next shard, or, if it is a calibration scan, for the progress file only."""
+        """Take a record for the next shard."""
         with self._lock:
-            if record.status == "searching":
-                self._scanned.append(record)
-                return
             if not self._finished:
                 self._shard_at = time.monotonic()
             self._finished.append(record)
@@ -126,9 +122,9 @@ class RecordWriter:
         self._shard = []
 
     def _flush(self, under_way: list[PathRecord]) -> None:
-        """Replace the progress file, which also makes scans durable."""
+        """Replace the progress file."""
         self._progress_at = time.monotonic()
-        records = [*under_way, *self._shard, *self._finished, *self._scanned]
+        records = [*under_way, *self._shard, *self._finished]
         if records:
             write_progress(self._run.fs, self._run.root, self.writer, records, self._metadata, self._guard)
             self._has_progress = True
@@ -136,8 +132,6 @@ class RecordWriter:
             self._guard()
             remove_file(self._run.fs, f"{self._run.root}/{PROGRESS_FOLDER}/{self.writer}.parquet")
             self._has_progress = False
-        self._durable += [record.question.id for record in self._scanned[self._scans_kept :]]
-        self._scans_kept = len(self._scanned)
 
     def _take_durable(self) -> list[str]:
         durable, self._durable = self._durable, []

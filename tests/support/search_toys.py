@@ -95,18 +95,22 @@ class SearchMaker:
     settings: dict[str, Any]
     cost: CostModel
     prior: dict[Move, float] | None
+    influence: tuple[float, ...] | None
     relative_margin: bool
     seed: int
 
     def __call__(self, **changed) -> PathSearch:
-        return PathSearch(
+        search = PathSearch(
             self.num_layers,
             SearchSettings(**(self.settings | changed)),
             self.cost,
             np.random.default_rng(self.seed),
-            self.prior,
             self.relative_margin,
         )
+        if self.prior is not None:
+            search.tree.use_prior(self.prior)
+        search.influence = self.influence
+        return search
 
 
 def cost_models(num_layers: int) -> st.SearchStrategy[CostModel]:
@@ -130,12 +134,14 @@ def search_makers(draw, min_layers: int = 1, max_layers: int = 6) -> SearchMaker
         "widening_k": draw(st.sampled_from([0.5, 1.0, 3.0])),
         "widening_alpha": draw(st.sampled_from([0.0, 0.5, 1.0])),
     }
+    count, change = 2 * num_layers - 1, st.floats(0, 2, allow_nan=False, width=32)
     prior = st.dictionaries(st.sampled_from(all_moves(num_layers)), st.integers(0, 3))
     return SearchMaker(
         num_layers,
         settings,
         cost=draw(cost_models(num_layers)),
         prior=draw(st.none() | prior),
+        influence=draw(st.none() | st.lists(change, min_size=count, max_size=count).map(tuple)),
         relative_margin=draw(st.booleans()),
         seed=draw(st.integers(0, 999)),
     )

@@ -16,9 +16,9 @@ from oracle import Oracle
 
 from pathgen.engine.executor import Executor
 from pathgen.engine.mask_probe import find_mask_form
+from pathgen.engine.padded_rows import MaskForm
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.token_rows import PROMPT, Row, packed_row, plain_rows
-from pathgen.engine.tree_masks import MaskForm
 from pathgen.paths.layer_path import LayerPath
 
 ATOL = 1e-4

@@ -19,7 +19,6 @@ from search_toys import cost_models, drive, layer_search, scripted, search_maker
 
 from pathgen.paths.cost import CostModel
 from pathgen.paths.layer_path import LayerAction, LayerPath, Move
-from pathgen.paths.records import Evaluation
 from pathgen.search.path_search import PathSearch, SearchSettings
 
 GOLDEN = Path(__file__).parent / "golden_tree.json"
@@ -29,7 +28,9 @@ ENDLESS = 10**9
 def prior_search(prior: dict[Move, float], num_layers: int = 4, **settings) -> PathSearch:
     settings = {"parallel_leaves": 1} | settings
     cost = CostModel.layers(num_layers)
-    return PathSearch(num_layers, SearchSettings(**settings), cost, np.random.default_rng(0), prior)
+    search = PathSearch(num_layers, SearchSettings(**settings), cost, np.random.default_rng(0))
+    search.tree.use_prior(prior)
+    return search
 
 
 def edge_to(search: PathSearch, path: str, child: str):
@@ -263,20 +264,3 @@ def test_golden_tree():
 
 if __name__ == "__main__":
     GOLDEN.write_text(json.dumps(golden_tree(), indent=1) + "\n")
-
-
-@pytest.mark.parametrize("base_correct", [True, False])
-def test_a_wrong_full_path_brings_its_own_prior(base_correct):
-    """The moves that keep a right answer and those that mend a wrong one are not the same."""
-    skip, repeat = Move(0, LayerAction.SKIP), Move(1, LayerAction.REPEAT)
-    search = PathSearch(
-        3,
-        SearchSettings(parallel_leaves=1),
-        CostModel.layers(3),
-        np.random.default_rng(0),
-        {skip: 1.0},
-        prior_if_wrong={repeat: 1.0},
-    )
-    (full,) = search.ask()
-    search.tell(full, Evaluation(full, base_correct, 1.0 if base_correct else -1.0))
-    assert search.ask() == [(skip if base_correct else repeat).apply(full)]
