@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, TextIO, get_args
 
@@ -14,7 +15,7 @@ from ..errors import ArtefactError, InputError
 from ..paths.records import PathRecord, StopReason
 from ..questions.parsing import parse_json
 from ..store.run_json import RunInfo
-from ..store.schema import SCHEMA, UnreadableShard, from_table, to_table
+from ..store.schema import ADDED, SCHEMA, UnreadableShard, from_table, to_table
 from .peers import ImportTarget
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -46,6 +47,8 @@ def _record(where: str, line: bytes, target: ImportTarget) -> PathRecord:
         row = parse_json(line)
     except ValueError as error:
         raise InputError(f"{where}: {error}") from error
+    if isinstance(row, dict):  # a line of an earlier version lacks what came later
+        row = dict.fromkeys(chain.from_iterable(ADDED.values())) | row
     if fault := _fault("the record", row, _RECORD):
         raise InputError(f"{where}: {fault}")
     if row["stop_reason"] not in (None, *get_args(StopReason)):

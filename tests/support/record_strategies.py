@@ -52,4 +52,5 @@ any_records = st.builds(
     attempts=st.integers(0, 127),
     created_ms=int64s,
     error=st.none() | texts,
+    influence=st.none() | st.lists(nats, max_size=5).map(tuple),
 )

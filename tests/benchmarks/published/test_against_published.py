@@ -5,14 +5,13 @@ import numpy as np
 import pytest
 from tiny_checkpoint import NUM_LAYERS
 
-from benchmarks.lab.in_process import InProcess, prior_from, run_settings
+from benchmarks.lab.in_process import InProcess, run_settings
 from benchmarks.published import against_published
 from benchmarks.published.against_published import take_turns
-from benchmarks.published.found import Found, calibrated_figures, compare, figures
+from benchmarks.published.found import Found, compare, figures
 from pathgen.errors import PathgenError
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.cost import CostModel
-from pathgen.paths.layer_path import LayerPath, all_moves
 from pathgen.paths.records import seeded_hash
 from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
@@ -46,6 +45,7 @@ def test_searching_in_process_is_the_search_alone(model, run, questions):
         prepared = evaluator.prepare(question)
         while paths := search.ask():
             for path, evaluation in zip(paths, evaluator.evaluate([(prepared, p) for p in paths]), strict=True):
+                search.influence = evaluator.influence(prepared)
                 search.tell(path, evaluation)
         assert [e.path for e in searched.record.evaluations] == [e.path for e in search.evaluations]
         assert searched.record.status == search.status()
@@ -61,22 +61,6 @@ def test_work_of_a_block_is_counted_in_full(model, run, questions):
     shortest = min(len(question.prompt) for question in questions)
     assert 0 < after_first < ours.token_layers
     assert ours.token_layers >= layers_run * shortest  # one token a byte, and every layer ran on all of them
-
-
-def test_a_scan_answers_the_searches_asks_and_is_not_paid_twice(model, run, questions):
-    scans = InProcess(run, fresh(model)).scan(questions[:2])
-    singles = {LayerPath.full(NUM_LAYERS), *(move.apply(LayerPath.full(NUM_LAYERS)) for move in all_moves(NUM_LAYERS))}
-    assert {evaluation.path for evaluation in scans[0].record.evaluations} == singles
-    records = [scan.record for scan in scans]
-    prior = prior_from(records, run, num_layers=NUM_LAYERS)
-    assert (prior.questions, len(prior.statistics)) == (2, len(all_moves(NUM_LAYERS)))
-
-    options = replace(run.options, search=replace(SETTINGS, max_edits=1))
-    shallow = replace(run, options=options, prior=prior)
-    search = InProcess(shallow, fresh(model), records)
-    [known, unknown] = search.search([questions[0], questions[5]])
-    assert known.record.layers_run == records[0].layers_run  # all of its paths had been scanned
-    assert known.seconds < unknown.seconds
 
 
 def test_a_question_that_does_not_fit_ends_the_benchmark_by_name(model, run):
@@ -96,18 +80,17 @@ def test_every_search_meets_all_its_questions_in_shared_turns():
         return run
 
     numbered = [Question(str(number), "?", ("a", "b"), 0) for number in range(50)]
-    questions = {"published": numbered[:20], "ours": numbered[:20], "calibrated": numbered}
-    results = take_turns({name: search(name) for name in questions}, questions, 8)
-    assert {name: sorted(found, key=numbered.index) for name, found in results.items()} == questions
+    results = take_turns({name: search(name) for name in ("published", "ours")}, numbered, 8)
+    assert [sorted(found, key=numbered.index) for found in results.values()] == [numbered] * 2
     assert results["published"] == results["ours"]
-    assert [name for name, _ in calls[::3]] == ["published", "ours", "calibrated"]
-    assert all(size <= 8 for name, size in calls if name != "calibrated")
+    assert [name for name, _ in calls[:4]] == ["published", "ours", "ours", "published"]
+    assert all(size <= 8 for _, size in calls)
 
 
 def test_figures_of_one_side():
     found = [FOUND, replace(FOUND, seconds=3.0, solved=False, base_correct=False, best_depth=None, best_margin=None)]
-    side = figures(found, token_layers=1000, seed=0, extra_s=4.0)
-    assert side["questions_per_second"] == 2 / 8
+    side = figures(found, token_layers=1000, seed=0)
+    assert side["questions_per_second"] == 2 / 4
     assert (side["solved_rate"]["value"], side["base_accuracy"]["value"]) == (0.5, 0.5)
     assert (side["mean_best_depth"]["value"], side["median_best_margin"]) == (5.0, 2.0)
     assert (side["layers_run_per_question"], side["token_layers_per_question"]) == (30, 500)
@@ -133,22 +116,12 @@ def test_the_comparison_pairs_questions():
     }
 
 
-def test_the_cost_of_calibration_counts():
-    published = [replace(FOUND, seconds=10.0)] * 4
-    calibrated = [replace(FOUND, seconds=1.0)] * 10
-    found = calibrated_figures(published, calibrated, 0, scan_seconds=[4.0, 6.0], seed=0)
-    assert found["speed"]["value"] == pytest.approx(5.0)
-    assert found["questions_per_second"] == 10 / 20
-    assert (found["calibrated_on"], found["calibration_seconds"]) == (2, 10.0)
-
-
-def test_the_command_reports_all_three_searches(folder, capsys):
-    against_published.main(model=folder, limit=3, simulations=6, calibrated=5, calibrate=2)
+def test_the_command_reports_both_searches(folder, capsys):
+    against_published.main(model=folder, limit=3, simulations=6, block=2)
     document = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert document["published"]["questions"] == document["ours"]["questions"] == 3
-    assert document["calibrated"]["questions"] == 5
     sides = document["by_question"]
     assert [f["question_id"] for f in sides["published"]] == [f["question_id"] for f in sides["ours"]]
     assert [f["base_correct"] for f in sides["published"]] == [f["base_correct"] for f in sides["ours"]]
     assert all((f["best_margin"] or 0) > 0 for f in sides["published"] if f["solved"])
-    assert document["calibrated"]["speed"]["ci95"][0] <= document["calibrated"]["speed"]["value"]
+    assert document["speed"]["ci95"][0] <= document["speed"]["value"]

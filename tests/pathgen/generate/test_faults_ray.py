@@ -29,7 +29,6 @@ from fault_lab import (
 from cluster import ClusterError
 from cluster.program.errors import Interrupted
 from pathgen.models.facts import fingerprint
-from pathgen.paths.layer_path import LayerPath, all_moves
 from pathgen.questions.loading import load_questions
 from pathgen.store.committed import CommittedRows
 from pathgen.store.files import open_folder
@@ -178,35 +177,6 @@ def test_more_simulations_and_questions_cost_only_the_difference(lab, whole, tmp
     fewer = lab.generate(out, simulations=10)
     assert (fewer.exit_code, fewer.summary.done_before, lab.births) == (0, LIMIT, 0)
     assert_same(records(out), whole[0])
-
-
-def test_calibration_is_kept_when_interrupted_and_answers_the_searches(lab, tmp_path):
-    out, other = tmp_path / "run", tmp_path / "other"
-    with signal_when(signal.SIGINT, lambda: has(out, ".progress/*.parquet")):
-        first = lab.generate(out, calibrate=2)
-    assert first.exit_code == 128 + signal.SIGINT
-    assert not has(out, "prior.json")
-    assert first.summary.layer_executions == sum(depth(evaluations) for evaluations in under_way(out).values())
-    second = lab.generate(out, calibrate=2)
-    assert second.exit_code == 0
-
-    found = records(out)
-    full = LayerPath.full(LAYERS)
-    scan = {full, *(move.apply(full) for move in all_moves(LAYERS))}
-    scanned = [question.id for question in load_questions("builtin", needs="choices", limit=2)]
-    beyond = sum(
-        e.path.depth
-        for record in found.values()
-        for e in record.evaluations
-        if record.question.id not in scanned or e.path not in scan
-    )
-    once = 2 * sum(path.depth for path in scan) + beyond
-    assert first.summary.layer_executions + second.summary.layer_executions == once
-
-    frozen = (out / "prior.json").read_bytes()
-    assert lab.generate(other, prior=str(out / "prior.json")).exit_code == 0
-    assert (other / "prior.json").read_bytes() == frozen
-    assert_same(records(other), found)
 
 
 @pytest.mark.parametrize("actors", [2, 3])

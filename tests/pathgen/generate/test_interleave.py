@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 import torch
+from path_records import make_record
 from search_toys import layer_search, toy_model
 
 from pathgen.generate.interleave import Interleaver
@@ -60,6 +62,9 @@ class Fake:
     def layers_run(self, prepared) -> int:
         return 0
 
+    def influence(self, prepared) -> tuple[float, ...]:
+        return tuple(np.random.default_rng(prepared.number).random(2 * LAYERS - 1))
+
     def forget(self, prepared) -> None:
         self.forgotten.append(prepared.number)
 
@@ -108,7 +113,8 @@ def test_stored_evaluations_are_not_run_again():
     stored = {evaluation.path: evaluation for evaluation in before.asker.evaluations}
     whole, fake = running(0), Fake()
     drive(Fake(), [whole], 1)
-    after = running(0, stored=stored)
+    after = running(0)
+    after.go_on_from(make_record("q", evaluations=list(stored.values()), influence=before.asker.influence))
     drive(fake, [after], 1)
     ran = {path for batch in fake.batches for _, path in batch}
     assert ran == {evaluation.path for evaluation in whole.asker.evaluations} - stored.keys()

@@ -9,15 +9,14 @@ from pathgen.actors.options import parse_actors
 from pathgen.errors import InputError
 from pathgen.generate.options import GenerateOptions
 from pathgen.questions.tasks import find_task
-from pathgen.search.prior import Prior
 from pathgen.search.settings import SearchSettings
 from pathgen.store.index import Budgets
 
 ARC = find_task("arc")
 
 
-def settings(options, prior=None):
-    return options.settings(ARC, 6, "float32", prior)
+def settings(options):
+    return options.settings(ARC, 6, "float32")
 
 
 @pytest.mark.parametrize(
@@ -41,7 +40,7 @@ def test_how_a_run_is_carried_out_is_not_part_of_what_it_is(change):
 
 def test_run_json_keeps_every_option_somewhere():
     """What a run is stands in its other keys; nothing of these two is a setting."""
-    elsewhere = {"out", "model", "task", "questions", "chat", "search", "prior", "dtype", "dry_run", "quiet"}
+    elsewhere = {"out", "model", "task", "questions", "chat", "search", "dtype", "dry_run", "quiet"}
     options = GenerateOptions("run", actors=3, columns={"id": "qid"})
     assert {field.name for field in fields(options)} == {
         *elsewhere,
@@ -56,7 +55,6 @@ def test_run_json_keeps_every_option_somewhere():
     [
         ({"seed": 1}, {"seed"}),
         ({"cost": "flops"}, {"cost"}),
-        ({"calibrate": 4}, {"calibrate"}),
         ({"chat": True}, {"task"}),
         ({"seconds_budget": 2.0}, {"seconds_budget"}),
         ({"search": SearchSettings(simulations=9, layer_budget=90)}, {"simulations", "layer_budget"}),
@@ -66,13 +64,6 @@ def test_run_json_keeps_every_option_somewhere():
 def test_what_changes_results_is(change, differs):
     plain, changed = settings(GenerateOptions("run")), settings(GenerateOptions("run", **change))
     assert {name for name in plain if plain[name] != changed[name]} == differs
-
-
-def test_a_prior_is_measured_or_given():
-    prior = Prior("f" * 16, "arc", 3, ())
-    assert settings(GenerateOptions("run", prior="prior.json"), prior)["prior"] == prior.digest
-    with pytest.raises(InputError, match="--calibrate measures a prior and --prior gives one"):
-        GenerateOptions("run", calibrate=4, prior="prior.json")
 
 
 def test_settings_become_the_budgets_of_a_question():

@@ -20,10 +20,8 @@ from transformers import BertConfig, BertModel, T5Config, T5ForConditionalGenera
 from cluster.connection.session import connect
 from pathgen.generate.options import GenerateOptions
 from pathgen.generate.run import GenerationRun
-from pathgen.models.facts import file_digest, fingerprint
-from pathgen.paths.layer_path import all_moves
+from pathgen.models.facts import file_digest
 from pathgen.questions.loading import load_questions
-from pathgen.search.prior import MoveStatistics, Prior
 from pathgen.search.settings import SearchSettings
 from pathgen.store.provenance import VERSION_KEY
 from pathgen.store.run_folder import RunDirectory
@@ -206,37 +204,6 @@ def test_options_out_of_bounds(refusal, arguments, says):
     assert says in one_line(refusal(*arguments))
 
 
-def test_a_prior_of_another_model_or_task(refusal, tmp_path, tiny_model):
-    prior = Prior("0" * 16, "arc", 1, ())
-    (tmp_path / "prior.json").write_bytes(prior.to_json())
-    assert "calibrate again" in one_line(refusal("--prior", tmp_path / "prior.json", code=4))
-    (tmp_path / "prior.json").write_bytes(Prior(fingerprint(tiny_model), "math", 1, ()).to_json())
-    assert "task math" in refusal("--prior", tmp_path / "prior.json", code=4)
-    (tmp_path / "prior.json").write_text("{}")
-    assert "is not a prior.json" in refusal("--prior", tmp_path / "prior.json", code=4)
-    (tmp_path / "prior.json").write_bytes(b"PAR1\xff\x00")
-    assert "is not a prior.json" in one_line(refusal("--prior", tmp_path / "prior.json", code=4))
-    assert "cannot be read (No such file" in refusal("--prior", tmp_path / "none.json")
-
-
-@pytest.mark.parametrize("gain", [float("nan"), float("inf"), 1000.0])
-def test_a_prior_whose_gains_are_no_rewards(refusal, tmp_path, tiny_model, gain):
-    entries = tuple(MoveStatistics(move, None, None, 0.0, 0.0, gain, 1) for move in all_moves(6))
-    (tmp_path / "prior.json").write_bytes(Prior(fingerprint(tiny_model), "arc", 1, entries).to_json())
-    assert "not a number between -100 and 100" in one_line(refusal("--prior", tmp_path / "prior.json", code=4))
-
-
-@pytest.mark.parametrize("damage", [("layer", float("inf")), ("layers_run", float("-inf")), ("move", [])])
-def test_a_prior_whose_entries_are_no_moves(refusal, tmp_path, tiny_model, damage):
-    entries = tuple(MoveStatistics(move, None, None, 0.0, 0.0, 0.0, 1) for move in all_moves(6))
-    prior = json.loads(Prior(fingerprint(tiny_model), "arc", 1, entries).to_json())
-    name, value = damage
-    entry = prior["statistics"][0]
-    (entry["move"] if name == "layer" else entry)[name] = value
-    (tmp_path / "prior.json").write_text(json.dumps(prior))
-    assert "is not a prior.json" in one_line(refusal("--prior", tmp_path / "prior.json", code=4))
-
-
 def test_an_address_where_no_ray_answers(refusal, monkeypatch):
     monkeypatch.setattr("pathgen.actors.fleet_run.connect", connect)
     with socket.socket() as free:
@@ -334,7 +301,6 @@ def test_a_dry_run_counts_what_a_run_would_do(finished, tiny_model, source):
         (["--task", "arc-letter"], "task"),
         (["--stop", "published"], "stop"),
         (["--cost", "flops"], "cost"),
-        (["--calibrate", "1"], "calibrate"),
         (["--parallel-leaves", "1"], "parallel_leaves"),
     ],
 )

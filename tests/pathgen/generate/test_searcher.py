@@ -14,7 +14,7 @@ from pathgen.generate.jobs import Job, RunSettings
 from pathgen.generate.options import GenerateOptions
 from pathgen.generate.searcher import Searcher
 from pathgen.paths.cost import CostModel
-from pathgen.paths.layer_path import LayerPath, all_moves
+from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import PathRecord, seeded_hash
 from pathgen.questions.loading import load_questions
 from pathgen.questions.question import Question
@@ -92,17 +92,6 @@ def test_a_search_goes_on_from_its_record(model):
     assert after.counters["continued"] == 1
     for name in ("simulations", "layer_executions"):
         assert before.counters[name] + after.counters[name] == whole.counters[name]
-
-
-def test_a_scan_ends_as_progress(model):
-    one = searcher(model)
-    one.take_up(Job(QUESTIONS[0], kind="scan"))
-    (record,) = drive(one).values()
-    assert (record.status, record.stop_reason, record.simulations) == ("searching", "interrupted", 0)
-    full = LayerPath.full(LAYERS)
-    assert {e.path for e in record.evaluations} == {full, *(move.apply(full) for move in all_moves(LAYERS))}
-    assert one.counters["layer_executions"] == record.layer_executions
-    assert one.counters["searched"] == 0
 
 
 def test_questions_in_flight_are_of_like_length(model):

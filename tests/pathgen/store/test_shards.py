@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -62,6 +63,22 @@ def test_records_survive_a_shard(records):
     table = read_shard(fs, f"{folder}/{name}")
     assert from_table(table) == records
     assert ShardMetadata.of(table) == METADATA
+
+
+@pytest.mark.parametrize("columns", [None, ["question_id", "influence", "seed"], ["task"]])
+def test_a_shard_of_the_first_version_lacks_the_influence(tmp_path, columns):
+    """Its records read as made without one, and with it in the file the version is a lie."""
+    records = [make_record("a", influence=(0.5, 0.25, 0.125)), make_record("b")]
+    whole = to_table(records)
+    path = put_shard(tmp_path, shard_bytes(whole.drop_columns(["influence"]), **{VERSION_KEY: "1"}))
+    table = read_shard(FS, path, columns)
+    assert table.column_names == (SCHEMA.names if columns is None else columns)
+    if columns is None:
+        assert from_table(table) == [replace(record, influence=None) for record in records]
+    elif "influence" in columns:
+        assert table["influence"].to_pylist() == [None, None]
+    with pytest.raises(UnreadableShard, match="influence is not known"):
+        read_shard(FS, put_shard(tmp_path, shard_bytes(whole, **{VERSION_KEY: "1"})))
 
 
 def test_a_slice_of_a_table_gives_its_own_rows():
@@ -178,8 +195,8 @@ def test_parquet_of_another_program_is_refused(tmp_path):
 
 
 def test_a_newer_schema_version_is_no_damage_but_a_request_to_upgrade(tmp_path):
-    path = put_shard(tmp_path, shard_bytes(**{VERSION_KEY: "2"}))
-    with pytest.raises(ArtefactError, match=r"part-.* has schema version 2, this layerpaths reads up to 1") as caught:
+    path = put_shard(tmp_path, shard_bytes(**{VERSION_KEY: "3"}))
+    with pytest.raises(ArtefactError, match=r"part-.* has schema version 3, this layerpaths reads up to 2") as caught:
         read_shard(FS, path)
     assert caught.value.exit_code == 4
 

@@ -111,12 +111,6 @@ def test_progress_is_written_every_half_minute_and_gone_when_shards_hold_it(writ
     assert progress(run) == []
 
 
-def test_scans_are_durable_in_progress_and_never_in_a_shard(writer, run):
-    writer.add(make_record("s", status="searching"))
-    assert writer.close([]) == ["s"]
-    assert (progress(run), shards(run)) == (["s"], [])
-
-
 def test_an_outage_of_the_store_is_waited_for_and_what_was_tried_is_written_as_it_was(writer, run, clock, monkeypatch):
     tried, write = [], pathgen.store.writer.write_shard
 
