@@ -14,6 +14,9 @@ from ..search.prior import Prior
 from ..store.provenance import ShardMetadata
 from .options import GenerateOptions
 
+BACKLOG = 2
+"""Questions waiting for each one in flight: enough to choose like lengths, few to run alone after a death."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
