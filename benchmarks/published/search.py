@@ -106,8 +106,8 @@ def rebuilt(model: PreTrainedModel, layers: Layers) -> Iterator[None]:
             setattr(config, name, value)
 
 
-def choice_batch(tokenizer: PreTrainedTokenizerBase, question: Question) -> ChoiceBatch:
-    """Tokenise a question as the task `arc` does.
+def choice_batch(tokenizer: PreTrainedTokenizerBase, question: Question, task: str = "arc") -> ChoiceBatch:
+    """Tokenise a question as a task with choices does.
 
     Raises:
         InputError: if the question is no multiple choice.
@@ -116,7 +116,7 @@ def choice_batch(tokenizer: PreTrainedTokenizerBase, question: Question) -> Choi
 
     if question.choices is None or question.gold is None:
         raise InputError(f"question {question.id}: the published search needs choices and a gold index")
-    prompt, choices = find_task("arc").encode(question, tokenizer, chat=False)
+    prompt, choices = find_task(task).encode(question, tokenizer, chat=False)
     rows = [prompt + choice for choice in choices]
     ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
     mask = torch.zeros_like(ids)
