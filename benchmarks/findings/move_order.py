@@ -96,8 +96,9 @@ def main(
             "layers_run_all_alike_over_influence": ratio(layers["all_alike"], layers["influence"], seed),
             **{
                 name: {
-                    group: figures([entry for entry in each if entry.record.base_correct == is_right], seed)
+                    group: figures(kept, seed)
                     for group, is_right in (("right", True), ("wrong", False))
+                    if (kept := [entry for entry in each if entry.record.base_correct == is_right])
                 }
                 for name, each in found.items()
             },

@@ -12,10 +12,9 @@ from pathgen.actors.model_spec import ModelSpec
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import PathgenError
 from pathgen.evaluation.evaluator import Evaluator
-from pathgen.generate.jobs import Job, RunSettings
+from pathgen.generate.jobs import BACKLOG, Job, RunSettings
 from pathgen.generate.options import GenerateOptions
 from pathgen.generate.searcher import Searcher
-from pathgen.generate.worker import BACKLOG
 from pathgen.models.facts import fingerprint
 from pathgen.models.resolving import resolve_model
 from pathgen.paths.cost import CostModel
@@ -45,6 +44,7 @@ def run_settings(
     seed: int,
     in_flight: int,
     threads: int,
+    metadata: ShardMetadata | None = None,
 ) -> RunSettings:
     """The settings of a run in this process.
 
@@ -56,14 +56,15 @@ def run_settings(
         seed: of the run.
         in_flight: questions interleaved.
         threads: torch threads, which the caller has set.
+        metadata: of a model that is in no folder; None: that of the folder which `model` names.
     """
-    weights = fingerprint(resolve_model(model))
+    metadata = metadata or ShardMetadata.here(model, fingerprint(resolve_model(model)), task.name)
     dtype = str(path_model.hf_model.dtype).removeprefix("torch.")
     return RunSettings(
         out="",
         token="",
-        metadata=ShardMetadata.here(model, weights, task.name),
-        model=ModelSpec(model, weights, dtype=dtype, device="cpu", threads=threads),
+        metadata=metadata,
+        model=ModelSpec(model, metadata.fingerprint, dtype=dtype, device="cpu", threads=threads),
         options=GenerateOptions(out="", model=model, task=task.name, search=search, seed=seed),
         cost=CostModel.layers(path_model.num_layers),
         in_flight=in_flight,

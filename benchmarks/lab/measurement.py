@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,7 +45,7 @@ def machine(threads: int) -> dict[str, Any]:
         "torch_threads": threads,
         "load_average": os.getloadavg()[0],
         "python": platform.python_version(),
-        **{package: version(package) for package in PACKAGES},
+        **{package: _version(package) for package in PACKAGES},
     }
 
 
@@ -166,6 +166,13 @@ def _estimate(value: float, draws: NDArray[np.float64]) -> dict[str, Any]:
 
 def _floats(values: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(values, dtype=np.float64)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # code that runs from its checkout, or a benchmark that needs no Ray
+        return None
 
 
 def _cpu_model() -> str:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from benchmarks.lab.accelerator import synchronise
 from benchmarks.lab.in_process import InProcess
 from benchmarks.lab.measurement import target
+from pathgen.engine.executor import Executor
 from pathgen.engine.path_model import PathModel
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.generate.jobs import RunSettings
@@ -35,10 +40,11 @@ def full_depth(evaluator: Evaluator, questions: Sequence[Question]) -> dict[str,
     batches = [prepared[start : start + FULL_DEPTH_BATCH] for start in range(0, len(prepared), FULL_DEPTH_BATCH)]
     evaluator.executor.kept.max_bytes = 0  # so that the batch run twice is computed twice
     work = evaluator.executor.work
-    evaluator.evaluate([(entry, full) for entry in batches[0]])
-    work.seconds.clear()
-    for batch in batches:
-        evaluator.evaluate([(entry, full) for entry in batch])
+    with synchronised(evaluator.executor):
+        evaluator.evaluate([(entry, full) for entry in batches[0]])
+        work.seconds.clear()
+        for batch in batches:
+            evaluator.evaluate([(entry, full) for entry in batch])
     seconds = {step: spent / len(questions) for step, spent in work.seconds.items()}
     return {
         "seconds_per_question": seconds,
@@ -51,14 +57,20 @@ def searched(run: RunSettings, evaluator: Evaluator, questions: Sequence[Questio
 
     The products of the decoder layers are noted as they are asked; a part of them, from the whole search, is then run
     again in the same order, in place of the layers: the same weights, as many states, nothing else.
+
+    `layers_launch_share` is the part of the layers' time after which their last call has returned: near 1 on a GPU, it
+    waits for Python. A CPU works within the calls.
     """
     model, work = evaluator.model, evaluator.executor.work
     started, cpu = time.perf_counter(), time.process_time()
-    with _noted_products(model) as products:
+    with _noted_products(model) as products, synchronised(evaluator.executor) as steps:
         records = [entry.record for entry in InProcess(run, evaluator).search(questions)]
     wall_s, cpu_s = time.perf_counter() - started, time.process_time() - cpu
     flops = sum(2 * states * product.weight.numel() for product, states in products)
-    replayed = products[:: -(-len(products) // MOST_REPLAYED)]
+    stride = -(-len(products) // MOST_REPLAYED)
+    while math.gcd(stride, len({id(product) for product, _ in products})) > 1:
+        stride += 1  # else each layer's same few products would be met, and the others never
+    replayed = products[::stride]
     replayed_flops = sum(2 * states * product.weight.numel() for product, states in replayed)
     seconds = dict(work.seconds)
     layers_rate, plain_rate = flops / seconds["layers"], replayed_flops / _replay_s(replayed)
@@ -67,11 +79,54 @@ def searched(run: RunSettings, evaluator: Evaluator, questions: Sequence[Questio
         "wall_seconds_per_question": wall_s / len(records),
         "cpu_seconds_per_question": cpu_s / len(records),
         "seconds_per_question": {step: spent / len(records) for step, spent in seconds.items()},
+        "layers_launch_share": steps.layers_launched_s / seconds["layers"],
+        "most_kept_bytes": steps.most_kept_bytes,
         "layers_share": target(seconds["layers"] / sum(seconds.values()), least=0.9),
         "layers_gflops_per_s": layers_rate / 1e9,
         "plain_products_gflops_per_s": plain_rate / 1e9,
         "layers_over_plain_products": target(layers_rate / plain_rate, least=0.75),
     }
+
+
+@dataclass(slots=True)
+class Steps:
+    """What is seen of an executor's steps from outside.
+
+    Attributes:
+        layers_launched_s: time until the layers' calls had returned, the device's work still under way.
+        most_kept_bytes: of the states kept between calls.
+    """
+
+    layers_launched_s: float = 0.0
+    most_kept_bytes: int = 0
+
+
+@contextmanager
+def synchronised(executor: Executor) -> Iterator[Steps]:
+    """Within the block, a step ends when the device has done its work, so that `work.seconds` holds on CUDA too.
+
+    Elsewhere calls return before their work is done, and a step's work is counted in a later one that waits for it.
+    """
+    seen, device = Steps(), executor.model.device
+
+    def waiting(step: str) -> Callable[..., Any]:
+        own = getattr(executor, step)
+
+        def run(*arguments: Any) -> Any:
+            started = time.perf_counter()
+            out = own(*arguments)
+            if step == "_run":
+                seen.layers_launched_s += time.perf_counter() - started
+                seen.most_kept_bytes = max(seen.most_kept_bytes, executor.kept.nbytes)
+            synchronise(device)
+            return out
+
+        return run
+
+    with ExitStack() as patched:
+        for step in ("_capture", "_run", "_finish"):
+            patched.enter_context(mock.patch.object(executor, step, waiting(step)))
+        yield seen
 
 
 @contextmanager
@@ -99,10 +154,15 @@ def _replay_s(products: Sequence[Product]) -> float:
     for product, states in products:
         most[product.in_features] = max(states, most.get(product.in_features, 0))
     weight = products[0][0].weight
-    made = {width: torch.randn(states, width).to(weight) for width, states in most.items()}
-    started = time.perf_counter()
-    for product, states in products:
-        linear(made[product.in_features][:states], product.weight)
+    made = {width: weight.new_empty(states, width).normal_() for width, states in most.items()}
+
+    def run(some: Sequence[Product]) -> None:
+        for product, states in some:
+            linear(made[product.in_features][:states], product.weight)
+        synchronise(weight.device)
+
     if weight.is_cuda:
-        torch.cuda.synchronize()
+        run(products)  # it chooses a kernel for each shape, as it had for the search's
+    started = time.perf_counter()
+    run(products)
     return time.perf_counter() - started

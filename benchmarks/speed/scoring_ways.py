@@ -15,8 +15,8 @@ from pathgen.engine.path_model import PathModel
 from pathgen.errors import PathgenError
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.generate.interleave import Interleaver
+from pathgen.generate.jobs import BACKLOG
 from pathgen.generate.question_search import QuestionSearch
-from pathgen.generate.worker import BACKLOG
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation, StopReason
 from pathgen.questions.question import Question

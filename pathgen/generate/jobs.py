@@ -12,6 +12,9 @@ from ..questions.question import Question
 from ..store.provenance import ShardMetadata
 from .options import GenerateOptions
 
+BACKLOG = 2
+"""Questions waiting for each one in flight: enough to choose like lengths, few to run alone after a death."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:

@@ -11,10 +11,7 @@ from ..faults import fault_point
 from ..questions.tasks import find_task
 from ..store.run_folder import RunDirectory
 from ..store.writer import RecordWriter
-from .jobs import Job, RunSettings
-
-BACKLOG = 2
-"""Questions waiting for each one in flight: enough to choose like lengths, few to run alone after a death."""
+from .jobs import BACKLOG, Job, RunSettings
 
 
 class SearchWorker(WorkThread):
