@@ -57,7 +57,7 @@ class BenchOptions:
         InputError: an option is wrong; the message has the given and the possible values.
     """
 
-    model: Annotated[str, option("Alias, hub id or folder of the model.")] = "smollm2-135m"
+    model: Annotated[str, option("Alias, hub id, folder or GGUF file of the model.")] = "smollm2-135m"
     routers: Annotated[
         Mapping[str, str],
         option(

@@ -27,7 +27,7 @@ class ExportOptions:
         str | None, option("One letter per layer, as `pathgen show` prints it: . executed, - skipped, 2 repeated.")
     ] = None
     model: Annotated[
-        str | None, option("Alias, hub id or folder of the model [default: that of the router or F.json].")
+        str | None, option("Alias, hub id, folder or GGUF file of the model [default: that of the router or F.json].")
     ] = None
     bias: Bias = 0.0
 

@@ -17,7 +17,7 @@ from router.net.bias import Bias, check_bias
 
 
 def harness(
-    model: Annotated[str, option("Alias, hub id or local folder of the frozen model.")],
+    model: Annotated[str, option("Alias, hub id, local folder or GGUF file of the frozen model.")],
     router: Annotated[str, option("Folder or hub id of the router.")],
     bias: Bias = 0.0,
     arguments: Annotated[

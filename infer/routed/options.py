@@ -22,7 +22,7 @@ class AnswerOptions:
         InputError: an option is wrong; the message has the given and the possible values.
     """
 
-    model: Annotated[str, option("Alias, hub id or local folder of the frozen model.")]
+    model: Annotated[str, option("Alias, hub id, local folder or GGUF file of the frozen model.")]
     router: Annotated[str, option("Folder or hub id of the router.")]
     prompts: Annotated[tuple[str, ...], typer.Argument(metavar="PROMPT", help="Texts to continue.")] = ()
     file: Annotated[

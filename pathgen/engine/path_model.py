@@ -13,7 +13,7 @@ from ..models.loading import load_model
 from ..paths.layer_path import LayerPath
 from .cache import RoutedCache, RowPlan
 from .policies import FixedPaths, LayerPolicy
-from .supported import UnsupportedModelError, find_layers, take_rows, tensors_in
+from .supported import UnsupportedModelError, find_head, find_layers, take_rows, tensors_in
 from .vocabulary import float32_head, in_one_piece
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class PathModel:
         self.hf_model = hf_model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.layers: list[nn.Module] = find_layers(hf_model)
+        head = find_head(hf_model)
         self.num_layers = len(self.layers)
         self._stock = [layer.forward for layer in self.layers]
         self._own = [vars(layer).get("forward") for layer in self.layers]  # a hook set before us, or None
@@ -45,7 +46,7 @@ class PathModel:
         self._returns_tuple = [False] * self.num_layers
         for index, layer in enumerate(self.layers):
             layer.forward = self._wrapper(index)
-        self._head_hook = hf_model.get_output_embeddings().register_forward_pre_hook(
+        self._head_hook = head.register_forward_pre_hook(
             lambda head, given: None if self._mode is None else in_one_piece(head, given)
         )
         try:

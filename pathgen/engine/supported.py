@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from torch import Tensor, nn
 
 from ..errors import InputError
+
+logger = logging.getLogger(__name__)
 
 ATTENTION_KINDS = {"full_attention", "sliding_attention"}
 
@@ -41,6 +44,23 @@ def find_layers(hf_model: Any) -> list[nn.Module]:
         expected, found = config.num_hidden_layers, len(stacks) or "none"
         raise UnsupportedModelError(f"{name}: expected one stack of {expected} equal decoder layers, found {found}")
     return list(stacks[0])
+
+
+def find_head(hf_model: Any) -> nn.Module:
+    """The layer from the last states to the vocabulary; one whose scores stay in a narrow dtype is told.
+
+    Raises:
+        UnsupportedModelError: the model has none.
+    """
+    head, name = hf_model.get_output_embeddings(), type(hf_model).__name__
+    if head is None:
+        raise UnsupportedModelError(f"{name}: it has no head over the vocabulary")
+    if type(head) is not nn.Linear:
+        kind, dtype = type(head).__name__, str(hf_model.dtype).removeprefix("torch.")
+        logger.warning(
+            "%s: its head is a %s, no plain linear layer; its scores stay as it gives them (%s)", name, kind, dtype
+        )
+    return head
 
 
 def take_rows(value: Any, rows: Tensor, batch: int) -> Any:

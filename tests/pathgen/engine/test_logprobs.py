@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 from families import LAYERS, VOCAB, random_tokens, tiny
-from torch import Tensor
+from torch import Tensor, nn
 
 from pathgen.engine import vocabulary
 from pathgen.engine.executor import Executor
 from pathgen.engine.mask_probe import find_mask_form
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import FixedPaths
+from pathgen.engine.supported import UnsupportedModelError
 from pathgen.engine.token_rows import packed_row, plain_rows
 from pathgen.paths.layer_path import LayerPath
 
@@ -53,6 +54,33 @@ def test_logits_are_those_of_the_same_weights_in_float32(family, monkeypatch):
         assert narrow.hf_model(torch.tensor([PROMPT])).logits.dtype == torch.bfloat16, "otherwise it is as published"
     assert logits.dtype == torch.float32
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_head_that_is_no_plain_linear_layer_is_told_and_scores_as_it_is(caplog):
+    """As a quantised one is not."""
+
+    class Rounded(nn.Linear):
+        def forward(self, states: Tensor) -> Tensor:
+            return super().forward(states).round(decimals=1)
+
+    hf_model = tiny("llama").to(torch.bfloat16)
+    rounded = Rounded(32, VOCAB, bias=False)
+    rounded.weight = hf_model.lm_head.weight
+    hf_model.lm_head = rounded
+    model = PathModel(hf_model)
+    (record,) = caplog.records
+    assert "its head is a Rounded, no plain linear layer" in record.getMessage()
+    states = torch.randn(3, 32, generator=torch.Generator().manual_seed(0)).bfloat16()
+    with torch.inference_mode():
+        expected = rounded(model.hf_model.model.norm(states))
+        torch.testing.assert_close(model.head(states), expected.float(), atol=0, rtol=0)
+
+
+def test_a_model_without_a_head_is_refused():
+    hf_model = tiny("llama")
+    hf_model.lm_head = None
+    with pytest.raises(UnsupportedModelError, match="no head over the vocabulary"):
+        PathModel(hf_model)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
