@@ -22,12 +22,15 @@ from pathgen.engine.path_model import PathModel
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.generate.jobs import RunSettings
 from pathgen.paths.layer_path import LayerPath
+from pathgen.paths.records import PathRecord
 from pathgen.questions.question import Question
 
 FULL_DEPTH_BATCH = 8
 """Questions in one batch at full depth."""
-MOST_REPLAYED = 3000
-"""Products of the search that are run again as plain ones."""
+BLOCK = 4
+"""Questions searched before their products are run again."""
+MOST_REPLAYED = 1500
+"""Products of a block that are run again as plain ones."""
 
 Product = tuple[nn.Linear, int]
 """A linear layer, and how many states it multiplied at once."""
@@ -55,25 +58,26 @@ def full_depth(evaluator: Evaluator, questions: Sequence[Question]) -> dict[str,
 def searched(run: RunSettings, evaluator: Evaluator, questions: Sequence[Question]) -> dict[str, Any]:
     """The steps' shares of a search's model time, and the layers' rate over that of plain products.
 
-    The products of the decoder layers are noted as they are asked; a part of them, from the whole search, is then run
+    The products of the decoder layers are noted as they are asked. After each block of questions, a part of them is run
     again in the same order, in place of the layers: the same weights, as many states, nothing else.
 
     `layers_launch_share` is the part of the layers' time after which their last call has returned: near 1 on a GPU, it
     waits for Python. A CPU works within the calls.
     """
-    model, work = evaluator.model, evaluator.executor.work
-    started, cpu = time.perf_counter(), time.process_time()
-    with _noted_products(model) as products, synchronised(evaluator.executor) as steps:
-        records = [entry.record for entry in InProcess(run, evaluator).search(questions)]
-    wall_s, cpu_s = time.perf_counter() - started, time.process_time() - cpu
-    flops = sum(2 * states * product.weight.numel() for product, states in products)
-    stride = -(-len(products) // MOST_REPLAYED)
-    while math.gcd(stride, len({id(product) for product, _ in products})) > 1:
-        stride += 1  # else each layer's same few products would be met, and the others never
-    replayed = products[::stride]
-    replayed_flops = sum(2 * states * product.weight.numel() for product, states in replayed)
+    model, work, search = evaluator.model, evaluator.executor.work, InProcess(run, evaluator)
+    records: list[PathRecord] = []
+    wall_s = cpu_s = flops = plain_s = 0.0
+    with synchronised(evaluator.executor) as steps:
+        for start in range(0, len(questions), BLOCK):
+            started, cpu = time.perf_counter(), time.process_time()
+            with _noted_products(model) as products:
+                records += [entry.record for entry in search.search(questions[start : start + BLOCK])]
+            wall_s, cpu_s = wall_s + time.perf_counter() - started, cpu_s + time.process_time() - cpu
+            flops += _flops(products)
+            replayed = _part_of(products)
+            plain_s += _replay_s(replayed) * _flops(products) / _flops(replayed)
     seconds = dict(work.seconds)
-    layers_rate, plain_rate = flops / seconds["layers"], replayed_flops / _replay_s(replayed)
+    layers_rate, plain_rate = flops / seconds["layers"], flops / plain_s
     return {
         "evaluations_per_question": sum(len(record.evaluations) for record in records) / len(records),
         "wall_seconds_per_question": wall_s / len(records),
@@ -127,6 +131,18 @@ def synchronised(executor: Executor) -> Iterator[Steps]:
         for step in ("_capture", "_run", "_finish"):
             patched.enter_context(mock.patch.object(executor, step, waiting(step)))
         yield seen
+
+
+def _flops(products: Sequence[Product]) -> float:
+    return float(sum(2 * states * product.weight.numel() for product, states in products))
+
+
+def _part_of(products: Sequence[Product]) -> Sequence[Product]:
+    """At most MOST_REPLAYED products, from all along the search and from every kind of product of a layer."""
+    stride = -(-len(products) // MOST_REPLAYED)
+    while math.gcd(stride, len({id(product) for product, _ in products})) > 1:
+        stride += 1  # else each layer's same few products would be met, and the others never
+    return products[::stride]
 
 
 @contextmanager
