@@ -282,7 +282,8 @@ def _check_wrapped(model: PathModel) -> None:
 
     with model.mode(check_arguments):
         states = model.run_body(input_ids=ids, position_ids=positions, use_cache=False).float()
-    if not torch.allclose(states[0, :2], states[1, :2], atol=1e-3, rtol=1e-3):
+    close = 1e-3 if model.hf_model.dtype.itemsize >= 4 else 3e-2  # rows of a batch may be rounded apart
+    if not torch.allclose(states[0, :2], states[1, :2], atol=close, rtol=close):
         raise UnsupportedModelError(f"{name}: not causal: a later token changes earlier outputs")
 
     everything = FixedPaths([LayerPath.full(model.num_layers)] * 2)
