@@ -44,8 +44,8 @@ class Evaluation:
 class PathRecord:
     """The result of one question's search: one row of a shard, with the columns of `store.schema.SCHEMA`.
 
-    `question_sha` is the shard's value: the question's `sha` when the record was made. `influence` is what ordered the
-    search's moves: how much each layer, then each pair of layers, changes the question's states.
+    `question_sha` is the shard's value: the question's `sha` when the record was made. `influence` orders the moves
+    of a search: how much each layer, then each pair of layers, changes the question's states.
     """
 
     question: Question

@@ -46,7 +46,7 @@ class PathSearch:
         layer_executions: Σ depth of the evaluated paths, the full path included.
         stop_reason: None while the search continues.
         influence: of each layer and pair on this question, as `move_weights` takes it. If it is set before the full
-            path's result, it orders the moves; else all moves weigh the same.
+            path's result and that is right, it orders the moves; else all moves weigh the same.
 
     Args:
         cost: cost of paths, for the reward, the depth cap and the choice of the best path.
@@ -194,8 +194,8 @@ class PathSearch:
                 continue
             self.evaluations.append(asked.evaluation)
             self.layer_executions += path.depth
-            if path == self.tree.full and self.influence is not None:
-                self.tree.use_prior(move_weights(self.influence, base_correct=asked.evaluation.correct))
+            if path == self.tree.full and asked.evaluation.correct and self.influence is not None:
+                self.tree.use_prior(move_weights(self.influence))
             reward = self.reward(asked.evaluation)
             self.tree.add(path, reward)
             self.tree.back_up(asked.walk, reward)

@@ -9,32 +9,27 @@ import numpy as np
 
 from ..paths.layer_path import LayerAction, Move, all_moves
 
-STEEPNESS_IF_RIGHT = 2.0
-STEEPNESS_IF_WRONG = 3.0
-"""Logarithm of the weight between the moves of least and most influence, or half of it; chosen by measurement
-(docs/LOG.md)."""
+STEEPNESS = 2.0
+"""Logarithm of the weight between the pairs of least and most influence; chosen by measurement (docs/LOG.md)."""
 
 
-def move_weights(influence: Sequence[float], *, base_correct: bool) -> dict[Move, float]:
-    """The weight of each move, up to a factor.
+def move_weights(influence: Sequence[float]) -> dict[Move, float]:
+    """The weight of each move, up to a factor, on a question that the full path answers right.
 
-    If the full path is right, moves that save most and change least come first: pairs, then single skips, by ascending
-    influence; repeats last. If it is wrong, moves that change most come first, skips and repeats alike.
+    Moves that save most and change least come first: pairs, then single skips, by ascending influence; repeats last.
+    (What mends a wrong answer is another matter: moves that change much did on one model, and not on the next.)
 
     Args:
         influence: of the L single layers, then of the L - 1 pairs, as `InfluenceMeter.found`.
-        base_correct: whether the full path is right.
     """
     num_layers = (len(influence) + 1) // 2
     ranks = {1: _ranks(influence[:num_layers]), 2: _ranks(influence[num_layers:])}
 
     def logarithm(move: Move) -> float:
-        rank = ranks[move.width][move.layer]
-        if not base_correct:
-            return STEEPNESS_IF_WRONG * (2 * rank - 1)
         if move.action == LayerAction.REPEAT:
-            return -2 * STEEPNESS_IF_RIGHT
-        return -STEEPNESS_IF_RIGHT * (rank if move.width == 2 else rank + 0.5)
+            return -2 * STEEPNESS
+        rank = ranks[move.width][move.layer]
+        return -STEEPNESS * (rank if move.width == 2 else rank + 0.5)
 
     return {move: math.exp(logarithm(move)) for move in all_moves(num_layers)}
 
