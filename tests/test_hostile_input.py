@@ -20,7 +20,7 @@ from pathgen.evaluation.evaluator import Evaluator, QuestionError
 from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
 from pathgen.store.files import open_folder
-from pathgen.store.provenance import VERSION_KEY
+from pathgen.store.provenance import SHARD_VERSION, VERSION_KEY
 from pathgen.store.schema import SCHEMA, UnreadableShard
 from pathgen.store.shards import ShardName, _digest, read_shard
 
@@ -46,7 +46,7 @@ def test_a_pickled_column_is_refused_and_never_unpickled(tmp_path):
         raw = pa.BufferOutputStream()
         with pq.ParquetWriter(raw, rows.schema, write_page_checksum=True, store_schema=store_schema) as writer:
             writer.write_table(rows)
-            writer.add_key_value_metadata({VERSION_KEY: "1"})
+            writer.add_key_value_metadata({VERSION_KEY: str(SHARD_VERSION)})
         data = raw.getvalue().to_pybytes()
         shard = tmp_path / str(ShardName("w", int(store_schema), _digest(data)))
         shard.write_bytes(data)
