@@ -13,7 +13,7 @@ from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import FixedPaths
 from pathgen.paths.layer_path import LayerPath
 
-PATHS = ("2.-2", pytest.param("-2..", marks=pytest.mark.slow))
+PATHS = ("2.-2",)
 """Each repeats and skips layers of different kinds, in every family that has several."""
 NEW_TOKENS = 12
 
