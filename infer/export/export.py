@@ -14,6 +14,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from cluster.program.folders import built_whole
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import InputError, PathgenError
 from pathgen.models.facts import fingerprint
@@ -110,15 +111,11 @@ def _built(out: Path) -> Iterator[Path]:
     """A hidden folder beside `out`, which becomes `out` at the end of the block; removed after any error."""
     building = out.with_name(f"{TEMPORARY_PREFIX}{out.name}")
     try:
-        shutil.rmtree(building, ignore_errors=True)  # of a killed process
-        building.mkdir(parents=True)
-        yield building
-        building.rename(out)
+        with built_whole(out, building):
+            yield building
         flush_folder(out.parent)
     except (OSError, SafetensorError) as error:
         raise PathgenError(f"cannot write {out}: {getattr(error, 'strerror', None) or error}") from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
 
 
 def _write(folder: Path, base: Path, config: dict[str, Any], tensors: dict[str, StoredTensor], size: int) -> None:

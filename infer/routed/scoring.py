@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pathgen.engine.logprobs import target_logprobs
-from pathgen.engine.path_model import PathModel
+from pathgen.engine.path_model import PathModel, forward_inputs
 from pathgen.engine.policies import LayerPolicy, RecordedPolicy
 from pathgen.evaluation.decoding import left_padded
 from pathgen.paths.layer_path import LayerPath
@@ -61,9 +61,7 @@ def continuation_logits(model: PathModel, policy: LayerPolicy, rows: Sequence[tu
     width = ids.shape[1]
     prompt_end = torch.tensor([[width - len(forced)] for _, forced in rows], device=model.device)
     with model.routed(policy, mask * (torch.arange(width, device=model.device) < prompt_end)):
-        states = model.run_body(
-            input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(-1) - 1).clamp(min=0), use_cache=False
-        )
+        states = model.run_body(**forward_inputs(ids, mask))
     counts = [1 + len(forced) for _, forced in rows]
     scored = torch.cat([row[-count:] for row, count in zip(states, counts, strict=True)])
     return list(model.head(scored).split(counts))

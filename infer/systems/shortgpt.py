@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pathgen.engine.path_model import PathModel
+from pathgen.engine.path_model import PathModel, forward_inputs
 from pathgen.evaluation.decided_paths import prompt_batches
 from pathgen.paths.layer_path import LayerAction, LayerPath
 
@@ -31,9 +31,8 @@ def block_influence(model: PathModel, prompts: Sequence[Sequence[int]]) -> NDArr
             similarity[index] += float((cosine * mask.to(cosine.device)).sum())
             return model.as_returned(index, after)
 
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
         with model.mode(compare):
-            model.run_body(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)
+            model.run_body(**forward_inputs(ids, mask))
         tokens += int(mask.sum())
     return 1 - similarity / tokens
 

@@ -86,7 +86,7 @@ class PathModel:
         """
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         with self.routed(policy, mask):
-            return self.hf_model(**_without_cache(input_ids, mask), **kwargs).logits
+            return self.hf_model(**forward_inputs(input_ids, mask), **kwargs).logits
 
     @torch.inference_mode()
     def states(self, input_ids: Tensor, attention_mask: Tensor | None = None, *, policy: LayerPolicy) -> Tensor:
@@ -96,7 +96,7 @@ class PathModel:
         """
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         with self.routed(policy, mask):
-            return self.run_body(**_without_cache(input_ids, mask))
+            return self.run_body(**forward_inputs(input_ids, mask))
 
     @torch.inference_mode()
     def generate(
@@ -255,7 +255,8 @@ class PathModel:
         return (hidden, None) if self._returns_tuple[index] else hidden
 
 
-def _without_cache(input_ids: Tensor, mask: Tensor) -> dict[str, Any]:
+def forward_inputs(input_ids: Tensor, mask: Tensor) -> dict[str, Any]:
+    """The arguments of a model's forward without a cache: ids and mask [B, T], padded left or right, and positions."""
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     return {"input_ids": input_ids, "attention_mask": mask, "position_ids": positions, "use_cache": False}
 

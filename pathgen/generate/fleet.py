@@ -23,11 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class SearchFleet:
-    """Runs jobs of one `pathgen generate` on actors. The caller holds the lease of the run's folder.
-
-    Attributes:
-        searchers: the fleet of the search; None before `start`.
-    """
+    """Runs jobs of one `pathgen generate` on actors. The caller holds the lease of the run's folder."""
 
     def __init__(
         self,
@@ -41,30 +37,27 @@ class SearchFleet:
         self._directory = directory
         self._run = run
         self._budgets = budgets
-        self._stopping = stopping
         self._driver = RecordWriter(run.out, f"d-{run.token[:8]}", run.metadata, run.token)
         self._guard = partial(check_lease, directory.fs, directory.root, run.token)
-        self.searchers: Fleet | None = None
+        self._searchers: Fleet = actors.fleet(
+            SearchWorker,
+            run,
+            item_timeout_s=run.options.question_timeout_s,
+            recover=self._recover,
+            on_failed=self._give_up,
+            stop=stopping.event,
+            stop_by=lambda: stopping.stop_by,
+        )
         self._counters: Mapping[str, float] = {}
         self._seconds = 0.0
 
     def start(self, most: int) -> None:
         """Make the search's actors, for at most `most` jobs, which need not be known yet."""
-        self.searchers = self._actors.fleet(
-            SearchWorker,
-            self._run,
-            item_timeout_s=self._run.options.question_timeout_s,
-            recover=self._recover,
-            on_failed=self._give_up,
-            stop=self._stopping.event,
-            stop_by=lambda: self._stopping.stop_by,
-        )
-        self.searchers.start(most)
+        self._searchers.start(most)
 
     def search(self, jobs: list[Job], done_before: int) -> None:
         """Search the jobs' questions and commit their records, after `start`."""
-        assert self.searchers is not None
-        progress = self._actors.run(self.searchers, jobs, "searching", self._run.out, done_before)
+        progress = self._actors.run(self._searchers, jobs, "searching", self._run.out, done_before)
         self._seconds, self._counters = progress.seconds, progress.counters
 
     def totals(self) -> dict[str, float]:

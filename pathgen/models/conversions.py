@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster.program.folders import cache_folder
+from cluster.program.folders import built_whole, cache_folder
 
 from ..errors import InputError, PathgenError, one_line
 
@@ -92,16 +92,10 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pat
 
 
 def _build(folder: Path, building: Path, write: Callable[[Path], Mapping[str, Any]]) -> None:
-    shutil.rmtree(building, ignore_errors=True)  # of a process that was killed
-    try:
-        building.mkdir()
+    with built_whole(folder, building):
         origin = write(building)
         (building / ORIGIN).write_text(json.dumps(origin, indent=2) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
-        building.rename(folder)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
 
 
 def _check_room(what: str, cache: Path, num_bytes: int) -> None:
