@@ -21,17 +21,22 @@ class RowPlan:
     """[B] int64 on the CPU, one LayerAction per row."""
     passes: tuple[Tensor | None, ...]
     """Rows [R] (int64, on the model's device) of the first and second execution. None: all rows. Missing: no rows."""
+    skipped: tuple[Tensor | None, ...]
+    """Rows that skip the layer, in the same form; bridges run on them."""
 
     @classmethod
     def of(cls, actions: Tensor, device: torch.device) -> RowPlan:
         """Split the actions into rows per pass. Reads back from the device once if `actions` are on an accelerator."""
         actions = actions.detach().to("cpu", torch.int64)
-        passes = (
-            None if bool(running.all()) else running.nonzero()[:, 0].to(device, non_blocking=True)
-            for running in (actions > 0, actions > 1)
-            if bool(running.any())
-        )
-        return cls(actions, tuple(passes))
+
+        def rows(*chosen: Tensor) -> tuple[Tensor | None, ...]:
+            return tuple(
+                None if bool(some.all()) else some.nonzero()[:, 0].to(device, non_blocking=True)
+                for some in chosen
+                if bool(some.any())
+            )
+
+        return cls(actions, rows(actions > 0, actions > 1), rows(actions == 0))
 
 
 class Slot:

@@ -27,7 +27,7 @@ from .logprobs import state_logprobs
 from .padded_rows import MaskForm, row_inputs
 from .path_model import PathModel
 from .shared_prefill import RecordingCache
-from .sharing import Plan, StateKey, Step, plan_sharing, states_to
+from .sharing import Plan, StateKey, Step, is_bridge, plan_sharing, states_to, steps_of
 from .supported import take_rows
 from .token_rows import Row, scored_positions
 
@@ -66,6 +66,7 @@ class Executor:
         self.kept = KeptStates(keep_bytes)
         self.work = Work()
         self.influence: dict[Hashable, tuple[float, ...]] = {}
+        self._bridges = model.bridges
         self.step_tokens = STEP_TOKENS.get(model.device.type, STEP_TOKENS["cuda"])
 
     def token_logprobs(self, asked: Sequence[tuple[Row, LayerPath]]) -> list[np.ndarray]:
@@ -80,23 +81,27 @@ class Executor:
         assert self.masks is None, "generation continues from plain causal rows"
         recorder = RecordingCache(self.model.num_layers)
         logprobs = self._evaluate(asked, recorder)
-        return logprobs, recorder.filled(asked, self.model.device)
+        return logprobs, recorder.filled(asked, self.model.device, self._bridges is not None)
 
     @torch.inference_mode()
     def _evaluate(self, asked: Sequence[tuple[Row, LayerPath]], recorder: RecordingCache | None) -> list[np.ndarray]:
         rows = list({row.key: row for row, _ in asked}.values())
         width = max(len(row) for row in rows)
         started = time.perf_counter()
+        if self.model.bridges is not self._bridges:  # the kept states may come from others
+            self.kept.clear()
+            self._bridges = self.model.bridges
         hidden, calls = self._capture(rows, recorder)
         plan = plan_sharing(
             [(row.key, path) for row, path in asked],
             {row.key: index for index, row in enumerate(rows)},
             self.kept.__contains__ if recorder is None else self.kept.holds_way_to,
             max(1, self.step_tokens // width),
+            bridged=self._bridges is not None,
         )
         layers_started = time.perf_counter()
         if recorder is not None:
-            for key in _not_run(asked, plan):
+            for key in self._not_run(asked, plan):
                 recorder.states[key] = self.kept.key_values(key)
         full = LayerPath.full(self.model.num_layers)
         meter = InfluenceMeter({row.key: row for row, path in asked if path == full}, self.model.num_layers)
@@ -158,10 +163,15 @@ class Executor:
         for step, (sources, targets, row_numbers) in zip(plan.steps, indices, strict=True):
             for slot, key in step.loads:
                 load(slot, key)
+            before = pool.index_select(0, sources)
+            if step.bridged:
+                states = self.model.run_bridge(step.layer, before)
+                pool.index_copy_(0, targets, states.to(pool.device))
+                self.kept.put(step.states, states)
+                continue
             args, kwargs = calls[step.layer]
             if batch > 1:
                 args, kwargs = take_rows((args, kwargs), row_numbers, batch)
-            before = pool.index_select(0, sources)
             states = self.model.run_layer(step.layer, before, args, kwargs)
             meter.watch(step.layer, step.states, before, states)
             pool.index_copy_(0, targets, states.to(pool.device))
@@ -174,19 +184,19 @@ class Executor:
             load(slot, key)
         return pool
 
+    def _not_run(self, asked: Sequence[tuple[Row, LayerPath]], plan: Plan) -> list[StateKey]:
+        """The layers' states of the asked paths that the plan leaves out, because they are kept."""
+        run = {state for step in plan.steps for state in step.states}
+        ends = dict.fromkeys((row.key, steps_of(path, self._bridges is not None)) for row, path in asked)
+        states = dict.fromkeys(chain.from_iterable(map(states_to, ends)))
+        return [state for state in states if state not in run and not is_bridge(state)]
+
     def _finish(self, pool: Tensor, finals: list[int], rows: list[Row]) -> list[np.ndarray]:
         """Log-probabilities of the rows' targets, from the final states in `finals`' slots."""
         owners, scored, predicts, targets = scored_positions(rows)
         slots, tokens = (torch.from_numpy(a).to(pool.device) for a in (np.array(finals)[owners], scored))
         values = state_logprobs(self.model, pool[slots, tokens], predicts, targets)
         return np.split(values, np.cumsum([len(row.targets) for row in rows])[:-1])
-
-
-def _not_run(asked: Sequence[tuple[Row, LayerPath]], plan: Plan) -> list[StateKey]:
-    """The states of the asked paths that the plan leaves out, because they are kept."""
-    run = {state for step in plan.steps for state in step.states}
-    ends = dict.fromkeys((row.key, path.executions) for row, path in asked)
-    return [state for state in dict.fromkeys(chain.from_iterable(map(states_to, ends))) if state not in run]
 
 
 def _upload(steps: list[Step], device: torch.device) -> list[tuple[Tensor, Tensor, Tensor]]:

@@ -10,7 +10,7 @@ from itertools import count
 from torch import Tensor
 
 from .shared_prefill import KeyValues
-from .sharing import StateKey, states_to
+from .sharing import StateKey, is_bridge, states_to
 
 
 @dataclass(slots=True, eq=False)
@@ -57,9 +57,12 @@ class KeptStates:
         return block.key_values[0][index], block.key_values[1][index]
 
     def holds_way_to(self, key: StateKey) -> bool:
-        """Whether all states up to and including this one are held with their keys and values."""
-        places = (self._where.get(state) for state in states_to(key))
-        return all(place is not None and self._blocks[place[0]].key_values is not None for place in places)
+        """Whether all states up to and including this one are held with their keys and values; a bridge has none."""
+        places = ((state, self._where.get(state)) for state in states_to(key))
+        return all(
+            place is not None and (is_bridge(state) or self._blocks[place[0]].key_values is not None)
+            for state, place in places
+        )
 
     def put(self, keys: Sequence[StateKey], states: Tensor, key_values: KeyValues | None = None) -> None:
         """Hold a block [n, T, H], one key per row; a state already held moves to the new block."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ..bridges.maps import Bridges
 from ..models.loading import load_model
 from ..paths.layer_path import LayerPath
 from .cache import RoutedCache, RowPlan
@@ -30,6 +31,9 @@ class PathModel:
     is replaced on the instance by one that consults the current mode. No module is replaced, the names in the state
     dict stay, and without a policy the model gives its published outputs.
 
+    Attributes:
+        bridges: run wherever a path skips a layer; None: a skipped layer leaves the states as they are.
+
     Raises:
         UnsupportedModelError: the model cannot be run along paths; the message names it and the reason.
     """
@@ -44,6 +48,7 @@ class PathModel:
         self._own = [vars(layer).get("forward") for layer in self.layers]  # a hook set before us, or None
         self._mode: LayerFunction | None = None
         self._returns_tuple = [False] * self.num_layers
+        self.bridges: Bridges | None = None
         for index, layer in enumerate(self.layers):
             layer.forward = self._wrapper(index)
         self._head_hook = head.register_forward_pre_hook(
@@ -61,6 +66,32 @@ class PathModel:
     ) -> PathModel:
         """Load an alias, a folder or a hub id; see `load_model` for arguments and errors."""
         return cls(*load_model(name, dtype=dtype, device=device, device_map=device_map))
+
+    @contextmanager
+    def bridged(self, bridges: Bridges | None) -> Iterator[None]:
+        """Within the block, these bridges run where a path skips; None: none.
+
+        Raises:
+            ValueError: bridges of another number of layers or width.
+        """
+        before = self.bridges
+        self.use_bridges(bridges)
+        try:
+            yield
+        finally:
+            self.bridges = before
+
+    def use_bridges(self, bridges: Bridges | None) -> None:
+        """From now on, these bridges run where a path skips; arguments and errors as `bridged`."""
+        if bridges is not None:
+            layers, width = self.num_layers, self.config.hidden_size
+            if (bridges.num_layers, bridges.width) != (layers, width):
+                raise ValueError(
+                    f"bridges of {bridges.num_layers} layers of width {bridges.width} for a model of {layers} of {width}"
+                )
+            devices = [next(layer.parameters()).device for layer in self.layers]
+            bridges = bridges.placed(devices, self.hf_model.dtype)
+        self.bridges = bridges
 
     @property
     def device(self) -> torch.device:
@@ -195,6 +226,9 @@ class PathModel:
                 plan = RowPlan.of(decided.repeat_interleave(copies), hidden.device)
                 if cache is not None:
                     cache.plans[index] = plan
+            if self.bridges is not None:
+                for rows in plan.skipped:
+                    hidden = self._bridge_rows(index, rows, hidden)
             for turn, rows in enumerate(plan.passes):
                 if cache is not None:
                     cache.turn = turn
@@ -214,6 +248,18 @@ class PathModel:
         ran = self.run_layer(index, hidden[rows], some_args, some_kwargs)
         # In a model spread over devices, each layer returns on its own device, and the states continue there.
         return hidden.to(ran.device).index_copy(0, rows.to(ran.device), ran)
+
+    def _bridge_rows(self, index: int, rows: Tensor | None, hidden: Tensor) -> Tensor:
+        if rows is None:
+            return self.run_bridge(index, hidden)
+        rows = rows.to(hidden.device)
+        return hidden.index_copy(0, rows, self.run_bridge(index, hidden[rows]).to(hidden.device))
+
+    def run_bridge(self, index: int, hidden: Tensor) -> Tensor:
+        """The layer's bridge, on its device: [..., H] in, [..., H] out."""
+        assert self.bridges is not None
+        bridge = self.bridges.maps[index]
+        return bridge.apply(hidden.to(bridge.bias.device))
 
     def run_layer(self, index: int, hidden: Tensor, args: tuple, kwargs: dict) -> Tensor:
         """The layer's own forward: [R, T, H] in, [R, T, H] out."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..paths.layer_path import LayerPath
 from .cache import RoutedCache, RowPlan, Slot
-from .sharing import StateKey
+from .sharing import StateKey, steps_of
 from .token_rows import Row
 
 KeyValues = tuple[Tensor, Tensor]
@@ -41,8 +41,8 @@ class RecordingCache(RoutedCache):
         self.states.update(zip(states, zip(*last, strict=True), strict=True))
         return last
 
-    def filled(self, asked: Sequence[tuple[Row, LayerPath]], device: torch.device) -> RoutedCache:
-        """A cache as after prefill: each row's prompt along its path, padded on the left.
+    def filled(self, asked: Sequence[tuple[Row, LayerPath]], device: torch.device, bridged: bool) -> RoutedCache:
+        """A cache as after prefill: each row's prompt along its path, padded on the left; `bridged` as it was planned.
 
         The prompt's last token is missing; generation runs it first.
         """
@@ -54,16 +54,14 @@ class RecordingCache(RoutedCache):
             plan = cache.plans[layer] = RowPlan.of(actions[:, layer], device)
             for turn in range(len(plan.passes)):
                 running = (plan.actions > turn).nonzero()[:, 0].tolist()
-                made = [self.states[asked[row][0].key, _executed(asked[row][1], layer, turn)] for row in running]
+                made = [
+                    self.states[asked[row][0].key, (*steps_of(asked[row][1][:layer], bridged), *[layer] * (turn + 1))]
+                    for row in running
+                ]
                 lengths = [tokens[row] for row in running]
                 slot = cache.slots[layer, turn] = Slot()
                 slot.append(*(_aligned(part, lengths, cache.length) for part in zip(*made, strict=True)))
         return cache
-
-
-def _executed(path: LayerPath, layer: int, turn: int) -> tuple[int, ...]:
-    """The layers executed up to and including this pass of this layer."""
-    return path.executions[: sum(path[:layer]) + turn + 1]
 
 
 def _aligned(rows: Sequence[Tensor], tokens: list[int], width: int) -> Tensor:

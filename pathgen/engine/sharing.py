@@ -1,7 +1,7 @@
 """Plans on the CPU which layer runs many paths share, so that each unique state is computed once.
 
-The key of a state is its row and the layers executed so far, in order. A skip changes no state, and a repeat starts
-from the state after one execution. Paths that have executed the same layers therefore share all states so far.
+The key of a state is its row and the steps that led to it, in order. A skip without a bridge is no step, a bridged
+one is, and a repeat starts from the state after one execution. Paths with the same steps so far share all states.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import takewhile
 from ..paths.layer_path import LayerPath
 
 StateKey = tuple[Hashable, tuple[int, ...]]
-"""(row key, indices of the layers executed so far)."""
+"""(row key, steps so far): `layer` for an execution, `~layer` for a bridge."""
 
 
 @dataclass(slots=True)
@@ -28,9 +28,11 @@ class Step:
         targets: slots written, one for each source (they may overlap, because all sources are read first).
         rows: index of each state's row in the batch.
         states: computed by this step, one for each target.
+        bridged: whether the layer's bridge runs instead of the layer.
     """
 
     layer: int
+    bridged: bool
     loads: list[tuple[int, StateKey]]
     sources: list[int]
     targets: list[int]
@@ -49,15 +51,27 @@ class Plan:
 
     @property
     def layers_run(self) -> int:
-        """Number of states computed: layer executions after sharing."""
-        return sum(len(step.states) for step in self.steps)
+        """Number of states that layers compute: layer executions after sharing."""
+        return sum(len(step.states) for step in self.steps if not step.bridged)
+
+
+def steps_of(actions: Sequence[int], bridged: bool) -> tuple[int, ...]:
+    """The steps of the first layers of a path: executions, and with `bridged` its skipped layers' bridges."""
+    return tuple(
+        layer if action else ~layer for layer, action in enumerate(actions) for _ in range(action or int(bridged))
+    )
+
+
+def is_bridge(state: StateKey) -> bool:
+    """Whether the state's last step is a bridge."""
+    return state[1][-1] < 0
 
 
 def states_to(end: StateKey) -> Iterator[StateKey]:
-    """The states that lead to `end`, from `end` back to the first executed layer's, without the embeddings."""
-    row, executions = end
-    for length in range(len(executions), 0, -1):
-        yield row, executions[:length]
+    """The states that lead to `end`, from `end` back to the first step's, without the embeddings."""
+    row, steps = end
+    for length in range(len(steps), 0, -1):
+        yield row, steps[:length]
 
 
 def plan_sharing(
@@ -65,6 +79,7 @@ def plan_sharing(
     row_index: dict[Hashable, int],
     is_kept: Callable[[StateKey], bool],
     max_rows: int,
+    bridged: bool = False,
 ) -> Plan:
     """Plan the execution of many (row key, path) pairs, with each shared state computed once.
 
@@ -73,8 +88,9 @@ def plan_sharing(
         row_index: index of each row in the batch.
         is_kept: whether a state of an earlier call is still held.
         max_rows: most states in one step.
+        bridged: whether bridges run where a path skips.
     """
-    ends = [(key, path.executions) for key, path in asked]
+    ends = [(key, steps_of(path, bridged)) for key, path in asked]
     computed: dict[StateKey, None] = {}  # in the order found
     uses: dict[StateKey, int] = defaultdict(int)
     for end in dict.fromkeys(ends):
@@ -96,13 +112,18 @@ def _parent(state: StateKey) -> StateKey:
 
 def _batches(computed: Iterable[StateKey], max_rows: int) -> Iterator[list[StateKey]]:
     """Batches of states of the same layer, in the order they run: layer by layer, first executions before repeats."""
-    groups: dict[tuple[int, bool], list[StateKey]] = defaultdict(list)
+    groups: dict[tuple[int, bool, bool], list[StateKey]] = defaultdict(list)
     for state in computed:
-        executions = state[1]
-        groups[(executions[-1], executions[-2:-1] == executions[-1:])].append(state)
+        steps = state[1]
+        groups[(_layer(state), is_bridge(state), steps[-2:-1] == steps[-1:])].append(state)
     for _, states in sorted(groups.items()):
         for start in range(0, len(states), max_rows):
             yield states[start : start + max_rows]
+
+
+def _layer(state: StateKey) -> int:
+    last = state[1][-1]
+    return last if last >= 0 else ~last
 
 
 class _Slots:
@@ -130,5 +151,5 @@ def _step(states: list[StateKey], row_index: dict[Hashable, int], uses: dict[Sta
         if not uses[parent]:
             pool.free.append(pool.where.pop(parent))
     targets = [pool.load(state) for state in states]
-    layer = states[0][1][-1]
-    return Step(layer, loads, sources, targets, [row_index[key] for key, _ in states], states)
+    rows = [row_index[key] for key, _ in states]
+    return Step(_layer(states[0]), is_bridge(states[0]), loads, sources, targets, rows, states)

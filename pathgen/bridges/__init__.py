@@ -1,0 +1,1 @@
+"""Bridges: affine maps that run where layers are skipped."""

@@ -1,0 +1,1 @@
+"""Fits bridges on a frozen model's own states: `pathgen bridge`."""
