@@ -87,7 +87,7 @@ class PathModel:
             layers, width = self.num_layers, self.config.hidden_size
             if (bridges.num_layers, bridges.width) != (layers, width):
                 raise ValueError(
-                    f"bridges of {bridges.num_layers} layers of width {bridges.width} for a model of {layers} of {width}"
+                    f"bridges of {bridges.num_layers} layers of width {bridges.width}, a model of {layers} of {width}"
                 )
             devices = [next(layer.parameters()).device for layer in self.layers]
             bridges = bridges.placed(devices, self.hf_model.dtype)
