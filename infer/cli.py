@@ -38,6 +38,7 @@ def generate(options: AnswerOptions, config: Config = None, as_json: AsJson = Fa
     texts = read_prompts(options.prompts, options.file)
 
     from cluster.program.progress import ProgressView
+    from pathgen.bridges.folder import load_bridges
     from pathgen.engine.path_model import PathModel
     from pathgen.models.devices import default_device, default_dtype
     from pathgen.models.resolving import resolve_model
@@ -48,6 +49,8 @@ def generate(options: AnswerOptions, config: Config = None, as_json: AsJson = Fa
     router = router_for(folder, options.router)
     chat = router.config.chat if options.chat is None else options.chat
     check_prompts(folder, texts, options.max_new_tokens, chat=chat)
+    if options.bridges is not None:
+        router.bridges = load_bridges(options.bridges, router.config.base_fingerprint)
     device = options.device or default_device()
     model = PathModel.from_pretrained(options.model, dtype=options.dtype or default_dtype(device), device=device)
     routed = RoutedModel(model, router, bias=options.bias)

@@ -28,10 +28,13 @@ from .answers import Answer, SystemResult
 from .figures import BenchResult, OracleFigures, SystemFigures
 from .inputs import BenchInputs
 from .model_cost import ModelCost
-from .options import BenchOptions
+from .options import BRIDGED, BenchOptions
 from .results import ResultStore, result_key, timing_key
 from .systems import Systems, Unavailable
 from .timing import TIMED_QUESTIONS, TURNS, Forwarded, Forwards, PolicyMaker, Run, Timing, time_systems
+
+FIXED = ", fixed"
+"""Ends the name under which a router's paths are timed without the router."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,17 +160,30 @@ class Bench:
 
         runs: dict[str, Run] = {}
         for name, result in results.items():
-            if name == "search":
+            if name.removesuffix(BRIDGED) == "search":
                 runs[name] = searched
             elif name != "oracle":
                 runs[name] = partial(forwards.run, policy=self._live_policy(name, result, evaluator))
             if name in self.inputs.routers:
                 runs[_fixed(name)] = partial(forwards.run, policy=_replayed(result))
+        runs = {name: self._over_bridges(name, run, evaluator.model) for name, run in runs.items()}
         with counted("timing", (TURNS + 1) * len(places), quiet=self.options.quiet) as on_round:
             timings = time_systems(runs, places, together, evaluator.model.device, on_round)
         if self.store:
             self.store.save_timings(key, timings)
         return timings
+
+    def _over_bridges(self, name: str, run: Run, model: PathModel) -> Run:
+        """The same run, over the bridges of the system."""
+        bridges = self.inputs.bridges_of(name.removesuffix(FIXED))
+        with model.bridged(bridges):
+            placed = model.bridges
+
+        def bridged(batch: Sequence[int]) -> Forwarded:
+            with model.bridged(placed):
+                return run(batch)
+
+        return bridged
 
     def _live_policy(self, name: str, result: SystemResult, evaluator: Evaluator) -> PolicyMaker:
         """The policy of the system in deployment."""
@@ -176,7 +192,7 @@ class Bench:
             router = self.inputs.routers[name].router.to(model.device)
             policy = RouterPolicy(router)  # made once, as in deployment
             return lambda places: policy
-        if name == "early_exit":
+        if name.removesuffix(BRIDGED) == "early_exit":
             assert isinstance(result.setting, float)
             threshold = result.setting
             return lambda places: EarlyExit(model, threshold)
@@ -201,7 +217,7 @@ class Bench:
 
 def _fixed(name: str) -> str:
     """The name under which a router's paths are timed without the router."""
-    return f"{name}, fixed"
+    return name + FIXED
 
 
 def _replayed(result: SystemResult) -> PolicyMaker:

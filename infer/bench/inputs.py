@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pathgen.bridges.folder import load_bridges
+from pathgen.bridges.maps import Bridges
 from pathgen.errors import ArtefactError, InputError
 from pathgen.evaluation.evaluator import context_tokens
 from pathgen.models.devices import default_device, default_dtype
@@ -25,7 +27,7 @@ from router.net.router import Router
 from router.saved.layout import CONFIG_NAME, WEIGHTS_NAME
 from router.saved.loading import load_router, resolve_router, seen_by
 
-from .options import GATES, BenchOptions
+from .options import BRIDGED, GATES, BenchOptions
 
 MAX_FIT_RECORDS = 1000
 """Most records that training-free systems are fitted on: the first ones."""
@@ -51,6 +53,7 @@ class BenchInputs:
         routers: by system name.
         records: search records of the benchmark's questions, by question sha; only for the oracle.
         fit: records of questions with other texts, up to case and spaces.
+        bridges: of --bridges.
     """
 
     task: Task
@@ -64,6 +67,7 @@ class BenchInputs:
     static: StaticPaths | None
     records: Mapping[str, PathRecord]
     fit: Sequence[PathRecord]
+    bridges: Bridges | None = None
 
     @classmethod
     def load(cls, options: BenchOptions) -> BenchInputs:
@@ -94,7 +98,15 @@ class BenchInputs:
         records, fit = _split_records(datasets, task, questions)
         device = options.device or default_device()
         dtype = options.dtype or (datasets.dtype if datasets else default_dtype(device))
-        return cls(task, questions, digest, layers, chat, dtype, device, routers, static, records, fit)
+        bridges = load_bridges(options.bridges, digest) if options.bridges is not None else None
+        return cls(task, questions, digest, layers, chat, dtype, device, routers, static, records, fit, bridges)
+
+    def bridges_of(self, system: str) -> Bridges | None:
+        """The bridges that run where a system's paths skip: a router has its own, and shuffled those of its router."""
+        if system.endswith(BRIDGED):
+            return self.bridges
+        given = self.routers.get((self.reference or "") if system == "shuffled" else system)
+        return given.router.bridges if given else None
 
     @property
     def reference(self) -> str | None:

@@ -28,6 +28,10 @@ SYSTEMS = (
 """Systems that are always known; each named router of the command line is one more."""
 ROUTER, GATES = "router", "skip_gate"
 """The system names of a router without a name, and of gates that can only skip."""
+BRIDGEABLE = ("static", "random", "shortgpt", "early_exit", "search")
+"""Systems without a router that may run with the bridges of --bridges: the same help for every rival."""
+BRIDGED = "+bridges"
+"""Ends the name of such a system."""
 NAMED_ROUTER = re.compile(r"([A-Za-z]\w*)=(.+)")
 
 
@@ -76,6 +80,9 @@ class BenchOptions:
         option("Folder of `pathgen generate`; may repeat. Its other questions fit the systems."),
     ] = ()
     static: Annotated[str | None, option("F.json of `pathgen static` [default: fitted on --paths].")] = None
+    bridges: Annotated[
+        str | None, option("Folder of `pathgen bridge`; adds static+bridges, shortgpt+bridges, … to the systems.")
+    ] = None
     batch_size: Annotated[int, option("Questions per batch.", min=1)] = 8
     seed: Annotated[int, option("For random paths and intervals.", min=0)] = 0
     out: Annotated[str | None, option("Folder of results; the same command resumes.")] = None
@@ -95,7 +102,8 @@ class BenchOptions:
     @property
     def known_systems(self) -> tuple[str, ...]:
         """All names, in the order of the report."""
-        return (*SYSTEMS, *(name for name in self.routers if name not in SYSTEMS))
+        bridged = [name + BRIDGED for name in BRIDGEABLE] if self.bridges is not None else []
+        return (*SYSTEMS, *(name for name in self.routers if name not in SYSTEMS), *bridged)
 
     @property
     def wanted_systems(self) -> tuple[str, ...]:

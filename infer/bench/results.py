@@ -15,6 +15,7 @@ from pathgen.store.files import check_writable, list_files, open_folder, put, re
 from .answers import Answer, Point, SystemResult
 from .figures import BenchResult
 from .inputs import BenchInputs, digest_of
+from .options import BRIDGED
 from .timing import Timing
 
 FORMAT_VERSION = 1
@@ -103,7 +104,9 @@ def result_key(name: str, inputs: BenchInputs, questions: Sequence[Question], se
         "shuffled": [reference, seed],
         **routers,
     }
-    own = depends_on.get(name)
+    own = depends_on.get(name.removesuffix(BRIDGED))
+    if name.endswith(BRIDGED) and inputs.bridges:
+        own = [own, inputs.bridges.digest]
     hardware = inputs.device.partition(":")[0]  # kinds of device round differently; two GPUs do not
     model = [inputs.fingerprint, inputs.dtype, hardware, inputs.task.describe(inputs.chat)]
     asked = [[question.id, question.sha] for question in questions]

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from cluster.program.progress import counted
+from pathgen.bridges.maps import Bridges
 from pathgen.errors import ArtefactError
 from pathgen.evaluation.answer_book import AnswerBook
 from pathgen.evaluation.evaluator import Evaluator
@@ -26,7 +27,7 @@ from ..systems.fixed_paths import random_paths, repeat_paths, shuffled_paths
 from ..systems.shortgpt import block_influence, pruned_path
 from .answers import Answer, Effort, Point, SystemResult
 from .inputs import BenchInputs
-from .options import GATES, ROUTER, BenchOptions
+from .options import BRIDGED, GATES, ROUTER, BenchOptions
 
 FIT_QUESTIONS = 48
 """Questions outside the benchmark on which static paths and settings are chosen."""
@@ -60,13 +61,13 @@ class Systems:
     finished: Mapping[str, SystemResult]
 
     def __post_init__(self) -> None:
-        self._book = AnswerBook(self.evaluator.task, lambda: self.evaluator, together=self.options.batch_size)
+        self._books: dict[str | None, AnswerBook] = {}
         self._found = dict(self.finished)
         for name, result in self.finished.items():
             if name != "oracle":  # another process ran its paths, maybe in another dtype
                 for question, answer in zip(self.questions, result.answers, strict=True):
                     known = Evaluation(answer.path, answer.correct, answer.margin, answer=answer.answer)
-                    self._book.learn(question.sha, [known])
+                    self._book_of(self.inputs.bridges_of(name)).learn(question.sha, [known])
         self._ways: dict[str, Callable[[], SystemResult]] = {
             "full": lambda: self._answered("full", [LayerPath.full(self.inputs.num_layers)] * len(self.questions)),
             "oracle": self._oracle,
@@ -86,8 +87,23 @@ class Systems:
             Unavailable: it lacks an input.
         """
         if name not in self._found:
-            self._found[name] = self._ways[name]() if name in self._ways else self._routed(name)
+            way = name.removesuffix(BRIDGED)
+            with self.evaluator.model.bridged(self.inputs.bridges_of(name)):
+                self._found[name] = self._ways[way]() if way in self._ways else self._routed(way)
         return self._found[name]
+
+    def _book_of(self, bridges: Bridges | None) -> AnswerBook:
+        """The answers that were given over these bridges."""
+        digest = bridges.digest if bridges else None
+        if digest not in self._books:
+            self._books[digest] = AnswerBook(
+                self.evaluator.task, lambda: self.evaluator, together=self.options.batch_size
+            )
+        return self._books[digest]
+
+    @property
+    def _book(self) -> AnswerBook:
+        return self._book_of(self.evaluator.model.bridges)
 
     def _routed(self, name: str) -> SystemResult:
         if name not in self.inputs.routers:

@@ -78,6 +78,7 @@ class RoutedLM(HFLM):
             pretrained, router, dtype=dtype or default_dtype(device), device=device, bias=bias
         )
         self.path_model, self.policy = routed.path_model, routed.policy
+        self.path_model.use_bridges(routed.router.bridges)
         self.paths_taken: Counter[LayerPath] = Counter()
         super().__init__(
             pretrained=self.path_model.hf_model,

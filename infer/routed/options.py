@@ -33,6 +33,9 @@ class AnswerOptions:
     ] = None
     max_new_tokens: Annotated[int, option("Longest answer, in tokens.", min=1)] = MAX_NEW_TOKENS
     batch_size: Annotated[int, option("Prompts per batch.", min=1)] = BATCH_SIZE
+    bridges: Annotated[
+        str | None, option("Folder of `pathgen bridge`, to run where the router skips [default: the router's own].")
+    ] = None
     bias: Bias = 0.0
     chat: Annotated[
         bool | None,

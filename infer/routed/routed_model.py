@@ -55,7 +55,7 @@ class RoutedModel:
 
     Args:
         path_model: the wrapped model.
-        router: trained for this model; moved to its device.
+        router: trained for this model; moved to its device. Its bridges run where it skips.
         bias: added to SKIP logits and subtracted from REPEAT logits; 0 is as trained.
 
     Attributes:
@@ -76,6 +76,8 @@ class RoutedModel:
         self.path_model = path_model
         self.router = router.to(path_model.device)
         self.policy = RouterPolicy(self.router, bias)
+        with path_model.bridged(router.bridges):
+            self._bridges = path_model.bridges  # on their devices
         self.cache_bytes = 0
 
     @classmethod
@@ -128,7 +130,9 @@ class RoutedModel:
         Returns:
             An object with `logits` [B, T, V]; those at padding have no meaning.
         """
-        return CausalLMOutput(logits=self.path_model.logits(input_ids, attention_mask, policy=self.policy, **kwargs))
+        with self.path_model.bridged(self._bridges):
+            logits = self.path_model.logits(input_ids, attention_mask, policy=self.policy, **kwargs)
+        return CausalLMOutput(logits=logits)
 
     __call__ = forward
 
@@ -210,7 +214,8 @@ class RoutedModel:
         for batch in _longest_first(rows, batch_size):
             recorded = WholePromptPolicy(self.policy)
             forced = [(pairs[index][0], pairs[index][1][:-1]) for index in batch]  # the last token does not run
-            logits = continuation_logits(self.path_model, recorded, forced)
+            with self.path_model.bridged(self._bridges):
+                logits = continuation_logits(self.path_model, recorded, forced)
             for index, row, path in zip(batch, logits, recorded.paths(), strict=True):
                 logprobs, greedy = continuation_logprobs(row, pairs[index][1])
                 found[index] = Score(sum(logprobs), tuple(logprobs), greedy, path)
@@ -224,7 +229,8 @@ class RoutedModel:
         """
         ids = self._encode(prompts, chat)
         check_context(ids, 0, context_tokens(self.path_model.config))
-        return decide_paths(self.path_model, self.policy, ids)
+        with self.path_model.bridged(self._bridges):
+            return decide_paths(self.path_model, self.policy, ids)
 
     def _encode(self, prompts: Sequence[str], chat: bool | None) -> list[list[int]]:
         if self.tokenizer is None:
@@ -242,7 +248,8 @@ class RoutedModel:
         sampled = bool(getattr(kwargs.get("generation_config"), "do_sample", False))
         settings = {"do_sample": sampled, "tokenizer": self.tokenizer, **kwargs}
         policy, cache = WholePromptPolicy(self.policy), RoutedCache(self.path_model.num_layers)
-        tokens = self.path_model.generate(input_ids, attention_mask, policy=policy, cache=cache, **settings)
+        with self.path_model.bridged(self._bridges):
+            tokens = self.path_model.generate(input_ids, attention_mask, policy=policy, cache=cache, **settings)
         self.cache_bytes = cache.nbytes
         return tokens, policy.paths()
 

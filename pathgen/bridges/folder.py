@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.program.folders import built_whole
 
-from ..artefacts import JsonArtefact
 from ..errors import ArtefactError, InputError
+from .info import BridgesInfo
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,41 +19,11 @@ if TYPE_CHECKING:
     from .maps import Bridges
 
 WEIGHTS_NAME, INFO_NAME = "bridges.safetensors", "bridges.json"
+FILES = (WEIGHTS_NAME, INFO_NAME)
+"""They also lie in the folders of runs and routers that use bridges."""
 
-
-@dataclass(frozen=True, slots=True)
-class BridgesInfo(JsonArtefact):
-    """What bridges were fitted on, and how well.
-
-    Attributes:
-        model_id: alias, hub id or folder of the model.
-        fingerprint: of the model's weights.
-        num_layers: of the model, L.
-        width: values of a state, H.
-        rank: of the maps; None: whole maps.
-        ridge: weight of the penalty of the fit.
-        text: the sources of the text.
-        tokens: number of tokens fitted on.
-        r2: [L] share of each layer's changes that its bridge explains, on held-out tokens.
-        along: the path whose states the maps were fitted on, as its text; None: the full path's.
-        digest: of the weights' file.
-    """
-
-    VERSION = ("schema_version", 1)
-    REMEDY = "fit the bridges again"
-    DAMAGED = "{where} is no output of `pathgen bridge`, or damaged ({error})"
-
-    model_id: str = field(metadata={"at": "model.id"})
-    fingerprint: str = field(metadata={"at": "model.fingerprint"})
-    num_layers: int
-    width: int
-    rank: int | None
-    ridge: float
-    text: tuple[str, ...]
-    tokens: int
-    r2: tuple[float, ...]
-    digest: str
-    along: str | None = None
+Reader = Callable[[str], bytes | None]
+"""The content of a file of a folder by its name; None if there is none."""
 
 
 def digest_of(weights: bytes) -> str:
@@ -61,8 +31,14 @@ def digest_of(weights: bytes) -> str:
     return hashlib.blake2b(weights, digest_size=8).hexdigest()
 
 
+def files_of(bridges: Bridges) -> dict[str, bytes]:
+    """Content by name of the files that hold these bridges, which were read from a folder."""
+    assert bridges.info is not None
+    return {WEIGHTS_NAME: weights_of(bridges), INFO_NAME: bridges.info.to_json()}
+
+
 def weights_of(bridges: Bridges) -> bytes:
-    """The content of the weights' file."""
+    """The content of the weights' file; always the same for the same maps."""
     from safetensors.torch import save
 
     tensors: dict[str, Tensor] = {}
@@ -72,45 +48,64 @@ def weights_of(bridges: Bridges) -> bytes:
     return save(tensors, {"format": "pt"})
 
 
-def read_info(folder: str | Path, fingerprint: str | None = None) -> BridgesInfo:
-    """What the bridges of a local folder are, without their weights.
+def local_reader(folder: str | Path) -> Reader:
+    """Reads files of a local folder."""
+
+    def read(name: str) -> bytes | None:
+        try:
+            return (Path(folder) / name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    return read
+
+
+def read_info(read: Reader, where: str, fingerprint: str | None = None) -> BridgesInfo:
+    """What the bridges of a folder are, without their weights.
+
+    Args:
+        read: reads a file of the folder.
+        where: the folder's name, for messages.
+        fingerprint: of the model at hand; None: any.
 
     Raises:
-        InputError: there is no such folder, or it holds no bridges.
-        ArtefactError: they are of another model than `fingerprint`, or damaged.
+        InputError: the folder holds no bridges.
+        ArtefactError: they are of another model, or damaged.
     """
-    file = Path(folder) / INFO_NAME
-    try:
-        info = BridgesInfo.from_json(file.read_bytes(), str(file))
-    except OSError as error:
-        remedy = f"`pathgen bridge --out {folder}` makes them"
-        raise InputError(f"{folder} holds no bridges ({INFO_NAME}: {error.strerror}); {remedy}") from error
+    if (content := read(INFO_NAME)) is None:
+        raise InputError(f"{where} holds no bridges (no {INFO_NAME}); `pathgen bridge --out {where}` makes them")
+    info = BridgesInfo.from_json(content, f"{where}/{INFO_NAME}")
     if fingerprint is not None and info.fingerprint != fingerprint:
         raise ArtefactError(
-            f"{folder} holds bridges of {info.model_id} ({info.fingerprint}); the model at hand is {fingerprint}: "
+            f"{where} holds bridges of {info.model_id} ({info.fingerprint}); the model at hand is {fingerprint}: "
             "fit its own with `pathgen bridge`"
         )
     return info
 
 
-def load_bridges(folder: str | Path, fingerprint: str | None = None) -> Bridges:
-    """The bridges of a local folder, in float32 on the CPU.
+def read_bridges(read: Reader, where: str, fingerprint: str | None = None) -> Bridges:
+    """The bridges of a folder, in float32 on the CPU; arguments as `read_info`.
 
     Raises:
-        InputError: there is no such folder, or it holds no bridges.
-        ArtefactError: they are of another model than `fingerprint`, or the files are damaged or do not fit each other.
+        InputError: the folder holds no bridges.
+        ArtefactError: they are of another model, or the files are damaged or do not fit each other.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    info, file = read_info(folder, fingerprint), Path(folder) / WEIGHTS_NAME
+    info, file = read_info(read, where, fingerprint), f"{where}/{WEIGHTS_NAME}"
+    content = read(WEIGHTS_NAME)
+    if content is None or digest_of(content) != info.digest:
+        raise ArtefactError(f"{file} is not the file that {INFO_NAME} names; copy or fit the bridges again")
     try:
-        content = file.read_bytes()
-        if digest_of(content) != info.digest:
-            raise ArtefactError(f"{file} is not the file that {INFO_NAME} names; copy or fit the bridges again")
         return _assembled(load(content), info)
-    except (OSError, SafetensorError, ValueError) as error:
-        raise ArtefactError(f"{file} is damaged or missing ({error}); copy or fit the bridges again") from error
+    except (SafetensorError, ValueError) as error:
+        raise ArtefactError(f"{file} is damaged ({error}); copy or fit the bridges again") from error
+
+
+def load_bridges(folder: str | Path, fingerprint: str | None = None) -> Bridges:
+    """The bridges of a local folder; arguments and errors as `read_bridges`."""
+    return read_bridges(local_reader(folder), str(folder), fingerprint)
 
 
 def _assembled(tensors: dict[str, Tensor], info: BridgesInfo) -> Bridges:
@@ -131,18 +126,9 @@ def _assembled(tensors: dict[str, Tensor], info: BridgesInfo) -> Bridges:
         tuple(
             Bridge(tensors[f"{layer}.down"], tensors.get(f"{layer}.up"), tensors[f"{layer}.bias"])
             for layer in range(info.num_layers)
-        )
+        ),
+        info,
     )
-
-
-def copy_bridges(source: str | Path, folder: Path) -> None:
-    """Copy the files of a folder of bridges into another one, which is made."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in (WEIGHTS_NAME, INFO_NAME):
-        content = (Path(source) / name).read_bytes()
-        (folder / name).write_bytes(content)
-        with (folder / name).open("rb") as file:
-            os.fsync(file.fileno())
 
 
 def save_bridges(bridges: Bridges, info: BridgesInfo, folder: Path) -> None:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, rms_norm
 
+from .info import BridgesInfo
+
 EPSILON = 1e-5
 """Added to the mean square of a state before its root."""
 
@@ -49,7 +51,9 @@ class Bridge:
         return hidden + change.to(hidden.dtype)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Bridge:
-        """The same map on a device, in a dtype."""
+        """The same map on a device, in a dtype; itself if it is there already."""
+        if (self.bias.device, self.bias.dtype) == (device, dtype):
+            return self
         up = None if self.up is None else self.up.to(device, dtype)
         return replace(self, down=self.down.to(device, dtype), up=up, bias=self.bias.to(device, dtype))
 
@@ -60,9 +64,16 @@ class Bridges:
 
     Attributes:
         maps: [L] of them, first layer first.
+        info: of the folder that they were read from; None if they come from none.
     """
 
     maps: tuple[Bridge, ...]
+    info: BridgesInfo | None = None
+
+    @property
+    def digest(self) -> str | None:
+        """Names them: a hash of the file that they were read from."""
+        return None if self.info is None else self.info.digest
 
     @property
     def num_layers(self) -> int:
@@ -84,8 +95,10 @@ class Bridges:
         return Bridges(tuple(found.get(layer, bridge) for layer, bridge in enumerate(self.maps)))
 
     def placed(self, devices: Sequence[torch.device], dtype: torch.dtype) -> Bridges:
-        """Each map on its layer's device, in the model's dtype."""
-        return Bridges(tuple(bridge.to(device, dtype) for bridge, device in zip(self.maps, devices, strict=True)))
+        """Each map on its layer's device, in the model's dtype; these bridges themselves if all are there already."""
+        maps = tuple(bridge.to(device, dtype) for bridge, device in zip(self.maps, devices, strict=True))
+        same = all(placed is bridge for placed, bridge in zip(maps, self.maps, strict=True))
+        return self if same else replace(self, maps=maps)
 
 
 def normalised(hidden: Tensor) -> Tensor:

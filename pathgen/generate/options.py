@@ -42,6 +42,7 @@ class GenerateOptions(ActorOptions):
         Mapping[str, str],
         option("Our field = the source's column, e.g. id=qid,prompt=stem,gold=label.", parse=parse_columns),
     ] = field(default_factory=dict)
+    bridges: Annotated[str | None, option("Folder of `pathgen bridge`: its maps run where a path skips.")] = None
     chat: Annotated[bool, option("Ask through the chat template.", "--chat/--no-chat")] = False
     search: SearchSettings = field(default_factory=SearchSettings)
     seconds_budget: Annotated[float | None, option("Seconds per question.")] = None
@@ -68,10 +69,10 @@ class GenerateOptions(ActorOptions):
                 "CUDA_VISIBLE_DEVICES says which there are)"
             )
 
-    def settings(self, task: Task, num_layers: int, dtype: str) -> dict[str, Any]:
+    def settings(self, task: Task, num_layers: int, dtype: str, bridges: str | None) -> dict[str, Any]:
         """All that changes results, as plain JSON values. run.json keeps it, and a later call must repeat it.
 
-        `num_layers` and `dtype` are of the model.
+        `num_layers` and `dtype` are of the model, `bridges` is the digest of the bridges, if there are any.
         """
         return {
             **asdict(self.search),
@@ -81,6 +82,7 @@ class GenerateOptions(ActorOptions):
             "seed": self.seed,
             "dtype": dtype,
             "task": task.describe(self.chat),
+            **({} if bridges is None else {"bridges": bridges}),
         }
 
     def others(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from cluster.program.options import flags_named
 from ..actors.fleet_run import fleet_run
 from ..actors.model_spec import ModelSpec
 from ..actors.placement import check_disks
+from ..bridges.folder import FILES, local_reader, read_info
 from ..models.devices import check_device, default_device, default_dtype
 from ..models.facts import fingerprint, num_layers
 from ..models.resolving import resolve_model
@@ -29,7 +30,7 @@ from ..questions.tasks import find_task
 from ..report.stats import LIGHT_COLUMNS
 from ..store.compaction import compact
 from ..store.dataset_card import write_card
-from ..store.files import full_name
+from ..store.files import full_name, put
 from ..store.folder_lock import RunLease
 from ..store.index import Budgets
 from ..store.provenance import ShardMetadata
@@ -91,6 +92,7 @@ class GenerationRun:
         with self.lease, self.stopping.handling():
             expects_work = self.directory.expects_work(self.info)
             self._begin(self.info)
+            self._keep_bridges()
             write_card(fs, root, self.info, {}, self.lease.check)
             plan, work = self._work(expects_work)
             if self.stopping.number == signal.SIGTERM:
@@ -112,11 +114,22 @@ class GenerationRun:
     def _begin(self, info: RunInfo) -> None:
         self.info = self.directory.begin(info, self.lease.check)
 
+    def _keep_bridges(self) -> None:
+        """Copy the bridges into the run's folder, from where actors and later commands read them."""
+        if self.options.bridges is None or self.directory.read_file(FILES[-1]) is not None:
+            return
+        read = local_reader(self.options.bridges)
+        for name in FILES:
+            put(self.directory.fs, f"{self.directory.root}/{name}", read(name) or b"")
+
     def _info(self) -> RunInfo:
         options = self.options
+        bridges = None
+        if options.bridges is not None:
+            bridges = read_info(local_reader(options.bridges), options.bridges, self.fingerprint).digest
         with flags_named():
             options.search.check_budget(self.num_layers)
-            settings = options.settings(self.task, self.num_layers, self._dtype())
+            settings = options.settings(self.task, self.num_layers, self._dtype(), bridges)
         notes: dict[str, Any] = {}
         if options.seconds_budget is not None or options.cost == "latency":
             notes["determinism"] = "not reproducible: seconds or measured costs decide what is searched"
@@ -202,6 +215,7 @@ class GenerationRun:
             placement = actors.placement
             out = full_name(directory.fs, directory.root)  # actors may have been started in another folder
             model = placement.model_spec(options.model, self.fingerprint, self.info.settings["dtype"])
+            model = replace(model, bridged=options.bridges is not None)
             run = RunSettings(
                 out=out,
                 token=self.lease.token,

@@ -156,6 +156,7 @@ def _replay(records: list[PathRecord], info: RunInfo, out: str, count: int) -> R
 
     def again(dtype: str) -> _Compared:
         model = PathModel.from_pretrained(info.model_id, dtype=dtype)
+        model.use_bridges(RunDirectory(out).bridges(info))
         evaluator = Evaluator(model, find_task(info.task), chat=info.settings["task"]["chat"])
         prepared = {record.question.id: evaluator.prepare(record.question) for record, _ in sample}
         found = evaluator.evaluate([(prepared[record.question.id], evaluation.path) for record, evaluation in sample])

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import polars as pl
 import pyarrow.compute as pc
 
+from ..bridges.folder import read_bridges
 from ..errors import ArtefactError, InputError, PathgenError, StoreOutage, some
 from ..paths.records import PathRecord
 from .committed import CommittedRows
@@ -18,6 +20,9 @@ from .index import INDEX_COLUMNS, Budgets, best_rows, in_preference, index, prog
 from .run_json import RunInfo
 from .schema import UnreadableShard, from_table
 from .shards import PATHS_FOLDER, PROGRESS_FOLDER, QUARANTINE_FOLDER, quarantine, read_shard
+
+if TYPE_CHECKING:
+    from ..bridges.maps import Bridges
 
 RUN_NAME = "run.json"
 
@@ -99,6 +104,10 @@ class RunDirectory:
     def holds_run(self) -> bool:
         """Whether a run has begun here; errors as in `read_file`."""
         return self.read_file(RUN_NAME) is not None
+
+    def bridges(self, info: RunInfo) -> Bridges | None:
+        """The bridges that ran where paths of this run skip; None without. Errors as `read_bridges`."""
+        return read_bridges(self.read_file, self.out, info.fingerprint) if info.bridges else None
 
     def info(self) -> RunInfo:
         """The content of run.json.

@@ -46,6 +46,11 @@ class RunInfo(JsonArtefact):
     finished: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def bridges(self) -> str | None:
+        """Digest of the bridges that ran where paths skip; None without."""
+        return self.settings.get("bridges")
+
     def continued_by(self, wanted: RunInfo) -> RunInfo:
         """This run after a call with the settings of `wanted`: raised budgets, current source and notes.
 

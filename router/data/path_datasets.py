@@ -7,9 +7,11 @@ from typing import Any
 
 import polars as pl
 
+from pathgen.bridges.maps import Bridges
 from pathgen.errors import ArtefactError, InputError
 from pathgen.paths.records import PathRecord
 from pathgen.questions.question import Question
+from pathgen.store.run_folder import RunDirectory
 from pathgen.store.run_reader import RunReader
 
 
@@ -25,11 +27,12 @@ class PathDatasets:
         dtype: of the weights during the search.
         tasks: names, in the order of the folders.
         settings: of each run, by folder.
+        bridges: digest of the bridges that ran where paths skip; None without.
 
     Raises:
         InputError: no folder is given, one holds no run, or one holds no searched question.
         ArtefactError: a folder is damaged, its task has changed, or two folders differ in the model, its dtype or the
-            chat template.
+            chat template or the bridges.
     """
 
     def __init__(self, outs: Sequence[str]):
@@ -46,10 +49,16 @@ class PathDatasets:
         self.chat = first.chat
         self.dtype = first.dtype
         self.tasks = tuple(dict.fromkeys(run.info.task for run in runs))
+        self.bridges = first.info.bridges
         self.settings: dict[str, dict[str, Any]] = {run.out: run.info.settings for run in runs}
 
     def __len__(self) -> int:
         return sum(len(ids) for _, ids in self._counted)
+
+    def load_bridges(self) -> Bridges | None:
+        """The bridges that ran where paths skip; None without. Errors as `read_bridges`."""
+        run, _ = self._counted[0]
+        return RunDirectory(run.out).bridges(run.info)
 
     def records(self) -> Iterator[tuple[str, PathRecord]]:
         """Folder and record of each question, in the order of folders and rows; each call reads the shards once.
@@ -90,6 +99,7 @@ def _refuse_difference(first: RunReader, other: RunReader) -> None:
         ("number of layers", first.num_layers, other.num_layers),
         ("dtype", first.dtype, other.dtype),
         ("chat setting", first.chat, other.chat),
+        ("bridges", first.info.bridges, other.info.bridges),
     ):
         if a != b:
             raise ArtefactError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cluster import ClusterError
 from cluster.connection.probe import Probe
@@ -25,14 +26,22 @@ logger = logging.getLogger(__name__)
 
 
 def compute_features(
-    out: str, keys: Sequence[FeatureKey], model: str, fingerprint: str, pooling: Pooling, options: FeatureOptions
+    out: str,
+    keys: Sequence[FeatureKey],
+    model: str,
+    fingerprint: str,
+    pooling: Pooling,
+    options: FeatureOptions,
+    *,
+    bridged: bool = False,
 ) -> FeatureSet:
     """Features of the keys, from the store under `out` or computed now; an interrupted pass continues.
 
     Keys without features (a prompt longer than the context, NaN) are named in a warning and in the set's `errors`.
     A later pass tries them again only if their actor died, because the same weights give the same result.
 
-    `out` is a run's folder or URL; `model` is an alias, a folder or a hub id.
+    `out` is a run's folder or URL; `model` is an alias, a folder or a hub id. With `bridged`, the bridges in the run's
+    folder run where paths skip.
 
     Raises:
         PathgenError: no actor makes progress (disk full, for example), with the cause.
@@ -55,7 +64,7 @@ def compute_features(
             placement = actors.placement
             settings = FeatureSettings(
                 out=store.out,
-                model=placement.model_spec(model, fingerprint, dtype),
+                model=replace(placement.model_spec(model, fingerprint, dtype), bridged=bridged),
                 pooling=pooling,
                 file_keys=min(placement.in_flight, math.ceil(len(missing) / placement.num_actors)),
             )

@@ -32,6 +32,7 @@ class RouterConfig(JsonArtefact):
         width: of the bottleneck, or the rank.
         scale: α, the factor of the head's logits, which are added to the static part's; 0 is static only.
         bias: added to every SKIP logit and subtracted from every REPEAT logit, in addition to the user's bias.
+        bridges: digest of the bridges in its folder, which run where it skips; None without.
         notes: figures of its training, only shown.
 
     Raises:
@@ -55,6 +56,7 @@ class RouterConfig(JsonArtefact):
     width: int = 128
     scale: float = 1.0
     bias: float = 0.0
+    bridges: str | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from pathgen.bridges.maps import Bridges
 from pathgen.paths.layer_path import LayerPath
 
 from .config import RouterConfig, allowed_actions
@@ -69,6 +70,7 @@ class Router(nn.Module):
         static_logits: [L, 3], zero if only the heads decide.
         heads: one per layer; none if `head` is `none`.
         allowed: [3] 0 for actions it may choose, −inf for others.
+        bridges: run where it skips; None without.
     """
 
     static_logits: Tensor
@@ -77,6 +79,7 @@ class Router(nn.Module):
     def __init__(self, config: RouterConfig):
         super().__init__()
         self.config = config
+        self.bridges: Bridges | None = None
         self.static_logits = nn.Parameter(torch.zeros(config.num_layers, NUM_ACTIONS), requires_grad=False)
         self.heads = nn.ModuleList()
         if config.head != "none":

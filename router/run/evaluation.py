@@ -60,6 +60,7 @@ def evaluate_router(options: EvaluateOptions) -> EvaluationResult:
     name = options.model or router.config.base_model
     resolve_recorded(name, router.config.base_fingerprint, options.router)
     base = PathModel.from_pretrained(name, dtype=datasets.dtype, device=options.device or default_device())
+    base.use_bridges(router.bridges)
     router, seen = router.to(base.device), seen_by(place)
     dev = DevSet(base, dev_questions(datasets), datasets.chat, quiet=options.quiet)
     routed = dev.run(dev.route(RouterPolicy(router, options.bias)))

@@ -9,6 +9,8 @@ from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
+from pathgen.bridges.folder import load_bridges, local_reader, read_info
+from pathgen.bridges.maps import Bridges
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import ArtefactError, InputError
 from pathgen.models.devices import default_device
@@ -59,6 +61,7 @@ class TrainingInputs:
         self.model_name = options.model or self.training.model_id
         self.hidden_size = self._hidden_size()
         self.given_static = self._given_static()
+        self._check_bridges()
         self._check_target_depth()
         for place in (self.folder.parent, self.folder):
             check_writable(LocalFileSystem(), str(place), f"--out {options.out}")
@@ -79,7 +82,16 @@ class TrainingInputs:
         It loads on first use, so that the actors of the feature pass have the memory before.
         """
         dtype = self.options.features.dtype or self.training.dtype
-        return PathModel.from_pretrained(self.model_name, dtype=dtype, device=self.device)
+        model = PathModel.from_pretrained(self.model_name, dtype=dtype, device=self.device)
+        model.use_bridges(self.bridges)
+        return model
+
+    @cached_property
+    def bridges(self) -> Bridges | None:
+        """The bridges that run where the router skips: those of --bridges, else those of the runs; None without."""
+        if self.options.bridges is not None:
+            return load_bridges(self.options.bridges, self.training.fingerprint)
+        return self.training.load_bridges()
 
     @cached_property
     def dev_questions(self) -> list[DevQuestion]:
@@ -153,6 +165,7 @@ class TrainingInputs:
             actions=self.options.actions,
             pooling=self.options.pooling,
             width=self.options.width,
+            bridges=self.bridges.digest if self.bridges else None,
         )
         return replace(shared, **changes)
 
@@ -188,6 +201,19 @@ class TrainingInputs:
         found.check_matches(self.training.fingerprint, self.training.num_layers, where)
         self._best_path(found)
         return found
+
+    def _check_bridges(self) -> None:
+        """Check that heads imitate paths which ran over the bridges that the router will have."""
+        own, options = self.training.bridges, self.options
+        if options.bridges is None or options.method != "imitate":
+            return
+        given = read_info(local_reader(options.bridges), options.bridges, self.training.fingerprint).digest
+        if given != own:
+            searched = f"over bridges {own}" if own else "without bridges"
+            raise ArtefactError(
+                f"--bridges {options.bridges} are {given}, and {options.paths[0]} was searched {searched}; imitate "
+                "learns from paths of the same bridges: search again with `pathgen generate --bridges`"
+            )
 
     def _best_path(self, found: StaticPaths) -> LayerPath:
         """The best path of allowed actions within --target-depth.

@@ -46,6 +46,9 @@ class TrainOptions:
     static: Annotated[
         str | None, option("F.json of `pathgen static`: the path to deploy, or the path below imitate's heads.")
     ] = None
+    bridges: Annotated[
+        str | None, option("Folder of `pathgen bridge`, to run where the router skips [default: the run's own].")
+    ] = None
     actions: Annotated[
         tuple[str, ...], option("Actions that the router may choose [default: skip,execute,repeat].", parse=parse_names)
     ] = ("skip", "execute", "repeat")

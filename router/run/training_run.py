@@ -106,6 +106,7 @@ def train_router(inputs: TrainingInputs) -> TrainingResult:
         parameter_share=router.num_parameters / inputs.model.hf_model.num_parameters(),
     )
     router.config = replace(router.config, notes=result.notes)
+    router.bridges = inputs.bridges
     seen = {"trained_on": sorted(fitted.shas), "chosen_on": sorted(inputs.chosen_on - fitted.shas)}
     figures = {name: value for name, value in encoded(result).items() if name != "seconds"}
     training = {"settings": options, "figures": figures}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from safetensors.torch import save as tensor_bytes
 
+from pathgen.bridges.folder import files_of
 from pathgen.errors import ArtefactError, InputError, PathgenError
 from pathgen.store.files import TEMPORARY_PREFIX, flush_folder, is_local, open_folder
 
@@ -107,6 +108,7 @@ def _write_files(router: Router, folder: Path, extra_files: Mapping[str, bytes])
         WEIGHTS_NAME: tensor_bytes(weights, {"format": "pt"}),
         CONFIG_NAME: router.config.to_json(),
         CARD_NAME: card_text(router).encode(),
+        **(files_of(router.bridges) if router.bridges else {}),
         **extra_files,
     }
     for name, content in contents.items():

@@ -13,6 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load as read_tensors
 from torch import Tensor
 
+from pathgen.bridges.folder import FILES as BRIDGE_FILES
+from pathgen.bridges.folder import load_bridges
 from pathgen.errors import ArtefactError, InputError, PathgenError, one_line
 
 from ..net.config import RouterConfig
@@ -62,6 +64,10 @@ def load_router(name: str | Path, *, fingerprint: str | None = None, num_layers:
     _check_weights(weights, config, folder / WEIGHTS_NAME)
     router = Router(config)  # only after the checks, when its size is known to be the file's
     router.load_state_dict(weights)
+    if config.bridges is not None:
+        router.bridges = load_bridges(folder, config.base_fingerprint)
+        if router.bridges.digest != config.bridges:
+            raise ArtefactError(f"{folder} holds bridges {router.bridges.digest}, its router needs {config.bridges}")
     return router.eval()
 
 
@@ -79,7 +85,7 @@ def resolve_router(name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(name, allow_patterns=[WEIGHTS_NAME, CONFIG_NAME, CARD_NAME]))
+        return Path(snapshot_download(name, allow_patterns=[WEIGHTS_NAME, CONFIG_NAME, CARD_NAME, *BRIDGE_FILES]))
     except Exception as error:  # the hub's client raises many kinds of errors; the user needs one line
         raise InputError(
             f"router {shown!r} is not a local folder, and the hub does not provide it ({type(error).__name__})"

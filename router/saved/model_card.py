@@ -42,6 +42,7 @@ def card_text(router: Router) -> str:
         "actions": ", ".join(config.actions),
         "head": head,
         "reads": f"{config.pooling.kind}, {config.pooling.windows} per prompt",
+        "bridges": config.bridges or "none",
         "weights": f"{router.num_parameters:,}",
         "bias": f"{config.bias:g}",
         **{name: value for name, value in config.notes.items() if isinstance(value, str | int | float)},

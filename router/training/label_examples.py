@@ -55,7 +55,15 @@ class LabelFeatures:
             by_folder[label.out][key.digest] = key
         options = replace(options, dtype=self._dtype)
         for folder, keys in by_folder.items():
-            found = compute_features(folder, list(keys.values()), model, datasets.fingerprint, pooling, options)
+            found = compute_features(
+                folder,
+                list(keys.values()),
+                model,
+                datasets.fingerprint,
+                pooling,
+                options,
+                bridged=datasets.bridges is not None,
+            )
             self._places |= {(folder, key.digest): (found, row) for row, key in enumerate(found.keys)}
             self.seconds += found.seconds
 
