@@ -1,4 +1,4 @@
-"""`pathgen`: generate, static, stats, show, validate, export, import. Each command imports heavy packages itself."""
+"""`pathgen`: generate, bridge, static, stats, show, validate, export, import; each imports heavy packages itself."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from cluster.program.console import AsJson, Config, make_app, print_json, tell
 from cluster.program.json_codec import encoded
 from cluster.program.options import command, option
 
+from .fitting.options import BridgeOptions
 from .generate.options import GenerateOptions
 from .static.options import StaticOptions
 
@@ -73,6 +74,15 @@ def validate(
     report = validate_run(out, replay)
     print_json(report) if as_json else report_text(report)
     raise typer.Exit(0 if report.valid else 4)
+
+
+@command(app)
+def bridge(options: BridgeOptions, config: Config = None, as_json: AsJson = False) -> None:
+    """Fit affine maps that run where layers are skipped, on the frozen model's own states; no labels."""
+    from .fitting.run import BridgeFit, bridge_text
+
+    done = BridgeFit(options, tell).run()
+    print_json(done) if as_json else print(bridge_text(done))
 
 
 @command(app)

@@ -43,15 +43,20 @@ class LayerSums:
             ValueError: a state is not finite.
         """
         change = after.float() - before.float()
-        size = change.norm(dim=-1)
-        if not bool(size.isfinite().all()):
+        if not bool(change.isfinite().all()):
             raise ValueError("a state is not a finite number")
-        usual = size < OUTLIER * size.median()
+        usual = self.usual(change)
         features = with_one(normalised(before[usual]))
         # One batch is summed in float32, which is several times faster; the sums of batches are kept in float64.
         self.gram += (features.T @ features).double().cpu()
         self.cross += (features.T @ change[usual]).double().cpu()
         self.tokens += int(usual.sum())
+
+    @staticmethod
+    def usual(change: Tensor) -> Tensor:
+        """[n] whether tokens take part in a fit, of their changes [n, H]: all but the outliers."""
+        size = change.norm(dim=-1)
+        return size <= OUTLIER * size.median()
 
     def merge(self, other: LayerSums) -> None:
         """Add the sums of other tokens."""

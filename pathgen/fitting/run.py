@@ -1,0 +1,230 @@
+"""`pathgen bridge`: text, one pass of the frozen model, a linear solve per layer, and a check on held-out text."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cluster.program.progress import ProgressView
+
+from ..bridges.folder import save_bridges
+from ..bridges.info import BridgesInfo
+from ..bridges.maps import Bridges
+from ..errors import InputError, PathgenError
+from ..models.devices import default_device, default_dtype
+from ..models.facts import fingerprint, num_layers
+from ..models.reading import load_config
+from ..models.resolving import resolve_model
+from ..paths.layer_path import LayerPath
+from ..questions.tasks import Task, find_task
+from ..static.static_paths import load_static
+from .options import BridgeOptions
+
+TOKENS_PER_RANK = 4
+"""A fit needs at least so many tokens for each dimension of its maps."""
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeResult:
+    """Bridges that were fitted.
+
+    Attributes:
+        rank: of the maps; None: whole maps.
+        r2: [L] share of each layer's changes that its bridge explains, on held-out text.
+        parameter_share: stored values of the maps relative to the model's parameters.
+    """
+
+    out: str
+    model: str
+    num_layers: int
+    tokens: int
+    rank: int | None
+    r2: tuple[float, ...]
+    seconds: float
+    parameters: int
+    parameter_share: float
+
+
+class BridgeFit:
+    """One call of `pathgen bridge`; `tell` shows one line. The constructor checks all that needs no loaded model.
+
+    Raises:
+        InputError: the model, a source of text, the path or the rank cannot be used, or --out exists.
+        ArtefactError: the static paths are of another model.
+    """
+
+    def __init__(self, options: BridgeOptions, tell: Callable[[str], None]):
+        from .text import check_source
+
+        self.options, self.tell = options, tell
+        self.out = Path(options.out)
+        if self.out.exists():
+            raise InputError(f"--out {options.out} exists; give a new folder")
+        for place in self.out.absolute().parents:
+            if place.exists() and not place.is_dir():
+                raise InputError(f"--out {options.out}: {place} is a file; give a folder")
+        self.task: Task = find_task(options.task)
+        self.folder = resolve_model(options.model)
+        self.fingerprint, self.layers = fingerprint(self.folder), num_layers(self.folder)
+        self.width = int(load_config(self.folder).get_text_config().hidden_size)
+        if options.rank is not None and options.rank > self.width:
+            raise InputError(f"--rank {options.rank} is above the width of {options.model}, {self.width}: give full")
+        self.path = self._path()
+        for source in options.sources:
+            check_source(source, self.task)
+
+    def run(self) -> BridgeResult:
+        """Fit, check on held-out text, and write the folder.
+
+        Raises:
+            InputError: too little text for the rank.
+            PathgenError: a state is not finite, or the file system refuses.
+        """
+        from ..engine.path_model import PathModel
+        from .along import explained_along, refit
+        from .fit import PartialFit, summed
+        from .states import batches_of, explained
+        from .text import Texts, draw, stream
+
+        started, options = time.perf_counter(), self.options
+        device = options.device or default_device()
+        dtype = options.dtype or default_dtype(device)
+        self._set_threads()
+        model = PathModel.from_pretrained(options.model, dtype=dtype, device=device)
+        partial = PartialFit(self.out.with_name(f".{self.out.name}.fitting"), self._settings(dtype))
+
+        def new_texts() -> Texts:
+            if not options.quiet:
+                self.tell(f"text: {', '.join(options.sources)}")
+            streams = [
+                stream(source, model, self.task, chat=options.chat, seed=options.seed) for source in options.sources
+            ]
+            return draw(streams, options.tokens)
+
+        texts = partial.texts(new_texts)
+        self._check_enough(texts.tokens)
+        batches, held_out = batches_of(model, texts.fit), batches_of(model, texts.held_out)
+        with ProgressView("fitting", texts.tokens, words="starting", quiet=options.quiet) as view:
+            done = ran = 0
+
+            def on_tokens(tokens: int, now: bool) -> None:
+                nonlocal done, ran
+                done, ran = done + tokens, ran + tokens * now
+                rate = view.rate(ran)
+                view.show(done, f"{rate:,.0f} tokens/s  ETA {view.eta(done, rate)}" if ran else "continued")
+
+            sums = summed(model, batches, partial, on_tokens)
+        maps = [one.solve(options.rank, options.ridge) for one in sums]
+        r2 = explained(model, held_out, maps)
+        if self.path is not None:
+            with ProgressView("refitting along the path", self.layers, words="starting", quiet=options.quiet) as view:
+                found = refit(
+                    model, batches, self.path, options.rank, options.ridge, lambda layer: view.show(layer + 1, "layers")
+                )
+            for layer, bridge in found.items():
+                maps[layer] = bridge
+            for layer, share in explained_along(model, held_out, self.path, found).items():
+                r2[layer] = share
+        bridges = Bridges(tuple(maps))
+        info = BridgesInfo(
+            model_id=options.model,
+            fingerprint=self.fingerprint,
+            num_layers=self.layers,
+            width=self.width,
+            rank=options.rank if options.rank != self.width else None,
+            ridge=options.ridge,
+            text=options.sources,
+            tokens=texts.tokens,
+            r2=tuple(r2),
+            digest="",
+            along=None if self.path is None else str(self.path),
+        )
+        try:
+            save_bridges(bridges, info, self.out)
+        except OSError as error:
+            raise PathgenError(f"cannot write {self.out}: {error.strerror or error}") from error
+        partial.remove()
+        return BridgeResult(
+            out=options.out,
+            model=options.model,
+            num_layers=self.layers,
+            tokens=texts.tokens,
+            rank=info.rank,
+            r2=info.r2,
+            seconds=time.perf_counter() - started,
+            parameters=bridges.parameters,
+            parameter_share=bridges.parameters / model.hf_model.num_parameters(),
+        )
+
+    def _path(self) -> LayerPath | None:
+        along, depth = self.options.along, self.options.depth
+        if along is None:
+            return None
+        if along.endswith(".json"):
+            static = load_static(along)
+            static.check_matches(self.fingerprint, self.layers, along)
+            path = static.shallow.path if depth is None else static.at_depth(depth)
+        else:
+            try:
+                path = LayerPath.parse(along)
+            except ValueError as error:
+                raise InputError(f"--along {along}: {error}") from error
+        if len(path) != self.layers:
+            raise InputError(f"--along has {len(path)} layers, {self.options.model} has {self.layers}")
+        if 0 not in path:
+            raise InputError(f"--along {path} skips no layer, so there is nothing to refit")
+        return path
+
+    def _check_enough(self, tokens: int) -> None:
+        options = self.options
+        needed = TOKENS_PER_RANK * (options.rank or self.width)
+        if tokens < needed:
+            raise InputError(
+                f"{', '.join(options.sources)}: {tokens:,} tokens to fit on, rank {options.rank or self.width} needs "
+                f"{needed:,}; give more --text or --tokens, or a lower --rank"
+            )
+        if tokens < options.tokens:
+            self.tell(f"{', '.join(options.sources)}: {tokens:,} tokens, not the {options.tokens:,} asked for")
+
+    def _settings(self, dtype: str) -> str:
+        """A digest of all that the sums depend on."""
+        options = self.options
+        chosen = {name: value for name, value in asdict(options).items() if name in ("tokens", "chat", "seed", "task")}
+        files = [_stamp(source) for source in options.sources]
+        parts = [chosen, options.sources, files, self.fingerprint, dtype]
+        return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()
+
+    def _set_threads(self) -> None:
+        if self.options.threads is not None:
+            import torch
+
+            torch.set_num_threads(self.options.threads)
+
+
+def _stamp(source: str) -> Sequence[int]:
+    """Size and time of a file, so that an edited one is read again."""
+    if not os.path.isfile(source):
+        return ()
+    facts = os.stat(source)
+    return facts.st_size, facts.st_mtime_ns
+
+
+def bridge_text(done: BridgeResult) -> str:
+    """The result for a reader, with the next commands."""
+    marks = "▁▂▃▄▅▆▇█"
+    bars = "".join(marks[min(7, max(0, int(8 * share)))] for share in done.r2)
+    rank = "whole maps" if done.rank is None else f"rank {done.rank}"
+    return "\n".join(
+        [
+            f"{done.out}: {rank}, {done.tokens:,} tokens, {done.seconds:.0f} s, {done.parameters:,} values "
+            f"({done.parameter_share:.1%} of the model)",
+            f"changes explained on held-out text, by layer: {bars}  {min(done.r2):.2f} to {max(done.r2):.2f}",
+            f"next: pathgen static --target divergence --model {done.model} --bridges {done.out} --text QUESTIONS "
+            "--out static.json",
+        ]
+    )
