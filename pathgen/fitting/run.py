@@ -107,7 +107,9 @@ class BridgeFit:
             return draw(streams, options.tokens)
 
         texts = partial.texts(new_texts)
-        self._check_enough(texts.tokens)
+        if (told := self._too_few(texts.tokens)) is not None:
+            partial.remove()
+            raise InputError(told)
         batches, held_out = batches_of(model, texts.fit), batches_of(model, texts.held_out)
         with ProgressView("fitting", texts.tokens, words="starting", quiet=options.quiet) as view:
             done = ran = 0
@@ -180,16 +182,18 @@ class BridgeFit:
             raise InputError(f"--along {path} skips no layer, so there is nothing to refit")
         return path
 
-    def _check_enough(self, tokens: int) -> None:
+    def _too_few(self, tokens: int) -> str | None:
+        """What is wrong if the text does not suffice for the rank; less than asked for is told."""
         options = self.options
         needed = TOKENS_PER_RANK * (options.rank or self.width)
         if tokens < needed:
-            raise InputError(
+            return (
                 f"{', '.join(options.sources)}: {tokens:,} tokens to fit on, rank {options.rank or self.width} needs "
                 f"{needed:,}; give more --text or --tokens, or a lower --rank"
             )
         if tokens < options.tokens:
             self.tell(f"{', '.join(options.sources)}: {tokens:,} tokens, not the {options.tokens:,} asked for")
+        return None
 
     def _settings(self, dtype: str) -> str:
         """A digest of all that the sums depend on."""

@@ -28,7 +28,7 @@ PIECE_TOKENS = 512
 SAMPLED_TOKENS = 256
 SAMPLED_TOGETHER = 32
 HELD_OUT = 10
-"""One piece in so many is held out of the fit, to tell how well it does."""
+"""One piece in so many, the second first, is held out of the fit, to tell how well it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +56,18 @@ def draw(streams: Sequence[Iterator[Piece]], tokens: int) -> Texts:
             del left[least]
             continue
         left[least] += len(piece)
-        (held_out if (len(fit) + len(held_out)) % HELD_OUT == HELD_OUT - 1 else fit).append(piece)
+        (held_out if (len(fit) + len(held_out)) % HELD_OUT == 1 else fit).append(piece)
     return Texts(tuple(fit), tuple(held_out))
 
 
 def check_source(source: str, task: Task) -> None:
     """Raise InputError for a source that cannot be read, before a model loads."""
-    if source != SELF and not _is_plain(source):
+    if source == SELF:
+        return
+    if not _is_plain(source):
         load_questions(source, needs=task.needs)
+    elif not Path(source).is_file():
+        raise InputError(f"{source}: no such file")
 
 
 def stream(source: str, model: PathModel, task: Task, *, chat: bool, seed: int) -> Iterator[Piece]:
