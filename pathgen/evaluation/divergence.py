@@ -117,9 +117,10 @@ def _differences(model: PathModel, prepared: Prepared, full: Tensor, others: Ten
     found = []
     for place, divergence in enumerate(kl[1:, counted].mean(axis=1), start=1):
         finite = bool(np.isfinite(divergence) and np.isfinite(scores[place]).all())
-        same = scores[place].argmax() == scores[0].argmax()
-        if prepared.question.choices is None:
+        if (choices := prepared.question.choices) is None:
             same = (best[place] == best[0])[counted].mean()
+        else:  # by text: equal choices score alike
+            same = choices[scores[place].argmax()] == choices[scores[0].argmax()]
         found.append(
             Difference(
                 divergence=float(divergence) if finite else float("inf"),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal, Self
 
 from ..artefacts import JsonArtefact
 from ..errors import ArtefactError, InputError
@@ -113,6 +113,10 @@ class DivergencePaths(JsonArtefact):
         if not fitting:
             raise too_shallow(target, entries[0].depth)
         return min(fitting, key=lambda entry: (entry.divergence, entry.depth)).path
+
+    def of_actions(self, allowed: Collection[int]) -> Self:
+        """The same without the paths that have other actions."""
+        return replace(self, frontier=tuple(entry for entry in self.frontier if set(entry.path) <= set(allowed)))
 
     def check_matches(self, fingerprint: str, num_layers: int, where: str) -> None:
         """Raise ArtefactError if these paths, read from the file `where`, are of another model."""

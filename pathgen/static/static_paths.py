@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 from ..artefacts import JsonArtefact
 from ..errors import InputError
@@ -142,12 +143,20 @@ class StaticPaths(JsonArtefact):
             raise too_shallow(target, min(entry.depth for entry in entries))
         return most_accurate(fitting).path
 
+    def of_actions(self, allowed: Collection[int]) -> Self:
+        """The same without the paths that have other actions."""
+        return replace(self, frontier=tuple(entry for entry in self.frontier if set(entry.path) <= set(allowed)))
+
     def check_matches(self, fingerprint: str, num_layers: int, where: str) -> None:
         """Raise ArtefactError if these paths, read from the file `where`, are of another model."""
         check_model(self.model_id, (self.fingerprint, self.num_layers), (fingerprint, num_layers), where)
 
 
-def load_static(path: str) -> StaticPaths | DivergencePaths:
+AnyStaticPaths = StaticPaths | DivergencePaths
+"""By accuracy, or by divergence: both have `full`, `frontier`, `best`, `shallow`, `at_depth` and `chosen_on`."""
+
+
+def load_static(path: str) -> AnyStaticPaths:
     """The static paths in a file, of either target; InputError if it cannot be read, ArtefactError if it holds
     something else.
     """
