@@ -83,6 +83,7 @@ class BenchInputs:
         if options.static is not None:
             static = load_static(options.static)
             static.check_matches(digest, layers, options.static)
+            static.check_bridges(None, options.static)
         datasets = PathDatasets(options.paths) if options.paths else None
         if datasets and datasets.fingerprint != digest:
             raise ArtefactError(

@@ -90,6 +90,7 @@ def _of_router(name: str, model: str | None, bias: float) -> ChosenPath:
 
 def _of_static(name: str, model: str | None, depth: int | None) -> ChosenPath:
     static = load_static(name)
+    static.check_bridges(None, name)
     depths = sorted(entry.depth for entry in (static.full, *static.frontier))
     if depth is not None and depth not in depths:
         raise InputError(

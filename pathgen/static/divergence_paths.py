@@ -118,6 +118,10 @@ class DivergencePaths(JsonArtefact):
         """The same without the paths that have other actions."""
         return replace(self, frontier=tuple(entry for entry in self.frontier if set(entry.path) <= set(allowed)))
 
+    def check_bridges(self, digest: str | None, where: str) -> None:
+        """Raise ArtefactError if these paths, read from the file `where`, need other bridges than those that run."""
+        check_bridges(self.bridges, digest, where)
+
     def check_matches(self, fingerprint: str, num_layers: int, where: str) -> None:
         """Raise ArtefactError if these paths, read from the file `where`, are of another model."""
         check_model(self.model_id, (self.fingerprint, self.num_layers), (fingerprint, num_layers), where)
@@ -138,6 +142,16 @@ def check_model(model_id: str, own: tuple[str, int], wanted: tuple[str, int], wh
         raise ArtefactError(
             f"{where} is of {model_id} ({own[0]}, {own[1]} layers), "
             f"the model here is {wanted[0]} with {wanted[1]} layers; run `pathgen static` on its own paths"
+        )
+
+
+def check_bridges(own: str | None, running: str | None, where: str) -> None:
+    """Raise ArtefactError if paths that were found with bridges would run with others, or without."""
+    if own is not None and own != running:
+        instead = f"bridges {running}" if running else "no bridges"
+        raise ArtefactError(
+            f"{where} was found with bridges {own}, and here {instead} run; give those with --bridges, or run "
+            "`pathgen static` without"
         )
 
 

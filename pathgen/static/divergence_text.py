@@ -11,12 +11,15 @@ from .divergence_paths import SHALLOW_AGREEMENT, DivergencePaths
 from .options import StaticOptions
 
 BAR_CELLS = 24
+TABLE_CELLS = 90
+"""Columns of the table, the bars included, without the paths."""
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def divergence_text(found: DivergencePaths, options: StaticOptions) -> None:
     """Print the frontier, a bar for each depth's divergence, and the next command."""
     console = Console(highlight=False)
+    console.width = max(console.width, TABLE_CELLS + found.num_layers)  # a narrow terminal wraps; nothing is cut
     with_bridges = f", bridges {found.bridges}" if found.bridges else ""
     accuracy = "" if found.full.accuracy is None else f"; full depth {found.full.accuracy:.1%}"
     console.print(

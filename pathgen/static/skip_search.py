@@ -9,13 +9,14 @@ import numpy as np
 
 from ..paths.layer_path import LayerAction, LayerPath
 
-EXTENSIONS = 5
+EXTENSIONS = 6
 """Candidates of a depth that skip one layer more than the best of the depth before."""
 BLOCKS = 2
 """Candidates that skip one run of adjacent layers: these often go together better than the sum of them predicts."""
-SWAPS = 5
+SWAPS = 6
 """Exchanges of a skipped for an executed layer that one round of the local search measures."""
-ROUNDS = 2
+ROUNDS = 3
+"""Of the local search at most; it ends where none of the exchanges improves."""
 FINALISTS = 3
 """Best sets of a depth that are measured on all questions."""
 

@@ -12,7 +12,7 @@ from typing import Self
 from ..artefacts import JsonArtefact
 from ..errors import InputError
 from ..paths.layer_path import LayerPath
-from .divergence_paths import DivergencePaths, check_model, check_paths, too_shallow
+from .divergence_paths import DivergencePaths, check_bridges, check_model, check_paths, too_shallow
 
 SHALLOW_LOSS = 0.01
 """Accuracy that `StaticPaths.shallow` may lose against full depth."""
@@ -146,6 +146,10 @@ class StaticPaths(JsonArtefact):
     def of_actions(self, allowed: Collection[int]) -> Self:
         """The same without the paths that have other actions."""
         return replace(self, frontier=tuple(entry for entry in self.frontier if set(entry.path) <= set(allowed)))
+
+    def check_bridges(self, digest: str | None, where: str) -> None:
+        """Raise ArtefactError if these paths, read from the file `where`, need other bridges than those that run."""
+        check_bridges(self.bridges, digest, where)
 
     def check_matches(self, fingerprint: str, num_layers: int, where: str) -> None:
         """Raise ArtefactError if these paths, read from the file `where`, are of another model."""

@@ -186,6 +186,7 @@ class TrainingInputs:
             return None
         found = load_static(where)
         found.check_matches(self.training.fingerprint, self.training.num_layers, where)
+        found.check_bridges(None, where)
         self._best_path(found)
         return found
 
