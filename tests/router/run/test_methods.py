@@ -7,6 +7,7 @@ import pytest
 from path_runs import path
 from router_commands import (
     DEEP,
+    FULL,
     IMITATE,
     NUM_LAYERS,
     SHALLOW,
@@ -21,6 +22,7 @@ from router_commands import (
 )
 
 from pathgen.errors import InputError
+from pathgen.paths.layer_path import LayerPath
 from pathgen.static.draw import SCAN_SHARE
 from pathgen.static.static_paths import load_static
 from router.dev.dev_set import DevSet
