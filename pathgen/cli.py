@@ -87,7 +87,14 @@ def bridge(options: BridgeOptions, config: Config = None, as_json: AsJson = Fals
 
 @command(app)
 def static(options: StaticOptions, as_json: AsJson = False) -> None:
-    """Find the best single path for all questions of a task, at each depth, cross-validated."""
+    """Find the best single path for all questions at each depth: by accuracy, or without labels by divergence."""
+    if options.target == "divergence":
+        from .static.divergence_run import find_divergence_paths
+        from .static.divergence_text import divergence_text
+
+        closest = find_divergence_paths(options)
+        print_json({"out": options.out, **encoded(closest)}) if as_json else divergence_text(closest, options)
+        return
     from .static.choice import static_text
     from .static.run import find_static_paths
 

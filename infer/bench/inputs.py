@@ -20,7 +20,7 @@ from pathgen.paths.records import PathRecord
 from pathgen.questions.loading import load_questions
 from pathgen.questions.question import Question
 from pathgen.questions.tasks import Task, find_task
-from pathgen.static.static_paths import StaticPaths, load_static
+from pathgen.static.static_paths import AnyStaticPaths, load_static
 from router.data.path_datasets import PathDatasets
 from router.data.split import folded
 from router.net.router import Router
@@ -64,7 +64,7 @@ class BenchInputs:
     dtype: str
     device: str
     routers: Mapping[str, GivenRouter]
-    static: StaticPaths | None
+    static: AnyStaticPaths | None
     records: Mapping[str, PathRecord]
     fit: Sequence[PathRecord]
     bridges: Bridges | None = None
@@ -87,6 +87,7 @@ class BenchInputs:
         if options.static is not None:
             static = load_static(options.static)
             static.check_matches(digest, layers, options.static)
+            static.check_bridges(None, options.static)
         datasets = PathDatasets(options.paths) if options.paths else None
         if datasets and datasets.fingerprint != digest:
             raise ArtefactError(
@@ -161,7 +162,7 @@ def _split_records(
     return own, others
 
 
-def _chat(routers: Mapping[str, GivenRouter], datasets: PathDatasets | None, static: StaticPaths | None) -> bool:
+def _chat(routers: Mapping[str, GivenRouter], datasets: PathDatasets | None, static: AnyStaticPaths | None) -> bool:
     """Whether routers, searches and the static path used the chat template; they must agree."""
     found = {f"router {name}": given.router.config.chat for name, given in routers.items()}
     if datasets:

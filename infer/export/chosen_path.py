@@ -13,7 +13,8 @@ from pathgen.errors import InputError
 from pathgen.models.facts import num_layers
 from pathgen.models.resolving import resolve_model, resolve_recorded
 from pathgen.paths.layer_path import LayerPath
-from pathgen.static.static_paths import PathEntry, StaticPaths, load_static
+from pathgen.static.divergence_paths import DivergencePaths
+from pathgen.static.static_paths import StaticPaths, load_static
 from router.net.policy import RouterPolicy
 from router.net.router import Router
 from router.saved.layout import TRAINING_NAME
@@ -89,33 +90,51 @@ def _of_router(name: str, model: str | None, bias: float) -> ChosenPath:
 
 def _of_static(name: str, model: str | None, depth: int | None) -> ChosenPath:
     static = load_static(name)
-    by_depth = {entry.depth: entry for entry in (static.full, *static.frontier)}
-    if depth is not None and depth not in by_depth:
+    static.check_bridges(None, name)
+    depths = sorted(entry.depth for entry in (static.full, *static.frontier))
+    if depth is not None and depth not in depths:
         raise InputError(
-            f"--depth {depth}: {name} has no path of this depth; its depths are {', '.join(map(str, sorted(by_depth)))}"
+            f"--depth {depth}: {name} has no path of this depth; its depths are {', '.join(map(str, depths))}"
         )
-    entry = static.best if depth is None else by_depth[depth]
+    if isinstance(static, DivergencePaths):
+        kind, (path, worth) = "closest to full depth", _by_divergence(static, depth)
+    else:
+        kind, (path, worth) = "the most accurate", _by_accuracy(static, depth)
     model = model or static.model_id
     folder = resolve_recorded(model, static.fingerprint, name)
-    rule = "the most accurate of any depth" if depth is None else f"the most accurate of depth {depth}"
+    rule = f"{kind} of any depth" if depth is None else f"{kind} of depth {depth}"
     origin = f"by `pathgen static`, {rule} (tasks {', '.join(static.tasks)}{_chat(chat=static.chat)})"
-    return ChosenPath(entry.path, model, folder, origin, _static_worth(static, entry, by_depth=depth is not None))
+    return ChosenPath(path, model, folder, origin, worth)
 
 
 def _chat(*, chat: bool) -> str:
     return ", prompts through the chat template" if chat else ""
 
 
-def _static_worth(static: StaticPaths, entry: PathEntry, *, by_depth: bool) -> str:
+def _by_accuracy(static: StaticPaths, depth: int | None) -> tuple[LayerPath, str]:
+    """The path, of this depth or of any, and its worth in words."""
+    entry = static.best if depth is None else next(e for e in (static.full, *static.frontier) if e.depth == depth)
     questions = f"on {static.questions} questions"
     if entry.path == static.full.path:
-        return f"accuracy {entry.cv_accuracy:.3f} {questions}: this is the full path"
-    held_out = entry if by_depth else static.choice
-    kind = "cross-validated, the depth given" if by_depth else "cross-validated, the choice of the depth included"
+        return entry.path, f"accuracy {entry.cv_accuracy:.3f} {questions}: this is the full path"
+    held_out = static.choice if depth is None else entry
+    kind = "cross-validated, the depth given" if depth else "cross-validated, the choice of the depth included"
     gain, error = held_out.cv_delta_vs_full, Z95 * held_out.cv_delta_se
-    return (
+    return entry.path, (
         f"accuracy {held_out.cv_accuracy:.3f} {questions} ({kind}); full depth {static.full.cv_accuracy:.3f}; "
         f"gain {_points(gain, gain - error, gain + error)}"
+    )
+
+
+def _by_divergence(static: DivergencePaths, depth: int | None) -> tuple[LayerPath, str]:
+    """As `_by_accuracy`; of any depth it is the full path."""
+    entry = static.best if depth is None else next(e for e in (static.full, *static.frontier) if e.depth == depth)
+    accuracy = ""
+    if entry.accuracy is not None and static.full.accuracy is not None:
+        accuracy = f"; accuracy {entry.accuracy:.3f}, full depth {static.full.accuracy:.3f}"
+    return entry.path, (
+        f"divergence {entry.divergence:.3f} ± {entry.divergence_se:.3f} nats and agreement {entry.agreement:.3f} ± "
+        f"{entry.agreement_se:.3f} with full depth, on {static.questions} held-out questions{accuracy}"
     )
 
 

@@ -71,7 +71,11 @@ class Executor:
 
     def token_logprobs(self, asked: Sequence[tuple[Row, LayerPath]]) -> list[np.ndarray]:
         """Log-probabilities, in nats, of the target tokens: one [K] float32 array per pair. Equal pairs run once."""
-        return self._evaluate(asked, None)
+        return self._logprobs(self._evaluate(asked, None), [row for row, _ in asked])
+
+    def scored_states(self, asked: Sequence[tuple[Row, LayerPath]]) -> list[Tensor]:
+        """What the last layer returns at the scored positions: one [S, H] tensor per pair. Equal pairs run once."""
+        return list(self._evaluate(asked, None).split([len(row.scored) for row, _ in asked]))
 
     def prefill(self, asked: Sequence[tuple[Row, LayerPath]]) -> tuple[list[np.ndarray], RoutedCache]:
         """`token_logprobs` of plain causal rows, and a cache from which generation can continue.
@@ -80,11 +84,12 @@ class Executor:
         """
         assert self.masks is None, "generation continues from plain causal rows"
         recorder = RecordingCache(self.model.num_layers)
-        logprobs = self._evaluate(asked, recorder)
+        logprobs = self._logprobs(self._evaluate(asked, recorder), [row for row, _ in asked])
         return logprobs, recorder.filled(asked, self.model.device, self._bridges is not None)
 
     @torch.inference_mode()
-    def _evaluate(self, asked: Sequence[tuple[Row, LayerPath]], recorder: RecordingCache | None) -> list[np.ndarray]:
+    def _evaluate(self, asked: Sequence[tuple[Row, LayerPath]], recorder: RecordingCache | None) -> Tensor:
+        """The final states [N, H] at the scored positions of all pairs, one pair after another."""
         rows = list({row.key: row for row, _ in asked}.values())
         width = max(len(row) for row in rows)
         started = time.perf_counter()
@@ -107,13 +112,12 @@ class Executor:
         meter = InfluenceMeter({row.key: row for row, path in asked if path == full}, self.model.num_layers)
         pool = self._run(plan, hidden, calls, recorder, rows, meter)
         self.influence |= meter.found()
-        finish_started = time.perf_counter()
-        logprobs = self._finish(pool, plan.finals, [row for row, _ in asked])
-        finished = time.perf_counter()
+        owners, scored, _, _ = scored_positions([row for row, _ in asked])
+        slots, tokens = (torch.from_numpy(a).to(pool.device) for a in (np.array(plan.finals)[owners], scored))
+        states = pool[slots, tokens]
         self.work.seconds["capture"] += layers_started - started
-        self.work.seconds["layers"] += finish_started - layers_started
-        self.work.seconds["finish"] += finished - finish_started
-        return logprobs
+        self.work.seconds["layers"] += time.perf_counter() - layers_started
+        return states
 
     def _capture(self, rows: list[Row], recorder: RecordingCache | None) -> tuple[Tensor, LayerCalls]:
         """The first hidden states [B, T, H], and the layers' calls, with the recorder as their cache."""
@@ -191,11 +195,13 @@ class Executor:
         states = dict.fromkeys(chain.from_iterable(map(states_to, ends)))
         return [state for state in states if state not in run and not is_bridge(state)]
 
-    def _finish(self, pool: Tensor, finals: list[int], rows: list[Row]) -> list[np.ndarray]:
-        """Log-probabilities of the rows' targets, from the final states in `finals`' slots."""
-        owners, scored, predicts, targets = scored_positions(rows)
-        slots, tokens = (torch.from_numpy(a).to(pool.device) for a in (np.array(finals)[owners], scored))
-        values = state_logprobs(self.model, pool[slots, tokens], predicts, targets)
+    @torch.inference_mode()
+    def _logprobs(self, states: Tensor, rows: list[Row]) -> list[np.ndarray]:
+        """Log-probabilities of the rows' targets, from the states at their scored positions."""
+        started = time.perf_counter()
+        _, _, predicts, targets = scored_positions(rows)
+        values = state_logprobs(self.model, states, predicts, targets)
+        self.work.seconds["finish"] += time.perf_counter() - started
         return np.split(values, np.cumsum([len(row.targets) for row in rows])[:-1])
 
 

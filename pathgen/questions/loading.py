@@ -34,7 +34,12 @@ FIELDS: dict[Needs, tuple[str, ...]] = {
 
 
 def load_questions(
-    source: str, *, needs: Needs, columns: Mapping[str, str] = {}, limit: int | None = None
+    source: str,
+    *,
+    needs: Needs,
+    columns: Mapping[str, str] = {},
+    limit: int | None = None,
+    labelled: bool = True,
 ) -> list[Question]:
     """Load and check the questions of a source, in its order.
 
@@ -44,6 +49,7 @@ def load_questions(
         needs: what the task needs.
         columns: field of Question to the source's column, for columns that `COLUMNS` does not name.
         limit: number of rows to use; later rows are neither read nor checked.
+        labelled: whether questions with choices need a gold one; if not, it is None where the source names none.
 
     Returns:
         At least one question, ids unique. Without an id column the id is a digest of the question's content, so it
@@ -61,8 +67,8 @@ def load_questions(
     if not rows:
         raise InputError(f"{source}: no questions in it")
     readable = [row for row in rows if not row.fault]
-    names = _resolve_columns(source, readable, columns, needs) if readable else {}
-    return _parse_rows(source, rows, names, needs)
+    names = _resolve_columns(source, readable, columns, needs, labelled) if readable else {}
+    return _parse_rows(source, rows, names, needs, labelled)
 
 
 def parse_columns(text: str) -> dict[str, str]:
@@ -92,9 +98,9 @@ def _load_builtin(source: str, needs: Needs, columns: Mapping[str, str]) -> list
 
 
 def _resolve_columns(
-    source: str, rows: Sequence[SourceRow], columns: Mapping[str, str], needs: Needs
+    source: str, rows: Sequence[SourceRow], columns: Mapping[str, str], needs: Needs, labelled: bool
 ) -> dict[str, str]:
-    """The column of every field of `needs`, and of the id if there is one."""
+    """The column of every field of `needs`, and of the id if there is one; without `labelled`, gold may be missing."""
     present = list(dict.fromkeys(name for row in rows for name in row.values))
     listed = ", ".join(present) or "none"
     for field, column in columns.items():
@@ -107,7 +113,7 @@ def _resolve_columns(
         candidates = (columns[field],) if field in columns else COLUMNS[field]
         if found := next((name for name in candidates if name in present), None):
             names[field] = found
-        elif field != "id":
+        elif field != "id" and (labelled or field != "gold"):
             raise InputError(
                 f"{source}: no column for {field} ({' or '.join(candidates)}); the columns are {listed}; "
                 f"name one with --columns {field}=COLUMN"
@@ -115,7 +121,9 @@ def _resolve_columns(
     return names
 
 
-def _parse_rows(source: str, rows: Sequence[SourceRow], names: Mapping[str, str], needs: Needs) -> list[Question]:
+def _parse_rows(
+    source: str, rows: Sequence[SourceRow], names: Mapping[str, str], needs: Needs, labelled: bool
+) -> list[Question]:
     questions: list[Question] = []
     problems: list[str] = []
     first_seen: dict[str, str] = {}
@@ -125,7 +133,7 @@ def _parse_rows(source: str, rows: Sequence[SourceRow], names: Mapping[str, str]
         try:
             if row.fault:
                 raise ValueError(row.fault)
-            question = _parse_row(values, needs)
+            question = _parse_row(values, needs, labelled)
             if earlier := first_seen.get(question.id):
                 raise ValueError(f"has the id of {earlier}" if "id" in names else f"repeats {earlier}")
         except ValueError as error:
@@ -145,14 +153,16 @@ def _parse_rows(source: str, rows: Sequence[SourceRow], names: Mapping[str, str]
     return questions
 
 
-def _parse_row(values: Mapping[str, Any], needs: Needs) -> Question:
+def _parse_row(values: Mapping[str, Any], needs: Needs, labelled: bool) -> Question:
     question_id = parse_id(values["id"]) if "id" in values else ""
     prompt = parse_text(values["prompt"], "question")
     if needs == "choices":
         choices, labels = parse_choices(values["choices"])
-        gold = parse_gold(values["gold"], choices, labels)
-        # Equal texts get the same score, so gold is the first of them.
-        question = Question(question_id, prompt, choices, choices.index(choices[gold]))
+        gold = None
+        if labelled or values.get("gold") is not None:
+            # Equal texts get the same score, so gold is the first of them.
+            gold = choices.index(choices[parse_gold(values["gold"], choices, labels)])
+        question = Question(question_id, prompt, choices, gold)
     else:
         question = Question(question_id, prompt, reference=parse_reference(values["reference"]))
     return question if "id" in values else replace(question, id=question.sha)

@@ -59,6 +59,24 @@ def draw_questions(runs: Sequence[SearchedRun], seed: int) -> tuple[list[Asked],
     return scanned, judged
 
 
+def draw_halves(sources: Sequence[Sequence[Question]], seed: int, most: int) -> tuple[list[Asked], list[Asked]]:
+    """The questions that a search uses, and those held out, both in an order drawn by the seed.
+
+    At most `most` questions of each source take part, half of them on each side. A question that stands in several
+    sources, or twice in one, takes part once. Index `run` is the source's.
+    """
+    seen: set[str] = set()
+    halves: tuple[list[tuple[float, Asked]], ...] = ([], [])
+    for index, questions in enumerate(sources):
+        new = {question.sha: question for question in questions if question.sha not in seen}
+        seen.update(new)
+        drawn = sorted(new, key=lambda sha: seeded_hash(seed, sha))[:most]
+        for rank, sha in enumerate(drawn):
+            halves[rank % 2].append(((rank + 0.5) / len(drawn), Asked(index, new[sha])))
+    searched, held_out = ([asked for _, asked in sorted(half, key=lambda pair: pair[0])] for half in halves)
+    return searched, held_out
+
+
 def draw_folds(runs: Sequence[SearchedRun], judged: Sequence[Asked], most: int) -> np.ndarray:
     """[Q] the fold in which each question is held out. Each folder's questions are spread evenly over the folds.
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from fsspec import AbstractFileSystem
 
 from cluster.program.progress import counted
 
 from ..errors import ArtefactError, InputError
 from ..evaluation.answer_book import AnswerBook, OnProgress, Scores
 from ..evaluation.answer_file import AnswerFile
-from ..models.resolving import resolve_recorded
-from ..paths.layer_path import LayerPath
+from ..paths.layer_path import LayerAction, LayerPath
 from ..questions.tasks import find_task
 from ..store.files import check_writable, open_folder, parent, put
 from ..store.run_reader import SearchedRun
@@ -24,6 +25,7 @@ from .candidates import Effects, propose, scanned_paths
 from .choice import choose_paths
 from .draw import Asked, draw_folds, draw_questions, taking_part
 from .options import StaticOptions
+from .placed_model import bridges_digest, load_placed, resolved
 from .selection import survivors
 from .static_paths import StaticPaths
 
@@ -44,27 +46,35 @@ def find_static_paths(options: StaticOptions, wanted: Callable[[str], bool] = la
     Raises:
         InputError: a folder holds no run or nothing searched, or the output file cannot be written.
         TooFewQuestions: a folder has too few questions to judge paths by.
-        ArtefactError: runs of different models, a damaged run, or the model now has other weights.
+        ArtefactError: runs of different models, a damaged run, bridges of another model, or the model now has other
+            weights.
     """
-    out_fs, out_path = open_folder(options.out)
-    if out_fs.isdir(out_path):
-        raise InputError(f"--out {options.out} is a folder; give a file, for example {options.out}/static.json")
+    out_fs, out_path = open_out(options.out)
     runs = load_runs(options, wanted)
     scanned, judged = draw_questions(runs, options.seed)
     folds = draw_folds(runs, judged, options.folds)
     check_writable(out_fs, parent(out_path), f"--out {options.out}")
     dtype = options.dtype or runs[0].dtype
+    bridges = bridges_digest(options, runs[0].info.fingerprint)
     model = cache(partial(load_model, runs[0], options, dtype))
-    books = [open_book(run, dtype, partial(evaluator_of, run, model)) for run in runs]
+    books = [open_book(run, dtype, partial(evaluator_of, run, model), bridges) for run in runs]
     with counted("evaluating single edits", len(scanned), quiet=options.quiet) as on_progress:
         quality = scores_of(books, scanned, scanned_paths(runs[0].num_layers), on_progress).quality
     paths = race(books, judged, propose(Effects.measure(quality), options.candidates), quiet=options.quiet)
     scores = scores_of(books, judged, paths)
     run_of = np.array([entry.run for entry in judged])
     shas = [entry.question.sha for entry in (*scanned, *judged)]
-    found = choose_paths(runs, run_of, folds, paths, scores, options.seed, shas)
+    found = replace(choose_paths(runs, run_of, folds, paths, scores, options.seed, shas), bridges=bridges)
     put(out_fs, out_path, found.to_json())
     return found
+
+
+def open_out(out: str) -> tuple[AbstractFileSystem, str]:
+    """The file system and the path of the file to write; InputError if it is a folder, and as `open_folder`."""
+    fs, path = open_folder(out)
+    if fs.isdir(path):
+        raise InputError(f"--out {out} is a folder; give a file, for example {out}/static.json")
+    return fs, path
 
 
 def load_runs(options: StaticOptions, wanted: Callable[[str], bool] = lambda question_id: True) -> list[SearchedRun]:
@@ -93,36 +103,33 @@ def load_runs(options: StaticOptions, wanted: Callable[[str], bool] = lambda que
     return runs
 
 
-def open_book(run: SearchedRun, dtype: str, make_evaluator: Callable[[], Evaluator]) -> AnswerBook:
+def open_book(
+    run: SearchedRun, dtype: str, make_evaluator: Callable[[], Evaluator], bridges: str | None = None
+) -> AnswerBook:
     """The answers of a run's search, if it used this dtype, and those that earlier calls stored in its folder.
 
-    `make_evaluator` is called for new evaluations. It must use the run's task and chat setting.
+    `make_evaluator` is called for new evaluations. It must use the run's task and chat setting, and the bridges of
+    this digest. Of a search with others, or with none, the evaluations of the full path serve: it skips nothing.
     """
     fs, root = open_folder(run.out)
-    origin = [FORMAT_VERSION, run.info.fingerprint, run.info.settings["task"], dtype]
+    origin = [FORMAT_VERSION, run.info.fingerprint, run.info.settings["task"], dtype, *([bridges] if bridges else [])]
     digest = hashlib.blake2b(json.dumps(origin, sort_keys=True).encode(), digest_size=8).hexdigest()
     file = AnswerFile(fs, f"{root}/{ANSWERS_FOLDER}/{digest}.parquet", run.num_layers)
     book = AnswerBook(find_task(run.info.task), make_evaluator, file=file)
     if dtype == run.dtype:
         imported = "imported" in run.info.settings
+        bridged_alike = run.info.settings.get("bridges") == bridges
         for sha, evaluations in run.evaluations.items():
             # Another program may store a verdict without a margin. That gives no quality, so the path runs again here.
-            book.learn(sha, (one for one in evaluations if one.margin is not None or not imported))
+            usable = [one for one in evaluations if one.margin is not None or not imported]
+            book.learn(sha, (one for one in usable if bridged_alike or LayerAction.SKIP not in one.path))
     return book
 
 
 def load_model(run: SearchedRun, options: StaticOptions, dtype: str) -> PathModel:
-    """The model of a run; ArtefactError if its name now stands for other weights."""
-    import torch
-
-    from ..engine.path_model import PathModel
-    from ..models.devices import default_device
-
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    name = options.model or run.info.model_id
-    resolve_recorded(name, run.info.fingerprint, run.out)
-    return PathModel.from_pretrained(name, dtype=dtype, device=options.device or default_device())
+    """The model of a run, with the bridges of the options; ArtefactError if its name now stands for other weights."""
+    name, _ = resolved(options, run)
+    return load_placed(name, run.info.fingerprint, options, dtype)
 
 
 def evaluator_of(run: SearchedRun, model: Callable[[], PathModel]) -> Evaluator:

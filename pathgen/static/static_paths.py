@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 from ..artefacts import JsonArtefact
-from ..errors import ArtefactError, InputError
+from ..errors import InputError
 from ..paths.layer_path import LayerPath
+from .divergence_paths import DivergencePaths, check_bridges, check_model, check_paths, too_shallow
 
 SHALLOW_LOSS = 0.01
 """Accuracy that `StaticPaths.shallow` may lose against full depth."""
@@ -86,6 +90,7 @@ class StaticPaths(JsonArtefact):
         choice: held-out result of choosing the most accurate path of any depth.
         shallow_choice: held-out result of choosing as `shallow` does.
         chosen_on: shas of all questions that took part, also those that only proposed paths.
+        bridges: digest of the bridges that ran where paths skip; None: none.
     """
 
     VERSION = ("schema_version", 3)
@@ -107,15 +112,12 @@ class StaticPaths(JsonArtefact):
     shallow_choice: Worth
     chosen_on: tuple[str, ...]
     per_folder: tuple[FolderResult, ...]
+    bridges: str | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for a path with another number of layers."""
         own = [result.own_path for result in self.per_folder]
-        for path in (self.full.path, *(entry.path for entry in self.frontier), *own):
-            if len(path) != self.num_layers:
-                raise ValueError(f"a path has {len(path)} layers, the model {self.num_layers}")
-        if self.full.path != LayerPath.full(self.num_layers):
-            raise ValueError("full is not the full path")
+        check_paths(self.num_layers, self.full.path, [*(entry.path for entry in self.frontier), *own])
 
     @property
     def best(self) -> PathEntry:
@@ -138,25 +140,38 @@ class StaticPaths(JsonArtefact):
         entries = (*self.frontier, self.full)
         fitting = [entry for entry in entries if entry.depth <= target]
         if not fitting:
-            shallowest = min(entry.depth for entry in entries)
-            raise InputError(f"no static path has depth {target} or less; the shallowest has {shallowest}")
+            raise too_shallow(target, min(entry.depth for entry in entries))
         return most_accurate(fitting).path
+
+    def of_actions(self, allowed: Collection[int]) -> Self:
+        """The same without the paths that have other actions."""
+        return replace(self, frontier=tuple(entry for entry in self.frontier if set(entry.path) <= set(allowed)))
+
+    def check_bridges(self, digest: str | None, where: str) -> None:
+        """Raise ArtefactError if these paths, read from the file `where`, need other bridges than those that run."""
+        check_bridges(self.bridges, digest, where)
 
     def check_matches(self, fingerprint: str, num_layers: int, where: str) -> None:
         """Raise ArtefactError if these paths, read from the file `where`, are of another model."""
-        if (self.fingerprint, self.num_layers) != (fingerprint, num_layers):
-            raise ArtefactError(
-                f"{where} is of {self.model_id} ({self.fingerprint}, {self.num_layers} layers), "
-                f"the model here is {fingerprint} with {num_layers} layers; run `pathgen static` on its own paths"
-            )
+        check_model(self.model_id, (self.fingerprint, self.num_layers), (fingerprint, num_layers), where)
 
 
-def load_static(path: str) -> StaticPaths:
-    """The static paths in a file; InputError if it cannot be read, ArtefactError if it holds something else."""
+AnyStaticPaths = StaticPaths | DivergencePaths
+"""By accuracy, or by divergence: both have `full`, `frontier`, `best`, `shallow`, `at_depth` and `chosen_on`."""
+
+
+def load_static(path: str) -> AnyStaticPaths:
+    """The static paths in a file, of either target; InputError if it cannot be read, ArtefactError if it holds
+    something else.
+    """
     try:
-        return StaticPaths.from_json(Path(path).read_bytes(), path)
+        content = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); `pathgen static --out {path}` makes it") from error
+    with suppress(ValueError, AttributeError, RecursionError):  # what is no JSON object, the strict reader refuses
+        if json.loads(content).get("target") == "divergence":
+            return DivergencePaths.from_json(content, path)
+    return StaticPaths.from_json(content, path)
 
 
 def most_accurate(entries: Sequence[PathEntry]) -> PathEntry:

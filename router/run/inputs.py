@@ -23,7 +23,7 @@ from pathgen.static.candidates import shallowest_depth
 from pathgen.static.draw import TooFewQuestions
 from pathgen.static.options import StaticOptions
 from pathgen.static.run import find_static_paths
-from pathgen.static.static_paths import StaticPaths, load_static
+from pathgen.static.static_paths import AnyStaticPaths, load_static
 from pathgen.store.files import check_writable
 
 from ..data.path_datasets import PathDatasets
@@ -105,7 +105,7 @@ class TrainingInputs:
         return DevSet(self.model, self.dev_questions, self.training.chat, quiet=self.options.quiet)
 
     @cached_property
-    def static_paths(self) -> StaticPaths | None:
+    def static_paths(self) -> AnyStaticPaths | None:
         """The static paths of --static, or those found by a search for method static; None if there are none."""
         options = self.options
         if self.given_static is not None or options.method != "static":
@@ -192,13 +192,14 @@ class TrainingInputs:
             )
         return int(load_config(folder).get_text_config().hidden_size)
 
-    def _given_static(self) -> StaticPaths | None:
+    def _given_static(self) -> AnyStaticPaths | None:
         """The content of --static, if the method reads it; checked for a path that the options allow."""
         where = self.options.static
         if where is None or self.options.method == "gates":
             return None
         found = load_static(where)
         found.check_matches(self.training.fingerprint, self.training.num_layers, where)
+        found.check_bridges(None, where)
         self._best_path(found)
         return found
 
@@ -215,14 +216,13 @@ class TrainingInputs:
                 "learns from paths of the same bridges: search again with `pathgen generate --bridges`"
             )
 
-    def _best_path(self, found: StaticPaths) -> LayerPath:
+    def _best_path(self, found: AnyStaticPaths) -> LayerPath:
         """The best path of allowed actions within --target-depth.
 
         Raises:
             InputError: no path is within --target-depth.
         """
-        allowed = set(allowed_actions(self.options.actions))
-        fitting = replace(found, frontier=tuple(entry for entry in found.frontier if set(entry.path) <= allowed))
+        fitting = found.of_actions(allowed_actions(self.options.actions))
         depth = self.options.target_depth
         return fitting.best.path if depth is None else fitting.at_depth(int(depth))
 

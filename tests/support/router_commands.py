@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from pathgen.engine.path_model import PathModel
 from pathgen.models.facts import fingerprint
 from pathgen.paths.records import PathRecord
+from pathgen.static.divergence_paths import DivergenceEntry, DivergencePaths
 from pathgen.static.static_paths import PathEntry, StaticPaths, Worth
 from router.cli import app
 from router.data.path_datasets import PathDatasets
@@ -86,6 +87,32 @@ def static_file(file: Path, model: Path, *paths: str, **changes) -> Path:
         shallow_choice=Worth(0.9, 0.8, 0.01),
         chosen_on=(),
         per_folder=(),
+    )
+    file.write_bytes(replace(static, **changes).to_json())
+    return file
+
+
+def divergence_file(file: Path, model: Path, *paths: str, **changes) -> Path:
+    """What `pathgen static --target divergence` would write had it found these paths, the shallowest first."""
+    entries = [
+        DivergenceEntry(found, 0.1 * (NUM_LAYERS - found.depth), 0.01, 0.9, 0.02, 0.5, found.depth / NUM_LAYERS)
+        for found in map(path, (*paths, FULL))
+    ]
+    static = DivergencePaths(
+        target="divergence",
+        model_id=str(model),
+        fingerprint=fingerprint(model),
+        tasks=("arc",),
+        chat=False,
+        num_layers=NUM_LAYERS,
+        questions=10,
+        seed=0,
+        full=entries[-1],
+        frontier=tuple(entries[:-1]),
+        forward_tokens=100.0,
+        bridges=None,
+        searched_on=("ab",),
+        judged_on=("cd",),
     )
     file.write_bytes(replace(static, **changes).to_json())
     return file

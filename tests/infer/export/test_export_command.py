@@ -16,7 +16,7 @@ import pytest
 import torch
 from exports import export, plain, save_family
 from harness_models import full_router, mixed_router
-from router_commands import static_file
+from router_commands import divergence_file, static_file
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
@@ -111,6 +111,19 @@ def test_the_folder_is_a_model_of_this_project_too(tiny_model, tmp_path, out):
     assert again.json["max_logit_gap"] <= 1e-4
     assert fingerprint(out) != fingerprint(tiny_model)
     assert len({file.stat().st_mode for file in out.iterdir()}) == 1
+
+
+def test_a_path_by_divergence_says_how_far_it_is_from_full_depth(tiny_model, tmp_path, out):
+    file = divergence_file(tmp_path / "F.json", tiny_model, "--....", "-.....")
+    assert export("--static", file, "--depth", 5, "--out", out).code == 0
+    rows = rows_of_card(out)
+    assert rows["chosen"] == "by `pathgen static`, closest to full depth of depth 5 (tasks arc)"
+    assert rows["what it is worth"] == (
+        "divergence 0.100 ± 0.010 nats and agreement 0.900 ± 0.020 with full depth, on 10 held-out questions; "
+        "accuracy 0.500, full depth 0.500"
+    )
+    answer = export("--static", file, "--depth", 3, "--out", tmp_path / "no")
+    assert "has no path of this depth; its depths are 4, 5, 6" in answer.error
 
 
 def test_a_static_router(tiny_model, tmp_path, out):

@@ -417,3 +417,14 @@ def test_the_digest_of_a_question_covers_all_but_its_id():
     assert base.sha == Question("b", "p", ("x", "y"), 0).sha
     others = [Question("a", "q", ("x", "y"), 0), Question("a", "p", ("y", "x"), 0), Question("a", "p", ("x", "y"), 1)]
     assert len({base.sha, *(other.sha for other in others)}) == 4
+
+
+def test_gold_may_be_missing_where_no_labels_are_needed(write):
+    bare = {name: value for name, value in ARC.items() if name != "answerKey"}
+    source = write(ARC, {**bare, "id": "q2"}, {**ARC, "id": "q3", "answerKey": None})
+    assert [question.gold for question in choices(source, labelled=False)] == [0, None, None]
+    assert [question.gold for question in choices(write(bare), labelled=False)] == [None]
+    with pytest.raises(InputError, match="no column for gold"):
+        choices(write(bare))
+    with pytest.raises(InputError, match="'D' is"):
+        choices(write({**ARC, "answerKey": "D"}), labelled=False)

@@ -83,7 +83,7 @@ def test_its_accuracies_are_those_of_the_model(searched, tmp_path, model):
     assert call(out, searched).code == 0
     found = StaticPaths.from_json(out.read_bytes(), str(out))
     evaluator = Evaluator(model, find_task("arc"))
-    options = static_run.StaticOptions((searched,), "unused")
+    options = static_run.StaticOptions("unused", (searched,))
     _, judged = static_draw.draw_questions(static_run.load_runs(options), options.seed)
     prepared = [evaluator.prepare(entry.question) for entry in judged]
     for entry in (found.full, *found.frontier):
@@ -146,7 +146,7 @@ def test_several_folders_are_one_set_and_told_apart(searched, tmp_path, tiny_mod
 def test_equal_questions_of_two_folders_are_never_in_different_folds(searched, tmp_path, tiny_model, model):
     renamed = [Question(f"other-{q.id}", q.prompt, q.choices, q.gold, q.reference) for q in choice_questions(QUESTIONS)]
     again = write_run(tmp_path / "again", tiny_model, Evaluator(model, find_task("arc")), renamed)
-    options = static_run.StaticOptions((searched, again), "unused")
+    options = static_run.StaticOptions("unused", (searched, again))
     runs = static_run.load_runs(options)
     scanned, judged = static_draw.draw_questions(runs, options.seed)
     folds = {}
@@ -159,7 +159,7 @@ def test_equal_questions_of_two_folders_are_never_in_different_folds(searched, t
 
 def test_folders_of_unequal_size_take_part_evenly_in_scan_and_race():
     questions = {name: [Question(f"{name}{i}", f"{name} {i}?", ("a", "b"), 0) for i in range(n)] for name, n in SIZES}
-    options = static_run.StaticOptions(tuple(questions), "unused", limit=200)
+    options = static_run.StaticOptions("unused", tuple(questions), limit=200)
     runs = []
     for name, held in questions.items():
         taken = set(
@@ -224,8 +224,8 @@ def test_a_small_run_has_static_paths_too(searched, tmp_path, limit):
 def test_what_the_search_learned_is_kept_of_the_questions_that_take_part_alone(searched):
     run = SearchedRun.load(searched, lambda found: [name for name, _ in found][5:8])
     assert len(run.questions) == len(run.evaluations) == 3
-    (whole,) = static_run.load_runs(static_run.StaticOptions((searched,), "unused"))
-    (part,) = static_run.load_runs(static_run.StaticOptions((searched,), "unused", limit=7))
+    (whole,) = static_run.load_runs(static_run.StaticOptions("unused", (searched,)))
+    (part,) = static_run.load_runs(static_run.StaticOptions("unused", (searched,), limit=7))
     assert len(whole.evaluations) == QUESTIONS
     assert len(part.evaluations) == 7
     assert set(part.questions) < set(whole.questions)

@@ -7,10 +7,12 @@ import pytest
 from path_runs import path
 from router_commands import (
     DEEP,
+    FULL,
     IMITATE,
     NUM_LAYERS,
     SHALLOW,
     SMALL,
+    divergence_file,
     fill_features,
     path_folder,
     records,
@@ -20,6 +22,7 @@ from router_commands import (
 )
 
 from pathgen.errors import InputError
+from pathgen.paths.layer_path import LayerPath
 from pathgen.static.draw import SCAN_SHARE
 from pathgen.static.static_paths import load_static
 from router.dev.dev_set import DevSet
@@ -46,6 +49,17 @@ def test_a_static_path_becomes_a_router(paths, tiny_model, tmp_path):
     assert found["chosen_on_dev"] == []
     shown = router("show", tmp_path / "r", "--json").json
     assert (shown["static_only"], shown["static_path"]) == (True, [0, 1, 1, 1, 1, 1])
+
+
+@pytest.mark.parametrize(("target", "wanted"), [((), FULL), (("--target-depth", 5), SHALLOW)])
+def test_of_paths_by_divergence_the_full_one_or_one_of_a_depth_becomes_a_router(
+    paths, tiny_model, tmp_path, target, wanted
+):
+    static = divergence_file(tmp_path / "F.json", tiny_model, "--....", SHALLOW)
+    answer = router("train", "--paths", paths, "--out", tmp_path / "r", "--static", static, *SMALL, *target)
+    assert answer.code == 0, answer.stderr
+    shown = router("show", tmp_path / "r", "--json").json
+    assert shown["static_path"] == list(LayerPath.parse(wanted))
 
 
 def test_options_that_a_method_does_not_read_are_named(paths, tiny_model, tmp_path):

@@ -18,6 +18,7 @@ from router_commands import (
     IMITATE,
     SHALLOW,
     SMALL,
+    divergence_file,
     fill_features,
     path_folder,
     records,
@@ -221,6 +222,12 @@ def test_static_files_that_do_not_fit(paths, tiny_model, other_model, tmp_path, 
     assert refusal(*train, damaged, code=4).startswith(f"{damaged} is no output of `pathgen static`, or damaged (")
     other = static_file(tmp_path / "other.json", other_model, SHALLOW)
     assert refusal(*train, other, code=4).startswith(f"{other} is of {other_model} (")
+
+
+def test_paths_that_were_found_with_bridges_do_not_run_without(paths, tiny_model, tmp_path, refusal):
+    found = divergence_file(tmp_path / "F.json", tiny_model, SHALLOW, bridges="b" * 16)
+    line = refusal("train", "--paths", paths, "--out", tmp_path / "r", *SMALL, "--static", found, code=4)
+    assert line.startswith(f"{found} was found with bridges {'b' * 16}, and here no bridges run; ")
 
 
 def test_a_static_path_that_the_options_rule_out(paths, tiny_model, tmp_path, refusal):

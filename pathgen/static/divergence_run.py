@@ -1,0 +1,117 @@
+"""`pathgen static --target divergence`: searches on half of the questions, and measures on the other half."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from cluster.program.progress import counted
+
+from ..errors import InputError
+from ..models.devices import default_device, default_dtype
+from ..models.facts import fingerprint, num_layers
+from ..paths.layer_path import LayerPath
+from ..questions.loading import load_questions
+from ..questions.tasks import find_task
+from ..store.files import check_writable, parent, put
+from .candidates import shallowest_depth
+from .divergence_paths import DivergencePaths
+from .divergence_probe import Probe, Source
+from .draw import Asked, TooFewQuestions, draw_halves
+from .flops import flops_ratio
+from .options import StaticOptions
+from .placed_model import bridges_digest, load_placed, resolved
+from .run import load_runs, open_out
+from .skip_search import SkipSearch
+
+MOST_QUESTIONS = 64
+"""Of each source, without --limit."""
+FEWEST_QUESTIONS = 4
+"""Two for the search, and two for a standard error."""
+RACED_SHARE = 3
+"""The search compares candidates on one in so many of its questions; the best of a depth on all."""
+FEWEST_RACED = 6
+
+
+def find_divergence_paths(options: StaticOptions) -> DivergencePaths:
+    """Find the path of each depth that diverges least, and write them to `options.out`.
+
+    Raises:
+        InputError: a source or folder cannot be used, the depth is not below the model's, or the output file cannot
+            be written.
+        TooFewQuestions: there are fewer than FEWEST_QUESTIONS.
+        ArtefactError: runs of different models, a damaged run, bridges of another model, or the model now has other
+            weights.
+        QuestionError: a question does not fit the model.
+    """
+    out_fs, out_path = open_out(options.out)
+    runs = load_runs(options) if options.paths else []
+    name, folder = resolved(options, runs[0] if runs else None)
+    sources = [Source(find_task(run.info.task), run.chat, run.questions) for run in runs] or _read(options)
+    layers, print_ = num_layers(folder), fingerprint(folder)
+    shallowest = _shallowest(options.depth, layers, name)
+    bridges = bridges_digest(options, print_)
+    searched, held_out = draw_halves(
+        [source.questions for source in sources], options.seed, options.limit or MOST_QUESTIONS
+    )
+    if (count := len(searched) + len(held_out)) < FEWEST_QUESTIONS:
+        raise TooFewQuestions(
+            f"{count} different questions are too few: {FEWEST_QUESTIONS} are needed, half to search on and half held "
+            "out; about fifty give reliable figures"
+        )
+    check_writable(out_fs, parent(out_path), f"--out {options.out}")
+    dtype = options.dtype or (runs[0].dtype if runs else default_dtype(options.device or default_device()))
+    probe = Probe(load_placed(name, print_, options, dtype), sources)
+    paths = _searched(probe, searched, shallowest, quiet=options.quiet)
+    with counted("checking depths", len(paths), quiet=options.quiet) as on_depth:
+        full, *frontier = probe.entries(
+            held_out, [LayerPath.full(layers), *paths], flops_ratio(probe.model, folder), on_depth
+        )
+    found = DivergencePaths(
+        target="divergence",
+        model_id=name,
+        fingerprint=print_,
+        tasks=tuple(dict.fromkeys(source.task.name for source in sources)),
+        chat=sources[0].chat,
+        num_layers=layers,
+        questions=len(held_out),
+        seed=options.seed,
+        full=full,
+        # A path without finite scores is no path.
+        frontier=tuple(entry for entry in reversed(frontier) if math.isfinite(entry.divergence)),
+        forward_tokens=round(probe.forward_tokens, 1),
+        bridges=bridges,
+        searched_on=tuple(sorted(entry.question.sha for entry in searched)),
+        judged_on=tuple(sorted(entry.question.sha for entry in held_out)),
+    )
+    put(out_fs, out_path, found.to_json())
+    return found
+
+
+def _searched(probe: Probe, asked: Sequence[Asked], shallowest: int, *, quiet: bool) -> list[LayerPath]:
+    """The chosen path of each depth, deepest first."""
+    raced = asked[: max(FEWEST_RACED, len(asked) // RACED_SHARE)]
+    layers = probe.model.num_layers
+    search = SkipSearch(
+        layers, shallowest, lambda paths, everything: probe.divergences(asked if everything else raced, paths)
+    )
+    with counted("searching depths", layers - shallowest, quiet=quiet) as on_depth:
+        paths = search.run(on_depth)
+    probe.forget(asked)
+    return paths
+
+
+def _read(options: StaticOptions) -> list[Source]:
+    """The questions of --text, gold or not."""
+    if len(set(options.text)) < len(options.text):
+        raise InputError("--text names a source twice")
+    task = find_task(options.task or "arc-letter")
+    return [Source(task, False, load_questions(text, needs=task.needs, labelled=False)) for text in options.text]
+
+
+def _shallowest(wanted: int | None, layers: int, model: str) -> int:
+    if layers < 2 or (wanted is not None and wanted >= layers):
+        raise InputError(
+            f"--depth {wanted or layers}: {model} has {layers} layers, so a path that skips has at most {layers - 1}"
+        )
+    return min(wanted or shallowest_depth(layers), layers - 1)

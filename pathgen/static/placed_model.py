@@ -1,0 +1,48 @@
+"""The frozen model of `pathgen static`, with its bridges."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..bridges.folder import load_bridges, read_info
+from ..models.devices import default_device
+from ..models.resolving import resolve_model, resolve_recorded
+from ..store.run_reader import SearchedRun
+from .options import StaticOptions
+
+if TYPE_CHECKING:
+    from ..engine.path_model import PathModel
+
+
+def resolved(options: StaticOptions, run: SearchedRun | None) -> tuple[str, Path]:
+    """Name and folder of the model of --text, or of the runs.
+
+    Raises:
+        InputError: there is no such model.
+        ArtefactError: the run's model now has other weights.
+    """
+    if run is not None:
+        name = options.model or run.info.model_id
+        return name, resolve_recorded(name, run.info.fingerprint, run.out)
+    assert options.model is not None  # the options check it
+    return options.model, resolve_model(options.model)
+
+
+def bridges_digest(options: StaticOptions, fingerprint: str) -> str | None:
+    """The digest of the bridges in --bridges; None without. Errors as `read_info`."""
+    return None if options.bridges is None else read_info(options.bridges, fingerprint).digest
+
+
+def load_placed(name: str, fingerprint: str, options: StaticOptions, dtype: str) -> PathModel:
+    """The model on its device, with the bridges of --bridges; errors as `load_bridges`."""
+    import torch
+
+    from ..engine.path_model import PathModel
+
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    model = PathModel.from_pretrained(name, dtype=dtype, device=options.device or default_device())
+    if options.bridges is not None:
+        model.use_bridges(load_bridges(options.bridges, fingerprint))
+    return model
