@@ -93,6 +93,11 @@ class TrainingInputs:
         return DevSet(self.model, self.dev_questions, self.training.chat, quiet=self.options.quiet)
 
     @cached_property
+    def tuning(self) -> DevSet:
+        """The development questions that scale, bias and path are chosen on."""
+        return self.dev.part(lambda question: self.is_tuned_on(question.id)) if self._halved else self.dev
+
+    @cached_property
     def static_paths(self) -> StaticPaths | None:
         """The static paths of --static, or those found by a search for method static; None if there are none."""
         options = self.options
@@ -124,10 +129,10 @@ class TrainingInputs:
     def chosen_on(self) -> frozenset[str]:
         """Shas of the questions that any choice is made on: all development questions, and those of the static path.
 
-        Method static chooses nothing on development questions.
+        Without a stated risk, method static chooses nothing on development questions.
         """
         found = frozenset(self.static_paths.chosen_on) if self.static_paths else frozenset()
-        if self.options.method == "static":
+        if self.options.method == "static" and not self.options.stated_risk:
             return found
         asked = (self.development or self.training).questions()
         return found | {question.sha for question in asked if self.is_dev(question.id)}
@@ -136,9 +141,21 @@ class TrainingInputs:
         """Whether this is a development question: any of --dev, or without --dev a held-out one of --paths."""
         return self.development is not None or held_out(question_id, self.options.dev_share)
 
+    def is_tuned_on(self, question_id: str) -> bool:
+        """Whether something may be chosen on this development question.
+
+        With a stated risk, half of them are kept for its test, except that method static chooses on none.
+        """
+        return self.is_dev(question_id) and not (self._halved and held_out(question_id, 0.5, seed=1))
+
     def is_trained(self, question_id: str) -> bool:
         """Whether this question of --paths may be trained on."""
         return self.development is not None or not (self.is_dev(question_id) or question_id in self.left_out)
+
+    def within_actions(self, found: StaticPaths) -> StaticPaths:
+        """These static paths without those of actions that are not allowed."""
+        allowed = set(allowed_actions(self.options.actions))
+        return replace(found, frontier=tuple(entry for entry in found.frontier if set(entry.path) <= allowed))
 
     def config(self, **changes: Any) -> RouterConfig:
         """The router's config: the settings that all methods share, with changes."""
@@ -155,6 +172,10 @@ class TrainingInputs:
             width=self.options.width,
         )
         return replace(shared, **changes)
+
+    @property
+    def _halved(self) -> bool:
+        return self.options.stated_risk is not None and self.options.method != "static"
 
     def _check_development(self, development: PathDatasets) -> None:
         for name, ours, theirs in (
@@ -195,9 +216,7 @@ class TrainingInputs:
         Raises:
             InputError: no path is within --target-depth.
         """
-        allowed = set(allowed_actions(self.options.actions))
-        fitting = replace(found, frontier=tuple(entry for entry in found.frontier if set(entry.path) <= allowed))
-        depth = self.options.target_depth
+        fitting, depth = self.within_actions(found), self.options.target_depth
         return fitting.best.path if depth is None else fitting.at_depth(int(depth))
 
     def _check_target_depth(self) -> None:
