@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class TestedDepth:
+class SettingFigures:
     """A setting on the held-out questions; `questions_needed` is about how many it would pass with, inf if never."""
 
     depth: float
@@ -48,7 +48,7 @@ class RiskFigures:
     depth: float
     num_layers: int
     p_value: float | None
-    failed: TestedDepth | None
+    failed: SettingFigures | None
 
 
 def hold_risk(
@@ -61,13 +61,13 @@ def hold_risk(
         dev: questions on which nothing was chosen: not the settings, and not their order.
         settings: with the path of each question, the deepest first. They are drawn one by one.
     """
-    tested: list[TestedDepth] = []
+    tested: list[SettingFigures] = []
 
     def holds(candidate: tuple[T, Sequence[LayerPath]]) -> bool:
         _, paths = candidate
         outcome = outcome_of(stated.kind, dev, paths)
         depth = float(np.mean([path.depth for path in paths]))
-        row = TestedDepth(depth, outcome.observed, stated.p_value(outcome), stated.questions_needed(outcome))
+        row = SettingFigures(depth, outcome.observed, stated.p_value(outcome), stated.questions_needed(outcome))
         tested.append(row)
         return stated.holds(outcome)
 
@@ -109,15 +109,15 @@ def risk_text(figures: RiskFigures) -> str:
     failed, fewest = figures.failed, _fewest(figures)
     if failed is None:
         lacking = "shallower path was found" if figures.questions else "question is held out from the choice"
-        return (
-            f"full depth is deployed, because no {lacking}; at least {fewest:,} questions are needed to show: {bound}"
-        )
+        needed = f"it takes at least {fewest:,} questions to show: {bound}"
+        return f"full depth is deployed, because no {lacking}; {needed}"
     enough = f"about {failed.questions_needed:,} questions are needed"
     if failed.questions_needed == math.inf:
         enough = f"no number of questions is enough, and without a difference {fewest:,} are needed"
+    tried = f"{failed.depth:.4g} of {figures.num_layers} layers, {observed} {_percent(failed.observed)}"
     return (
-        f"full depth is deployed, because on {on} nothing shallower shows: {bound}; the deepest tried, "
-        f"{failed.depth:.4g} of {figures.num_layers} layers, {observed} {_percent(failed.observed)}: at that rate {enough}"
+        f"full depth is deployed, because on {on} nothing shallower shows: {bound}; "
+        f"the deepest tried, {tried}: at that rate {enough}"
     )
 
 
