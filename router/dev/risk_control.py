@@ -35,7 +35,7 @@ class RiskFigures:
         kind: with `stated` and `confidence` as in `StatedRisk`.
         observed: the risk on these questions; 0 at full depth.
         questions: number of held-out questions.
-        depth: mean layer executions on them.
+        depth: mean layer executions on them, of `num_layers` at full depth.
         p_value: None if full depth is deployed, which is not tested.
         failed: the setting at which the test stopped; None if all passed, or none was there to test.
     """

@@ -36,7 +36,7 @@ def deploy_within_risk(inputs: TrainingInputs, router: Router, stated: StatedRis
 
 
 def held_out_questions(inputs: TrainingInputs) -> DevSet:
-    """The development questions that no choice was made on; it is told how many the static path was chosen on."""
+    """The development questions that no choice was made on; tells how many the static paths were chosen on."""
     used = set(inputs.static_paths.chosen_on) if inputs.static_paths else set()
     if seen := sum(entry.question.sha in used for entry in inputs.dev.questions):
         inputs.tell(

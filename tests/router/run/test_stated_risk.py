@@ -27,6 +27,7 @@ from pathgen.engine.path_model import PathModel
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.questions.tasks import find_task
 from router.data.path_datasets import PathDatasets
+from router.data.split import held_out
 from router.dev.dev_set import DevSet
 from router.saved.loading import load_router
 
@@ -157,14 +158,18 @@ def test_questions_that_chose_the_paths_do_not_test_them(paths, dev, tiny_model,
 
 
 def test_heads_go_from_full_depth_on_by_their_bias(tiny_model, tmp_path):
-    paths = path_folder(tmp_path / "paths", tiny_model, records(60))
+    rows = records(40)
+    paths = path_folder(tmp_path / "paths", tiny_model, rows)
     fill_features(paths, tiny_model, actions=("skip", "execute"))
     options = ("--paths", paths, *IMITATE, "--actions", "skip,execute", "--dev-share", 0.5, "--json")
     train = ("train", *options, "--risk", 0.9, "--confidence", 0.6)
     answer = router(*train, "--out", tmp_path / "r")
     assert answer.code == 0, answer.stderr
     found = answer.json
-    assert 5 < found["risk"]["questions"] < found["dev_questions"]
+    dev = [row.question.id for row in rows if held_out(row.question.id, 0.5)]
+    tested = [name for name in dev if held_out(name, 0.5, seed=1)]  # the others chose epoch and scale
+    assert (found["risk"]["questions"], found["dev_questions"]) == (len(tested), len(dev))
+    assert 3 < len(tested) < len(dev)
     assert found["risk"]["depth"] < NUM_LAYERS
     assert found["risk"]["observed"] < 0.9
     assert load_router(tmp_path / "r").config.bias == found["bias"]
