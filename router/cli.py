@@ -44,6 +44,8 @@ def _warn_of_unread(context: typer.Context, options: TrainOptions) -> None:
     ]
     if unread := [flag for flag, methods in READ_BY.items() if options.method not in methods and flag in given]:
         tell(f"warning: --method {options.method} does not read {', '.join(unread)}")
+    if "--confidence" in given and options.stated_risk is None:
+        tell("warning: --confidence is not used without --risk or --max-loss")
     if options.dev and "--dev-share" in given:
         tell("warning: --dev-share is not used, because --dev gives the development questions")
 

@@ -83,11 +83,12 @@ class BenchInputs:
         folder = resolve_model(options.model)
         digest, layers = fingerprint(folder), num_layers(folder)
         routers = {name: _read_router(name, given, digest, layers) for name, given in options.routers.items()}
+        bridges = load_bridges(options.bridges, digest) if options.bridges is not None else None
         static = None
         if options.static is not None:
             static = load_static(options.static)
             static.check_matches(digest, layers, options.static)
-            static.check_bridges(None, options.static)
+            static.check_bridges(bridges.digest if bridges else None, options.static)
         datasets = PathDatasets(options.paths) if options.paths else None
         if datasets and datasets.fingerprint != digest:
             raise ArtefactError(
@@ -99,12 +100,14 @@ class BenchInputs:
         records, fit = _split_records(datasets, task, questions)
         device = options.device or default_device()
         dtype = options.dtype or (datasets.dtype if datasets else default_dtype(device))
-        bridges = load_bridges(options.bridges, digest) if options.bridges is not None else None
         return cls(task, questions, digest, layers, chat, dtype, device, routers, static, records, fit, bridges)
 
     def bridges_of(self, system: str) -> Bridges | None:
-        """The bridges that run where a system's paths skip: a router has its own, and shuffled those of its router."""
-        if system.endswith(BRIDGED):
+        """The bridges that run where a system's paths skip.
+
+        A router has its own, shuffled those of its router, and the path of --static those that it was found with.
+        """
+        if system.endswith(BRIDGED) or (system == "static" and self.static and self.static.bridges):
             return self.bridges
         given = self.routers.get((self.reference or "") if system == "shuffled" else system)
         return given.router.bridges if given else None

@@ -34,15 +34,27 @@ def answers_agree(answer: str, reference: str) -> bool:
     A reference that is a number, also with a unit in words, is compared with the last number of the answer, as
     `extract_answer` finds it. Other references are compared as text, ignoring case, spacing and a final full stop.
     """
-    marked = _marked(reference)
-    wanted = reference if marked is None else marked
+    wanted = _marked_or_all(reference)
     number = _bare_number(wanted)
     if number is None:
-        marked = _marked(answer)
-        return _folded(answer if marked is None else marked) == _folded(wanted)
-    numbers = NUMBER.findall(_plain(extract_answer(answer)))
-    given = parse_number(numbers[-1]) if numbers else None
-    return given is not None and abs(given - number) <= RELATIVE_TOLERANCE * max(abs(given), abs(number))
+        return _folded(_marked_or_all(answer)) == _folded(wanted)
+    given = _last_number(answer)
+    return given is not None and _equal(given, number)
+
+
+def same_answer(first: str, second: str, reference: str) -> bool:
+    """Whether two generated texts give the same answer, right or wrong, to a question with this reference.
+
+    They are compared as `answers_agree` compares a text with the reference: by their last numbers if the reference is a
+    number, else as text. If both have no number, they are compared as text too.
+    """
+    if _bare_number(_marked_or_all(reference)) is not None:
+        one, other = _last_number(first), _last_number(second)
+        if one is not None and other is not None:
+            return _equal(one, other)
+        if one is not None or other is not None:
+            return False
+    return _folded(_marked_or_all(first)) == _folded(_marked_or_all(second))
 
 
 def parse_number(text: str) -> Fraction | None:
@@ -53,6 +65,21 @@ def parse_number(text: str) -> Fraction | None:
     top, _, bottom = re.sub(r"[,$%]", "", plain).partition("/")
     divisor = Fraction(bottom or 1)
     return Fraction(top) / divisor if divisor else None
+
+
+def _last_number(answer: str) -> Fraction | None:
+    """The last number of the answer, as `extract_answer` finds it."""
+    numbers = NUMBER.findall(_plain(extract_answer(answer)))
+    return parse_number(numbers[-1]) if numbers else None
+
+
+def _equal(first: Fraction, second: Fraction) -> bool:
+    return abs(first - second) <= RELATIVE_TOLERANCE * max(abs(first), abs(second))
+
+
+def _marked_or_all(text: str) -> str:
+    marked = _marked(text)
+    return text if marked is None else marked
 
 
 def _bare_number(text: str) -> Fraction | None:

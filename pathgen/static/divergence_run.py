@@ -50,7 +50,7 @@ def find_divergence_paths(options: StaticOptions) -> DivergencePaths:
     sources = [Source(find_task(run.info.task), run.chat, run.questions) for run in runs] or _read(options)
     layers, print_ = num_layers(folder), fingerprint(folder)
     shallowest = _shallowest(options.depth, layers, name)
-    bridges = bridges_digest(options, print_)
+    bridges = bridges_digest(options, print_, runs[0] if runs else None)
     searched, held_out = draw_halves(
         [source.questions for source in sources], options.seed, options.limit or MOST_QUESTIONS
     )
@@ -61,7 +61,7 @@ def find_divergence_paths(options: StaticOptions) -> DivergencePaths:
         )
     check_writable(out_fs, parent(out_path), f"--out {options.out}")
     dtype = options.dtype or (runs[0].dtype if runs else default_dtype(options.device or default_device()))
-    probe = Probe(load_placed(name, print_, options, dtype), sources)
+    probe = Probe(load_placed(name, print_, options, dtype, runs[0] if runs else None), sources)
     paths = _searched(probe, searched, shallowest, quiet=options.quiet)
     with counted("checking depths", len(paths), quiet=options.quiet) as on_depth:
         full, *frontier = probe.entries(

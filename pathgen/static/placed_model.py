@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..bridges.folder import load_bridges, read_info
+from ..bridges.folder import load_bridges, local_reader, read_info
 from ..models.devices import default_device
 from ..models.resolving import resolve_model, resolve_recorded
+from ..store.run_folder import RunDirectory
 from ..store.run_reader import SearchedRun
 from .options import StaticOptions
 
@@ -29,13 +30,15 @@ def resolved(options: StaticOptions, run: SearchedRun | None) -> tuple[str, Path
     return options.model, resolve_model(options.model)
 
 
-def bridges_digest(options: StaticOptions, fingerprint: str) -> str | None:
-    """The digest of the bridges in --bridges; None without. Errors as `read_info`."""
-    return None if options.bridges is None else read_info(options.bridges, fingerprint).digest
+def bridges_digest(options: StaticOptions, fingerprint: str, run: SearchedRun | None) -> str | None:
+    """The digest of the bridges of --bridges, else of the run's own; None without. Errors as `read_info`."""
+    if options.bridges is None:
+        return run.info.bridges if run else None
+    return read_info(local_reader(options.bridges), options.bridges, fingerprint).digest
 
 
-def load_placed(name: str, fingerprint: str, options: StaticOptions, dtype: str) -> PathModel:
-    """The model on its device, with the bridges of --bridges; errors as `load_bridges`."""
+def load_placed(name: str, fingerprint: str, options: StaticOptions, dtype: str, run: SearchedRun | None) -> PathModel:
+    """The model on its device, with the bridges that `bridges_digest` names; errors as `load_bridges`."""
     import torch
 
     from ..engine.path_model import PathModel
@@ -45,4 +48,6 @@ def load_placed(name: str, fingerprint: str, options: StaticOptions, dtype: str)
     model = PathModel.from_pretrained(name, dtype=dtype, device=options.device or default_device())
     if options.bridges is not None:
         model.use_bridges(load_bridges(options.bridges, fingerprint))
+    elif run is not None:
+        model.use_bridges(RunDirectory(run.out).bridges(run.info))
     return model

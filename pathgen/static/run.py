@@ -55,7 +55,7 @@ def find_static_paths(options: StaticOptions, wanted: Callable[[str], bool] = la
     folds = draw_folds(runs, judged, options.folds)
     check_writable(out_fs, parent(out_path), f"--out {options.out}")
     dtype = options.dtype or runs[0].dtype
-    bridges = bridges_digest(options, runs[0].info.fingerprint)
+    bridges = bridges_digest(options, runs[0].info.fingerprint, runs[0])
     model = cache(partial(load_model, runs[0], options, dtype))
     books = [open_book(run, dtype, partial(evaluator_of, run, model), bridges) for run in runs]
     with counted("evaluating single edits", len(scanned), quiet=options.quiet) as on_progress:
@@ -129,7 +129,7 @@ def open_book(
 def load_model(run: SearchedRun, options: StaticOptions, dtype: str) -> PathModel:
     """The model of a run, with the bridges of the options; ArtefactError if its name now stands for other weights."""
     name, _ = resolved(options, run)
-    return load_placed(name, run.info.fingerprint, options, dtype)
+    return load_placed(name, run.info.fingerprint, options, dtype, run)
 
 
 def evaluator_of(run: SearchedRun, model: Callable[[], PathModel]) -> Evaluator:

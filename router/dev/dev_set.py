@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import compress, groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 from cluster.program.progress import counted
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import LayerPolicy
+from pathgen.evaluation.agreement import same_answer
 from pathgen.evaluation.answer_book import AnswerBook
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.layer_path import LayerPath
+from pathgen.paths.records import Evaluation
 from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
 
@@ -55,11 +58,12 @@ class DevSet:
 
     Attributes:
         questions: sorted by task, because a batch is of one task.
+        num_layers: of the model.
     """
 
     def __init__(self, model: PathModel, questions: Sequence[DevQuestion], chat: bool, *, quiet: bool = True):
         self.questions = sorted(questions, key=lambda entry: entry.task)  # stable
-        self._num_layers, self._quiet = model.num_layers, quiet
+        self.num_layers, self._quiet = model.num_layers, quiet
         self._parts: list[tuple[AnswerBook, list[Question]]] = []
         for name, entries in groupby(self.questions, key=lambda entry: entry.task):
             task = find_task(name)
@@ -77,15 +81,25 @@ class DevSet:
                     on_done(len(chunk))
         return paths
 
+    def part(self, wanted: Callable[[Question], bool]) -> DevSet:
+        """The questions that are wanted, equal ones once. Answers are shared: none runs again."""
+        first = {entry.question.sha: entry for entry in reversed(self.questions)}
+        stays = [first[entry.question.sha] is entry and wanted(entry.question) for entry in self.questions]
+        found, remaining = copy(self), iter(stays)
+        found.questions = list(compress(self.questions, stays))
+        found._parts = [(book, [question for question in part if next(remaining)]) for book, part in self._parts]
+        return found
+
     def run(self, paths: Sequence[LayerPath]) -> RoutedScores:
         """Run each question along its own path."""
-        correct: list[bool] = []
-        remaining = iter(paths)
-        with counted("development questions", len(self.questions), quiet=self._quiet) as on_progress:
-            for book, questions in self._parts:
-                asked = [(question, [next(remaining)]) for question in questions]
-                correct += [found.correct for (found,) in book.answers(asked, on_progress)]
+        correct = [found.correct for found in self._evaluations(paths)]
         return RoutedScores(tuple(paths), np.array(correct, dtype=bool))
+
+    def agreement(self, paths: Sequence[LayerPath]) -> NDArray[np.bool_]:
+        """[N] whether each answer along its own path is that of full depth (`pathgen.evaluation.agreement`)."""
+        full = self._evaluations([LayerPath.full(self.num_layers)] * len(self.questions))
+        compared = zip(self.questions, self._evaluations(paths), full, strict=True)
+        return np.array([same_answer(entry.question, found, base) for entry, found, base in compared], dtype=bool)
 
     def run_static(self, path: LayerPath) -> NDArray[np.bool_]:
         """[N] whether each answer is right along one path for all."""
@@ -94,7 +108,17 @@ class DevSet:
     @property
     def full(self) -> NDArray[np.bool_]:
         """[N] whether each answer is right at full depth."""
-        return self.run_static(LayerPath.full(self._num_layers))
+        return self.run_static(LayerPath.full(self.num_layers))
+
+    def _evaluations(self, paths: Sequence[LayerPath]) -> list[Evaluation]:
+        """One evaluation of each question, along its own path."""
+        evaluations: list[Evaluation] = []
+        remaining = iter(paths)
+        with counted("development questions", len(self.questions), quiet=self._quiet) as on_progress:
+            for book, questions in self._parts:
+                asked = [(question, [next(remaining)]) for question in questions]
+                evaluations += [found for (found,) in book.answers(asked, on_progress)]
+        return evaluations
 
     def quality(self, paths: Sequence[LayerPath], limit: int | None) -> NDArray[np.float64]:
         """[Q, P] quality (`pathgen.paths.reward`) of the paths on the first `limit` questions of each task, or all."""
@@ -109,7 +133,7 @@ class DevSet:
 
         They compare the router with [N] answers along one static path for all, and, by folder, with the folder's own.
         """
-        full, full_path = self.full, LayerPath.full(self._num_layers)
+        full, full_path = self.full, LayerPath.full(self.num_layers)
 
         def figures(among: NDArray[np.bool_]) -> RoutedFigures:
             shares = PathShares.of(np.array(routed.paths)[among])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +17,8 @@ SCALES = (0.0, 0.5, 1.0)
 """Values of α to try; if several are equally good, the smallest is chosen."""
 BISECTIONS = 10
 LARGEST_BIAS = 2.0**10
+BIAS_STEPS = 16
+"""`rising_biases` goes in so many steps from full depth to the router without a bias."""
 
 
 def choose_scale(router: Router, dev: DevSet, tell: Callable[[str], None]) -> Router:
@@ -43,7 +45,7 @@ def find_bias(router: Router, dev: DevSet, target_depth: float, tell: Callable[[
     """
 
     def depth(bias: float) -> float:
-        return float(np.mean([path.depth for path in dev.route(RouterPolicy(router, bias))]))
+        return _mean_depth(router, dev, bias)
 
     if (reached := depth(0.0)) <= target_depth:
         tell(f"mean depth on development questions is {reached:g} without a bias, within {target_depth:g}")
@@ -59,6 +61,22 @@ def find_bias(router: Router, dev: DevSet, target_depth: float, tell: Callable[[
         low, high = (low, middle) if depth(middle) <= target_depth else (middle, high)
     tell(f"bias for a mean depth of {target_depth:g} on development questions: {high:g}")
     return high
+
+
+def rising_biases(router: Router, dev: DevSet) -> Iterator[float]:
+    """Biases in even steps, from near full depth to as far above 0, for a router that repeats no layer.
+
+    Below the first one every development question takes the full path, or the bias is -LARGEST_BIAS.
+    """
+    low = -1.0
+    while low > -LARGEST_BIAS and _mean_depth(router, dev, low) < router.config.num_layers:
+        low *= 2
+    for step in range(1, 2 * BIAS_STEPS + 1):
+        yield low * (1 - step / BIAS_STEPS)
+
+
+def _mean_depth(router: Router, dev: DevSet, bias: float) -> float:
+    return float(np.mean([path.depth for path in dev.route(RouterPolicy(router, bias))]))
 
 
 def choose_path(paths: Sequence[LayerPath], dev: DevSet, limit: int) -> LayerPath:

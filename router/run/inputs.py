@@ -105,6 +105,11 @@ class TrainingInputs:
         return DevSet(self.model, self.dev_questions, self.training.chat, quiet=self.options.quiet)
 
     @cached_property
+    def tuning(self) -> DevSet:
+        """The development questions that scale, bias and path are chosen on."""
+        return self.dev.part(lambda question: self.is_tuned_on(question.id)) if self._halved else self.dev
+
+    @cached_property
     def static_paths(self) -> AnyStaticPaths | None:
         """The static paths of --static, or those found by a search for method static; None if there are none."""
         options = self.options
@@ -114,6 +119,7 @@ class TrainingInputs:
             paths=options.paths,
             out=str(self.folder / STATIC_NAME),
             model=self.model_name,
+            bridges=options.bridges,
             device=self.device,
             dtype=options.features.dtype,
             seed=options.training.seed,
@@ -136,10 +142,10 @@ class TrainingInputs:
     def chosen_on(self) -> frozenset[str]:
         """Shas of the questions that any choice is made on: all development questions, and those of the static path.
 
-        Method static chooses nothing on development questions.
+        Without a stated risk, method static chooses nothing on development questions.
         """
         found = frozenset(self.static_paths.chosen_on) if self.static_paths else frozenset()
-        if self.options.method == "static":
+        if self.options.method == "static" and not self.options.stated_risk:
             return found
         asked = (self.development or self.training).questions()
         return found | {question.sha for question in asked if self.is_dev(question.id)}
@@ -148,9 +154,20 @@ class TrainingInputs:
         """Whether this is a development question: any of --dev, or without --dev a held-out one of --paths."""
         return self.development is not None or held_out(question_id, self.options.dev_share)
 
+    def is_tuned_on(self, question_id: str) -> bool:
+        """Whether something may be chosen on this development question.
+
+        With a stated risk, half of them are kept for its test, except that method static chooses on none.
+        """
+        return self.is_dev(question_id) and not (self._halved and held_out(question_id, 0.5, seed=1))
+
     def is_trained(self, question_id: str) -> bool:
         """Whether this question of --paths may be trained on."""
         return self.development is not None or not (self.is_dev(question_id) or question_id in self.left_out)
+
+    def within_actions(self, found: AnyStaticPaths) -> AnyStaticPaths:
+        """These static paths without those of actions that are not allowed."""
+        return found.of_actions(allowed_actions(self.options.actions))
 
     def config(self, **changes: Any) -> RouterConfig:
         """The router's config: the settings that all methods share, with changes."""
@@ -168,6 +185,10 @@ class TrainingInputs:
             bridges=self.bridges.digest if self.bridges else None,
         )
         return replace(shared, **changes)
+
+    @property
+    def _halved(self) -> bool:
+        return self.options.stated_risk is not None and self.options.method != "static"
 
     def _check_development(self, development: PathDatasets) -> None:
         for name, ours, theirs in (
@@ -199,21 +220,29 @@ class TrainingInputs:
             return None
         found = load_static(where)
         found.check_matches(self.training.fingerprint, self.training.num_layers, where)
-        found.check_bridges(None, where)
+        found.check_bridges(self._bridges_digest, where)
         self._best_path(found)
         return found
+
+    @property
+    def _bridges_digest(self) -> str | None:
+        """Names the bridges that run, before they are read."""
+        given = self.options.bridges
+        if given is None:
+            return self.training.bridges
+        return read_info(local_reader(given), given, self.training.fingerprint).digest
 
     def _check_bridges(self) -> None:
         """Check that heads imitate paths which ran over the bridges that the router will have."""
         own, options = self.training.bridges, self.options
         if options.bridges is None or options.method != "imitate":
             return
-        given = read_info(local_reader(options.bridges), options.bridges, self.training.fingerprint).digest
-        if given != own:
+        if self._bridges_digest != own:
             searched = f"over bridges {own}" if own else "without bridges"
             raise ArtefactError(
-                f"--bridges {options.bridges} are {given}, and {options.paths[0]} was searched {searched}; imitate "
-                "learns from paths of the same bridges: search again with `pathgen generate --bridges`"
+                f"--bridges {options.bridges} are {self._bridges_digest}, and {options.paths[0]} was searched "
+                f"{searched}; imitate learns from paths of the same bridges: search again with `pathgen generate "
+                "--bridges`"
             )
 
     def _best_path(self, found: AnyStaticPaths) -> LayerPath:
@@ -222,8 +251,7 @@ class TrainingInputs:
         Raises:
             InputError: no path is within --target-depth.
         """
-        fitting = found.of_actions(allowed_actions(self.options.actions))
-        depth = self.options.target_depth
+        fitting, depth = self.within_actions(found), self.options.target_depth
         return fitting.best.path if depth is None else fitting.at_depth(int(depth))
 
     def _check_target_depth(self) -> None:

@@ -47,7 +47,7 @@ def fit_static(inputs: TrainingInputs) -> Fitted:
     """A router that takes one path: the best static path, or the full path without static paths."""
     router = Router(inputs.config(head="none", scale=0.0))
     router.static_logits.data = path_logits(inputs.static_path or LayerPath.full(router.config.num_layers))
-    return Fitted(router, inputs.chosen_on)
+    return Fitted(router, frozenset(inputs.static_paths.chosen_on if inputs.static_paths else ()))
 
 
 def imitation_labels(inputs: TrainingInputs) -> tuple[list[Label], list[Label]]:
@@ -58,12 +58,11 @@ def imitation_labels(inputs: TrainingInputs) -> tuple[list[Label], list[Label]]:
         policy=options.labels,
         unsolved=options.unsolved,
         actions=options.actions,
-        wanted=lambda question_id: inputs.is_trained(question_id) or inputs.is_dev(question_id),
         part=inputs.is_dev,
     )
-    found = list(labels(inputs.training))
+    found = list(labels(inputs.training, wanted=lambda name: inputs.is_trained(name) or inputs.is_tuned_on(name)))
     if inputs.development:
-        return found, list(labels(inputs.development))
+        return found, list(labels(inputs.development, wanted=inputs.is_tuned_on))
     dev = [label for label in found if inputs.is_dev(label.question.id)]
     return [label for label in found if not inputs.is_dev(label.question.id)], dev
 
@@ -114,7 +113,7 @@ def fit_gates(inputs: TrainingInputs) -> Fitted:
     trained = train_gates(inputs.model, prepared, settings, on_epoch)
     depth = math.inf if options.target_depth is None else options.target_depth
     rounded = [path for path in round_gates(trained.gates) if set(path) <= allowed and path.depth <= depth]
-    path = choose_path(rounded, inputs.dev, FIRST_DEV_QUESTIONS)
+    path = choose_path(rounded, inputs.tuning, FIRST_DEV_QUESTIONS)
     head = {"head": "low_rank", "width": settings.rank} if settings.rank else {"head": "none", "scale": 0.0}
     router = gates_router(inputs.config(**head), trained, path)
     shas = frozenset(entry.question.sha for entry in prepared)

@@ -10,6 +10,7 @@ from cluster.program.options import Quiet, option, parse_names
 from pathgen.errors import InputError
 from pathgen.models.devices import Device, check_device_and_dtype
 
+from ..dev.risk import StatedRisk
 from ..features.options import FeatureOptions
 from ..gates.settings import GateSettings
 from ..net.bias import Bias, check_bias
@@ -59,6 +60,13 @@ class TrainOptions:
     target_depth: Annotated[
         float | None, option("Highest depth of the path, or mean depth on development questions.")
     ] = None
+    risk: Annotated[
+        float | None, option("Deploy the shallowest path whose answers differ from full depth's on at most this share.")
+    ] = None
+    max_loss: Annotated[
+        float | None, option("Deploy the shallowest path whose accuracy is at most this far below full depth's.")
+    ] = None
+    confidence: Annotated[float, option("Confidence in --risk or --max-loss.")] = 0.95
     bias: Annotated[float | None, option("Added to SKIP, subtracted from REPEAT logits; positive: shallower.")] = None
     model: Annotated[str | None, option("Where the paths' model is now, if it has moved.")] = None
     pooling: Pooling = field(default_factory=Pooling)
@@ -93,6 +101,32 @@ class TrainOptions:
             allowed_actions(self.actions)
         except ValueError as error:
             raise InputError(f"--actions: {error}") from error
+        self._check_risk()
+
+    @property
+    def stated_risk(self) -> StatedRisk | None:
+        """What --risk or --max-loss states, if given."""
+        if self.risk is not None:
+            return StatedRisk("disagreement", self.risk, self.confidence)
+        return None if self.max_loss is None else StatedRisk("loss", self.max_loss, self.confidence)
+
+    def _check_risk(self) -> None:
+        if not 0.5 < self.confidence < 1:
+            raise InputError(f"--confidence must lie between 0.5 and 1; got {self.confidence:g}")
+        given = [name for name in ("risk", "max_loss") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise InputError("--risk bounds answers that differ, --max-loss accuracy lost; give one")
+        for name in given:
+            flag, value = f"--{name.replace('_', '-')}", getattr(self, name)
+            if not 0 < value < 1:
+                raise InputError(f"{flag} must lie between 0 and 1; got {value:g}")
+            for other in ("target_depth", "bias"):
+                if getattr(self, other) is not None:
+                    raise InputError(f"{flag} and --{other.replace('_', '-')} both set how deep to go; give one")
+            if self.method != "static" and "repeat" in self.actions:
+                raise InputError(
+                    f"{flag} tries biases from full depth on, and low ones repeat layers: give --actions skip,execute"
+                )
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,8 @@ def training_text(result: TrainingResult) -> None:
         console.print("on held-out questions, before scale and bias were chosen:")
     _print_labels(console, result.predicted)
     _print_figures(console, result.dev)
+    if result.risk:
+        console.print(f"stated risk: {result.notes['stated_risk']}", soft_wrap=True)
     if result.chosen_on_dev:
         console.print(
             f"these questions chose the {' and the '.join(result.chosen_on_dev)} among several: they flatter the "

@@ -10,6 +10,7 @@ from cluster.program.json_codec import SPLICED, encoded, to_json
 from pathgen.errors import InputError
 
 from ..dev.figures import DevFigures
+from ..dev.risk_control import RiskFigures, risk_text
 from ..dev.tuning import choose_scale, find_bias
 from ..net.policy import RouterPolicy
 from ..net.router import Router
@@ -18,6 +19,7 @@ from ..saved.layout import QUESTIONS_NAME, TRAINING_NAME
 from ..training.label_examples import LabelFigures
 from .inputs import TrainingInputs
 from .methods import fit_gates, fit_imitation, fit_static, imitation_labels
+from .stated_risk import deploy_within_risk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,7 @@ class TrainingResult:
         router: its folder.
         labels: kind of labels that the heads learned; None without labels.
         questions: number of questions it was trained on.
+        risk: the stated risk; None if none is stated.
         chosen_on_dev: what was chosen among several on development questions.
         static_only: every question takes the same path.
         feature_seconds: duration of the feature pass.
@@ -43,6 +46,7 @@ class TrainingResult:
     epochs: int
     predicted: LabelFigures = field(metadata=SPLICED)
     dev: DevFigures = field(metadata=SPLICED)
+    risk: RiskFigures | None
     chosen_on_dev: tuple[str, ...]
     static_only: bool
     scale: float
@@ -64,6 +68,7 @@ class TrainingResult:
             "routed_accuracy": routed.routed_accuracy,
             "full_accuracy": routed.full_accuracy,
             "mean_depth": routed.mean_depth,
+            "stated_risk": self.risk and risk_text(self.risk),
             "chosen_on_dev": ", ".join(self.chosen_on_dev) or None,
         }
         return {name: value for name, value in notes.items() if value is not None}
@@ -82,6 +87,8 @@ def train_router(inputs: TrainingInputs) -> TrainingResult:
         raise InputError("no development questions: give --dev DIR, a larger --dev-share, or more paths")
     if not any(inputs.is_trained(question.id) for question in inputs.training.questions()):
         raise InputError("no questions to train on: give a smaller --dev-share, --dev DIR, or more paths")
+    if not any(inputs.is_tuned_on(entry.question.id) for entry in inputs.dev_questions):
+        raise InputError("too few development questions: half are kept to test the risk; give more with --dev DIR")
     _warn_of_leaks(inputs)
     if labels is not None:
         with inputs.tracker:
@@ -89,6 +96,10 @@ def train_router(inputs: TrainingInputs) -> TrainingResult:
     else:
         fitted = fit_static(inputs) if options.method == "static" else fit_gates(inputs)
     router, tuned = _tuned(inputs, fitted.router.to(inputs.device))
+    risk = None
+    if stated := options.stated_risk:
+        router, risk = deploy_within_risk(inputs, router, stated)
+        tuned.append("depth")
     result = TrainingResult(
         router=options.out,
         method=options.method,
@@ -97,6 +108,7 @@ def train_router(inputs: TrainingInputs) -> TrainingResult:
         epochs=fitted.epochs,
         predicted=fitted.labels,
         dev=_dev_figures(inputs, router),
+        risk=risk,
         chosen_on_dev=(*fitted.chosen, *tuned),
         static_only=router.config.static_only,
         scale=router.config.scale,
@@ -129,12 +141,12 @@ def _tuned(inputs: TrainingInputs, router: Router) -> tuple[Router, list[str]]:
     """The router with its scale and bias set, and the names of those chosen by accuracy on development questions."""
     options, chosen = inputs.options, []
     if router.config.head != "none" and router.static_logits.any():
-        router = choose_scale(router, inputs.dev, inputs.tell)
+        router = choose_scale(router, inputs.tuning, inputs.tell)
         chosen.append("scale")
     if options.bias is not None:
         router.config = replace(router.config, bias=options.bias)
     elif options.target_depth is not None and not router.config.static_only:
-        bias = find_bias(router, inputs.dev, options.target_depth, inputs.tell)
+        bias = find_bias(router, inputs.tuning, options.target_depth, inputs.tell)
         router.config = replace(router.config, bias=bias)
     return router, chosen
 
@@ -142,7 +154,8 @@ def _tuned(inputs: TrainingInputs, router: Router) -> tuple[Router, list[str]]:
 def _dev_figures(inputs: TrainingInputs, router: Router) -> DevFigures:
     """The routed model, and one path for all, on development questions."""
     routed = inputs.dev.run(inputs.dev.route(RouterPolicy(router)))
-    static = inputs.dev.run_static(inputs.static_path or routed.common_path)
+    given = None if inputs.options.method == "static" else inputs.static_path  # a stated risk may deploy another
+    static = inputs.dev.run_static(given or routed.common_path)
     per_folder = inputs.static_paths.per_folder if inputs.static_paths else ()
     own_paths = {result.folder: result.own_path for result in per_folder}
     return inputs.dev.report(routed, static, inputs.options.training.seed, own_paths)

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from pathgen.questions.grading import answers_agree, extract_answer, parse_number
+from pathgen.questions.grading import answers_agree, extract_answer, parse_number, same_answer
 
 
 @pytest.mark.parametrize(
@@ -122,3 +122,18 @@ def test_the_same_answer(answer: str, reference: str) -> None:
 )
 def test_another_answer(answer: str, reference: str) -> None:
     assert not answers_agree(answer, reference)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "reference", "same"),
+    [
+        ("So 3 and 4 are 7.", "#### 7.0", "12", True),
+        ("It is 7", "It is 8", "7", False),
+        ("no idea", "No  idea.", "7", True),
+        ("no idea", "7", "7", False),
+        ("Paris in 1990", "Lyon in 1990", "Rome", False),
+        ("#### Paris", "so: \\boxed{paris}", "Rome", True),
+    ],
+)
+def test_two_answers_are_compared_by_the_kind_of_the_reference(first, second, reference, same):
+    assert same_answer(first, second, reference) == same_answer(second, first, reference) == same

@@ -1,0 +1,169 @@
+"""A cheap path first, full depth where it is unsure: does that beat one static path at the same risk, or depth?
+
+    python -m benchmarks.findings.cascade ANSWERS.json --risk 0.02 --confidence 0.95
+
+From stored answers with scores. A cascade takes the cheap path's answer if its two best choices are at least a
+threshold apart, in nats, else full depth's. Full depth starts again from the states before the first layer that the
+cheap path does not run once, so a fall-back costs the cheap path's depth and the layers from there on. Thresholds of a
+fixed grid are tested on calibration questions from the largest on (`router.dev.risk`); figures are of the test half,
+means over the splits. `chosen` takes the cascade of lowest calibration cost, each tested at a Bonferroni share of the
+level. Against it: the static path that passes the same risk, and the static path of at most the cascade's mean depth
+that agrees best on the calibration questions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from benchmarks.findings.stated_risk import (
+    Answers,
+    Calibration,
+    Confidence,
+    MaxLoss,
+    Risk,
+    Seed,
+    Splits,
+    deployed,
+    outcome,
+    stated_risk,
+)
+from benchmarks.lab.measurement import machine, run_script
+from benchmarks.lab.stored_answers import StoredAnswers, load_answers
+from cluster.program.console import print_json
+from pathgen.errors import InputError
+from pathgen.paths.layer_path import LayerAction, LayerPath
+from pathgen.report.figures import figure_table, percent, points
+from router.dev.risk import StatedRisk, passing
+
+THRESHOLDS = tuple(np.arange(12, -0.125, -0.125))
+"""In nats, the safest first; fixed, so that they do not depend on the calibration questions."""
+
+
+def fall_back_depth(path: LayerPath) -> int:
+    """Layer executions of the cheap path and of full depth after it, which shares the first states."""
+    shared = next((layer for layer, action in enumerate(path) if action != LayerAction.EXECUTE), len(path))
+    if shared < len(path) and path[shared] == LayerAction.REPEAT:
+        shared += 1  # a repeat starts from the single execution
+    return path.depth + len(path) - shared
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """The cheap path of an index, and the gap from which on its answer stands; None is full depth alone."""
+
+    path: int
+    threshold: float | None
+
+    def stands(self, answers: StoredAnswers) -> NDArray[np.bool_]:
+        """[Q] where the cheap path's answer is taken."""
+        assert answers.gaps is not None
+        if self.threshold is None:
+            return np.zeros(answers.choices.shape[1], dtype=bool)
+        return answers.gaps[self.path] >= self.threshold
+
+    def answers(self, answers: StoredAnswers) -> StoredAnswers:
+        """Full depth, and the cascade as the second path."""
+        stands = self.stands(answers)
+        both = [np.stack([of[0], np.where(stands, of[self.path], of[0])]) for of in (answers.choices, answers.correct)]
+        return StoredAnswers(answers.paths[:1] * 2, *both, None)
+
+    def mean_depth(self, answers: StoredAnswers) -> float:
+        """Layer executions per question."""
+        if self.threshold is None:
+            return answers.num_layers
+        path = answers.paths[self.path]
+        return float(np.where(self.stands(answers), path.depth, fall_back_depth(path)).mean())
+
+
+def calibrated(stated: StatedRisk, calibration: StoredAnswers, path: int) -> Cascade:
+    """The cascade of the smallest threshold before the first that fails."""
+
+    def holds(threshold: float) -> bool:
+        return stated.holds(outcome(stated, Cascade(path, threshold).answers(calibration), 1))
+
+    return Cascade(path, ([None, *passing(THRESHOLDS, holds)])[-1])
+
+
+def best_within(calibration: StoredAnswers, depth: float) -> int:
+    """The static path of at most this depth that differs least from full depth; ties go to the first."""
+    fitting = [index for index, path in enumerate(calibration.paths) if path.depth <= depth]
+    return min(fitting or [calibration.shallower[-1]], key=lambda index: calibration.differs[index].mean())
+
+
+def row_of(cascade: Cascade, calibration: StoredAnswers, test: StoredAnswers) -> dict[str, float]:
+    """A cascade on the test questions, beside the static path of its mean depth."""
+    routed, depth = cascade.answers(test), cascade.mean_depth(test)
+    static = best_within(calibration, depth)
+    return {
+        "mean_depth": depth,
+        "falls_back": float(1 - cascade.stands(test).mean()),
+        "agreement": float(1 - routed.differs[1].mean()),
+        "accuracy_gain": float(routed.correct[1].mean() - test.correct[0].mean()),
+        "static_depth": float(test.paths[static].depth),
+        "static_agreement": float(1 - test.differs[static].mean()),
+    }
+
+
+def main(
+    answers: Answers,
+    risk: Risk = None,
+    max_loss: MaxLoss = None,
+    confidence: Confidence = 0.95,
+    splits: Splits = 20,
+    calibration: Calibration = 0.5,
+    seed: Seed = 0,
+) -> None:
+    """Print one JSON object, and a table to stderr."""
+    stated, stored = stated_risk(risk, max_loss, confidence), load_answers(answers)
+    if stored.gaps is None or not stored.shallower:
+        raise InputError(f"{answers}: every path needs scores, and one must be below full depth")
+    shared = StatedRisk(stated.kind, stated.stated, 1 - stated.alpha / len(stored.shallower))
+    rows: dict[str, list[dict[str, float]]] = {}
+    for tuned, test in stored.splits(splits, calibration, seed):
+        for path in stored.shallower:
+            rows.setdefault(str(stored.paths[path]), []).append(row_of(calibrated(stated, tuned, path), tuned, test))
+        found = [calibrated(shared, tuned, path) for path in stored.shallower]
+        chosen = min(found, key=lambda cascade: cascade.mean_depth(tuned))
+        rows.setdefault("chosen", []).append(row_of(chosen, tuned, test))
+        static = Cascade(deployed(stated, tuned), 0.0)
+        rows.setdefault("static at this risk", []).append(row_of(static, tuned, test))
+    means = {name: {key: float(np.mean([row[key] for row in of])) for key in of[0]} for name, of in rows.items()}
+    table = figure_table(
+        "cheap path", "mean depth", "falls back", "agreement", "accuracy", "static depth", "its agreement", no_wrap=True
+    )
+    for name, row in means.items():
+        table.add_row(name, *_cells(row))
+    Console(stderr=True, highlight=False).print(table)
+    print_json(
+        {
+            "benchmark": "cascade",
+            "answers": answers.name,
+            "questions": stored.choices.shape[1],
+            "kind": stated.kind,
+            "stated": stated.stated,
+            "confidence": confidence,
+            "splits": splits,
+            "seed": seed,
+            "rows": means,
+            "machine": machine(1),
+        }
+    )
+
+
+def _cells(row: dict[str, float]) -> list[str]:
+    return [
+        f"{row['mean_depth']:.2f}",
+        percent(row["falls_back"]),
+        percent(row["agreement"]),
+        points(row["accuracy_gain"]),
+        f"{row['static_depth']:.2f}",
+        percent(row["static_agreement"]),
+    ]
+
+
+if __name__ == "__main__":
+    run_script(main)

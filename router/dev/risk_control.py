@@ -1,0 +1,130 @@
+"""The shallowest setting that holds a stated risk on held-out questions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from pathgen.paths.layer_path import LayerPath
+
+from .dev_set import DevSet
+from .risk import Outcome, RiskKind, StatedRisk, passing
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class SettingFigures:
+    """A setting on the held-out questions; `questions_needed` is about how many it would pass with, inf if never."""
+
+    depth: float
+    observed: float
+    p_value: float
+    questions_needed: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RiskFigures:
+    """A stated risk, and what the deployed setting shows on the held-out questions.
+
+    Attributes:
+        kind: with `stated` and `confidence` as in `StatedRisk`.
+        observed: the risk on these questions; 0 at full depth.
+        questions: number of held-out questions.
+        depth: mean layer executions on them, of `num_layers` at full depth.
+        p_value: None if full depth is deployed, which is not tested.
+        failed: the setting at which the test stopped; None if all passed, or none was there to test.
+    """
+
+    kind: RiskKind
+    stated: float
+    confidence: float
+    observed: float
+    questions: int
+    depth: float
+    num_layers: int
+    p_value: float | None
+    failed: SettingFigures | None
+
+
+def hold_risk(
+    stated: StatedRisk, dev: DevSet, settings: Iterable[tuple[T, Sequence[LayerPath]]]
+) -> tuple[T | None, RiskFigures]:
+    """The last setting before the first that does not hold the risk, and its figures; None for full depth.
+
+    Args:
+        stated: the risk.
+        dev: questions on which nothing was chosen: not the settings, and not their order.
+        settings: with the path of each question, the deepest first. They are drawn one by one.
+    """
+    tested: list[SettingFigures] = []
+
+    def holds(candidate: tuple[T, Sequence[LayerPath]]) -> bool:
+        _, paths = candidate
+        outcome = outcome_of(stated.kind, dev, paths)
+        depth = float(np.mean([path.depth for path in paths]))
+        row = SettingFigures(depth, outcome.observed, stated.p_value(outcome), stated.questions_needed(outcome))
+        tested.append(row)
+        return stated.holds(outcome)
+
+    passed = [setting for setting, _ in passing(settings, holds)] if dev.questions else []
+    last = tested[len(passed) - 1] if passed else None
+    figures = RiskFigures(
+        kind=stated.kind,
+        stated=stated.stated,
+        confidence=stated.confidence,
+        observed=last.observed if last else 0.0,
+        questions=len(dev.questions),
+        depth=last.depth if last else float(dev.num_layers),
+        num_layers=dev.num_layers,
+        p_value=last.p_value if last else None,
+        failed=tested[-1] if len(tested) > len(passed) else None,
+    )
+    return passed[-1] if passed else None, figures
+
+
+def outcome_of(kind: RiskKind, dev: DevSet, paths: Sequence[LayerPath]) -> Outcome:
+    """The answers along these paths, one per question, against those at full depth."""
+    if kind == "disagreement":
+        return Outcome(int((~dev.agreement(paths)).sum()), 0, len(paths))
+    right, full = dev.run(paths).correct, dev.full
+    return Outcome(int((full & ~right).sum()), int((right & ~full).sum()), len(paths))
+
+
+def risk_text(figures: RiskFigures) -> str:
+    """The statement in one sentence; without a shallower setting that holds, what is missing."""
+    bound, observed = {
+        "disagreement": (f"answers differ from full depth's on at most {_percent(figures.stated)}", "differs on"),
+        "loss": (f"accuracy is at most {_percent(figures.stated)} below full depth's", "loses"),
+    }[figures.kind]
+    bound += f", with {100 * figures.confidence:g} % confidence"
+    on = f"{figures.questions:,} held-out questions"
+    if figures.p_value is not None:
+        depth = f"depth {figures.depth:.4g} of {figures.num_layers}"
+        return f"{bound} ({_percent(figures.observed)} on {on}, at {depth})"
+    failed, fewest = figures.failed, _fewest(figures)
+    if failed is None:
+        lacking = "shallower path was found" if figures.questions else "question is held out from the choice"
+        needed = f"it takes at least {fewest:,} questions to show: {bound}"
+        return f"full depth is deployed, because no {lacking}; {needed}"
+    enough = f"about {failed.questions_needed:,} questions are needed"
+    if failed.questions_needed == math.inf:
+        enough = f"no number of questions is enough, and without a difference {fewest:,} are needed"
+    tried = f"{failed.depth:.4g} of {figures.num_layers} layers, {observed} {_percent(failed.observed)}"
+    return (
+        f"full depth is deployed, because on {on} nothing shallower shows: {bound}; "
+        f"the deepest tried, {tried}: at that rate {enough}"
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+def _fewest(figures: RiskFigures) -> float:
+    """The questions needed if no answer differs."""
+    return StatedRisk(figures.kind, figures.stated, figures.confidence).questions_needed(Outcome(0, 0, 1))
