@@ -43,6 +43,9 @@ THRESHOLDS = tuple(np.arange(12, -0.125, -0.125))
 """In nats, the safest first; fixed, so that they do not depend on the calibration questions."""
 
 
+TABLE_WIDTH = 200
+
+
 def fall_back_depth(path: LayerPath) -> int:
     """Layer executions of the cheap path and of full depth after it, which shares the first states."""
     shared = next((layer for layer, action in enumerate(path) if action != LayerAction.EXECUTE), len(path))
@@ -137,7 +140,7 @@ def main(
     )
     for name, row in means.items():
         table.add_row(name, *_cells(row))
-    Console(stderr=True, highlight=False).print(table)
+    Console(stderr=True, highlight=False, width=TABLE_WIDTH).print(table)
     print_json(
         {
             "benchmark": "cascade",
