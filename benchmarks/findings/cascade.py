@@ -41,8 +41,6 @@ from router.dev.risk import StatedRisk, passing
 
 THRESHOLDS = tuple(np.arange(12, -0.125, -0.125))
 """In nats, the safest first; fixed, so that they do not depend on the calibration questions."""
-
-
 TABLE_WIDTH = 200
 
 
