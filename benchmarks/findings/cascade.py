@@ -41,6 +41,7 @@ from router.dev.risk import StatedRisk, passing
 
 THRESHOLDS = tuple(np.arange(12, -0.125, -0.125))
 """In nats, the safest first; fixed, so that they do not depend on the calibration questions."""
+TABLE_WIDTH = 200
 
 
 def fall_back_depth(path: LayerPath) -> int:
@@ -137,7 +138,7 @@ def main(
     )
     for name, row in means.items():
         table.add_row(name, *_cells(row))
-    Console(stderr=True, highlight=False).print(table)
+    Console(stderr=True, highlight=False, width=TABLE_WIDTH).print(table)
     print_json(
         {
             "benchmark": "cascade",
