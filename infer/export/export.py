@@ -28,6 +28,7 @@ from .chosen_path import choose
 from .divergence import Divergence
 from .fold_text import read_sources
 from .folded_bridges import FoldedBridges, fold_path
+from .folding import foldable_runs
 from .model_card import card_text
 from .options import ExportOptions
 from .parity import check_folder, run_along
@@ -69,13 +70,16 @@ def export_path(options: ExportOptions, tell: Callable[[str], None]) -> Exported
     path, base = chosen.path, chosen.folder
     if out.is_relative_to(base.resolve()):
         raise InputError(f"--out {out} is in the folder of {chosen.model}; give another place")
+    bridges = None
+    if options.bridges is not None:
+        bridges = load_bridges(options.bridges, fingerprint(base))
+        foldable_runs(path)
     with _about(f"{chosen.model} along {path} cannot be exported"):
         raw = json.loads((base / CONFIG).read_bytes())
         loaded = load_config(base)
         config = path_config(raw, loaded, path)
         stack = check_layers(loaded, config, path)
         tensors = along_path(stored_tensors(base), stack, path)
-    bridges = None if options.bridges is None else load_bridges(options.bridges, fingerprint(base))
     tell(f"running {chosen.model} along {path}")
     model = PathModel.from_pretrained(str(base))
     done: FoldedBridges | None = None

@@ -96,9 +96,10 @@ class FoldSums:
         """
         if not self.tokens or not held_out.tokens:
             raise ValueError("too little text to fit on")
+        forms: tuple[tuple[Form, Tensor | None], ...] = (("free", None), ("after", weight))
         tried = [
             (held_out.error(found), form, ridge, found)
-            for form, basis in (("free", None), ("after", weight))
+            for form, basis in forms
             for ridge, found in ((ridge, self.solve(ridge, basis)) for ridge in RIDGES)
         ]
         error, form, ridge, found = min(tried, key=lambda each: each[0])

@@ -17,6 +17,7 @@ from .fold_sums import Change
 from .fold_text import LONGEST, FoldText, fold_text
 from .folded_path import Fold
 from .folding import fold_bridges, foldable_runs
+from .output_matrix import output_matrix
 from .weights import StoredTensor, read_tensor
 
 
@@ -80,7 +81,7 @@ def fold_path(
         PathgenError: the fit is impossible.
     """
     assert model.tokenizer is not None
-    runs = foldable_runs(model, path)
+    runs = {run: output_matrix(model, run.after) for run in foldable_runs(path)}
     names = {run.after: _tensor_name(tensors, path, run.after, matrix.name) for run, matrix in runs.items()}
     own = {layer: read_tensor(tensors[f"{name}.weight"]) for layer, name in names.items()}
     for run, matrix in runs.items():

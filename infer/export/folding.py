@@ -17,7 +17,7 @@ from pathgen.paths.layer_path import LayerPath
 
 from .fold_sums import Change, FoldSums
 from .folded_path import Fold, SkippedRun, folded, skipped_runs
-from .output_matrix import OutputMatrix, output_matrix
+from .output_matrix import OutputMatrix
 
 BATCH_TOKENS = 4096
 """Tokens of a forward, padding included."""
@@ -25,11 +25,11 @@ CHOSEN_ON = 5
 """Every fifth batch is left out of the fit, to choose the form and the penalty on."""
 
 
-def foldable_runs(model: PathModel, path: LayerPath) -> dict[SkippedRun, OutputMatrix]:
-    """The path's runs of skipped layers, each with the output matrix before it.
+def foldable_runs(path: LayerPath) -> list[SkippedRun]:
+    """The path's runs of skipped layers, each after an executed one.
 
     Raises:
-        InputError: the path skips nothing or its first layer, or a matrix cannot take up bridges.
+        InputError: the path skips nothing, or its first layer.
     """
     runs = skipped_runs(path)
     if not runs:
@@ -39,7 +39,7 @@ def foldable_runs(model: PathModel, path: LayerPath) -> dict[SkippedRun, OutputM
             "the path skips its first layer, so no MLP before it could take up the bridges; export it without "
             "--bridges, or run the bridged path here"
         )
-    return {run: output_matrix(model, run.after) for run in runs}
+    return runs
 
 
 def fold_bridges(
@@ -59,7 +59,7 @@ def fold_bridges(
         model: the base model, without bridges.
         bridges: of its layers.
         path: one action per layer.
-        runs: of `foldable_runs`.
+        runs: of `foldable_runs`, each with the matrix of the layer before it.
         rows: token ids to fit on.
         stored: dtype of each layer's matrix in its file, to which the new one is rounded.
         tell: is told each run.
