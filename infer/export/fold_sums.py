@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pathgen.bridges.sums import OUTLIER, with_one
 
-RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Weights of the penalty to choose from, relative to the mean diagonal of the features' sums."""
 Form = Literal["free", "after"]
 

@@ -117,8 +117,8 @@ def _wanted(
     before = bridged = states[0][mask.bool()]
     for layer in run.layers:
         bridged = bridges.maps[layer].apply(bridged)
-    # A repeated layer's last pass is the one that is folded.
-    return inner[-1][mask.bool()], (bridged - before) / matrix.scale
+    # A repeated layer's last pass is the one that is folded. Some models flatten the batch before their MLP.
+    return inner[-1].reshape(*mask.shape, -1)[mask.bool()], (bridged - before) / matrix.scale
 
 
 def _batches(rows: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
