@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -76,9 +76,3 @@ def folded_logits(model: PathModel, path: LayerPath, folds: Mapping[int, Fold], 
     with model.mode(folded(model, path, folds)):
         logits: Tensor = model.hf_model(**forward_inputs(ids, torch.ones_like(ids))).logits
     return logits
-
-
-def batches(texts: Sequence[Sequence[int]], size: int) -> list[list[Sequence[int]]]:
-    """The texts, sorted by length, in batches."""
-    ordered = sorted(texts, key=len)
-    return [list(ordered[start : start + size]) for start in range(0, len(ordered), size)]
