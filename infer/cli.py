@@ -103,7 +103,10 @@ def export(options: ExportOptions, config: Config = None, as_json: AsJson = Fals
         return
     print(f"{done.out}: {done.model} along {done.path}, depth {done.depth} of {len(done.path)}")
     print(f"{done.parameters:,} weights; largest gap of a logit to the model along the path: {done.max_logit_gap:.1g}")
-    print(f"{done.divergence:.3g} nats per position from full depth, on four short texts")
+    if isinstance(done.divergence, float):
+        print(f"{done.divergence:.3g} nats per position from full depth, on four short texts")
+    else:
+        print(f"nats per position on held-out text: {done.divergence}")
     print(f"next: lm-eval run --model hf --model_args pretrained={shlex.quote(done.out)} --tasks arc_easy")
 
 

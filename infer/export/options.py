@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Annotated
 
 from cluster.program.options import option
@@ -30,6 +31,17 @@ class ExportOptions:
         str | None, option("Alias, hub id, folder or GGUF file of the model [default: that of the router or F.json].")
     ] = None
     bias: Bias = 0.0
+    bridges: Annotated[
+        str | None, option("Folder of `pathgen bridge`: fold what its maps do into the layers before the skipped ones.")
+    ] = None
+    text: Annotated[
+        tuple[str, ...],
+        option("With --bridges: question source or .txt file to fit on beside the built-in text; may repeat."),
+    ] = ()
+    max_divergence_ratio: Annotated[
+        float,
+        option("With --bridges: refuse a model this many times as far from full depth as the bridged path.", min=1),
+    ] = 1.5
 
     def __post_init__(self) -> None:
         if sum(source is not None for source in (self.router, self.static, self.path)) != 1:
@@ -38,6 +50,10 @@ class ExportOptions:
             raise InputError("--depth goes with --static")
         if self.bias != 0 and self.router is None:
             raise InputError("--bias goes with --router")
+        if self.text and self.bridges is None:
+            raise InputError("--text goes with --bridges")
+        if not isfinite(self.max_divergence_ratio):
+            raise InputError("--max-divergence-ratio must be a finite number")
         if self.path is not None and self.model is None:
             raise InputError("--path needs --model")
         check_bias(self.bias)

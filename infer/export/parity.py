@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,9 @@ from pathgen.engine.policies import FixedPaths
 from pathgen.errors import InputError
 from pathgen.models.reading import load_weights
 from pathgen.paths.layer_path import LayerPath
+
+from .divergence import kl
+from .folded_path import Fold, folded_logits
 
 TEXT = (
     "The sun rose over the harbour, and the fishing boats came back one after another with the catch of the night.",
@@ -60,8 +63,13 @@ class Parity:
     parameters: int
 
 
-def run_along(model: PathModel, path: LayerPath) -> Reference:
+def run_along(model: PathModel, path: LayerPath, folds: Mapping[int, Fold] = {}) -> Reference:
     """The logits of the built-in text along a path, and how far they are from full depth.
+
+    Args:
+        model: the base model.
+        path: one action per layer.
+        folds: output matrices by layer, in the place of the layer's own.
 
     Raises:
         InputError: the tokenizer gives a row no tokens.
@@ -77,9 +85,12 @@ def run_along(model: PathModel, path: LayerPath) -> Reference:
         policy = FixedPaths([wanted])
         return lambda ids: model.logits(ids, policy=policy)
 
-    logits = _all_logits(along(path), model.config, rows)
+    def exported(ids: Tensor) -> Tensor:
+        return folded_logits(model, path, folds, ids)
+
+    logits = _all_logits(exported if folds else along(path), model.config, rows)
     full = map(along(LayerPath.full(len(path))), rows)
-    apart = [_divergence(whole[0], own) for whole, own in zip(full, logits, strict=False)]  # the published window only
+    apart = [kl(whole[0], own) for whole, own in zip(full, logits, strict=False)]  # the published window only
     return Reference(rows, tuple(logits), float(torch.cat(apart).mean()))
 
 
@@ -121,10 +132,3 @@ def _narrow(config: Any) -> Iterator[None]:
         yield
     finally:
         config.sliding_window = before
-
-
-def _divergence(full: Tensor, path: Tensor) -> Tensor:
-    """[T] KL(full ‖ path) in nats of the logits [T, V] of two runs."""
-    return torch.nn.functional.kl_div(
-        path.log_softmax(-1), full.log_softmax(-1), reduction="none", log_target=True
-    ).sum(-1)

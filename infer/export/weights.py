@@ -9,9 +9,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from huggingface_hub import split_state_dict_into_shards_factory
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from pathgen.errors import InputError
 from pathgen.paths.layer_path import LayerPath
@@ -89,10 +91,22 @@ def along_path(tensors: Mapping[str, StoredTensor], stack: str, path: LayerPath)
     return rest | moved
 
 
-def write_tensors(tensors: Mapping[str, StoredTensor], folder: Path) -> list[Path]:
+def read_tensor(tensor: StoredTensor) -> Tensor:
+    """A stored tensor, in its own dtype."""
+    with safe_open(tensor.file, "pt") as file:
+        found: Tensor = file.get_tensor(tensor.name)
+    return found
+
+
+def write_tensors(tensors: Mapping[str, StoredTensor], folder: Path, changed: Mapping[str, Tensor] = {}) -> list[Path]:
     """Write tensors, in their own dtype, as one file or as several with an index; returns the files.
 
     At most one file's tensors are in memory.
+
+    Args:
+        tensors: where each lies, by its new name.
+        folder: to write to.
+        changed: values in the place of stored ones of the same name, shape and dtype.
 
     Raises:
         OSError, SafetensorError: the file system refuses.
@@ -108,7 +122,11 @@ def write_tensors(tensors: Mapping[str, StoredTensor], folder: Path) -> list[Pat
             sources = {tensors[name].file for name in names}
             handles = {source: opened.enter_context(safe_open(source, "pt")) for source in sources}
             # Copies, as the format refuses two names for one memory.
-            content = {name: handles[tensors[name].file].get_tensor(tensors[name].name).clone() for name in names}
+            content = {
+                name: (changed[name] if name in changed else handles[tensors[name].file].get_tensor(tensors[name].name))
+                for name in names
+            }
+            content = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in content.items()}
             save_file(content, folder / file, {"format": "pt"})
     written = [folder / file for file in plan.filename_to_tensors]
     if plan.is_sharded:
