@@ -133,9 +133,7 @@ def test_weights_that_are_no_usable_maps_are_refused(broken: str, saved: Path) -
         load_bridges(saved)
 
 
-@pytest.mark.parametrize(
-    ("old", "new"), [("{", ""), ('"ridge"', '"rigde"'), ('"num_layers": 3', '"num_layers": "3"')]
-)
+@pytest.mark.parametrize(("old", "new"), [("{", ""), ('"ridge"', '"rigde"'), ('"num_layers": 3', '"num_layers": "3"')])
 def test_a_damaged_description_is_refused(old: str, new: str, saved: Path) -> None:
     text = (saved / INFO_NAME).read_text()
     assert old in text
