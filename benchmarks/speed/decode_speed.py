@@ -8,7 +8,8 @@ one that ends after its first token. Told, with the medians of their ratios over
 - one path of --depth layers against full depth, at batch 1 and at --batch;
 - a batch of as many different paths of that depth, one a row, against full depth;
 - that mixed batch against its rows run one by one;
-- full depth through the wrapped model against the untouched Hugging Face model, whole generations.
+- full depth through the wrapped model against the untouched Hugging Face model, whole generations;
+- with --bridge-rank, the one path with random bridges where it skips against the same path without, and nothing else.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from benchmarks.lab.measurement import machine, median_ratio, rotated, run_script
 from benchmarks.lab.models import Model
 from cluster.program.console import print_json
+from pathgen.bridges.maps import Bridge, Bridges
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import FixedPaths
 from pathgen.models.loading import load_model
@@ -32,6 +34,20 @@ from pathgen.paths.layer_path import LayerPath
 
 Generate = Callable[[int], object]
 """Makes so many new tokens for every prompt."""
+RATES = {
+    "shallow_to_full_rate_batch_1": ("shallow, batch 1", "full, batch 1"),
+    "shallow_to_full_rate": ("shallow", "full"),
+    "mixed_to_full_rate": ("mixed", "full"),
+    "mixed_to_one_by_one_rate": ("mixed", "mixed, one by one"),
+    "bridged_to_shallow_rate_batch_1": ("bridged, batch 1", "shallow, batch 1"),
+    "bridged_to_shallow_rate": ("bridged", "shallow"),
+}
+"""Ratios of decoding rates, by the name they are told under."""
+TIMES = {
+    "full_to_untouched_time_batch_1": ("full, batch 1", "untouched, batch 1"),
+    "full_to_untouched_time": ("full", "untouched"),
+}
+"""Ratios of the times of whole generations."""
 
 
 def shallow_paths(num_layers: int, depth: int, count: int, rng: np.random.Generator) -> list[LayerPath]:
@@ -51,6 +67,28 @@ def along(model: PathModel, ids: torch.Tensor, paths: list[LayerPath]) -> Genera
         return model.generate(ids, policy=FixedPaths(paths), max_new_tokens=tokens, min_new_tokens=tokens)
 
     return generate
+
+
+def over_bridges(model: PathModel, generate: Generate, bridges: Bridges) -> Generate:
+    """The same with bridges where paths skip."""
+    with model.bridged(bridges):
+        placed = model.bridges  # moved once, not at each turn
+
+    def bridged(tokens: int) -> object:
+        with model.bridged(placed):
+            return generate(tokens)
+
+    return bridged
+
+
+def random_bridges(num_layers: int, width: int, rank: int) -> Bridges:
+    """Small random maps of a rank, one a layer."""
+    return Bridges(
+        tuple(
+            Bridge(*(torch.randn(shape) * 0.01 for shape in ((rank, width), (width, rank), (width,))))
+            for _ in range(num_layers)
+        )
+    )
 
 
 def one_by_one(model: PathModel, ids: torch.Tensor, paths: list[LayerPath]) -> Generate:
@@ -87,6 +125,7 @@ def main(
     repeats: Annotated[int, typer.Option(help="Turns of each.")] = 15,
     threads: Annotated[int, typer.Option(help="torch threads.")] = 2,
     device: Annotated[str, typer.Option(help="torch device.")] = "cpu",
+    bridge_rank: Annotated[int | None, typer.Option(help="Time random bridges of this rank instead.")] = None,
     dtype: Annotated[str, typer.Option(help="Of the weights.")] = "float32",
     seed: Annotated[int, typer.Option(help="Of prompts, paths and intervals.")] = 0,
 ) -> None:
@@ -99,7 +138,7 @@ def main(
     ids = torch.randint(100, path_model.config.vocab_size, (batch, prompt_tokens), device=device)
     full = LayerPath.full(layers)
     drawn = shallow_paths(layers, depth, batch, np.random.default_rng(seed))
-    rivals = {
+    rivals: dict[str, Generate] = {
         "full, batch 1": along(path_model, ids[:1], [full]),
         "shallow, batch 1": along(path_model, ids[:1], drawn[:1]),
         "untouched, batch 1": untouched(plain, ids[:1]),
@@ -109,6 +148,13 @@ def main(
         "mixed, one by one": one_by_one(path_model, ids, drawn),
         "untouched": untouched(plain, ids),
     }
+    if bridge_rank is not None:
+        bridges = random_bridges(layers, path_model.config.hidden_size, bridge_rank)
+        for name in list(rivals):
+            shallow = rivals.pop(name)
+            if name.startswith("shallow"):
+                bridged = name.replace("shallow", "bridged")
+                rivals |= {name: shallow, bridged: over_bridges(path_model, shallow, bridges)}
     whole: dict[str, list[float]] = {name: [] for name in rivals}
     first: dict[str, list[float]] = {name: [] for name in rivals}
     for turn in range(repeats + 1):  # the first turn warms up
@@ -133,12 +179,13 @@ def main(
             "repeats": repeats,
             "seed": seed,
             "depth": [depth, layers],
-            "shallow_to_full_rate_batch_1": faster("shallow, batch 1", "full, batch 1"),
-            "shallow_to_full_rate": faster("shallow", "full"),
-            "mixed_to_full_rate": faster("mixed", "full"),
-            "mixed_to_one_by_one_rate": faster("mixed", "mixed, one by one"),
-            "full_to_untouched_time_batch_1": median_ratio(whole["full, batch 1"], whole["untouched, batch 1"], seed),
-            "full_to_untouched_time": median_ratio(whole["full"], whole["untouched"], seed),
+            "bridge_rank": bridge_rank,
+            **{key: faster(*pair) for key, pair in RATES.items() if rivals.keys() >= set(pair)},
+            **{
+                key: median_ratio(whole[one], whole[other], seed)
+                for key, (one, other) in TIMES.items()
+                if rivals.keys() >= {one, other}
+            },
             "decoded_tokens_per_second": {
                 name: (new_tokens - 1)
                 * (1 if "batch 1" in name else batch)

@@ -19,18 +19,22 @@ class Effort:
 
     Attributes:
         executions: [L] number of runs of each layer, over all passes.
+        skips: [L] number of passes that skip each layer.
         passes: forward passes of the question, each with the head at its scored positions.
         probes: single states that also went through the head.
     """
 
     executions: tuple[int, ...]
+    skips: tuple[int, ...]
     passes: int = 1
     probes: int = 0
 
     @classmethod
     def of_paths(cls, paths: Sequence[LayerPath], probes: int = 0) -> Effort:
         """The cost of running all these paths."""
-        return cls(tuple(np.array(paths).sum(axis=0).tolist()), len(paths), probes)
+        table = np.array(paths)
+        skips = (table == 0).sum(axis=0)
+        return cls(tuple(table.sum(axis=0).tolist()), tuple(skips.tolist()), len(paths), probes)
 
 
 @dataclass(frozen=True, slots=True)

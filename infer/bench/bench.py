@@ -94,7 +94,8 @@ class Bench:
             if name in skipped:
                 systems.append(kind(name=name, skipped=skipped[name]))
                 continue
-            figures = kind.of(name, results[name], results["full"], cost, options.seed)
+            own_cost = cost.over(inputs.bridges_of(name))
+            figures = kind.of(name, results[name], results["full"], own_cost, options.seed)
             if name in timings:
                 figures = figures.timed(timings[name], timings.get(_fixed(name)))
             if isinstance(figures, OracleFigures):

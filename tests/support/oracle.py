@@ -16,28 +16,52 @@ STACKS = ("model.layers", "transformer.h", "gpt_neox.layers", "model.decoder.lay
 """Where the families of the tests keep their decoder layers."""
 
 
+class AffineLayer(nn.Module):
+    """Stands in the list of layers for a skipped one: h + matrix · h / sqrt(mean(h²) + 1e-5) + bias, in float64.
+
+    Args:
+        matrix: [H, H].
+        bias: [H].
+    """
+
+    def __init__(self, matrix: Tensor, bias: Tensor):
+        super().__init__()
+        self.matrix, self.bias = matrix.double(), bias.double()
+
+    def forward(self, hidden: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        exact = hidden.double()
+        normed = exact / torch.sqrt((exact * exact).mean(-1, keepdim=True) + 1e-5)
+        return (exact + torch.einsum("bth,oh->bto", normed, self.matrix) + self.bias).to(hidden.dtype)
+
+
 class Oracle:
     """Runs a model along paths, one row at a time.
 
     Args:
         hf_model: a stock model, not yet wrapped; it is copied.
+        affine: [L] matrices [H, H] and biases [H] that act where a path skips; None: a skip leaves the states.
     """
 
-    def __init__(self, hf_model: Any):
+    def __init__(self, hf_model: Any, affine: Sequence[tuple[Tensor, Tensor]] | None = None):
         self.hf_model = copy.deepcopy(hf_model).eval()
         names = dict(self.hf_model.named_modules())
         self.stack = next(name for name in STACKS if name in names)
         self.layers = list(names[self.stack])
+        self.affine = None if affine is None else [AffineLayer(*each) for each in affine]
         self.kinds = list(getattr(self.hf_model.config, "layer_types", None) or [])
 
     def along(self, path: Sequence[int]) -> Any:
         """The stock model, its list of layers rebuilt along the path; a repeated layer stands twice in it."""
-        executed = [layer for layer, times in enumerate(path) for _ in range(times)]
+        stack: list[tuple[int, nn.Module]] = []
+        for number, times in enumerate(path):
+            stack += [(number, self.layers[number])] * times
+            if not times and self.affine is not None:
+                stack.append((number, self.affine[number]))
         parent, _, name = self.stack.rpartition(".")
-        setattr(self.hf_model.get_submodule(parent), name, nn.ModuleList(self.layers[i] for i in executed))
-        self.hf_model.config.num_hidden_layers = len(executed)
+        setattr(self.hf_model.get_submodule(parent), name, nn.ModuleList(module for _, module in stack))
+        self.hf_model.config.num_hidden_layers = len(stack)
         if self.kinds:  # a layer keeps its own kind of attention wherever it lands
-            self.hf_model.config.layer_types = [self.kinds[i] for i in executed]
+            self.hf_model.config.layer_types = [self.kinds[number] for number, _ in stack]
         return self.hf_model
 
     @torch.inference_mode()
