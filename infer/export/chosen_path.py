@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pathgen.bridges.folder import local_reader, read_info
 from pathgen.errors import InputError
 from pathgen.models.facts import num_layers
 from pathgen.models.resolving import resolve_model, resolve_recorded
@@ -36,6 +37,7 @@ class ChosenPath:
         folder: its local folder.
         origin: how the path was chosen, in words.
         worth: its accuracy as its files tell it, in words.
+        bridges: folder of the bridges that it runs over; None without.
     """
 
     path: LayerPath
@@ -43,6 +45,7 @@ class ChosenPath:
     folder: Path
     origin: str
     worth: str = NOT_MEASURED
+    bridges: str | None = None
 
 
 def choose(options: ExportOptions) -> ChosenPath:
@@ -56,11 +59,13 @@ def choose(options: ExportOptions) -> ChosenPath:
     if options.router is not None:
         chosen = _of_router(options.router, options.model, options.bias)
     elif options.static is not None:
-        chosen = _of_static(options.static, options.model, options.depth)
+        chosen = _of_static(options.static, options.model, options.depth, options.bridges)
     else:
         assert options.path is not None  # the options check both
         assert options.model is not None
         chosen = ChosenPath(LayerPath.parse(options.path), options.model, resolve_model(options.model), "given by hand")
+    if options.bridges is not None:
+        chosen = replace(chosen, bridges=options.bridges)
     layers = num_layers(chosen.folder)
     if len(chosen.path) != layers:
         raise InputError(f"the path has {len(chosen.path)} layers, {chosen.model} has {layers}")
@@ -85,12 +90,13 @@ def _of_router(name: str, model: str | None, bias: float) -> ChosenPath:
     if bias:
         origin += f" with a bias of {bias:g}"
     worth = _router_worth(place, router) if path == trained else "not measured with this bias"
-    return ChosenPath(path, model, folder, origin, worth)
+    return ChosenPath(path, model, folder, origin, worth, str(place) if config.bridges else None)
 
 
-def _of_static(name: str, model: str | None, depth: int | None) -> ChosenPath:
+def _of_static(name: str, model: str | None, depth: int | None, bridges: str | None) -> ChosenPath:
     static = load_static(name)
-    static.check_bridges(None, name)
+    digest = None if bridges is None else read_info(local_reader(bridges), bridges, static.fingerprint).digest
+    static.check_bridges(digest, name)
     depths = sorted(entry.depth for entry in (static.full, *static.frontier))
     if depth is not None and depth not in depths:
         raise InputError(

@@ -71,8 +71,8 @@ def export_path(options: ExportOptions, tell: Callable[[str], None]) -> Exported
     if out.is_relative_to(base.resolve()):
         raise InputError(f"--out {out} is in the folder of {chosen.model}; give another place")
     bridges = None
-    if options.bridges is not None:
-        bridges = load_bridges(options.bridges, fingerprint(base))
+    if chosen.bridges is not None:
+        bridges = load_bridges(chosen.bridges, fingerprint(base))
         foldable_runs(path)
     with _about(f"{chosen.model} along {path} cannot be exported"):
         raw = json.loads((base / CONFIG).read_bytes())

@@ -94,7 +94,7 @@ class Executor:
         width = max(len(row) for row in rows)
         started = time.perf_counter()
         if self.model.bridges is not self._bridges:  # the kept states may come from others
-            self.kept.clear()
+            self.kept.forget_bridged()
             self._bridges = self.model.bridges
         hidden, calls = self._capture(rows, recorder)
         plan = plan_sharing(

@@ -81,6 +81,10 @@ class KeptStates:
         """Drop the states of these rows."""
         self._remove([key for key in self._where if key[0] in rows])
 
+    def forget_bridged(self) -> None:
+        """Drop the states that bridges led to: those of other bridges differ."""
+        self._remove([key for key in self._where if any(step < 0 for step in key[1])])
+
     def clear(self) -> None:
         """Drop everything."""
         self._remove(list(self._where))
