@@ -128,7 +128,7 @@ def synchronised(executor: Executor) -> Iterator[Steps]:
         return run
 
     with ExitStack() as patched:
-        for step in ("_capture", "_run", "_finish"):
+        for step in ("_capture", "_run", "_logprobs"):
             patched.enter_context(mock.patch.object(executor, step, waiting(step)))
         yield seen
 

@@ -69,7 +69,7 @@ class GenerateOptions(ActorOptions):
                 "CUDA_VISIBLE_DEVICES says which there are)"
             )
 
-    def settings(self, task: Task, num_layers: int, dtype: str, bridges: str | None) -> dict[str, Any]:
+    def settings(self, task: Task, num_layers: int, dtype: str, bridges: str | None = None) -> dict[str, Any]:
         """All that changes results, as plain JSON values. run.json keeps it, and a later call must repeat it.
 
         `num_layers` and `dtype` are of the model, `bridges` is the digest of the bridges, if there are any.
@@ -87,7 +87,7 @@ class GenerateOptions(ActorOptions):
 
     def others(self) -> dict[str, Any]:
         """Options that change no result, as plain JSON values. run.json keeps those of the latest call."""
-        names = (*PLACEMENT, *TIMEOUTS, "limit", "columns", "retry_failed", "allow_failures")
+        names = (*PLACEMENT, *TIMEOUTS, "bridges", "limit", "columns", "retry_failed", "allow_failures")
         return {name: getattr(self, name) for name in names}
 
     def with_budgets(self, settings: Mapping[str, Any]) -> GenerateOptions:

@@ -258,6 +258,7 @@ def test_the_settings_are_stored_as_they_were_resolved(options, tmp_path, folder
         "systems": ["full", "router"],
         "paths": [str(folder / "paths")],
         "static": None,
+        "bridges": None,
         "batch_size": 8,
         "seed": 0,
         "out": str(tmp_path / "out"),

@@ -190,7 +190,7 @@ def test_too_little_text_is_told_with_the_number_needed(tiny_model, tmp_path):
     (tmp_path / "short.txt").write_text("Water is wet. " * 5)
     done = call(tiny_model, tmp_path / "b", "--text", tmp_path / "short.txt", "--rank", "full")
     assert done.code == 2
-    assert "rank 32 needs 128" in done.error
+    assert "rank 32 needs 128" in done.stderr
     assert [entry.name for entry in tmp_path.iterdir()] == ["short.txt"]
 
 

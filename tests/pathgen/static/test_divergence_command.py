@@ -12,7 +12,8 @@ from commands import pathgen, question, write_questions
 from searched_runs import FULL, choice_questions, write_run
 from tiny_checkpoint import NUM_LAYERS
 
-from pathgen.bridges.folder import BridgesInfo, read_info, save_bridges
+from pathgen.bridges.folder import local_reader, read_info, save_bridges
+from pathgen.bridges.info import BridgesInfo
 from pathgen.bridges.maps import Bridge, Bridges
 from pathgen.engine.path_model import PathModel
 from pathgen.evaluation.divergence import DivergenceMeter
@@ -133,7 +134,7 @@ def test_bridges_run_where_paths_skip_and_cost_what_they_cost(tiny_model, text, 
     assert call(tmp_path / "plain.json", *flags).code == 0
     assert call(tmp_path / "bridged.json", *flags, "--bridges", bridges).code == 0
     plain, found = read(tmp_path / "plain.json"), read(tmp_path / "bridged.json")
-    assert (plain.bridges, found.bridges) == (None, read_info(bridges).digest)
+    assert (plain.bridges, found.bridges) == (None, read_info(local_reader(bridges), "b").digest)
     ((entry,), (without,)) = found.frontier, plain.frontier
     assert entry.divergence != pytest.approx(without.divergence, rel=1e-2)
     assert entry.flops_ratio == pytest.approx((5 * 2 * LAYER_VALUES + 4 * 4 * 32) / (6 * 2 * LAYER_VALUES))
@@ -157,7 +158,7 @@ def test_accuracy_with_bridges_takes_no_answer_of_a_search_without_but_of_full_d
     skips = {path for path in asked if 0 in path}
     assert {path for path in skips if path.edits == 1}, "single skips that the search ran without bridges run again"
     assert all(0 in path or path.edits > 1 for path in asked), "what skips nothing is known from the search"
-    assert load_static(str(tmp_path / "one.json")).bridges == read_info(bridges).digest
+    assert load_static(str(tmp_path / "one.json")).bridges == read_info(local_reader(bridges), "b").digest
     asked.clear()
     assert pathgen(*flags, "--out", tmp_path / "two.json", "--bridges", bridges).code == 0
     assert not asked
