@@ -330,7 +330,9 @@ def _check_wrapped(model: PathModel) -> None:
     with model.mode(check_arguments):
         states = model.run_body(input_ids=ids, position_ids=positions, use_cache=False).float()
     close = 1e-3 if model.hf_model.dtype.itemsize >= 4 else 3e-2  # rows of a batch may be rounded apart
-    if not torch.allclose(states[0, :2], states[1, :2], atol=close, rtol=close):
+    # Relative to each token's largest value: beside a massive activation the small ones are rounded coarsely.
+    scale = states[0, :2].abs().amax(-1, keepdim=True)
+    if not bool(((states[0, :2] - states[1, :2]).abs() <= close * scale).all()):
         raise UnsupportedModelError(f"{name}: not causal: a later token changes earlier outputs")
 
     everything = FixedPaths([LayerPath.full(model.num_layers)] * 2)
