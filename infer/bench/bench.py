@@ -176,9 +176,7 @@ class Bench:
 
     def _over_bridges(self, name: str, run: Run, model: PathModel) -> Run:
         """The same run, over the bridges of the system."""
-        bridges = self.inputs.bridges_of(name.removesuffix(FIXED))
-        with model.bridged(bridges):
-            placed = model.bridges
+        placed = model.placed(self.inputs.bridges_of(name.removesuffix(FIXED)))
 
         def bridged(batch: Sequence[int]) -> Forwarded:
             with model.bridged(placed):

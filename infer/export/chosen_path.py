@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pathgen.bridges.folder import local_reader, read_info
+from pathgen.bridges.folder import folder_info
 from pathgen.errors import InputError
 from pathgen.models.facts import num_layers
 from pathgen.models.resolving import resolve_model, resolve_recorded
@@ -95,7 +95,7 @@ def _of_router(name: str, model: str | None, bias: float) -> ChosenPath:
 
 def _of_static(name: str, model: str | None, depth: int | None, bridges: str | None) -> ChosenPath:
     static = load_static(name)
-    digest = None if bridges is None else read_info(local_reader(bridges), bridges, static.fingerprint).digest
+    digest = None if bridges is None else folder_info(bridges, static.fingerprint).digest
     static.check_bridges(digest, name)
     depths = sorted(entry.depth for entry in (static.full, *static.frontier))
     if depth is not None and depth not in depths:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pathgen.bridges.maps import Bridges
-from pathgen.engine.padded_rows import padded
+from pathgen.engine.padded_rows import masked
 from pathgen.engine.path_model import PathModel, forward_inputs
 from pathgen.errors import InputError, PathgenError
 from pathgen.paths.layer_path import LayerPath
@@ -99,8 +99,7 @@ def _wanted(
     rows: Sequence[Sequence[int]],
 ) -> tuple[Tensor, Tensor]:
     """[n, I] inner activations before the matrix, and the [n, H] changes that it should give on top of its own."""
-    ids = padded(rows, model.device)
-    mask = padded(([1] * len(row) for row in rows), model.device)
+    ids, mask = masked(rows, model.device)
     along, inner, states = folded(model, path, folds), list[Tensor](), list[Tensor]()
 
     def watch(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:

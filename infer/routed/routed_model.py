@@ -76,8 +76,7 @@ class RoutedModel:
         self.path_model = path_model
         self.router = router.to(path_model.device)
         self.policy = RouterPolicy(self.router, bias)
-        with path_model.bridged(router.bridges):
-            self._bridges = path_model.bridges  # on their devices
+        self._bridges = path_model.placed(router.bridges)
         self.cache_bytes = 0
 
     @classmethod

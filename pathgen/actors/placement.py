@@ -65,9 +65,10 @@ class Placement:
             return self.num_actors
         return lambda: self.fitting(session.nodes())
 
-    def model_spec(self, model: str, fingerprint: str, dtype: str) -> ModelSpec:
+    def model_spec(self, model: str, fingerprint: str, dtype: str, *, bridged: bool) -> ModelSpec:
         """The model as each actor loads it; an absolute name, because actors may start in another folder."""
-        return ModelSpec(absolute_name(model), fingerprint, dtype, self.device, self.devices_per_actor, self.threads)
+        name = absolute_name(model)
+        return ModelSpec(name, fingerprint, dtype, self.device, self.devices_per_actor, self.threads, bridged)
 
     def actor_factory(self, worker: type, settings: Any, *, node: str | None = None) -> Callable[[str], Any]:
         """A function that makes a Ray actor `worker(settings, writer)` for a writer id, on one node or on any."""

@@ -83,6 +83,11 @@ def read_info(read: Reader, where: str, fingerprint: str | None = None) -> Bridg
     return info
 
 
+def folder_info(folder: str | Path, fingerprint: str | None = None) -> BridgesInfo:
+    """What the bridges of a local folder are; arguments and errors as `read_info`."""
+    return read_info(local_reader(folder), str(folder), fingerprint)
+
+
 def read_bridges(read: Reader, where: str, fingerprint: str | None = None) -> Bridges:
     """The bridges of a folder, in float32 on the CPU; arguments as `read_info`.
 

@@ -90,10 +90,6 @@ class Bridges:
         """Number of stored values of all maps."""
         return sum(bridge.parameters for bridge in self.maps)
 
-    def with_maps(self, found: dict[int, Bridge]) -> Bridges:
-        """These bridges with the maps of some layers replaced."""
-        return Bridges(tuple(found.get(layer, bridge) for layer, bridge in enumerate(self.maps)))
-
     def placed(self, devices: Sequence[torch.device], dtype: torch.dtype) -> Bridges:
         """Each map on its layer's device, in the model's dtype; these bridges themselves if all are there already."""
         maps = tuple(bridge.to(device, dtype) for bridge, device in zip(self.maps, devices, strict=True))

@@ -13,7 +13,6 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ from .influence import InfluenceMeter
 from .kept_states import KeptStates
 from .logprobs import state_logprobs
 from .padded_rows import MaskForm, row_inputs
-from .path_model import PathModel
+from .path_model import LayerCalls, PathModel
 from .shared_prefill import RecordingCache
 from .sharing import Plan, StateKey, Step, is_bridge, plan_sharing, states_to, steps_of
 from .supported import take_rows
@@ -35,8 +34,6 @@ STEP_TOKENS = {"cpu": 4096, "cuda": 32768}
 """Most tokens in one call of one layer, by device type."""
 KEEP_BYTES = 1 << 30
 """Default bound on states kept between calls."""
-LayerCalls = list[tuple[tuple, dict]]
-"""(args, kwargs) of each layer, without the hidden states."""
 
 
 @dataclass(slots=True)
@@ -121,21 +118,8 @@ class Executor:
 
     def _capture(self, rows: list[Row], recorder: RecordingCache | None) -> tuple[Tensor, LayerCalls]:
         """The first hidden states [B, T, H], and the layers' calls, with the recorder as their cache."""
-        model = self.model
-        first: list[Tensor] = []
-        calls: LayerCalls = []
-
-        def record(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-            if index == 0:
-                first.append(hidden)
-            calls.append((args, kwargs))
-            return model.as_returned(index, hidden)
-
-        with model.mode(record):
-            model.hf_model.base_model(
-                **row_inputs(model, self.masks, rows), past_key_values=recorder, use_cache=recorder is not None
-            )
-        return first[0], calls
+        inputs = row_inputs(self.model, self.masks, rows)
+        return self.model.capture(**inputs, past_key_values=recorder, use_cache=recorder is not None)
 
     def _run(
         self,

@@ -53,6 +53,11 @@ def padded(rows: Iterable[Sequence[int] | NDArray[Any]], device: torch.device) -
     return pad_sequence([torch.as_tensor(row, dtype=torch.int64) for row in rows], batch_first=True).to(device)
 
 
+def masked(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids of rows and their mask, [R, T] each: padded on the right, 1 for tokens."""
+    return padded(rows, device), padded(([1] * len(row) for row in rows), device)
+
+
 def row_inputs(model: PathModel, masks: MaskForm | None, rows: list[Row]) -> dict[str, Any]:
     """The rows as arguments of the model's forward: ids and positions [R, T], and their mask.
 

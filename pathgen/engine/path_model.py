@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 LayerFunction = Callable[..., Any]
 """(layer index, hidden [B, T, H], *the layer's other arguments) -> what the layer would return."""
+LayerCalls = list[tuple[tuple, dict]]
+"""(args, kwargs) of each layer, without the hidden states."""
 
 
 class PathModel:
@@ -83,15 +85,19 @@ class PathModel:
 
     def use_bridges(self, bridges: Bridges | None) -> None:
         """From now on, these bridges run where a path skips; arguments and errors as `bridged`."""
-        if bridges is not None:
-            layers, width = self.num_layers, self.config.hidden_size
-            if (bridges.num_layers, bridges.width) != (layers, width):
-                raise ValueError(
-                    f"bridges of {bridges.num_layers} layers of width {bridges.width}, a model of {layers} of {width}"
-                )
-            devices = [next(layer.parameters()).device for layer in self.layers]
-            bridges = bridges.placed(devices, self.hf_model.dtype)
-        self.bridges = bridges
+        self.bridges = self.placed(bridges)
+
+    def placed(self, bridges: Bridges | None) -> Bridges | None:
+        """Bridges on the devices of their layers, in the model's dtype; arguments and errors as `bridged`."""
+        if bridges is None:
+            return None
+        layers, width = self.num_layers, self.config.hidden_size
+        if (bridges.num_layers, bridges.width) != (layers, width):
+            raise ValueError(
+                f"bridges of {bridges.num_layers} layers of width {bridges.width}, a model of {layers} of {width}"
+            )
+        devices = [next(layer.parameters()).device for layer in self.layers]
+        return bridges.placed(devices, self.hf_model.dtype)
 
     @property
     def device(self) -> torch.device:
@@ -281,6 +287,21 @@ class PathModel:
         with self.mode(watch):
             self.hf_model.base_model(**inputs)
         return found[0]
+
+    def capture(self, **inputs: Any) -> tuple[Tensor, LayerCalls]:
+        """The first hidden states [B, T, H] of a forward, and what each layer is called with; no layer runs."""
+        first: list[Tensor] = []
+        calls: LayerCalls = []
+
+        def record(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+            if index == 0:
+                first.append(hidden)
+            calls.append((args, kwargs))
+            return self.as_returned(index, hidden)
+
+        with self.mode(record):
+            self.hf_model.base_model(**inputs)
+        return first[0], calls
 
     def head(self, states: Tensor) -> Tensor:
         """[N, V] float32 logits of [N, H] states that the last layer returned.

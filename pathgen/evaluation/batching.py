@@ -18,6 +18,13 @@ class Extent:
     tokens: int
 
 
+def row_batches(lengths: Sequence[int], limit: int) -> Iterator[list[int]]:
+    """Batches of indices of rows of these lengths, the longest first: at most `limit` tokens, padding included."""
+    extents = [Extent(length, 1, length) for length in lengths]
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    return like_lengths(extents, order, lambda batch, _: lengths[batch[0]] * (len(batch) + 1) > limit)
+
+
 def like_lengths(
     extents: Sequence[Extent], order: Iterable[int], is_full: Callable[[list[int], int], bool]
 ) -> Iterator[list[int]]:

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from ..engine.padded_rows import padded
+from ..engine.padded_rows import masked
 from ..engine.path_model import PathModel
 from ..engine.policies import LayerPolicy, RecordedPolicy
 from ..paths.layer_path import LayerPath
-from .batching import Extent, like_lengths
+from .batching import row_batches
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
 """Most prompt tokens, padding included, in one forward, by device type."""
@@ -33,9 +33,5 @@ def prompt_batches(model: PathModel, prompts: Sequence[Sequence[int]]) -> Iterat
         Indices into `prompts`, their ids [B, T] and their mask [B, T], padded on the right.
     """
     limit = BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cuda"])
-    extents = [Extent(len(prompt), 1, len(prompt)) for prompt in prompts]
-    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
-    for batch in like_lengths(extents, order, lambda batch, _: len(prompts[batch[0]]) * (len(batch) + 1) > limit):
-        ids = padded((prompts[i] for i in batch), model.device)
-        mask = padded(([1] * len(prompts[i]) for i in batch), model.device)
-        yield batch, ids, mask
+    for batch in row_batches([len(prompt) for prompt in prompts], limit):
+        yield batch, *masked([prompts[i] for i in batch], model.device)

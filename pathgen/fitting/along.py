@@ -10,8 +10,8 @@ from torch import Tensor
 from ..bridges.maps import Bridge
 from ..bridges.sums import LayerSums
 from ..engine.path_model import PathModel
-from ..paths.layer_path import LayerPath
-from .states import Residuals, layer_calls
+from ..paths.layer_path import LayerAction, LayerPath
+from .states import Residuals, batch_inputs
 from .text import Piece
 
 Seen = list[tuple[Tensor, Tensor]]
@@ -32,24 +32,25 @@ def walk(
     all tokens are held: two of [H] each per token.
     """
     device = model.device
-    started = [layer_calls(model, pieces) for pieces in batches]
+    inputs = [batch_inputs(model, pieces) for pieces in batches]
+    started = [(*model.capture(**given), tokens) for given, tokens in inputs]
     full = [hidden for hidden, _, _ in started]
     along = list(full)
-    last = max(layer for layer, action in enumerate(path) if not action)
+    last = max(layer for layer, action in enumerate(path) if action == LayerAction.SKIP)
     for layer, action in enumerate(path[: last + 1]):
         seen: Seen = []
         for index, (_, calls, tokens) in enumerate(started):
             args, kwargs = calls[layer]
             before, whole = along[index], full[index]
             full[index] = model.run_layer(layer, whole, args, kwargs)
-            if not action:
+            if action == LayerAction.SKIP:
                 text = tokens.to(before.device)
                 seen.append((before[text], full[index][text.to(full[index].device)].to(before.device)))
-            elif before is whole:
-                along[index] = full[index]
-            for _ in range(action - (action > 0 and before is whole)):
-                along[index] = model.run_layer(layer, along[index], args, kwargs)
-        if not action:
+                continue
+            once = full[index] if before is whole else model.run_layer(layer, before, args, kwargs)
+            repeats = action == LayerAction.REPEAT
+            along[index] = model.run_layer(layer, once, args, kwargs) if repeats else once
+        if action == LayerAction.SKIP:
             bridge = bridge_at(layer, seen).to(device, model.hf_model.dtype)
             along = [bridge.apply(hidden) for hidden in along]
         on_layer(layer)

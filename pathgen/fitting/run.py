@@ -59,7 +59,7 @@ class BridgeFit:
     """
 
     def __init__(self, options: BridgeOptions, tell: Callable[[str], None]):
-        from .text import check_source
+        from .text import open_source
 
         self.options, self.tell = options, tell
         self.out = Path(options.out)
@@ -75,8 +75,9 @@ class BridgeFit:
         if options.rank is not None and options.rank > self.width:
             raise InputError(f"--rank {options.rank} is above the width of {options.model}, {self.width}: give full")
         self.path = self._path()
-        for source in options.sources:
-            check_source(source, self.task)
+        self.streams = [
+            open_source(source, self.task, chat=options.chat, seed=options.seed) for source in options.sources
+        ]
 
     def run(self) -> BridgeResult:
         """Fit, check on held-out text, and write the folder.
@@ -89,7 +90,7 @@ class BridgeFit:
         from .along import explained_along, refit
         from .fit import PartialFit, summed
         from .states import batches_of, explained
-        from .text import Texts, draw, stream
+        from .text import Texts, draw
 
         started, options = time.perf_counter(), self.options
         device = options.device or default_device()
@@ -101,10 +102,7 @@ class BridgeFit:
         def new_texts() -> Texts:
             if not options.quiet:
                 self.tell(f"text: {', '.join(options.sources)}")
-            streams = [
-                stream(source, model, self.task, chat=options.chat, seed=options.seed) for source in options.sources
-            ]
-            return draw(streams, options.tokens)
+            return draw([stream(model) for stream in self.streams], options.tokens)
 
         texts = partial.texts(new_texts)
         if (told := self._too_few(texts.tokens)) is not None:

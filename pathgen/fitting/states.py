@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ..bridges.maps import Bridge
 from ..bridges.sums import LayerSums
-from ..engine.padded_rows import padded
+from ..engine.padded_rows import masked
 from ..engine.path_model import PathModel, forward_inputs
 from ..errors import PathgenError
-from ..evaluation.batching import Extent, like_lengths
+from ..evaluation.batching import row_batches
 from .text import Piece
 
 BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
@@ -23,16 +23,13 @@ BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
 def batches_of(model: PathModel, pieces: Sequence[Piece]) -> list[list[Piece]]:
     """Batches of pieces of similar length, in an order that the pieces decide."""
     limit = BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cuda"])
-    extents = [Extent(len(piece), 1, len(piece)) for piece in pieces]
-    order = sorted(range(len(pieces)), key=lambda i: (-len(pieces[i]), i))
-    batches = like_lengths(extents, order, lambda batch, _: len(pieces[batch[0]]) * (len(batch) + 1) > limit)
-    return [[pieces[index] for index in batch] for batch in batches]
+    return [[pieces[i] for i in batch] for batch in row_batches([len(piece) for piece in pieces], limit)]
 
 
 def batch_inputs(model: PathModel, pieces: Sequence[Piece]) -> tuple[dict[str, Any], Tensor]:
     """The arguments of a forward over pieces, padded on the right, and which of its tokens [B, T] are text."""
-    mask = padded(([1] * len(piece) for piece in pieces), model.device)
-    return forward_inputs(padded(pieces, model.device), mask), mask.bool()
+    ids, mask = masked(pieces, model.device)
+    return forward_inputs(ids, mask), mask.bool()
 
 
 @torch.inference_mode()
@@ -104,20 +101,3 @@ def _watch(model: PathModel, pieces: Sequence[Piece], see: Callable[[int, Tensor
 
     with model.mode(watch):
         model.run_body(**inputs)
-
-
-def layer_calls(model: PathModel, pieces: Sequence[Piece]) -> tuple[Tensor, list[tuple[tuple, dict]], Tensor]:
-    """The first states [B, T, H] of a batch, the other arguments of each layer, and which tokens are text."""
-    inputs, tokens = batch_inputs(model, pieces)
-    first: list[Tensor] = []
-    calls: list[tuple[tuple, dict]] = []
-
-    def record(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if index == 0:
-            first.append(hidden)
-        calls.append((args, kwargs))
-        return model.as_returned(index, hidden)
-
-    with model.mode(record):
-        model.run_body(**inputs)
-    return first[0], calls, tokens

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,16 +13,17 @@ import torch
 from ..errors import InputError, one_line
 from ..paths.records import seeded_hash
 from ..questions.loading import load_questions
+from ..questions.question import Question
 from ..questions.sources import read_rows
 from ..questions.tasks import Task
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from ..engine.path_model import PathModel
 
 Piece = tuple[int, ...]
 """Token ids of one text."""
+Stream = Callable[["PathModel"], Iterator[Piece]]
+"""The pieces of a source in a model's tokens; it may raise InputError for text that it meets only then."""
 SELF = "self"
 PIECE_TOKENS = 512
 """Longer texts are cut into pieces of this length."""
@@ -49,41 +51,40 @@ def draw(streams: Sequence[Iterator[Piece]], tokens: int) -> Texts:
     left = dict.fromkeys(range(len(streams)), 0)  # tokens taken of each stream that goes on
     fit: list[Piece] = []
     held_out: list[Piece] = []
-    while left and sum(map(len, fit)) < tokens:
+    fitted = 0  # tokens
+    while left and fitted < tokens:
         least = min(left, key=left.__getitem__)
         piece = next(streams[least], None)
         if piece is None:
             del left[least]
             continue
         left[least] += len(piece)
-        (held_out if (len(fit) + len(held_out)) % HELD_OUT == 1 else fit).append(piece)
+        if (len(fit) + len(held_out)) % HELD_OUT == 1:
+            held_out.append(piece)
+        else:
+            fit.append(piece)
+            fitted += len(piece)
     return Texts(tuple(fit), tuple(held_out))
 
 
-def check_source(source: str, task: Task) -> None:
-    """Raise InputError for a source that cannot be read, before a model loads."""
-    if source == SELF:
-        return
-    if not _is_plain(source):
-        load_questions(source, needs=task.needs)
-    elif not Path(source).is_file():
-        raise InputError(f"{source}: no such file")
+def open_source(source: str, task: Task, *, chat: bool, seed: int) -> Stream:
+    """The pieces of a source, once there is a model; those of `self` do not end.
 
-
-def stream(source: str, model: PathModel, task: Task, *, chat: bool, seed: int) -> Iterator[Piece]:
-    """The pieces of a source; those of `self` do not end.
-
-    Questions give their prompts, with each choice where the task scores choices; never gold, and no reference.
+    Questions are read here. They give their prompts, with each choice where the task scores choices; never gold, and
+    no reference.
 
     Raises:
-        InputError: the source cannot be read, or has no text.
+        InputError: the source cannot be read.
     """
-    assert model.tokenizer is not None
     if source == SELF:
-        return _sampled(model, seed)
-    if _is_plain(source):
-        return _plain(source, model.tokenizer)
-    return _asked(source, model.tokenizer, task, chat=chat, seed=seed)
+        return partial(_sampled, seed=seed)
+    if not _is_plain(source):
+        questions = load_questions(source, needs=task.needs)
+        questions.sort(key=lambda question: seeded_hash(seed, question.id))
+        return partial(_asked, questions=questions, task=task, chat=chat)
+    if not Path(source).is_file():
+        raise InputError(f"{source}: no such file")
+    return partial(_plain, source=source)
 
 
 def _is_plain(source: str) -> bool:
@@ -96,9 +97,10 @@ def _is_plain(source: str) -> bool:
     return first is not None and "text" in first.values and not {"question", "prompt"} & first.values.keys()
 
 
-def _plain(source: str, tokenizer: PreTrainedTokenizerBase) -> Iterator[Piece]:
+def _plain(model: PathModel, source: str) -> Iterator[Piece]:
+    assert model.tokenizer is not None
     for text in _texts(source):
-        ids = tokenizer(text)["input_ids"]
+        ids = model.tokenizer(text)["input_ids"]
         yield from (tuple(ids[start : start + PIECE_TOKENS]) for start in range(0, len(ids), PIECE_TOKENS))
 
 
@@ -115,10 +117,10 @@ def _texts(source: str) -> Iterator[str]:
         yield row.values["text"]
 
 
-def _asked(source: str, tokenizer: PreTrainedTokenizerBase, task: Task, *, chat: bool, seed: int) -> Iterator[Piece]:
-    questions = load_questions(source, needs=task.needs)
-    for question in sorted(questions, key=lambda question: seeded_hash(seed, question.id)):
-        prompt, continuations = task.encode(question, tokenizer, chat)
+def _asked(model: PathModel, questions: Sequence[Question], task: Task, *, chat: bool) -> Iterator[Piece]:
+    assert model.tokenizer is not None
+    for question in questions:
+        prompt, continuations = task.encode(question, model.tokenizer, chat)
         if task.generates or task.letters:
             continuations = [[]]
         yield from (tuple([*prompt, *tokens][:PIECE_TOKENS]) for tokens in continuations)

@@ -20,7 +20,7 @@ from cluster.program.options import flags_named
 from ..actors.fleet_run import fleet_run
 from ..actors.model_spec import ModelSpec
 from ..actors.placement import check_disks
-from ..bridges.folder import FILES, local_reader, read_info
+from ..bridges.folder import FILES, folder_info, local_reader
 from ..models.devices import check_device, default_device, default_dtype
 from ..models.facts import fingerprint, num_layers
 from ..models.resolving import resolve_model
@@ -126,7 +126,7 @@ class GenerationRun:
         options = self.options
         bridges = None
         if options.bridges is not None:
-            bridges = read_info(local_reader(options.bridges), options.bridges, self.fingerprint).digest
+            bridges = folder_info(options.bridges, self.fingerprint).digest
         with flags_named():
             options.search.check_budget(self.num_layers)
             settings = options.settings(self.task, self.num_layers, self._dtype(), bridges)
@@ -214,8 +214,8 @@ class GenerationRun:
         with fleet_run(options, self.cluster, self._device, self.folder, directory.fs, where, most) as actors:
             placement = actors.placement
             out = full_name(directory.fs, directory.root)  # actors may have been started in another folder
-            model = placement.model_spec(options.model, self.fingerprint, self.info.settings["dtype"])
-            model = replace(model, bridged=options.bridges is not None)
+            dtype, bridged = self.info.settings["dtype"], options.bridges is not None
+            model = placement.model_spec(options.model, self.fingerprint, dtype, bridged=bridged)
             run = RunSettings(
                 out=out,
                 token=self.lease.token,

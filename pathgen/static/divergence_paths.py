@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, cast
 
 from ..artefacts import JsonArtefact
 from ..errors import ArtefactError, InputError
@@ -41,8 +41,50 @@ class DivergenceEntry:
         return self.path.depth
 
 
+class PathsArtefact(JsonArtefact):
+    """What files of static paths share, whatever chose them; their dataclasses have these fields."""
+
+    __slots__ = ()
+
+    model_id: str
+    fingerprint: str
+    num_layers: int
+    frontier: tuple[Any, ...]
+    bridges: str | None
+
+    def of_actions(self, allowed: Collection[int]) -> Self:
+        """The same without the paths that have other actions."""
+        frontier = tuple(entry for entry in self.frontier if set(entry.path) <= set(allowed))
+        return cast(Self, replace(cast(Any, self), frontier=frontier))
+
+    def check_paths(self, full: LayerPath, others: Sequence[LayerPath]) -> None:
+        """Raise ValueError for a path with another number of layers, or a full path that is none."""
+        for path in (full, *others):
+            if len(path) != self.num_layers:
+                raise ValueError(f"a path has {len(path)} layers, the model {self.num_layers}")
+        if full != LayerPath.full(self.num_layers):
+            raise ValueError("full is not the full path")
+
+    def check_matches(self, fingerprint: str, num_layers: int, where: str) -> None:
+        """Raise ArtefactError if these paths, read from the file `where`, are of another model."""
+        if (self.fingerprint, self.num_layers) != (fingerprint, num_layers):
+            raise ArtefactError(
+                f"{where} is of {self.model_id} ({self.fingerprint}, {self.num_layers} layers), "
+                f"the model here is {fingerprint} with {num_layers} layers; run `pathgen static` on its own paths"
+            )
+
+    def check_bridges(self, digest: str | None, where: str) -> None:
+        """Raise ArtefactError if these paths, read from the file `where`, need other bridges than those that run."""
+        if self.bridges is not None and self.bridges != digest:
+            instead = f"bridges {digest}" if digest else "no bridges"
+            raise ArtefactError(
+                f"{where} was found with bridges {self.bridges}, and here {instead} run; give those with --bridges, or "
+                "run `pathgen static` without"
+            )
+
+
 @dataclass(frozen=True, slots=True)
-class DivergencePaths(JsonArtefact):
+class DivergencePaths(PathsArtefact):
     """The static paths of a model by divergence. It is read where `StaticPaths` is.
 
     Attributes:
@@ -85,7 +127,7 @@ class DivergencePaths(JsonArtefact):
         """Raise ValueError for another target, or a path with another number of layers."""
         if self.target != "divergence":
             raise ValueError(f"target is {self.target!r}, not 'divergence'")
-        check_paths(self.num_layers, self.full.path, [entry.path for entry in self.frontier])
+        self.check_paths(self.full.path, [entry.path for entry in self.frontier])
 
     @property
     def chosen_on(self) -> tuple[str, ...]:
@@ -113,46 +155,6 @@ class DivergencePaths(JsonArtefact):
         if not fitting:
             raise too_shallow(target, entries[0].depth)
         return min(fitting, key=lambda entry: (entry.divergence, entry.depth)).path
-
-    def of_actions(self, allowed: Collection[int]) -> Self:
-        """The same without the paths that have other actions."""
-        return replace(self, frontier=tuple(entry for entry in self.frontier if set(entry.path) <= set(allowed)))
-
-    def check_bridges(self, digest: str | None, where: str) -> None:
-        """Raise ArtefactError if these paths, read from the file `where`, need other bridges than those that run."""
-        check_bridges(self.bridges, digest, where)
-
-    def check_matches(self, fingerprint: str, num_layers: int, where: str) -> None:
-        """Raise ArtefactError if these paths, read from the file `where`, are of another model."""
-        check_model(self.model_id, (self.fingerprint, self.num_layers), (fingerprint, num_layers), where)
-
-
-def check_paths(num_layers: int, full: LayerPath, others: Sequence[LayerPath]) -> None:
-    """Raise ValueError for a path with another number of layers, or a full path that is none."""
-    for path in (full, *others):
-        if len(path) != num_layers:
-            raise ValueError(f"a path has {len(path)} layers, the model {num_layers}")
-    if full != LayerPath.full(num_layers):
-        raise ValueError("full is not the full path")
-
-
-def check_model(model_id: str, own: tuple[str, int], wanted: tuple[str, int], where: str) -> None:
-    """Raise ArtefactError if fingerprint and number of layers of the paths in `where` are not those wanted."""
-    if own != wanted:
-        raise ArtefactError(
-            f"{where} is of {model_id} ({own[0]}, {own[1]} layers), "
-            f"the model here is {wanted[0]} with {wanted[1]} layers; run `pathgen static` on its own paths"
-        )
-
-
-def check_bridges(own: str | None, running: str | None, where: str) -> None:
-    """Raise ArtefactError if paths that were found with bridges would run with others, or without."""
-    if own is not None and own != running:
-        instead = f"bridges {running}" if running else "no bridges"
-        raise ArtefactError(
-            f"{where} was found with bridges {own}, and here {instead} run; give those with --bridges, or run "
-            "`pathgen static` without"
-        )
 
 
 def too_shallow(target: int, shallowest: int) -> InputError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..bridges.folder import load_bridges, local_reader, read_info
+from ..bridges.folder import folder_info, load_bridges
 from ..models.devices import default_device
 from ..models.resolving import resolve_model, resolve_recorded
 from ..store.run_folder import RunDirectory
@@ -34,7 +34,7 @@ def bridges_digest(options: StaticOptions, fingerprint: str, run: SearchedRun | 
     """The digest of the bridges of --bridges, else of the run's own; None without. Errors as `read_info`."""
     if options.bridges is None:
         return run.info.bridges if run else None
-    return read_info(local_reader(options.bridges), options.bridges, fingerprint).digest
+    return folder_info(options.bridges, fingerprint).digest
 
 
 def load_placed(name: str, fingerprint: str, options: StaticOptions, dtype: str, run: SearchedRun | None) -> PathModel:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
 
-from ..artefacts import JsonArtefact
 from ..errors import InputError
 from ..paths.layer_path import LayerPath
-from .divergence_paths import DivergencePaths, check_bridges, check_model, check_paths, too_shallow
+from .divergence_paths import DivergencePaths, PathsArtefact, too_shallow
 
 SHALLOW_LOSS = 0.01
 """Accuracy that `StaticPaths.shallow` may lose against full depth."""
@@ -77,7 +75,7 @@ class FolderResult:
 
 
 @dataclass(frozen=True, slots=True)
-class StaticPaths(JsonArtefact):
+class StaticPaths(PathsArtefact):
     """The static paths of a model for one or several tasks.
 
     Attributes:
@@ -117,7 +115,7 @@ class StaticPaths(JsonArtefact):
     def __post_init__(self) -> None:
         """Raise ValueError for a path with another number of layers."""
         own = [result.own_path for result in self.per_folder]
-        check_paths(self.num_layers, self.full.path, [*(entry.path for entry in self.frontier), *own])
+        self.check_paths(self.full.path, [*(entry.path for entry in self.frontier), *own])
 
     @property
     def best(self) -> PathEntry:
@@ -142,18 +140,6 @@ class StaticPaths(JsonArtefact):
         if not fitting:
             raise too_shallow(target, min(entry.depth for entry in entries))
         return most_accurate(fitting).path
-
-    def of_actions(self, allowed: Collection[int]) -> Self:
-        """The same without the paths that have other actions."""
-        return replace(self, frontier=tuple(entry for entry in self.frontier if set(entry.path) <= set(allowed)))
-
-    def check_bridges(self, digest: str | None, where: str) -> None:
-        """Raise ArtefactError if these paths, read from the file `where`, need other bridges than those that run."""
-        check_bridges(self.bridges, digest, where)
-
-    def check_matches(self, fingerprint: str, num_layers: int, where: str) -> None:
-        """Raise ArtefactError if these paths, read from the file `where`, are of another model."""
-        check_model(self.model_id, (self.fingerprint, self.num_layers), (fingerprint, num_layers), where)
 
 
 AnyStaticPaths = StaticPaths | DivergencePaths

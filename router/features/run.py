@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 from cluster import ClusterError
 from cluster.connection.probe import Probe
@@ -64,7 +63,7 @@ def compute_features(
             placement = actors.placement
             settings = FeatureSettings(
                 out=store.out,
-                model=replace(placement.model_spec(model, fingerprint, dtype), bridged=bridged),
+                model=placement.model_spec(model, fingerprint, dtype, bridged=bridged),
                 pooling=pooling,
                 file_keys=min(placement.in_flight, math.ceil(len(missing) / placement.num_actors)),
             )

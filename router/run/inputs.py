@@ -9,7 +9,7 @@ from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
-from pathgen.bridges.folder import load_bridges, local_reader, read_info
+from pathgen.bridges.folder import folder_info, load_bridges
 from pathgen.bridges.maps import Bridges
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import ArtefactError, InputError
@@ -230,7 +230,7 @@ class TrainingInputs:
         given = self.options.bridges
         if given is None:
             return self.training.bridges
-        return read_info(local_reader(given), given, self.training.fingerprint).digest
+        return folder_info(given, self.training.fingerprint).digest
 
     def _check_bridges(self) -> None:
         """Check that heads imitate paths which ran over the bridges that the router will have."""

@@ -157,7 +157,8 @@ def test_gold_is_not_needed():
 def test_a_path_without_finite_scores_diverges_without_end_and_full_depth_must_have_them():
     model = PathModel(tiny("llama"))
     broken = bridges(4)
-    broken = broken.with_maps({1: Bridge(broken.maps[1].down, broken.maps[1].up, torch.full((32,), float("nan")))})
+    first, second, *others = broken.maps
+    broken = Bridges((first, Bridge(second.down, second.up, torch.full((32,), float("nan"))), *others))
     model.use_bridges(broken)
     question = prepared(packed=True)[0]
     ((bad, good),) = meter_of(model, packed=True).measure([question], [PATHS[1], LayerPath((1, 1, 1, 0))])
