@@ -47,7 +47,6 @@ def prefill_each(evaluator: Evaluator, pairs: Pairs) -> tuple[list[np.ndarray], 
     """What `Executor.prefill` gives, with a prefill of its own for every pair."""
     import torch
 
-    from pathgen.engine.cache import RoutedCache
     from pathgen.engine.policies import FixedPaths
 
     model = evaluator.model
@@ -56,7 +55,7 @@ def prefill_each(evaluator: Evaluator, pairs: Pairs) -> tuple[list[np.ndarray], 
     width = max(map(len, prompts))
     ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts], device=model.device)
     mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=model.device)
-    cache = RoutedCache(model.num_layers)
+    cache = model.new_cache()
     with torch.inference_mode(), model.routed(FixedPaths(path for _, path in pairs), mask):
         model.hf_model(
             input_ids=ids,

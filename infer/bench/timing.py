@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pathgen.engine.cache import RoutedCache
 from pathgen.engine.padded_rows import prompt_mask, row_inputs
 from pathgen.engine.policies import LayerPolicy
 from pathgen.engine.token_rows import scored_positions
@@ -59,7 +58,7 @@ class Forwards:
         owners = [place for place in places for _ in self.prepared[place].rows]
         rows = [row for place in places for row in self.prepared[place].rows]
         at, tokens = (torch.from_numpy(found).to(model.device) for found in scored_positions(rows)[:2])
-        cache = RoutedCache(model.num_layers)
+        cache = model.new_cache()
         with model.routed(policy(owners), prompt_mask(rows, model.device)):
             states = model.run_body(
                 **row_inputs(model, self.evaluator.masks, rows), past_key_values=cache, use_cache=True
@@ -70,7 +69,7 @@ class Forwards:
     def _generate(self, places: Sequence[int], policy: PolicyMaker) -> Forwarded:
         model, task = self.evaluator.model, self.evaluator.task
         ids, mask = left_padded([self.prepared[place].prompt_ids for place in places], model.device)
-        cache = RoutedCache(model.num_layers)
+        cache = model.new_cache()
         made = model.generate(
             ids,
             mask,

@@ -13,7 +13,6 @@ from lm_eval.models.huggingface import HFLM
 from torch import Tensor
 from tqdm import tqdm
 
-from pathgen.engine.cache import RoutedCache
 from pathgen.errors import InputError
 from pathgen.models.devices import default_device, default_dtype
 from pathgen.paths.layer_path import LayerPath
@@ -106,7 +105,7 @@ class RoutedLM(HFLM):
 
     def _model_generate(self, context: Tensor, max_length: int, stop: list[str], **kwargs: Any) -> Tensor:
         """[B, T + new] tokens; each row's path is decided at prefill and recorded."""
-        recorded, cache = WholePromptPolicy(self.policy), RoutedCache(self.path_model.num_layers)
+        recorded, cache = WholePromptPolicy(self.policy), self.path_model.new_cache()
         with self.path_model.routed(recorded, kwargs["attention_mask"]):
             tokens = super()._model_generate(context, max_length, stop, past_key_values=cache, **kwargs)
         self.paths_taken.update(recorded.paths())

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from transformers.modeling_outputs import CausalLMOutput
 
-from pathgen.engine.cache import RoutedCache
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import ArtefactError
 from pathgen.evaluation.decided_paths import decide_paths
@@ -246,7 +245,7 @@ class RoutedModel:
             raise ValueError("a row's path is kept with its cache: generate needs use_cache")
         sampled = bool(getattr(kwargs.get("generation_config"), "do_sample", False))
         settings = {"do_sample": sampled, "tokenizer": self.tokenizer, **kwargs}
-        policy, cache = WholePromptPolicy(self.policy), RoutedCache(self.path_model.num_layers)
+        policy, cache = WholePromptPolicy(self.policy), self.path_model.new_cache()
         with self.path_model.bridged(self._bridges):
             tokens = self.path_model.generate(input_ids, attention_mask, policy=policy, cache=cache, **settings)
         self.cache_bytes = cache.nbytes

@@ -1,16 +1,17 @@
-"""The key-value cache of a routed forward: only what ran, and only for the rows that ran it."""
+"""The cache of a routed forward: only what ran, and only for the rows that ran it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-GROW_TOKENS = 32
-GROW_SHARE = 8
-"""A full slot grows by 32 tokens or by 1/8, the larger of the two: decode appends in place, at little extra memory."""
+from .slots import KeyValueSlot, SlotMaker, holds_state
+from .supported import tensors_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,38 +40,22 @@ class RowPlan:
         return cls(actions, rows(actions > 0, actions > 1), rows(actions == 0))
 
 
-class Slot:
-    """Keys and values of one (layer, pass): [R, heads, tokens, head_dim] for the R rows that ran it, in batch order."""
+class RunningSlots(Sequence[Any]):
+    """The slots of all passes. As a sequence, as transformers reads it: the slots of the pass that is running."""
 
-    def __init__(self) -> None:
-        self.used = 0
-        self.store: tuple[Tensor, Tensor] | None = None
+    def __init__(self, makers: Sequence[SlotMaker]):
+        self.makers = makers
+        self.made: dict[tuple[int, int], Any] = {}
+        self.turn = 0
 
-    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Add the new tokens; return all keys and values so far, as views."""
-        end = self.used + keys.shape[2]
-        if self.store is None:
-            self.store = (keys, values)
-        else:
-            if end > self.store[0].shape[2]:
-                self._grow(max(end, self.used + max(GROW_TOKENS, self.used // GROW_SHARE)))
-            for kept, new in zip(self.store, (keys, values), strict=True):
-                kept[:, :, self.used : end] = new
-        self.used = end
-        return self.store[0][:, :, :end], self.store[1][:, :, :end]
+    def __len__(self) -> int:
+        return len(self.makers)
 
-    def _grow(self, room: int) -> None:
-        assert self.store is not None
-        grown = tuple(old.new_empty(*old.shape[:2], room, old.shape[3]) for old in self.store)
-        for new, old in zip(grown, self.store, strict=True):
-            new[:, :, : self.used] = old[:, :, : self.used]
-        self.store = (grown[0], grown[1])
-
-    def select(self, index: Tensor) -> None:
-        """Keep the rows `index` [R'] of the stored rows, in this order."""
-        assert self.store is not None
-        index = index.to(self.store[0].device, non_blocking=True)
-        self.store = (self.store[0][index], self.store[1][index])
+    def __getitem__(self, layer: Any) -> Any:
+        slot = self.made.get((layer, self.turn))
+        if slot is None:
+            slot = self.made[layer, self.turn] = self.makers[layer]()
+        return slot
 
 
 class RoutedCache(Cache):
@@ -79,28 +64,37 @@ class RoutedCache(Cache):
     A repeat has the positions of the first pass and never overwrites it; a skipped layer stores nothing. A path may
     skip layer 0, so the length is a counter, which the wrapper of the last layer advances once per forward. The
     cache owns the rows' actions: reordering (beams) moves paths and slots together, and a decode step never asks the
-    policy. Slots hold all tokens for sliding-window layers too; the masks apply the window.
+    policy.
+
+    Attributes:
+        slots: by (layer, pass).
+
+    Args:
+        layers: the number of layers, which store keys and values, or what makes the slots of each.
     """
 
-    def __init__(self, num_layers: int):
-        super().__init__(layers=[])
-        self.num_layers = num_layers
+    layers: RunningSlots
+
+    def __init__(self, layers: int | Sequence[SlotMaker]):
+        super().__init__(layers=RunningSlots([KeyValueSlot] * layers if isinstance(layers, int) else layers))
+        self.num_layers = len(self.layers)
+        self.slots = self.layers.made
         self.length = 0
         self.plans: dict[int, RowPlan] = {}
-        self.slots: dict[tuple[int, int], Slot] = {}
-        self.turn = 0  # the pass of the layer that is running; set by the wrapper before each call
+
+    @property
+    def turn(self) -> int:
+        """The pass of the layer that is running; set before each call of a layer."""
+        return self.layers.turn
+
+    @turn.setter
+    def turn(self, turn: int) -> None:
+        self.layers.turn = turn
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all keys and values."""
-        return sum(t.numel() * t.element_size() for slot in self.slots.values() for t in slot.store or ())
-
-    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs):
-        """Append one pass of one layer; called by the model's own attention."""
-        slot = self.slots.get((layer_idx, self.turn))
-        if slot is None:
-            slot = self.slots[(layer_idx, self.turn)] = Slot()
-        return slot.append(key_states, value_states)
+        """Bytes of all keys, values and states."""
+        return sum(t.numel() * t.element_size() for slot in self.slots.values() for t in tensors_in(vars(slot)))
 
     # Used by transformers' masks and generation.
 
@@ -116,6 +110,10 @@ class RoutedCache(Cache):
         """Position of the next forward's first query."""
         return self.length
 
+    def has_previous_state(self, layer_idx: int | None = None, state_idx: int | None = None) -> bool:
+        """Whether anything was seen: by the layer in this pass, or by any layer."""
+        return self.length > 0 if layer_idx is None else super().has_previous_state(layer_idx, state_idx)
+
     def get_max_length(self, layer_idx: int | None = None) -> int:
         """Unbounded."""
         return -1
@@ -127,7 +125,6 @@ class RoutedCache(Cache):
     is_linear = property(_per_layer_false)
     is_dummy = property(_per_layer_false)
     is_compileable = property(lambda self: False)
-    is_croppable = property(lambda self: True)
     is_initialized = property(lambda self: self.length > 0)
 
     @property
@@ -138,18 +135,30 @@ class RoutedCache(Cache):
     def __len__(self) -> int:
         return self.num_layers
 
+    @property
+    def is_croppable(self) -> bool:
+        """Whether tokens can be removed: not where a layer holds a convolution window or a recurrent state."""
+        return not any(map(holds_state, self.slots.values()))
+
     def crop(self, tokens_to_remove: int) -> None:
         """Remove the last `-tokens_to_remove` tokens; transformers passes the number negated.
 
         Raises:
-            ValueError: the number is positive, or the cache has fewer tokens.
+            ValueError: the number is positive, the cache has fewer tokens, or a layer holds a state.
         """
         removed = -tokens_to_remove
         if not 0 <= removed <= self.length:
             raise ValueError(f"crop takes 0 to -{self.length} for {self.length} tokens held; got {tokens_to_remove}")
+        if not removed:
+            return
+        if not self.is_croppable:
+            raise ValueError(
+                "this model's layers hold convolution or recurrent states, from which no token can be removed: "
+                "generate without speculative decoding or prompt lookup"
+            )
         self.length -= removed
         for slot in self.slots.values():
-            slot.used -= removed
+            slot.crop(-removed)
 
     def reset(self) -> None:
         """Remove everything, the rows' paths included."""
@@ -158,16 +167,16 @@ class RoutedCache(Cache):
         self.slots.clear()
 
     def activate_past_recording(self) -> None:
-        """Called by speculative decoding; does nothing, because slots can always be cropped."""
+        """Called by speculative decoding; does nothing, because no slot forgets what `crop` needs."""
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep the batch rows `indices` [B'], with their slots and paths, in this order."""
         index = torch.as_tensor(indices).cpu()  # one read-back for all layers: the actions are on the CPU
-        device = next((slot.store[0].device for slot in self.slots.values() if slot.store), torch.device("cpu"))
+        device = next((t.device for slot in self.slots.values() for t in tensors_in(vars(slot))), torch.device("cpu"))
         for (layer, turn), slot in self.slots.items():
             ran = self.plans[layer].actions > turn  # [B]
             place = ran.cumsum(0) - 1  # of each row among the rows that ran
-            slot.select(place[index[ran[index]]])
+            slot.reorder_cache(place[index[ran[index]]])
         for layer, plan in self.plans.items():
             self.plans[layer] = RowPlan.of(plan.actions[index], device)
 

@@ -80,9 +80,10 @@ class Executor:
         The cache holds the prompt of each pair without its last token, padded on the left.
         """
         assert self.masks is None, "generation continues from plain causal rows"
-        recorder = RecordingCache(self.model.num_layers)
+        recorder = RecordingCache(self.model.slot_makers)
         logprobs = self._logprobs(self._evaluate(asked, recorder), [row for row, _ in asked])
-        return logprobs, recorder.filled(asked, self.model.device, self._bridges is not None)
+        bridged = self._bridges is not None
+        return logprobs, recorder.filled(asked, self.model.device, bridged, stems=self.model.carries_state)
 
     @torch.inference_mode()
     def _evaluate(self, asked: Sequence[tuple[Row, LayerPath]], recorder: RecordingCache | None) -> Tensor:
@@ -104,7 +105,7 @@ class Executor:
         layers_started = time.perf_counter()
         if recorder is not None:
             for key in self._not_run(asked, plan):
-                recorder.states[key] = self.kept.key_values(key)
+                recorder.states[key] = self.kept.stored(key)
         full = LayerPath.full(self.model.num_layers)
         meter = InfluenceMeter({row.key: row for row, path in asked if path == full}, self.model.num_layers)
         pool = self._run(plan, hidden, calls, recorder, rows, meter)
@@ -163,8 +164,8 @@ class Executor:
             states = self.model.run_layer(step.layer, before, args, kwargs)
             meter.watch(step.layer, step.states, before, states)
             pool.index_copy_(0, targets, states.to(pool.device))
-            key_values = recorder.name_last(step.states) if recorder is not None else None
-            self.kept.put(step.states, states, key_values)
+            stored = recorder.name_last(step.states) if recorder is not None else None
+            self.kept.put(step.states, states, stored)
             self.work.layers_run += len(step.states)
             self.work.token_layers += len(step.states) * width
             self.work.layers_run_by_row.update(key[0] for key in step.states)

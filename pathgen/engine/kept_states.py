@@ -9,22 +9,22 @@ from itertools import count
 
 from torch import Tensor
 
-from .shared_prefill import KeyValues
 from .sharing import StateKey, is_bridge, states_to
+from .slots import Content
 
 
 @dataclass(slots=True, eq=False)
 class _Block:
-    """States [n, T, H] as a layer returned them, its keys and values, and the states not yet dropped."""
+    """States [n, T, H] as a layer returned them, what it stored, and the states not yet dropped."""
 
     states: Tensor
-    key_values: KeyValues | None
+    stored: Content | None
     held: set[StateKey]
 
     @property
     def nbytes(self) -> int:
         """Bytes that stay allocated: a model may return keys and values as views of a larger tensor."""
-        storages = [tensor.untyped_storage() for tensor in (self.states, *(self.key_values or ()))]
+        storages = [tensor.untyped_storage() for tensor in (self.states, *(self.stored or {}).values())]
         return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
@@ -50,23 +50,23 @@ class KeptStates:
         block, index = self._used(key)
         return block.states[index]
 
-    def key_values(self, key: StateKey) -> KeyValues:
-        """[heads, T, head_dim] keys and values of the state's last layer; its block becomes the most recently used."""
+    def stored(self, key: StateKey) -> Content:
+        """What the state's last layer stored for its row; its block becomes the most recently used."""
         block, index = self._used(key)
-        assert block.key_values is not None
-        return block.key_values[0][index], block.key_values[1][index]
+        assert block.stored is not None
+        return {name: part[index] for name, part in block.stored.items()}
 
     def holds_way_to(self, key: StateKey) -> bool:
-        """Whether all states up to and including this one are held with their keys and values; a bridge has none."""
+        """Whether all states up to and including this one are held with what was stored; a bridge stores nothing."""
         places = ((state, self._where.get(state)) for state in states_to(key))
         return all(
-            place is not None and (is_bridge(state) or self._blocks[place[0]].key_values is not None)
+            place is not None and (is_bridge(state) or self._blocks[place[0]].stored is not None)
             for state, place in places
         )
 
-    def put(self, keys: Sequence[StateKey], states: Tensor, key_values: KeyValues | None = None) -> None:
+    def put(self, keys: Sequence[StateKey], states: Tensor, stored: Content | None = None) -> None:
         """Hold a block [n, T, H], one key per row; a state already held moves to the new block."""
-        block = _Block(states, key_values, set(keys))
+        block = _Block(states, stored, set(keys))
         if block.nbytes > self.max_bytes:
             return
         self._remove([key for key in keys if key in self._where])

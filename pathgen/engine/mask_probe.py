@@ -19,7 +19,7 @@ def find_mask_form(model: PathModel) -> MaskForm | None:
     """The first form with which packed choices score as plain rows do, on an artificial question; None without one."""
     config = model.config
     attention = getattr(config, "_attn_implementation", None)
-    if attention not in ("sdpa", "eager"):
+    if attention not in ("sdpa", "eager") or model.carries_state:  # a recurrence follows no mask
         return None
     kinds = set(getattr(config, "layer_types", None) or ())
     window = getattr(config, "sliding_window", None) or None

@@ -14,6 +14,7 @@ from ..models.loading import load_model
 from ..paths.layer_path import LayerPath
 from .cache import RoutedCache, RowPlan
 from .policies import FixedPaths, LayerPolicy
+from .slots import has_seen, holds_state, slot_makers, stores
 from .supported import UnsupportedModelError, find_head, find_layers, take_rows, tensors_in
 from .vocabulary import float32_head, in_one_piece
 
@@ -46,6 +47,8 @@ class PathModel:
         self.layers: list[nn.Module] = find_layers(hf_model)
         head = find_head(hf_model)
         self.num_layers = len(self.layers)
+        self.slot_makers = slot_makers(self.config, self.num_layers)
+        self.carries_state = any(holds_state(make()) for make in self.slot_makers)
         self._stock = [layer.forward for layer in self.layers]
         self._own = [vars(layer).get("forward") for layer in self.layers]  # a hook set before us, or None
         self._mode: LayerFunction | None = None
@@ -164,11 +167,15 @@ class PathModel:
         config = kwargs.get("generation_config")
         if kwargs.get("pad_token_id") is None and getattr(config, "pad_token_id", None) is None:
             kwargs["pad_token_id"] = self.pad_token_id
-        cache = RoutedCache(self.num_layers) if cache is None else cache
+        cache = self.new_cache() if cache is None else cache
         with self.routed(policy, mask):
             return self.hf_model.generate(
                 input_ids=input_ids, attention_mask=mask, past_key_values=cache, use_cache=True, **kwargs
             )
+
+    def new_cache(self) -> RoutedCache:
+        """An empty cache for this model's layers."""
+        return RoutedCache(self.slot_makers)
 
     @property
     def pad_token_id(self) -> int:
@@ -334,7 +341,7 @@ def _check_wrapped(model: PathModel) -> None:
     name = type(model.hf_model).__name__
     ids = torch.tensor([[1, 2, 3], [1, 2, 4]], device=model.device) % model.config.vocab_size
     positions = torch.arange(3, device=model.device).expand(2, 3)
-    cache = RoutedCache(model.num_layers)
+    cache = model.new_cache()
 
     def check_arguments(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
         if hidden.shape[:-1] != ids.shape:
@@ -362,5 +369,6 @@ def _check_wrapped(model: PathModel) -> None:
             model.run_body(
                 input_ids=ids[:, part], position_ids=positions[:, part], past_key_values=cache, use_cache=True
             )
-    if len(cache.slots) != model.num_layers or any(slot.used != 3 for slot in cache.slots.values()):
-        raise UnsupportedModelError(f"{name}: its layers keep state outside the key-value cache")
+    storing = {(layer, 0) for layer, make in enumerate(model.slot_makers) if stores(make())}
+    if set(cache.slots) != storing or not all(has_seen(slot, 3) for slot in cache.slots.values()):
+        raise UnsupportedModelError(f"{name}: its layers keep state outside the cache")

@@ -1,4 +1,4 @@
-"""A prefill shared by many paths: keys and values are recorded per state, and a cache is assembled from them."""
+"""A prefill shared by many paths: what layers store is recorded per state, and a cache is assembled from it."""
 
 from __future__ import annotations
 
@@ -8,46 +8,50 @@ import torch
 from torch import Tensor
 
 from ..paths.layer_path import LayerPath
-from .cache import RoutedCache, RowPlan, Slot
+from .cache import RoutedCache, RowPlan
 from .sharing import StateKey, steps_of
+from .slots import Content, SlotMaker, batched, content, filled
 from .token_rows import Row
-
-KeyValues = tuple[Tensor, Tensor]
-"""Keys and values of one execution of a layer: [n, heads, T, head_dim], or without n for one state."""
 
 
 class RecordingCache(RoutedCache):
-    """Passed to layers in place of a cache: it stays empty, and records the keys and values it receives.
+    """Passed to layers in place of a cache: it stays empty, and records what each execution of a layer stores.
 
     Attributes:
-        last: keys and values of the layer that ran last, [n, heads, T, head_dim] each.
-        states: keys and values of each state's last layer, [heads, T, head_dim] each.
+        states: what each state's last layer stored, for the state's one row.
     """
 
-    def __init__(self, num_layers: int):
-        super().__init__(num_layers)
-        self.last: KeyValues | None = None
-        self.states: dict[StateKey, KeyValues] = {}
+    def __init__(self, makers: Sequence[SlotMaker]):
+        super().__init__(makers)
+        self.states: dict[StateKey, Content] = {}
+        self._last: Content = {}
 
-    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs) -> KeyValues:
-        """Record one execution of one layer; called by the model's own attention."""
-        self.last = (key_states, value_states)
-        return self.last
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs):
+        """Record keys and values of one execution of one layer; called by the model's own attention."""
+        self._last = {("keys", 0): key_states, ("values", 0): value_states}
+        return key_states, value_states
 
-    def name_last(self, states: Sequence[StateKey]) -> KeyValues:
-        """Store the last layer's keys and values under the states that it computed, and return them."""
-        assert self.last is not None
-        last, self.last = self.last, None
-        self.states.update(zip(states, zip(*last, strict=True), strict=True))
+    def name_last(self, states: Sequence[StateKey]) -> Content:
+        """Store what the last layer stored under the states that it computed, and return it."""
+        last, self._last = self._last, {}
+        for slot in self.slots.values():  # of a layer that stores more than keys and values
+            last |= content(slot)
+        self.slots.clear()
+        self.states.update(
+            (state, {name: part[row] for name, part in last.items()}) for row, state in enumerate(states)
+        )
         return last
 
-    def filled(self, asked: Sequence[tuple[Row, LayerPath]], device: torch.device, bridged: bool) -> RoutedCache:
+    def filled(
+        self, asked: Sequence[tuple[Row, LayerPath]], device: torch.device, bridged: bool, *, stems: bool
+    ) -> RoutedCache:
         """A cache as after prefill: each row's prompt along its path, padded on the left; `bridged` as it was planned.
 
-        The prompt's last token is missing; generation runs it first.
+        The prompt's last token is missing; generation runs it first. `stems`: what was recorded is the rows' stems,
+        padded on the left, else the rows, padded on the right.
         """
         tokens = [row.prompt_tokens - 1 for row, _ in asked]
-        cache = RoutedCache(self.num_layers)
+        cache = RoutedCache(self.layers.makers)
         cache.length = max(tokens)
         actions = torch.tensor([path for _, path in asked])
         for layer in range(self.num_layers):
@@ -55,19 +59,12 @@ class RecordingCache(RoutedCache):
             for turn in range(len(plan.passes)):
                 running = (plan.actions > turn).nonzero()[:, 0].tolist()
                 made = [
-                    self.states[asked[row][0].key, (*steps_of(asked[row][1][:layer], bridged), *[layer] * (turn + 1))]
-                    for row in running
+                    self.states.get((key, (*steps_of(path[:layer], bridged), *[layer] * (turn + 1))), {})
+                    for key, path in (
+                        (row.stem_key if stems else row.key, path) for row, path in map(asked.__getitem__, running)
+                    )
                 ]
-                lengths = [tokens[row] for row in running]
-                slot = cache.slots[layer, turn] = Slot()
-                slot.append(*(_aligned(part, lengths, cache.length) for part in zip(*made, strict=True)))
+                parts = batched(made, [tokens[row] for row in running], cache.length, from_end=stems)
+                if parts and cache.length:
+                    cache.slots[layer, turn] = filled(self.layers.makers[layer](), parts)
         return cache
-
-
-def _aligned(rows: Sequence[Tensor], tokens: list[int], width: int) -> Tensor:
-    """[n, heads, width, head_dim]: the first `tokens` of each row, padded on the left."""
-    heads, _, head_dim = rows[0].shape
-    together = rows[0].new_zeros(len(rows), heads, width, head_dim)
-    for place, (row, count) in enumerate(zip(rows, tokens, strict=True)):
-        together[place, :, width - count :] = row[:, :count]
-    return together

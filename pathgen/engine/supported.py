@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from inspect import signature
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,6 +13,8 @@ from ..errors import InputError
 logger = logging.getLogger(__name__)
 
 ATTENTION_KINDS = {"full_attention", "sliding_attention"}
+HYBRID_KINDS = {"linear_attention", "conv", "hybrid", "hybrid_sliding", "mlp", "moe"}
+"""Layers with a convolution window, a recurrent state, both beside attention, or nothing to store."""
 
 
 class UnsupportedModelError(InputError):
@@ -19,7 +22,9 @@ class UnsupportedModelError(InputError):
 
 
 def find_layers(hf_model: Any) -> list[nn.Module]:
-    """The decoder layers in order: the only list of `num_hidden_layers` modules of one class with attention.
+    """The decoder layers in order: the only list of `num_hidden_layers` modules with attention.
+
+    They are of one class, but for hybrids, whose config lists the kinds of their layers.
 
     Raises:
         UnsupportedModelError: the model has no such layers; the message names its class and the reason.
@@ -27,9 +32,13 @@ def find_layers(hf_model: Any) -> list[nn.Module]:
     name, config = type(hf_model).__name__, hf_model.config.get_text_config()
     if hf_model.config.is_encoder_decoder:
         raise UnsupportedModelError(f"{name}: encoder-decoder models are not supported")
-    kinds = set(getattr(config, "layer_types", None) or ()) - ATTENTION_KINDS
-    if kinds:
-        raise UnsupportedModelError(f"{name}: layers of kind {', '.join(sorted(kinds))} are not supported")
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if "past_key_values" not in signature(type(hf_model).forward).parameters:
+        raise UnsupportedModelError(
+            f"{name}: its forward takes no `past_key_values`: its cache is of a kind of its own"
+        )
+    if unknown := kinds - ATTENTION_KINDS - HYBRID_KINDS:
+        raise UnsupportedModelError(f"{name}: layers of kind {', '.join(sorted(unknown))} are not supported")
     if getattr(config, "num_kv_shared_layers", 0):
         raise UnsupportedModelError(f"{name}: layers that share keys and values cannot be skipped on their own")
     stacks = [
@@ -37,7 +46,7 @@ def find_layers(hf_model: Any) -> list[nn.Module]:
         for module in hf_model.modules()
         if isinstance(module, nn.ModuleList)
         and len(module) == config.num_hidden_layers
-        and len({type(layer) for layer in module}) == 1
+        and (kinds & HYBRID_KINDS or len({type(layer) for layer in module}) == 1)
         and any(hasattr(part, "layer_idx") for part in module[0].modules())
     ]
     if len(stacks) != 1:

@@ -18,6 +18,7 @@ class Row:
 
     Attributes:
         key: identifies the row (and so its hidden states) across calls.
+        stem_key: the same for the row's stem: its prompt without the last token, which rows of one prompt share.
         ids: [T] token ids.
         positions: [T] position ids; each continuation counts from the prompt's end.
         branch: [T] PROMPT or the token's continuation. A token sees the prompt and its own branch.
@@ -28,6 +29,7 @@ class Row:
     """
 
     key: Hashable
+    stem_key: Hashable
     ids: NDArray[np.int64]
     positions: NDArray[np.int64]
     branch: NDArray[np.int64]
@@ -69,15 +71,15 @@ def scored_positions(rows: Sequence[Row]) -> tuple[NDArray[np.int64], ...]:
 
 def packed_row(key: Hashable, prompt: Sequence[int], continuations: Sequence[Sequence[int]]) -> Row:
     """The prompt once, then every continuation, for attention under a tree mask."""
-    return _row(key, prompt, list(enumerate(continuations)))
+    return _row(key, key, prompt, list(enumerate(continuations)))
 
 
 def plain_rows(key: Hashable, prompt: Sequence[int], continuations: Sequence[Sequence[int]]) -> list[Row]:
     """One ordinary causal row per continuation."""
-    return [_row((key, c), prompt, [(c, tokens)]) for c, tokens in enumerate(continuations)]
+    return [_row((key, c), key, prompt, [(c, tokens)]) for c, tokens in enumerate(continuations)]
 
 
-def _row(key: Hashable, prompt: Sequence[int], owned: Sequence[tuple[int, Sequence[int]]]) -> Row:
+def _row(key: Hashable, source: Hashable, prompt: Sequence[int], owned: Sequence[tuple[int, Sequence[int]]]) -> Row:
     start = len(prompt)
     ids, positions, branch = list(prompt), list(range(start)), [PROMPT] * start
     predictors: list[int] = []
@@ -95,4 +97,4 @@ def _row(key: Hashable, prompt: Sequence[int], owned: Sequence[tuple[int, Sequen
     scored, predicts = np.unique(np.array(predictors, dtype=np.int64), return_inverse=True)
     lists = {"ids": ids, "positions": positions, "branch": branch, "targets": targets, "owners": owners}
     arrays = {name: np.array(values, dtype=np.int64) for name, values in lists.items()}
-    return Row(key, scored=scored, predicts=predicts, **arrays)
+    return Row(key, (source, PROMPT), scored=scored, predicts=predicts, **arrays)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pathgen.engine.kept_states import KeptStates
+from pathgen.engine.slots import Content
 from pathgen.engine.sharing import StateKey
 
 TOKENS, WIDTH = 3, 2
@@ -106,17 +107,17 @@ def test_an_unknown_state_is_a_key_error() -> None:
         KeptStates(10)["a", (0,)]
 
 
-def key_values(first: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+def key_values(first: int, count: int) -> Content:
     """Keys and values [count, heads, T, head_dim] cut out of one fused tensor, as some models make them."""
     fused = torch.arange(first, first + count, dtype=torch.float32)[:, None, None, None].repeat(1, 1, TOKENS, 6)
-    return fused[..., :2], fused[..., 2:4]
+    return {("keys", 0): fused[..., :2], ("values", 0): fused[..., 2:4]}
 
 
 def test_fused_keys_and_values_count_with_all_that_they_hold_alive() -> None:
     kept = KeptStates(1000)
     kept.put([("a", (0,))], block(0, 1), key_values(0, 1))
     assert kept.nbytes == STATE_BYTES + TOKENS * 6 * 4
-    assert all((part == 0).all() and part.shape == (1, TOKENS, 2) for part in kept.key_values(("a", (0,))))
+    assert all((part == 0).all() and part.shape == (1, TOKENS, 2) for part in kept.stored(("a", (0,))).values())
 
 
 def test_the_way_to_a_state_needs_every_state_with_keys_and_values() -> None:

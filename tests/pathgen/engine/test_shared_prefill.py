@@ -138,7 +138,7 @@ def test_the_cache_holds_what_prefill_stores_and_no_more() -> None:
     model, _ = lab("gemma3")
     _, filled = prefill(Executor(model, None), PAIRS)
     ids, mask = padded([PROMPTS[prompt][:-1] for prompt, _ in PAIRS], "left")
-    plain = RoutedCache(LAYERS)
+    plain = model.new_cache()
     with torch.inference_mode(), model.routed(FixedPaths(path for _, path in PAIRS), mask):
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         model.hf_model(ids, attention_mask=mask, position_ids=positions, past_key_values=plain, use_cache=True)
