@@ -1,4 +1,4 @@
-"""What one (layer, pass) stores: keys and values, and whatever else transformers' own cache layer of that kind holds."""
+"""What one (layer, pass) stores: keys and values, and what else transformers' own cache layer of that kind holds."""
 
 from __future__ import annotations
 

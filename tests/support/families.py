@@ -100,8 +100,39 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
 }
 """class -> (its config, what that has beyond `SIZES`, a part of the reason for which it cannot be run)."""
 
+MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_chunk_size": 4}
+DELTA_NET = {
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+}
+RECURRENT = {"layer_types": ["linear_attention", "full_attention", "linear_attention", "linear_attention"]}
+WITHOUT_CACHE_KIND = {"pad_token_id": 0}
+
+HYBRIDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "lfm2": ("Lfm2", {"layer_types": ["conv", "full_attention", "conv", "conv"], "block_auto_adjust_ff_dim": False}),
+    "lfm2_moe": (
+        "Lfm2Moe",
+        {"layer_types": ["conv", "full_attention", "conv", "conv"], "num_dense_layers": 1, **EXPERTS},
+    ),
+    "lfm3": ("Lfm3", {"layer_types": ["conv", "sliding_attention", "conv", "full_attention"], "sliding_window": WINDOW, "head_dim": 8, **EXPERTS}),
+    "qwen3_next": ("Qwen3Next", {"head_dim": 8, **EXPERTS, **DELTA_NET, **RECURRENT, "shared_expert_intermediate_size": 16}),
+    "qwen3_5": ("Qwen3_5", {"head_dim": 8, **DELTA_NET, **RECURRENT}),
+    "qwen3_5_moe": ("Qwen3_5Moe", {"head_dim": 8, **EXPERTS, **DELTA_NET, **RECURRENT, "shared_expert_intermediate_size": 16}),
+    "kimi_linear": ("KimiLinear", {**RECURRENT, **EXPERTS, "kv_lora_rank": 16, "q_lora_rank": None, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8, "num_key_value_heads": 4, "linear_num_heads": 4, "linear_head_dim": 8}),
+    "olmo_hybrid": ("OlmoHybrid", {**RECURRENT, **DELTA_NET}),
+    "bamba": ("Bamba", {"attn_layer_indices": [1], **MAMBA}),
+    "granitemoehybrid": ("GraniteMoeHybrid", {**RECURRENT, **MAMBA, "num_local_experts": 4, "num_experts_per_tok": 2, "shared_intermediate_size": 16}),
+    "nemotron_h": ("NemotronH", {"layers_block_type": ["linear_attention", "full_attention", "mlp", "linear_attention"], "mamba_num_heads": 8, "mamba_head_dim": 8, "ssm_state_size": 8, "chunk_size": 4, "expand": 2, "n_groups": 1, "head_dim": 8}),
+    "jamba": ("Jamba", {"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 4, "mamba_dt_rank": 4, "num_experts": 2}),
+    "falcon_h1": ("FalconH1", {"mamba_d_ssm": 64, **MAMBA, "head_dim": 8}),
+    "zamba2": ("Zamba2", {"layers_block_type": ["linear_attention", "hybrid"] * 2, "n_mamba_heads": 8, "mamba_headdim": 8, "mamba_d_state": 8, "chunk_size": 4, "attention_hidden_size": 64, "attention_head_dim": 16, "num_mem_blocks": 1, "num_key_value_heads": 4, "adapter_rank": 8}),
+    "bailing_hybrid": ("BailingHybrid", {}),
+}
+
 SUFFIXES = {"GPT2": "LMHeadModel", "Gemma3": "ForCausalLM"}
-CONFIGS = {"Gemma3": "Gemma3TextConfig"}
+CONFIGS = {"Gemma3": "Gemma3TextConfig", "Qwen3_5": "Qwen3_5TextConfig", "Qwen3_5Moe": "Qwen3_5MoeTextConfig"}
 
 
 def tiny(name: str, *, attention: str | None = None, seed: int = 0) -> Any:

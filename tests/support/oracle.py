@@ -34,6 +34,28 @@ class AffineLayer(nn.Module):
         return (exact + torch.einsum("bth,oh->bto", normed, self.matrix) + self.bias).to(hidden.dtype)
 
 
+class Times(nn.Module):
+    """Stands in the list of layers for a layer that runs `times` times, one after the other."""
+
+    def __init__(self, layer: nn.Module, times: int):
+        super().__init__()
+        self.layer, self.times = layer, times
+
+    def __getattr__(self, name: str) -> Any:
+        """What a model asks its layers, as their kind, is the layer's own."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(super().__getattr__("layer"), name)
+
+    def forward(self, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+        given = self.layer(hidden, *args, **kwargs)  # at least once, for the form in which it returns
+        for _ in range(self.times):
+            out = self.layer(hidden, *args, **kwargs)
+            hidden = out[0] if isinstance(out, tuple) else out
+        return (hidden, *given[1:]) if isinstance(given, tuple) else hidden
+
+
 class Oracle:
     """Runs a model along paths, one row at a time.
 
@@ -74,3 +96,14 @@ class Oracle:
         """[K] log-probability of each token of the continuation after the prompt, in nats."""
         logits = self.logits([*prompt, *continuation], path)[len(prompt) - 1 : -1]
         return logits.float().log_softmax(-1)[range(len(continuation)), list(continuation)]
+
+
+class LoopOracle(Oracle):
+    """As `Oracle`, for models whose config cannot be changed with their list: each layer loops in its own place."""
+
+    def along(self, path: Sequence[int]) -> Any:
+        """The stock model, in which each layer stands for as many runs as the path gives it."""
+        parent, _, name = self.stack.rpartition(".")
+        loops = nn.ModuleList(Times(layer, times) for layer, times in zip(self.layers, path, strict=True))
+        setattr(self.hf_model.get_submodule(parent), name, loops)
+        return self.hf_model
