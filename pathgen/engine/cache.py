@@ -73,10 +73,11 @@ class RoutedCache(Cache):
         layers: the number of layers, which store keys and values, or what makes the slots of each.
     """
 
-    layers: RunningSlots
+    layers: RunningSlots  # type: ignore[assignment]  # transformers only reads items
 
     def __init__(self, layers: int | Sequence[SlotMaker]):
-        super().__init__(layers=RunningSlots([KeyValueSlot] * layers if isinstance(layers, int) else layers))
+        super().__init__(layers=[])
+        self.layers = RunningSlots([KeyValueSlot] * layers if isinstance(layers, int) else layers)
         self.num_layers = len(self.layers)
         self.slots = self.layers.made
         self.length = 0

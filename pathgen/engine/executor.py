@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from .padded_rows import MaskForm, row_inputs
 from .path_model import LayerCalls, PathModel
 from .shared_prefill import RecordingCache
 from .sharing import Plan, StateKey, Step, is_bridge, plan_sharing, states_to, steps_of
+from .stems import BranchCache, continues_from_states, stem_inputs, stem_of, tail_inputs, tail_of
 from .supported import take_rows
 from .token_rows import Row, scored_positions
 
@@ -50,6 +52,19 @@ class Work:
     """Wall time by step: capture, layers, finish; and decode, which the evaluator adds."""
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows as the arguments of one forward, and the cache that its layers are called with.
+
+    With `from_end` they are padded on the left.
+    """
+
+    rows: list[Row]
+    inputs: dict[str, Any]
+    cache: RecordingCache | BranchCache | None
+    from_end: bool = False
+
+
 class Executor:
     """Evaluates paths on rows of one model: packed rows with `masks`, plain causal rows without.
 
@@ -64,6 +79,7 @@ class Executor:
         self.work = Work()
         self.influence: dict[Hashable, tuple[float, ...]] = {}
         self._bridges = model.bridges
+        self._branching = continues_from_states(model)
         self.step_tokens = STEP_TOKENS.get(model.device.type, STEP_TOKENS["cuda"])
 
     def token_logprobs(self, asked: Sequence[tuple[Row, LayerPath]]) -> list[np.ndarray]:
@@ -88,18 +104,44 @@ class Executor:
     @torch.inference_mode()
     def _evaluate(self, asked: Sequence[tuple[Row, LayerPath]], recorder: RecordingCache | None) -> Tensor:
         """The final states [N, H] at the scored positions of all pairs, one pair after another."""
-        rows = list({row.key: row for row, _ in asked}.values())
-        width = max(len(row) for row in rows)
-        started = time.perf_counter()
         if self.model.bridges is not self._bridges:  # the kept states may come from others
             self.kept.forget_bridged()
             self._bridges = self.model.bridges
-        hidden, calls = self._capture(rows, recorder)
+        rows = list({row.key: row for row, _ in asked}.values())
+        stems = [stem_of(row) for row in rows] if self.model.carries_state else []
+        if self._branching or (self.model.carries_state and recorder is not None):
+            recorder = recorder or RecordingCache(self.model.slot_makers)
+            self._run_stems(asked, stems, recorder)
+        if not self._branching:
+            cache = None if self.model.carries_state else recorder
+            return self._pass(asked, Batch(rows, row_inputs(self.model, self.masks, rows), cache))
+        assert recorder is not None
+        tails = [tail_of(row) for row in rows]
+        self.influence |= {row.key: self.influence[row.stem_key] for row in rows if row.stem_key in self.influence}
+        given = Batch(tails, tail_inputs(tails, stems, self.model.device), BranchCache(recorder, tails, stems))
+        by_key = {tail.key: tail for tail in tails}
+        return self._pass([(by_key[row.key], path) for row, path in asked], given)
+
+    def _run_stems(self, asked: Sequence[tuple[Row, LayerPath]], stems: list[Row], recorder: RecordingCache) -> None:
+        """Run the stem of each asked row along the row's path, and record what its layers store."""
+        by_key = {stem.key: stem for stem in stems}
+        on_stems = dict.fromkeys((row.stem_key, path) for row, path in asked)
+        alone = list(by_key.values())
+        given = Batch(alone, stem_inputs(alone, self.model.device), recorder, from_end=True)
+        self._pass([(by_key[key], path) for key, path in on_stems], given)
+
+    def _pass(self, asked: Sequence[tuple[Row, LayerPath]], batch: Batch) -> Tensor:
+        """`_evaluate`, of rows that run as one batch."""
+        started = time.perf_counter()
+        recorder = batch.cache if isinstance(batch.cache, RecordingCache) else None
+        hidden, calls = self.model.capture(
+            **batch.inputs, past_key_values=batch.cache, use_cache=batch.cache is not None
+        )
         plan = plan_sharing(
             [(row.key, path) for row, path in asked],
-            {row.key: index for index, row in enumerate(rows)},
+            {row.key: index for index, row in enumerate(batch.rows)},
             self.kept.__contains__ if recorder is None else self.kept.holds_way_to,
-            max(1, self.step_tokens // width),
+            max(1, self.step_tokens // batch.inputs["attention_mask"].shape[-1]),
             bridged=self._bridges is not None,
         )
         layers_started = time.perf_counter()
@@ -107,9 +149,11 @@ class Executor:
             for key in self._not_run(asked, plan):
                 recorder.states[key] = self.kept.stored(key)
         full = LayerPath.full(self.model.num_layers)
-        meter = InfluenceMeter({row.key: row for row, path in asked if path == full}, self.model.num_layers)
-        pool = self._run(plan, hidden, calls, recorder, rows, meter)
-        self.influence |= meter.found()
+        watched = {row.key: row for row, path in asked if path == full and len(row)}
+        meter = InfluenceMeter(watched, self.model.num_layers, batch.from_end)
+        pool = self._run(plan, hidden, calls, batch, meter)
+        if not isinstance(batch.cache, BranchCache):
+            self.influence |= meter.found()
         owners, scored, _, _ = scored_positions([row for row, _ in asked])
         slots, tokens = (torch.from_numpy(a).to(pool.device) for a in (np.array(plan.finals)[owners], scored))
         states = pool[slots, tokens]
@@ -117,22 +161,16 @@ class Executor:
         self.work.seconds["layers"] += time.perf_counter() - layers_started
         return states
 
-    def _capture(self, rows: list[Row], recorder: RecordingCache | None) -> tuple[Tensor, LayerCalls]:
-        """The first hidden states [B, T, H], and the layers' calls, with the recorder as their cache."""
-        inputs = row_inputs(self.model, self.masks, rows)
-        return self.model.capture(**inputs, past_key_values=recorder, use_cache=recorder is not None)
-
     def _run(
         self,
         plan: Plan,
         hidden: Tensor,
         calls: LayerCalls,
-        recorder: RecordingCache | None,
-        rows: list[Row],
+        given: Batch,
         meter: InfluenceMeter,
     ) -> Tensor:
         """Run all steps; return the pool [slots, T, H] that holds the final states."""
-        row_index = {row.key: index for index, row in enumerate(rows)}
+        row_index = {row.key: index for index, row in enumerate(given.rows)}
         batch, width, _ = hidden.shape
         pool = hidden.new_zeros(max(plan.num_slots, 1), *hidden.shape[1:])
         indices = _upload(plan.steps, hidden.device)
@@ -144,8 +182,10 @@ class Executor:
         def load(slot: int, key: StateKey) -> None:
             index = row_index[key[0]]
             if key[1]:
-                tokens = len(rows[index])  # beyond them the slot is still zero: a plan loads into fresh slots only
-                pool[slot, :tokens] = held.pop(key)[:tokens].to(pool.device)
+                kept, tokens = held.pop(key), len(given.rows[index])
+                # Beyond them the slot is still zero: a plan loads into fresh slots only.
+                first, start = (width - tokens, len(kept) - tokens) if given.from_end else (0, 0)
+                pool[slot, first : first + tokens] = kept[start : start + tokens].to(pool.device)
             else:
                 pool[slot] = hidden[index]
 
@@ -161,10 +201,12 @@ class Executor:
             args, kwargs = calls[step.layer]
             if batch > 1:
                 args, kwargs = take_rows((args, kwargs), row_numbers, batch)
+            if isinstance(given.cache, BranchCache):
+                given.cache.before(step.layer, step.states)
             states = self.model.run_layer(step.layer, before, args, kwargs)
             meter.watch(step.layer, step.states, before, states)
             pool.index_copy_(0, targets, states.to(pool.device))
-            stored = recorder.name_last(step.states) if recorder is not None else None
+            stored = given.cache.name_last(step.states) if isinstance(given.cache, RecordingCache) else None
             self.kept.put(step.states, states, stored)
             self.work.layers_run += len(step.states)
             self.work.token_layers += len(step.states) * width

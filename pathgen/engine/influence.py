@@ -15,11 +15,12 @@ class InfluenceMeter:
     """Watches the layers of one call, and keeps the influence of each on the rows whose full path runs.
 
     The influence of consecutive layers is 1 − the cosine of a token's state before and after them, averaged over the
-    prompt: block influence (ShortGPT, arXiv 2403.03853, section 3.1), of one layer and of two.
+    prompt: block influence (ShortGPT, arXiv 2403.03853, section 3.1), of one layer and of two. With `from_end` rows are
+    padded on the left.
     """
 
-    def __init__(self, rows: Mapping[Hashable, Row], num_layers: int):
-        self._rows, self._num_layers = rows, num_layers
+    def __init__(self, rows: Mapping[Hashable, Row], num_layers: int, from_end: bool = False):
+        self._rows, self._num_layers, self._from_end = rows, num_layers, from_end
         self._before: dict[Hashable, list[Tensor]] = {key: [] for key in rows}
         self._ones: dict[Hashable, list[Tensor]] = {key: [] for key in rows}
         self._twos: dict[Hashable, list[Tensor]] = {key: [] for key in rows}
@@ -29,7 +30,8 @@ class InfluenceMeter:
         for index, (key, executions) in enumerate(states if self._rows else ()):
             if key not in self._rows or len(executions) != layer + 1 or len(self._ones[key]) != layer:
                 continue  # not on the full path, or not all of it in this call
-            prompt = slice(self._rows[key].prompt_tokens)
+            tokens = self._rows[key].prompt_tokens
+            prompt = slice(after.shape[1] - tokens, None) if self._from_end else slice(tokens)
             first, then, earlier = before[index, prompt], after[index, prompt], self._before[key]
             self._ones[key].append(_change(first, then))
             if earlier:

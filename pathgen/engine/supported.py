@@ -33,10 +33,6 @@ def find_layers(hf_model: Any) -> list[nn.Module]:
     if hf_model.config.is_encoder_decoder:
         raise UnsupportedModelError(f"{name}: encoder-decoder models are not supported")
     kinds = set(getattr(config, "layer_types", None) or ())
-    if "past_key_values" not in signature(type(hf_model).forward).parameters:
-        raise UnsupportedModelError(
-            f"{name}: its forward takes no `past_key_values`: its cache is of a kind of its own"
-        )
     if unknown := kinds - ATTENTION_KINDS - HYBRID_KINDS:
         raise UnsupportedModelError(f"{name}: layers of kind {', '.join(sorted(unknown))} are not supported")
     if getattr(config, "num_kv_shared_layers", 0):
@@ -52,6 +48,10 @@ def find_layers(hf_model: Any) -> list[nn.Module]:
     if len(stacks) != 1:
         expected, found = config.num_hidden_layers, len(stacks) or "none"
         raise UnsupportedModelError(f"{name}: expected one stack of {expected} equal decoder layers, found {found}")
+    if "past_key_values" not in signature(type(hf_model).forward).parameters:
+        raise UnsupportedModelError(
+            f"{name}: its forward takes no `past_key_values`: its cache is of a kind of its own"
+        )
     return list(stacks[0])
 
 

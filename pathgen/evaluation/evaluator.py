@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,11 @@ class Prepared:
     def tokens(self) -> int:
         """Length of its longest row."""
         return max(len(row) for row in self.rows)
+
+    @property
+    def keys(self) -> set[Hashable]:
+        """What identifies the states of its rows and their stems."""
+        return {key for row in self.rows for key in (row.key, row.stem_key)}
 
 
 class Evaluator:
@@ -96,7 +101,7 @@ class Evaluator:
 
     def forget(self, prepared: Prepared) -> None:
         """Free the states and the count of layers of a question whose search has ended."""
-        keys = {row.key for row in prepared.rows}
+        keys = prepared.keys
         self.executor.kept.forget(keys)
         for key in keys:
             self.executor.work.layers_run_by_row.pop(key, None)
@@ -111,7 +116,7 @@ class Evaluator:
 
     def layers_run(self, prepared: Prepared) -> int:
         """Layer executions for a question so far, after sharing, over all its rows."""
-        return sum(self.executor.work.layers_run_by_row[row.key] for row in prepared.rows)
+        return sum(self.executor.work.layers_run_by_row[key] for key in prepared.keys)
 
     def _batches(self, asked: Sequence[tuple[Prepared, LayerPath]]) -> Iterator[list[int]]:
         """Indices of pairs that run together: of similar length, and within the memory bound."""

@@ -80,17 +80,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         },
         "share keys and values",
     ),
-    "MambaForCausalLM": ("MambaConfig", {"state_size": 4}, "linear_attention"),
-    "JambaForCausalLM": (
-        "JambaConfig",
-        {"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 4, "mamba_dt_rank": 4, "num_experts": 2},
-        "linear_attention",
-    ),
-    "Qwen3NextForCausalLM": (
-        "Qwen3NextConfig",
-        {**EXPERTS, "head_dim": 8, "linear_num_key_heads": 2, "linear_num_value_heads": 4},
-        "linear_attention",
-    ),
+    "MambaForCausalLM": ("MambaConfig", {"state_size": 4}, "past_key_values"),
     "Llama4ForCausalLM": (
         "Llama4TextConfig",
         {"head_dim": 8, "attention_chunk_size": WINDOW, "num_local_experts": 2, "moe_layers": []},
@@ -108,7 +98,6 @@ DELTA_NET = {
     "linear_value_head_dim": 8,
 }
 RECURRENT = {"layer_types": ["linear_attention", "full_attention", "linear_attention", "linear_attention"]}
-WITHOUT_CACHE_KIND = {"pad_token_id": 0}
 
 HYBRIDS: dict[str, tuple[str, dict[str, Any]]] = {
     "lfm2": ("Lfm2", {"layer_types": ["conv", "full_attention", "conv", "conv"], "block_auto_adjust_ff_dim": False}),
@@ -116,20 +105,83 @@ HYBRIDS: dict[str, tuple[str, dict[str, Any]]] = {
         "Lfm2Moe",
         {"layer_types": ["conv", "full_attention", "conv", "conv"], "num_dense_layers": 1, **EXPERTS},
     ),
-    "lfm3": ("Lfm3", {"layer_types": ["conv", "sliding_attention", "conv", "full_attention"], "sliding_window": WINDOW, "head_dim": 8, **EXPERTS}),
-    "qwen3_next": ("Qwen3Next", {"head_dim": 8, **EXPERTS, **DELTA_NET, **RECURRENT, "shared_expert_intermediate_size": 16}),
+    "lfm3": (
+        "Lfm3",
+        {
+            "layer_types": ["conv", "sliding_attention", "conv", "full_attention"],
+            "sliding_window": WINDOW,
+            "head_dim": 8,
+            **EXPERTS,
+        },
+    ),
+    "qwen3_next": (
+        "Qwen3Next",
+        {"head_dim": 8, **EXPERTS, **DELTA_NET, **RECURRENT, "shared_expert_intermediate_size": 16},
+    ),
     "qwen3_5": ("Qwen3_5", {"head_dim": 8, **DELTA_NET, **RECURRENT}),
-    "qwen3_5_moe": ("Qwen3_5Moe", {"head_dim": 8, **EXPERTS, **DELTA_NET, **RECURRENT, "shared_expert_intermediate_size": 16}),
-    "kimi_linear": ("KimiLinear", {**RECURRENT, **EXPERTS, "kv_lora_rank": 16, "q_lora_rank": None, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8, "num_key_value_heads": 4, "linear_num_heads": 4, "linear_head_dim": 8}),
+    "qwen3_5_moe": (
+        "Qwen3_5Moe",
+        {"head_dim": 8, **EXPERTS, **DELTA_NET, **RECURRENT, "shared_expert_intermediate_size": 16},
+    ),
+    "kimi_linear": (
+        "KimiLinear",
+        {
+            **RECURRENT,
+            **EXPERTS,
+            "kv_lora_rank": 16,
+            "q_lora_rank": None,
+            "qk_rope_head_dim": 8,
+            "qk_nope_head_dim": 8,
+            "v_head_dim": 8,
+            "num_key_value_heads": 4,
+            "linear_num_heads": 4,
+            "linear_head_dim": 8,
+        },
+    ),
     "olmo_hybrid": ("OlmoHybrid", {**RECURRENT, **DELTA_NET}),
     "bamba": ("Bamba", {"attn_layer_indices": [1], **MAMBA}),
-    "granitemoehybrid": ("GraniteMoeHybrid", {**RECURRENT, **MAMBA, "num_local_experts": 4, "num_experts_per_tok": 2, "shared_intermediate_size": 16}),
-    "nemotron_h": ("NemotronH", {"layers_block_type": ["linear_attention", "full_attention", "mlp", "linear_attention"], "mamba_num_heads": 8, "mamba_head_dim": 8, "ssm_state_size": 8, "chunk_size": 4, "expand": 2, "n_groups": 1, "head_dim": 8}),
-    "jamba": ("Jamba", {"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 4, "mamba_dt_rank": 4, "num_experts": 2}),
+    "granitemoehybrid": (
+        "GraniteMoeHybrid",
+        {**RECURRENT, **MAMBA, "num_local_experts": 4, "num_experts_per_tok": 2, "shared_intermediate_size": 16},
+    ),
+    "nemotron_h": (
+        "NemotronH",
+        {
+            "layers_block_type": ["linear_attention", "full_attention", "mlp", "linear_attention"],
+            "mamba_num_heads": 8,
+            "mamba_head_dim": 8,
+            "ssm_state_size": 8,
+            "chunk_size": 4,
+            "expand": 2,
+            "n_groups": 1,
+            "head_dim": 8,
+        },
+    ),
+    "jamba": (
+        "Jamba",
+        {"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 4, "mamba_dt_rank": 4, "num_experts": 2},
+    ),
     "falcon_h1": ("FalconH1", {"mamba_d_ssm": 64, **MAMBA, "head_dim": 8}),
-    "zamba2": ("Zamba2", {"layers_block_type": ["linear_attention", "hybrid"] * 2, "n_mamba_heads": 8, "mamba_headdim": 8, "mamba_d_state": 8, "chunk_size": 4, "attention_hidden_size": 64, "attention_head_dim": 16, "num_mem_blocks": 1, "num_key_value_heads": 4, "adapter_rank": 8}),
-    "bailing_hybrid": ("BailingHybrid", {}),
+    "zamba2": (
+        "Zamba2",
+        {
+            "layers_block_type": ["linear_attention", "hybrid"] * 2,
+            "n_mamba_heads": 8,
+            "mamba_headdim": 8,
+            "mamba_d_state": 8,
+            "chunk_size": 4,
+            "attention_hidden_size": 64,
+            "attention_head_dim": 16,
+            "num_mem_blocks": 1,
+            "num_key_value_heads": 4,
+            "adapter_rank": 8,
+        },
+    ),
 }
+"""Families whose layers hold convolution windows or recurrent states, named as in `FAMILIES`."""
+
+MECHANISMS = ("lfm2", "qwen3_next", "bamba", "falcon_h1", "jamba")
+"""One hybrid of each: short convolution, gated delta net, Mamba-2, attention and Mamba-2 side by side, Mamba-1."""
 
 SUFFIXES = {"GPT2": "LMHeadModel", "Gemma3": "ForCausalLM"}
 CONFIGS = {"Gemma3": "Gemma3TextConfig", "Qwen3_5": "Qwen3_5TextConfig", "Qwen3_5Moe": "Qwen3_5MoeTextConfig"}
@@ -137,7 +189,7 @@ CONFIGS = {"Gemma3": "Gemma3TextConfig", "Qwen3_5": "Qwen3_5TextConfig", "Qwen3_
 
 def tiny(name: str, *, attention: str | None = None, seed: int = 0) -> Any:
     """A fresh seeded model in float32 and eval mode."""
-    return of_family(*FAMILIES[name], attention=attention, seed=seed)
+    return of_family(*(FAMILIES | HYBRIDS)[name], attention=attention, seed=seed)
 
 
 def of_family(prefix: str, extra: dict[str, Any], *, attention: str | None = None, seed: int = 0) -> Any:
