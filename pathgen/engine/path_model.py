@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from ..bridges.maps import Bridges
+from ..hooks.forwards import HookedForward, shared_module
+from ..hooks.here import Here
 from ..models.loading import load_model
 from ..paths.layer_path import LayerPath
 from .cache import RoutedCache, RowPlan
 from .policies import FixedPaths, LayerPolicy
 from .supported import UnsupportedModelError, find_head, find_layers, take_rows, tensors_in
-from .vocabulary import float32_head, in_one_piece
+from .vocabulary import float32_logits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -30,11 +34,9 @@ class PathModel:
     """Runs an unmodified Hugging Face model along layer paths.
 
     The model's own forward runs embeddings, masks, rotary tables, final norm and head. Each decoder layer's `forward`
-    is replaced on the instance by one that consults the current mode. No module is replaced, the names in the state
-    dict stay, and without a policy the model gives its published outputs.
-
-    Attributes:
-        bridges: run wherever a path skips a layer; None: a skipped layer leaves the states as they are.
+    is replaced on the instance by one that consults the calling thread's mode. No module is replaced, the names in the
+    state dict stay, and without a policy the model gives its published outputs. Threads may share one PathModel. A deep
+    copy has a model of its own; neither is ever pickled.
 
     Raises:
         UnsupportedModelError: the model cannot be run along paths; the message names it and the reason.
@@ -45,17 +47,20 @@ class PathModel:
         self.tokenizer = tokenizer
         self.layers: list[nn.Module] = find_layers(hf_model)
         head = find_head(hf_model)
+        if (places := shared_module(self.layers)) is not None:
+            raise UnsupportedModelError(
+                f"{type(hf_model).__name__}: its layers {places[0]} and {places[1]} are one module, with one place "
+                "in paths and in the cache; give each layer its own (copy.deepcopy)"
+            )
         self.num_layers = len(self.layers)
-        self._stock = [layer.forward for layer in self.layers]
-        self._own = [vars(layer).get("forward") for layer in self.layers]  # a hook set before us, or None
-        self._mode: LayerFunction | None = None
+        self._mode = Here[LayerFunction]()
+        self._float32_head = Here[bool]()
         self._returns_tuple = [False] * self.num_layers
-        self.bridges: Bridges | None = None
-        for index, layer in enumerate(self.layers):
-            layer.forward = self._wrapper(index)
-        self._head_hook = head.register_forward_pre_hook(
-            lambda head, given: None if self._mode is None else in_one_piece(head, given)
-        )
+        self._bridges: Bridges | None = None
+        self._bridges_here = Here[tuple[Bridges | None]]()
+        self._hooks = [HookedForward(layer, partial(self._run, index)) for index, layer in enumerate(self.layers)]
+        self._head_hook = HookedForward(head, self._run_head)
+        self._is_wrapped = True
         try:
             _check_wrapped(self)
         except BaseException:
@@ -69,23 +74,31 @@ class PathModel:
         """Load an alias, a folder or a hub id; see `load_model` for arguments and errors."""
         return cls(*load_model(name, dtype=dtype, device=device, device_map=device_map))
 
-    @contextmanager
-    def bridged(self, bridges: Bridges | None) -> Iterator[None]:
-        """Within the block, these bridges run where a path skips; None: none.
+    def __deepcopy__(self, memo: dict[int, Any]) -> PathModel:
+        model = PathModel(copy.deepcopy(self.hf_model, memo), self.tokenizer)
+        model.use_bridges(self.bridges)
+        return model
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("a PathModel cannot be pickled: load the model again, or save hf_model with save_pretrained")
+
+    @property
+    def bridges(self) -> Bridges | None:
+        """What runs wherever a path skips a layer; None: a skipped layer leaves the states as they are."""
+        here = self._bridges_here.get()
+        return self._bridges if here is None else here[0]
+
+    def bridged(self, bridges: Bridges | None) -> AbstractContextManager[None]:
+        """Within the block, these bridges run where a path of this thread skips; None: none.
 
         Raises:
             ValueError: bridges of another number of layers or width.
         """
-        before = self.bridges
-        self.use_bridges(bridges)
-        try:
-            yield
-        finally:
-            self.bridges = before
+        return self._bridges_here.be((self.placed(bridges),))
 
     def use_bridges(self, bridges: Bridges | None) -> None:
         """From now on, these bridges run where a path skips; arguments and errors as `bridged`."""
-        self.bridges = self.placed(bridges)
+        self._bridges = self.placed(bridges)
 
     def placed(self, bridges: Bridges | None) -> Bridges | None:
         """Bridges on the devices of their layers, in the model's dtype; arguments and errors as `bridged`."""
@@ -179,33 +192,47 @@ class PathModel:
         return next((token for token in candidates if token is not None), 0)
 
     def unwrap(self) -> None:
-        """Restore the model's own layer forwards."""
-        self._head_hook.remove()
-        for layer, own in zip(self.layers, self._own, strict=True):
-            if own is None:
-                del layer.forward
-            else:
-                layer.forward = own
+        """Restore the model's own forwards. This PathModel then runs no more; `PathModel(hf_model)` wraps again.
 
-    # Modes: what a layer's forward currently does.
+        Raises:
+            ValueError: the model was wrapped again since.
+        """
+        if not self._is_wrapped:
+            return
+        hooks = [*self._hooks, self._head_hook]
+        if not all(hook.is_outermost for hook in hooks):
+            raise ValueError("the model was wrapped again since: unwrap the later PathModel first")
+        for hook in hooks:
+            hook.restore()
+        self._is_wrapped = False
 
-    def _wrapper(self, index: int) -> LayerFunction:
-        def forward(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-            return (self._mode or self._run_stock)(index, hidden, *args, **kwargs)
+    # Modes: what a layer's forward currently does in this thread.
 
-        return forward
+    def _run(self, index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return (self._mode.get() or self._run_stock)(index, hidden, *args, **kwargs)
 
     def _run_stock(self, index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return self._stock[index](hidden, *args, **kwargs)
+        return self._hooks[index].stock(hidden, *args, **kwargs)
 
-    @contextmanager
-    def mode(self, function: LayerFunction) -> Iterator[None]:
-        """Within the block, every decoder layer calls `function` instead of its own forward."""
-        before, self._mode = self._mode, function
-        try:
-            yield
-        finally:
-            self._mode = before
+    def _run_head(self, states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        head = self._head_hook
+        if self._mode.get() is not None:
+            states = states.contiguous()  # the product of a strided batch copies the whole weight for each row
+        if self._float32_head.get() and type(head.module) is nn.Linear:
+            return float32_logits(head.module, states)
+        return head.stock(states, *args, **kwargs)
+
+    def mode(self, function: LayerFunction) -> AbstractContextManager[None]:
+        """Within the block, every decoder layer calls `function` instead of its own forward, in this thread.
+
+        Raises:
+            ValueError: the model is unwrapped.
+        """
+        if not self._is_wrapped:
+            raise ValueError(
+                "this PathModel was unwrapped, so its layers follow no path: wrap with PathModel(hf_model)"
+            )
+        return self._mode.be(function)
 
     @contextmanager
     def routed(self, policy: LayerPolicy, prompt_mask: Tensor) -> Iterator[None]:
@@ -269,13 +296,13 @@ class PathModel:
 
     def run_layer(self, index: int, hidden: Tensor, args: tuple, kwargs: dict) -> Tensor:
         """The layer's own forward: [R, T, H] in, [R, T, H] out."""
-        out = self._stock[index](hidden, *args, **kwargs)
+        out = self._run_stock(index, hidden, *args, **kwargs)
         self._returns_tuple[index] = isinstance(out, tuple)
         return out[0] if isinstance(out, tuple) else out
 
     def run_body(self, **inputs: Any) -> Tensor:
         """[B, T, H] that the last layer returns: a forward in the current mode that ends before the head."""
-        mode, last = self._mode, self.num_layers - 1
+        mode, last = self._mode.get(), self.num_layers - 1
         found: list[Tensor] = []
 
         def watch(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -306,7 +333,8 @@ class PathModel:
     def head(self, states: Tensor) -> Tensor:
         """[N, V] float32 logits of [N, H] states that the last layer returned.
 
-        A one-token stock forward takes them as its last layer's output, so norm, head and soft-capping are its own.
+        A one-token stock forward takes them as its last layer's output, so norm, head and soft-capping are its own. A
+        head that is not a plain linear layer (a quantised one, for example) gives its own dtype.
         """
 
         def inject(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -314,7 +342,7 @@ class PathModel:
             return self.as_returned(index, states[:, None] if last else hidden)
 
         one = torch.zeros(1, 1, dtype=torch.long, device=self.device)
-        with self.mode(inject), float32_head(self.hf_model):
+        with self.mode(inject), self._float32_head.be(True):
             return self.hf_model(input_ids=one, position_ids=one, use_cache=False).logits[:, 0].float()
 
     def as_returned(self, index: int, hidden: Tensor) -> Any:
