@@ -15,6 +15,7 @@ from ..bridges.maps import Bridges
 from ..hooks.forwards import HookedForward, shared_module
 from ..hooks.here import Here
 from ..models.loading import load_model
+from ..models.token_inputs import IDS_ONLY, ONE_FORWARD, OWN_CACHE, check_continues, checked_mask, refuse_options
 from ..paths.layer_path import LayerPath
 from .cache import RoutedCache, RowPlan
 from .policies import FixedPaths, LayerPolicy
@@ -28,6 +29,12 @@ LayerFunction = Callable[..., Any]
 """(layer index, hidden [B, T, H], *the layer's other arguments) -> what the layer would return."""
 LayerCalls = list[tuple[tuple, dict]]
 """(args, kwargs) of each layer, without the hidden states."""
+NOT_IN_A_FORWARD = {
+    **dict.fromkeys(("past_key_values", "use_cache", "position_ids"), ONE_FORWARD),
+    "inputs_embeds": IDS_ONLY,
+}
+NOT_IN_GENERATE = {"past_key_values": OWN_CACHE, "inputs": IDS_ONLY, "inputs_embeds": IDS_ONLY}
+"""Options of transformers that cannot be given, and why."""
 
 
 class PathModel:
@@ -133,8 +140,12 @@ class PathModel:
             attention_mask: [B, T] 1 for tokens, 0 for padding; all ones if absent.
             policy: decides the paths.
             kwargs: passed to the model's forward (for example `logits_to_keep`).
+
+        Raises:
+            ValueError: ids, mask, policy or an option cannot be used.
         """
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        refuse_options(kwargs, NOT_IN_A_FORWARD)
+        mask = self._mask(input_ids, attention_mask)
         with self.routed(policy, mask):
             return self.hf_model(**forward_inputs(input_ids, mask), **kwargs).logits
 
@@ -142,9 +153,9 @@ class PathModel:
     def states(self, input_ids: Tensor, attention_mask: Tensor | None = None, *, policy: LayerPolicy) -> Tensor:
         """One forward along the policy's paths without the head: [B, T, H] that the last layer returns.
 
-        Arguments as `logits`; `head` gives the logits of chosen states.
+        Arguments and errors as `logits`; `head` gives the logits of chosen states.
         """
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        mask = self._mask(input_ids, attention_mask)
         with self.routed(policy, mask):
             return self.run_body(**forward_inputs(input_ids, mask))
 
@@ -168,11 +179,15 @@ class PathModel:
             kwargs: as transformers' `generate`; greedy unless `do_sample` or beams are set.
 
         Raises:
-            ValueError: `use_cache=False`: the cache is needed, because it stores the path.
+            ValueError: ids, mask, policy or an option cannot be used; `use_cache=False`: the cache stores the path; a
+                cache of other prompts, or used before.
         """
+        refuse_options(kwargs, NOT_IN_GENERATE)
         if not kwargs.pop("use_cache", True):
             raise ValueError("generation along paths needs the cache: the paths are decided at prefill and kept in it")
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        mask = self._mask(input_ids, attention_mask)
+        if cache is not None:
+            check_continues(input_ids, cache.get_seq_length(), cache.batch_size, kwargs.get("num_beams") or 1)
         kwargs.setdefault("do_sample", False)
         config = kwargs.get("generation_config")
         if kwargs.get("pad_token_id") is None and getattr(config, "pad_token_id", None) is None:
@@ -182,6 +197,9 @@ class PathModel:
             return self.hf_model.generate(
                 input_ids=input_ids, attention_mask=mask, past_key_values=cache, use_cache=True, **kwargs
             )
+
+    def _mask(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+        return checked_mask(input_ids, attention_mask, self.hf_model.get_input_embeddings().num_embeddings)
 
     @property
     def pad_token_id(self) -> int:
@@ -243,6 +261,8 @@ class PathModel:
         Raises:
             ValueError: fixed paths of another number of layers, or a policy that does not return one action per row.
         """
+        if not hasattr(policy, "actions"):
+            raise ValueError(f"the policy is {type(policy).__name__}; FixedPaths(paths) follows given paths")
         if isinstance(policy, FixedPaths) and policy.table.shape[1] != self.num_layers:
             raise ValueError(f"paths of {policy.table.shape[1]} layers for a model of {self.num_layers}")
 
