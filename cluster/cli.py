@@ -174,6 +174,8 @@ def stop(submission_id: JobId, address: Address = None, as_json: AsJson = False)
 @command(manifest_app)
 def kuberay(options: RayJobOptions, as_json: AsJson = False) -> None:
     """Write a KubeRay RayJob as YAML: `cluster manifest kuberay … -- pathgen generate … | kubectl apply -f -`."""
+    for line in options.unseen_files:
+        tell(f"warning: {line}")
     manifest = rayjob(options)
     print_json(manifest) if as_json else print(yaml.safe_dump(manifest, sort_keys=False, width=120), end="")
 

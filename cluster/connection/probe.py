@@ -14,6 +14,7 @@ import weakref
 from ..local.local_cluster import OWN_ADDRESS, LocalCluster
 from ..program.causes import cause_of
 from ..program.errors import ClusterError, UsageError
+from ..program.surroundings import bypass_proxies
 
 
 class Probe:
@@ -31,6 +32,7 @@ class Probe:
     """
 
     def __init__(self, address: str, timeout_s: float = 60.0):
+        bypass_proxies()
         self.address = _join_local(address)
         self._timeout_s = timeout_s
         self._deadline = time.monotonic() + timeout_s

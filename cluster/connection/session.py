@@ -16,6 +16,7 @@ from typing import Any
 from ..local.local_cluster import LOOPBACK_SWITCH, OBJECT_STORE_BYTES
 from ..program.causes import cause_of
 from ..program.errors import ClusterError
+from ..program.surroundings import bypass_proxies, check_socket_paths
 from .lost_head import warning_of_lost_head
 from .probe import Probe, alive_nodes
 
@@ -58,9 +59,13 @@ def connect(target: str | Probe | None, *, num_cpus: int | None = None) -> Itera
 
     Raises:
         ClusterError: nothing answers at the address, which the message names, or Ray does not start.
+        UsageError: the temporary folder is too long for Ray's sockets.
     """
     address = None
-    if target is not None:
+    bypass_proxies()
+    if target is None:
+        check_socket_paths()
+    else:
         probe = Probe(target) if isinstance(target, str) else target
         probe.nodes()
         address = probe.address

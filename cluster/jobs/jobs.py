@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..connection.endpoint import Endpoint
 from ..program.errors import ClusterError, UsageError
+from ..program.surroundings import bypass_proxies
 from .environment import STOP_WAIT_S
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class Jobs:
         from ray.job_submission import JobSubmissionClient
 
         self._url = endpoint.dashboard
+        bypass_proxies()
         self._check_answers()  # the client itself would wait forever
         with self.one_line_errors(), endpoint.selected():
             self._client = JobSubmissionClient(self._url)

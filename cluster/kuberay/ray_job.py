@@ -35,6 +35,8 @@ KUBERNETES_NAME = r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
 SECRET = re.compile(rf"(?P<name>{KUBERNETES_NAME})(:(?P<key>[-._a-zA-Z0-9]+)=(?P<variable>[A-Za-z_][A-Za-z0-9_]*))?")
 CLAIM = re.compile(rf"(?P<name>{KUBERNETES_NAME})=(?P<folder>/[^:\s]+)")
 
+QUESTION_SUFFIXES = (".jsonl", ".json", ".parquet", ".txt")
+
 
 @dataclass(frozen=True, slots=True)
 class RayJobOptions:
@@ -109,6 +111,23 @@ class RayJobOptions:
         if self.out is not None and flag_value(words, "--out") is None:
             words += ["--out", self.out]
         return shlex.join(words)
+
+    @property
+    def unseen_files(self) -> list[str]:
+        """Question files of the command that pods see only if the image holds them: a line on each, for a warning."""
+        mount = self.claim.partition("=")[2].rstrip("/") if self.claim else None
+        found = []
+        for flag in ("--questions", "--text", "--file"):
+            value = flag_value(self.command, flag)
+            if value is None or not value.endswith(QUESTION_SUFFIXES) or "://" in value:
+                continue
+            if mount is None or not value.startswith(f"{mount}/"):
+                below = f"copy it below {mount}" if mount else "mount a --claim and copy it there"
+                found.append(
+                    f"{flag} {value} is a file of this machine, and pods see it only if the image holds it: {below}, "
+                    "or give an object store's URL such as s3://bucket/questions.jsonl, or a hub dataset"
+                )
+        return found
 
     @property
     def actors_per_worker(self) -> int:

@@ -19,6 +19,7 @@ from ..program.errors import ClusterError
 from ..program.folders import cache_folder
 from ..program.json_codec import from_json, to_json
 from ..program.processes import same_process
+from ..program.surroundings import bypass_proxies, check_socket_paths
 from .tokens import is_disabled, prepare_token, use_token
 
 RECORD_NAME = "cluster.json"
@@ -94,7 +95,10 @@ def start_cluster(*, nodes: int, cpus_per_node: int, port: int, dashboard_port: 
     Raises:
         ClusterError: a cluster runs already, or this one does not start (a port is taken, for example); the message
             names the log.
+        UsageError: the temporary folder is too long for Ray's sockets.
     """
+    check_socket_paths()
+    bypass_proxies()
     with _one_at_a_time() as folder:
         if running := LocalCluster.read():
             raise ClusterError(f"a cluster runs already at {running.address}; `cluster down` ends it")

@@ -28,7 +28,8 @@ class AnswerOptions:
     file: Annotated[
         str | None,
         option(
-            "A .jsonl of objects with `prompt`, else one prompt a line; blank lines are skipped; - is standard input."
+            "A .jsonl or .json of objects with `prompt`, a .json list of texts, else one prompt a line; blank lines "
+            "are skipped; - is standard input."
         ),
     ] = None
     max_new_tokens: Annotated[int, option("Longest answer, in tokens.", min=1)] = MAX_NEW_TOKENS

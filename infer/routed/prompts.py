@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pathgen.errors import InputError, one_line
-from pathgen.questions.parsing import parse_text, refuse_unusable
+from pathgen.questions.parsing import parse_text, read_json, refuse_unusable
 from pathgen.questions.sources import SourceRow, read_rows
 from pathgen.questions.tasks import chat_turn
 
@@ -25,8 +25,8 @@ BATCH_SIZE = 8
 def read_prompts(given: Sequence[str], file: str | None) -> list[str]:
     """The prompts given as arguments, or those of a file, in order.
 
-    The file is a `.jsonl` of objects with a `prompt`, any other file with one prompt per line, or `-` for the lines of
-    standard input. Blank lines are skipped.
+    The file is a `.jsonl` or `.parquet` of objects with a `prompt`, a `.json` with a list of these or of texts, any
+    other file with one prompt per line, or `-` for the lines of standard input. Blank lines are skipped.
 
     Raises:
         InputError: neither or both are given, the file cannot be read, or prompts cannot be used.
@@ -35,7 +35,9 @@ def read_prompts(given: Sequence[str], file: str | None) -> list[str]:
         raise InputError("give prompts as arguments or as --file, not both")
     if file is None:
         rows = [SourceRow(f"prompt {number}", {"prompt": text}) for number, text in enumerate(given, start=1)]
-    elif Path(file).suffix == ".jsonl":
+    elif Path(file).suffix == ".json":
+        rows = _listed(file)
+    elif Path(file).suffix in (".jsonl", ".parquet"):
         if not os.path.isfile(file):  # unlike Path.is_file, False for a name too long for any file
             raise InputError(f"{one_line(file)}: no such file")
         rows = list(read_rows(file))
@@ -100,6 +102,28 @@ def check_prompts(folder: Path, prompts: Sequence[str], new_tokens: int, *, chat
 
     limit = context_tokens(load_config(folder).get_text_config())
     check_context(encode_prompts(load_tokenizer(folder), prompts, chat=chat), new_tokens, limit)
+
+
+def _listed(file: str) -> list[SourceRow]:
+    """One row per entry of a JSON list of texts, or of objects with a prompt."""
+    try:
+        entries = read_json(Path(file))
+    except FileNotFoundError:
+        raise InputError(f"{one_line(file)}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{one_line(file)}: cannot be read: {error.strerror or error}") from error
+    except InputError as error:
+        raise InputError(f"{error}; a .json holds one list of prompts; JSON on each line is a .jsonl") from error
+    if not isinstance(entries, list):
+        raise InputError(f'{file}: must hold a list of texts or of {{"prompt": …}}, not {type(entries).__name__}')
+    rows = []
+    for number, entry in enumerate(entries, start=1):
+        if isinstance(entry, (str, dict)):
+            rows.append(SourceRow(f"row {number}", entry if isinstance(entry, dict) else {"prompt": entry}))
+        else:
+            fault = f'{reprlib.repr(entry)} is neither a text nor {{"prompt": …}}'
+            rows.append(SourceRow(f"row {number}", {}, fault))
+    return rows
 
 
 def _lines(file: str) -> list[SourceRow]:

@@ -19,6 +19,7 @@ from pathgen.evaluation.decoding import before_stop, left_padded
 from pathgen.evaluation.evaluator import context_tokens
 from pathgen.models.facts import fingerprint, num_layers
 from pathgen.models.resolving import resolve_model
+from pathgen.models.token_inputs import checked_mask, refuse_options, texts_of, token_rows_of, whole_number
 from pathgen.paths.layer_path import LayerPath
 from router.net.policy import RouterPolicy
 from router.net.router import Router
@@ -29,6 +30,9 @@ from .scoring import Score, WholePromptPolicy, continuation_logits, continuation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+OWN_PATHS = "a routed model decides each row's path, and keeps it in a cache of its own: leave out {}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +150,8 @@ class RoutedModel:
             [B, T + new] token ids.
 
         Raises:
-            ValueError: prompts are padded on the right, or the decoding method does not run the prompt in one forward
-                with a cache.
+            ValueError: ids, mask or an option (as `past_key_values`) cannot be used, prompts are padded on the right,
+                or the decoding method does not run the prompt in one forward with a cache.
         """
         return self._generate(input_ids, attention_mask, kwargs)[0]
 
@@ -164,7 +168,7 @@ class RoutedModel:
         """The answer to each prompt, in order. Greedy results do not depend on the batch size.
 
         Args:
-            prompts: texts.
+            prompts: texts, as a list; a single text is refused.
             max_new_tokens: per answer.
             batch_size: prompts per batch; those of similar length share a batch, longest first.
             chat: whether to use the chat template; None: as stored with the router.
@@ -173,9 +177,10 @@ class RoutedModel:
 
         Raises:
             InputError: a prompt is not usable text or does not fit the context; see `encode_prompts`.
+            ValueError: prompts is one text or no list, or an option cannot be used.
         """
-        if max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens must be at least 1; got {max_new_tokens}")
+        whole_number(max_new_tokens, "max_new_tokens")
+        prompts = texts_of(prompts)
         if self._setting("num_return_sequences", kwargs) not in (None, 1):
             raise ValueError("complete returns one completion per prompt; generate accepts num_return_sequences")
         ids = self._encode(prompts, chat)
@@ -200,10 +205,10 @@ class RoutedModel:
         Prompt and continuation are one row of one forward, in which the router sees only the prompt's tokens.
 
         Raises:
-            ValueError: a prompt or a continuation has no tokens, or their numbers differ.
+            ValueError: a prompt or a continuation is no row of tokens or has none, or their numbers differ.
             InputError: they do not fit the context.
         """
-        pairs = list(zip(prompts, continuations, strict=True))
+        pairs = list(zip(token_rows_of(prompts, "prompts"), token_rows_of(continuations, "continuations"), strict=True))
         if not all(len(prompt) and len(continuation) for prompt, continuation in pairs):
             raise ValueError("a prompt and a continuation have at least one token each")
         rows = [[*prompt, *continuation] for prompt, continuation in pairs]
@@ -224,8 +229,9 @@ class RoutedModel:
 
         Raises:
             InputError: a prompt is not usable text or does not fit the context; see `encode_prompts`.
+            ValueError: prompts is one text or no list.
         """
-        ids = self._encode(prompts, chat)
+        ids = self._encode(texts_of(prompts), chat)
         check_context(ids, 0, context_tokens(self.path_model.config))
         with self.path_model.bridged(self._bridges):
             return decide_paths(self.path_model, self.policy, ids)
@@ -239,7 +245,9 @@ class RoutedModel:
         self, input_ids: Tensor, attention_mask: Tensor | None, kwargs: Mapping[str, Any]
     ) -> tuple[Any, list[LayerPath]]:
         """The result of the model's own generate, and each prompt's path."""
-        if attention_mask is not None and not bool(attention_mask[:, -1].all()):
+        refuse_options(kwargs, {"policy": OWN_PATHS, "cache": OWN_PATHS})
+        mask = checked_mask(input_ids, attention_mask, self.path_model.hf_model.get_input_embeddings().num_embeddings)
+        if not bool(mask[:, -1].all()):
             raise ValueError("generate continues from the end of a row: pad prompts on the left")
         if kwargs.get("use_cache") is False:
             raise ValueError("a row's path is kept with its cache: generate needs use_cache")
@@ -280,8 +288,7 @@ def router_for(folder: Path, router: str | Path) -> Router:
 
 def _longest_first(rows: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:
     """Indices in batches of similar length; the longest come first, so that a lack of memory shows early."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1; got {batch_size}")
+    whole_number(batch_size, "batch_size")
     order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
     yield from (order[start : start + batch_size] for start in range(0, len(order), batch_size))
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from ..bridges.maps import Bridges
+from ..hooks.forwards import HookedForward, shared_module
+from ..hooks.here import Here
 from ..models.loading import load_model
+from ..models.token_inputs import IDS_ONLY, ONE_FORWARD, OWN_CACHE, check_continues, checked_mask, refuse_options
 from ..paths.layer_path import LayerPath
 from .cache import RoutedCache, RowPlan
 from .policies import FixedPaths, LayerPolicy
 from .slots import has_seen, holds_state, slot_makers, stores
 from .supported import UnsupportedModelError, find_head, find_layers, take_rows, tensors_in
-from .vocabulary import float32_head, in_one_piece
+from .vocabulary import float32_logits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -25,17 +30,21 @@ LayerFunction = Callable[..., Any]
 """(layer index, hidden [B, T, H], *the layer's other arguments) -> what the layer would return."""
 LayerCalls = list[tuple[tuple, dict]]
 """(args, kwargs) of each layer, without the hidden states."""
+NOT_IN_A_FORWARD = {
+    **dict.fromkeys(("past_key_values", "use_cache", "position_ids"), ONE_FORWARD),
+    "inputs_embeds": IDS_ONLY,
+}
+NOT_IN_GENERATE = {"past_key_values": OWN_CACHE, "inputs": IDS_ONLY, "inputs_embeds": IDS_ONLY}
+"""Options of transformers that cannot be given, and why."""
 
 
 class PathModel:
     """Runs an unmodified Hugging Face model along layer paths.
 
     The model's own forward runs embeddings, masks, rotary tables, final norm and head. Each decoder layer's `forward`
-    is replaced on the instance by one that consults the current mode. No module is replaced, the names in the state
-    dict stay, and without a policy the model gives its published outputs.
-
-    Attributes:
-        bridges: run wherever a path skips a layer; None: a skipped layer leaves the states as they are.
+    is replaced on the instance by one that consults the calling thread's mode. No module is replaced, the names in the
+    state dict stay, and without a policy the model gives its published outputs. Threads may share one PathModel. A deep
+    copy has a model of its own; neither is ever pickled.
 
     Raises:
         UnsupportedModelError: the model cannot be run along paths; the message names it and the reason.
@@ -46,19 +55,22 @@ class PathModel:
         self.tokenizer = tokenizer
         self.layers: list[nn.Module] = find_layers(hf_model)
         head = find_head(hf_model)
+        if (places := shared_module(self.layers)) is not None:
+            raise UnsupportedModelError(
+                f"{type(hf_model).__name__}: its layers {places[0]} and {places[1]} are one module, with one place "
+                "in paths and in the cache; give each layer its own (copy.deepcopy)"
+            )
         self.num_layers = len(self.layers)
         self.slot_makers = slot_makers(self.config, self.num_layers)
         self.carries_state = any(holds_state(make()) for make in self.slot_makers)
-        self._stock = [layer.forward for layer in self.layers]
-        self._own = [vars(layer).get("forward") for layer in self.layers]  # a hook set before us, or None
-        self._mode: LayerFunction | None = None
+        self._mode = Here[LayerFunction]()
+        self._float32_head = Here[bool]()
         self._returns_tuple = [False] * self.num_layers
-        self.bridges: Bridges | None = None
-        for index, layer in enumerate(self.layers):
-            layer.forward = self._wrapper(index)
-        self._head_hook = head.register_forward_pre_hook(
-            lambda head, given: None if self._mode is None else in_one_piece(head, given)
-        )
+        self._bridges: Bridges | None = None
+        self._bridges_here = Here[tuple[Bridges | None]]()
+        self._hooks = [HookedForward(layer, partial(self._run, index)) for index, layer in enumerate(self.layers)]
+        self._head_hook = HookedForward(head, self._run_head)
+        self._is_wrapped = True
         try:
             _check_wrapped(self)
         except BaseException:
@@ -72,23 +84,31 @@ class PathModel:
         """Load an alias, a folder or a hub id; see `load_model` for arguments and errors."""
         return cls(*load_model(name, dtype=dtype, device=device, device_map=device_map))
 
-    @contextmanager
-    def bridged(self, bridges: Bridges | None) -> Iterator[None]:
-        """Within the block, these bridges run where a path skips; None: none.
+    def __deepcopy__(self, memo: dict[int, Any]) -> PathModel:
+        model = PathModel(copy.deepcopy(self.hf_model, memo), self.tokenizer)
+        model.use_bridges(self.bridges)
+        return model
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("a PathModel cannot be pickled: load the model again, or save hf_model with save_pretrained")
+
+    @property
+    def bridges(self) -> Bridges | None:
+        """What runs wherever a path skips a layer; None: a skipped layer leaves the states as they are."""
+        here = self._bridges_here.get()
+        return self._bridges if here is None else here[0]
+
+    def bridged(self, bridges: Bridges | None) -> AbstractContextManager[None]:
+        """Within the block, these bridges run where a path of this thread skips; None: none.
 
         Raises:
             ValueError: bridges of another number of layers or width.
         """
-        before = self.bridges
-        self.use_bridges(bridges)
-        try:
-            yield
-        finally:
-            self.bridges = before
+        return self._bridges_here.be((self.placed(bridges),))
 
     def use_bridges(self, bridges: Bridges | None) -> None:
         """From now on, these bridges run where a path skips; arguments and errors as `bridged`."""
-        self.bridges = self.placed(bridges)
+        self._bridges = self.placed(bridges)
 
     def placed(self, bridges: Bridges | None) -> Bridges | None:
         """Bridges on the devices of their layers, in the model's dtype; arguments and errors as `bridged`."""
@@ -123,8 +143,12 @@ class PathModel:
             attention_mask: [B, T] 1 for tokens, 0 for padding; all ones if absent.
             policy: decides the paths.
             kwargs: passed to the model's forward (for example `logits_to_keep`).
+
+        Raises:
+            ValueError: ids, mask, policy or an option cannot be used.
         """
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        refuse_options(kwargs, NOT_IN_A_FORWARD)
+        mask = self._mask(input_ids, attention_mask)
         with self.routed(policy, mask):
             return self.hf_model(**forward_inputs(input_ids, mask), **kwargs).logits
 
@@ -132,9 +156,9 @@ class PathModel:
     def states(self, input_ids: Tensor, attention_mask: Tensor | None = None, *, policy: LayerPolicy) -> Tensor:
         """One forward along the policy's paths without the head: [B, T, H] that the last layer returns.
 
-        Arguments as `logits`; `head` gives the logits of chosen states.
+        Arguments and errors as `logits`; `head` gives the logits of chosen states.
         """
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        mask = self._mask(input_ids, attention_mask)
         with self.routed(policy, mask):
             return self.run_body(**forward_inputs(input_ids, mask))
 
@@ -158,11 +182,15 @@ class PathModel:
             kwargs: as transformers' `generate`; greedy unless `do_sample` or beams are set.
 
         Raises:
-            ValueError: `use_cache=False`: the cache is needed, because it stores the path.
+            ValueError: ids, mask, policy or an option cannot be used; `use_cache=False`: the cache stores the path; a
+                cache of other prompts, or used before.
         """
+        refuse_options(kwargs, NOT_IN_GENERATE)
         if not kwargs.pop("use_cache", True):
             raise ValueError("generation along paths needs the cache: the paths are decided at prefill and kept in it")
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        mask = self._mask(input_ids, attention_mask)
+        if cache is not None:
+            check_continues(input_ids, cache.get_seq_length(), cache.batch_size, kwargs.get("num_beams") or 1)
         kwargs.setdefault("do_sample", False)
         config = kwargs.get("generation_config")
         if kwargs.get("pad_token_id") is None and getattr(config, "pad_token_id", None) is None:
@@ -177,6 +205,9 @@ class PathModel:
         """An empty cache for this model's layers."""
         return RoutedCache(self.slot_makers)
 
+    def _mask(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+        return checked_mask(input_ids, attention_mask, self.hf_model.get_input_embeddings().num_embeddings)
+
     @property
     def pad_token_id(self) -> int:
         """Fills a finished row while others continue: the model's pad token, else its end of text, else 0."""
@@ -186,33 +217,47 @@ class PathModel:
         return next((token for token in candidates if token is not None), 0)
 
     def unwrap(self) -> None:
-        """Restore the model's own layer forwards."""
-        self._head_hook.remove()
-        for layer, own in zip(self.layers, self._own, strict=True):
-            if own is None:
-                del layer.forward
-            else:
-                layer.forward = own
+        """Restore the model's own forwards. This PathModel then runs no more; `PathModel(hf_model)` wraps again.
 
-    # Modes: what a layer's forward currently does.
+        Raises:
+            ValueError: the model was wrapped again since.
+        """
+        if not self._is_wrapped:
+            return
+        hooks = [*self._hooks, self._head_hook]
+        if not all(hook.is_outermost for hook in hooks):
+            raise ValueError("the model was wrapped again since: unwrap the later PathModel first")
+        for hook in hooks:
+            hook.restore()
+        self._is_wrapped = False
 
-    def _wrapper(self, index: int) -> LayerFunction:
-        def forward(hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-            return (self._mode or self._run_stock)(index, hidden, *args, **kwargs)
+    # Modes: what a layer's forward currently does in this thread.
 
-        return forward
+    def _run(self, index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+        return (self._mode.get() or self._run_stock)(index, hidden, *args, **kwargs)
 
     def _run_stock(self, index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return self._stock[index](hidden, *args, **kwargs)
+        return self._hooks[index].stock(hidden, *args, **kwargs)
 
-    @contextmanager
-    def mode(self, function: LayerFunction) -> Iterator[None]:
-        """Within the block, every decoder layer calls `function` instead of its own forward."""
-        before, self._mode = self._mode, function
-        try:
-            yield
-        finally:
-            self._mode = before
+    def _run_head(self, states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        head = self._head_hook
+        if self._mode.get() is not None:
+            states = states.contiguous()  # the product of a strided batch copies the whole weight for each row
+        if self._float32_head.get() and type(head.module) is nn.Linear:
+            return float32_logits(head.module, states)
+        return head.stock(states, *args, **kwargs)
+
+    def mode(self, function: LayerFunction) -> AbstractContextManager[None]:
+        """Within the block, every decoder layer calls `function` instead of its own forward, in this thread.
+
+        Raises:
+            ValueError: the model is unwrapped.
+        """
+        if not self._is_wrapped:
+            raise ValueError(
+                "this PathModel was unwrapped, so its layers follow no path: wrap with PathModel(hf_model)"
+            )
+        return self._mode.be(function)
 
     @contextmanager
     def routed(self, policy: LayerPolicy, prompt_mask: Tensor) -> Iterator[None]:
@@ -223,6 +268,8 @@ class PathModel:
         Raises:
             ValueError: fixed paths of another number of layers, or a policy that does not return one action per row.
         """
+        if not hasattr(policy, "actions"):
+            raise ValueError(f"the policy is {type(policy).__name__}; FixedPaths(paths) follows given paths")
         if isinstance(policy, FixedPaths) and policy.table.shape[1] != self.num_layers:
             raise ValueError(f"paths of {policy.table.shape[1]} layers for a model of {self.num_layers}")
 
@@ -276,13 +323,13 @@ class PathModel:
 
     def run_layer(self, index: int, hidden: Tensor, args: tuple, kwargs: dict) -> Tensor:
         """The layer's own forward: [R, T, H] in, [R, T, H] out."""
-        out = self._stock[index](hidden, *args, **kwargs)
+        out = self._run_stock(index, hidden, *args, **kwargs)
         self._returns_tuple[index] = isinstance(out, tuple)
         return out[0] if isinstance(out, tuple) else out
 
     def run_body(self, **inputs: Any) -> Tensor:
         """[B, T, H] that the last layer returns: a forward in the current mode that ends before the head."""
-        mode, last = self._mode, self.num_layers - 1
+        mode, last = self._mode.get(), self.num_layers - 1
         found: list[Tensor] = []
 
         def watch(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -313,7 +360,8 @@ class PathModel:
     def head(self, states: Tensor) -> Tensor:
         """[N, V] float32 logits of [N, H] states that the last layer returned.
 
-        A one-token stock forward takes them as its last layer's output, so norm, head and soft-capping are its own.
+        A one-token stock forward takes them as its last layer's output, so norm, head and soft-capping are its own. A
+        head that is not a plain linear layer (a quantised one, for example) gives its own dtype.
         """
 
         def inject(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -321,7 +369,7 @@ class PathModel:
             return self.as_returned(index, states[:, None] if last else hidden)
 
         one = torch.zeros(1, 1, dtype=torch.long, device=self.device)
-        with self.mode(inject), float32_head(self.hf_model):
+        with self.mode(inject), self._float32_head.be(True):
             return self.hf_model(input_ids=one, position_ids=one, use_cache=False).logits[:, 0].float()
 
     def as_returned(self, index: int, hidden: Tensor) -> Any:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
@@ -27,34 +23,3 @@ def float32_logits(head: nn.Linear, states: Tensor) -> Tensor:
         blocks = weight.split(BLOCK_ROWS.get(states.device.type, BLOCK_ROWS["cuda"]))
         logits = torch.cat([linear(wide, block.float()) for block in blocks], dim=-1)
     return logits if head.bias is None else logits + head.bias.float()
-
-
-@contextmanager
-def float32_head(hf_model: Any) -> Iterator[None]:
-    """Within the block, the model returns float32 logits, from the same states and weights.
-
-    Scaling and soft-capping after the head then run in float32. A head that is not a plain linear layer (a quantised
-    one, for example) stays unchanged.
-    """
-    head: Any = hf_model.get_output_embeddings()
-    is_plain = type(head) is nn.Linear
-    if not is_plain:
-        yield
-        return
-    own = vars(head).get("forward")
-    head.forward = lambda states: float32_logits(head, states)
-    try:
-        yield
-    finally:
-        if own is None:
-            del head.forward
-        else:
-            head.forward = own
-
-
-def in_one_piece(_: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A forward pre-hook: states cut from a longer sequence become contiguous.
-
-    The product of a strided batch copies the whole weight for each row.
-    """
-    return tuple(part.contiguous() if isinstance(part, Tensor) else part for part in given)

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import InputError, one_line
 from .parsing import parse_json, read_json
+from .remote import copied, is_remote
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
 HUB_NAME = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*/[\w.-]+)(:(?P<config>[^:]*))?(:(?P<split>[^:]+))?")
@@ -32,13 +33,15 @@ def read_rows(source: str) -> Iterator[SourceRow]:
     """Read a local file or a hub dataset row by row, in order.
 
     Args:
-        source: a path that ends in one of `SUFFIXES`, or `owner/name[:config][:split]`. The split is `train`
+        source: a path or URL that ends in one of `SUFFIXES`, or `owner/name[:config][:split]`. The split is `train`
             unless given; a single part that is one of `SPLITS` is the split, any other is the config.
 
     Raises:
         InputError: no such source, an unknown format, a broken file, or the hub cannot be reached.
     """
     path = Path(source)
+    if is_remote(source) and path.suffix in SUFFIXES:
+        return _read_remote(source)
     # For a name that is too long for any file, os.path returns False where Path raises.
     if path.suffix in SUFFIXES and (os.path.isfile(path) or not HUB_NAME.fullmatch(source)):
         return _read_file(path)
@@ -48,6 +51,11 @@ def read_rows(source: str) -> Iterator[SourceRow]:
         return _read_hub(source, match["name"], match["config"] or "", match["split"] or "")
     known = f"builtin, a file ({', '.join(SUFFIXES)}) or owner/name[:config][:split]"
     raise InputError(f"{one_line(source)}: no such questions; give {known}")
+
+
+def _read_remote(url: str) -> Iterator[SourceRow]:
+    with copied(url) as copy:
+        yield from _read_file(copy)
 
 
 def _read_file(path: Path) -> Iterator[SourceRow]:

@@ -49,6 +49,7 @@ class RouterPolicy:
 
     def _window_weights(self, prompt_mask: Tensor, hidden: Tensor) -> Tensor:
         """The pooling's weights, computed once per prompt instead of once per layer."""
-        if self._weights is None or self._weights[0] is not prompt_mask or self._weights[1].dtype != hidden.dtype:
-            self._weights = (prompt_mask, self.router.config.pooling.weights(prompt_mask).to(hidden.dtype))
-        return self._weights[1]
+        kept = self._weights  # read once: another thread may set that of its own prompt
+        if kept is None or kept[0] is not prompt_mask or kept[1].dtype != hidden.dtype:
+            kept = self._weights = (prompt_mask, self.router.config.pooling.weights(prompt_mask).to(hidden.dtype))
+        return kept[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shlex
 import subprocess
 from importlib.metadata import version
@@ -270,3 +271,29 @@ def test_the_many_tokens_of_a_prompt_are_no_secret():
 
 def test_json_is_the_same_manifest():
     assert json.loads(kuberay("--json").stdout) == job()
+
+
+@pytest.mark.parametrize(
+    ("questions", "options", "warned"),
+    [
+        (
+            "q.jsonl",
+            (),
+            "--questions q.jsonl is a file of this machine, .*: mount a --claim and copy it there, or give an",
+        ),
+        ("/data/q.parquet", ("--claim", "c=/models"), "q.parquet is a file of this machine, .*: copy it below /models"),
+        ("/models/q.jsonl", ("--claim", "c=/models"), None),
+        ("s3://bucket/q.jsonl", (), None),
+        ("allenai/ai2_arc:ARC-Easy", (), None),
+        ("builtin", (), None),
+    ],
+)
+def test_a_question_file_that_pods_do_not_see_is_warned_of(questions, options, warned):
+    answer = kuberay(*options, command=("pathgen", "generate", "--questions", questions))
+    assert answer.exit_code == 0
+    assert yaml.safe_load(answer.stdout)["kind"] == "RayJob"
+    if warned is None:
+        assert not answer.stderr
+    else:
+        assert re.search(f"warning: .*{warned}", " ".join(answer.stderr.split()))
+        assert "s3://bucket/questions.jsonl" in answer.stderr

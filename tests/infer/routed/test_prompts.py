@@ -50,6 +50,13 @@ def test_a_jsonl_file_holds_objects_with_a_prompt(tmp_path):
     assert read_prompts([], str(file)) == ["two\nlines", "é"]
 
 
+@pytest.mark.parametrize("rows", [["one", "two\nlines"], [{"prompt": "one", "id": 7}, {"prompt": "two\nlines"}]])
+def test_a_json_file_holds_a_list_of_texts_or_of_objects(tmp_path, rows):
+    file = tmp_path / "list.json"
+    file.write_text(json.dumps(rows, indent=1))
+    assert read_prompts([], str(file)) == ["one", "two\nlines"]
+
+
 def test_a_dash_is_standard_input(monkeypatch):
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"one\ntwo\n")))
     assert read_prompts([], "-") == ["one", "two"]
@@ -73,6 +80,11 @@ def test_arguments_that_cannot_be_used(given, wrong):
     [
         ("p.txt", b"", "no prompts in it"),
         ("p.jsonl", b"\n", "no prompts in it"),
+        ("p.json", b"[]", "no prompts in it"),
+        ("p.json", b'{"prompt": "a"}', 'must hold a list of texts or of {"prompt": …}, not dict'),
+        ("p.json", b'["a", 7, null]', '2 of 3 prompts cannot be used: row 2: 7 is neither a text nor {"prompt": …}'),
+        ("p.json", b'["a", {"text": "b"}, " "]', "row 2: prompt is missing; row 3: prompt is empty"),
+        ("p.json", b'{"prompt": "a"}\n{"prompt": "b"}\n', "JSON on each line is a .jsonl"),
         ("p.txt", b"\n \t\r\n", "no prompts in it"),
         ("p.txt", b"a\n\nb\0\n", "1 of 2 prompts cannot be used: line 3: prompt has a NUL character"),
         ("p.txt", b"a\nb\xff\n", "line 2: not UTF-8: byte 0xff at offset 1"),

@@ -293,6 +293,25 @@ def test_completions_that_cannot_be(texts_model, asked, wrong):
         texts_model.complete(["a"], **asked)
 
 
+@pytest.mark.parametrize(
+    ("call", "wrong"),
+    [
+        (lambda model: model.complete("hello"), r"this is one text: give \[text\]"),
+        (lambda model: model.paths("hello"), r"this is one text: give \[text\]"),
+        (lambda model: model.generate("hello"), "input_ids is str"),
+        (lambda model: model(torch.tensor([1, 2])), r"input_ids\[None\] is a batch of one row"),
+        (lambda model: model.generate(torch.tensor([[1]]), past_key_values=1), "leave out past_key_values"),
+        (lambda model: model.generate(torch.tensor([[1]]), cache=1), "leave out cache"),
+        (lambda model: model.complete(["a"], past_key_values=1), "leave out past_key_values"),
+        (lambda model: model.score(["a"], ["b"]), "prompts are rows of token ids; one is str"),
+    ],
+)
+def test_what_is_given_wrongly_is_refused_in_one_line(texts_model, call, wrong):
+    with pytest.raises(ValueError, match=wrong) as caught:
+        call(texts_model)
+    assert "\n" not in str(caught.value)
+
+
 def test_texts_need_a_tokenizer_and_a_context_they_fit(texts_model):
     with pytest.raises(ValueError, match="with a tokenizer"):
         routed("llama").complete(["a"])

@@ -103,11 +103,13 @@ def test_the_head_reads_scored_states_alone(dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_head_of_a_prefill_gets_its_states_in_one_piece(dtype):
     """The product of a strided batch would copy the whole weight for each row."""
-    model = PathModel(tiny("llama").to(dtype))
+    hf_model = tiny("llama").to(dtype)
     seen: list[Tensor] = []
-    head = model.hf_model.get_output_embeddings()
+    head = hf_model.get_output_embeddings()
     own = head.forward
     head.forward = lambda states: (seen.append(states), own(states))[1]
+    model = PathModel(hf_model)
+    seen.clear()
     ids = torch.tensor([PROMPT, PROMPT])
     model.generate(ids, policy=FixedPaths([FULL] * 2), max_new_tokens=2)
     assert [states.shape for states in seen] == [(2, 1, 32)] * 2

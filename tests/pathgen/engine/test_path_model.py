@@ -23,12 +23,14 @@ from families import (
 from oracle import Oracle
 from torch import Tensor
 
+from pathgen.engine.cache import RoutedCache
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import FixedPaths
 from pathgen.engine.supported import UnsupportedModelError
 from pathgen.paths.layer_path import LayerPath
 
 ATOL = 1e-4
+FULL = LayerPath.full(LAYERS)
 NEW_TOKENS = 16
 DECODE: dict[str, Any] = {"max_new_tokens": NEW_TOKENS, "return_dict_in_generate": True, "output_logits": True}
 
@@ -314,3 +316,33 @@ def test_a_checkpoint_that_switches_the_cache_off_generates_the_same(tiny_model)
     usual = model.generate(ids, policy=policy, max_new_tokens=6)
     model.hf_model.generation_config.use_cache = False
     assert torch.equal(model.generate(ids, policy=policy, max_new_tokens=6), usual)
+
+
+@pytest.mark.parametrize(
+    ("call", "wrong"),
+    [
+        (lambda model, ids, policy: model.logits(ids, policy=[FULL]), r"policy is list; FixedPaths\(paths\) follows"),
+        (lambda model, ids, policy: model.logits("hello", policy=policy), "input_ids is str"),
+        (lambda model, ids, policy: model.states([[1]], policy=policy), "input_ids is list"),
+        (lambda model, ids, policy: model.logits(ids, past_key_values=1, policy=policy), "leave out past_key_values"),
+        (lambda model, ids, policy: model.generate(ids, past_key_values=1, policy=policy), "leave out past_key_values"),
+        (lambda model, ids, policy: model.generate(ids, inputs_embeds=1, policy=policy), "leave out inputs_embeds"),
+        (lambda model, ids, policy: model.generate(ids.repeat(2, 1), policy=policy, max_new_tokens=1), "1 paths for"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_one_line(call: Any, wrong: str) -> None:
+    model, _ = lab("llama")
+    with pytest.raises(ValueError, match=wrong) as caught:
+        call(model, torch.tensor([PROMPTS[0]]), fixed([FULL]))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cache_serves_one_generate() -> None:
+    model, _ = lab("llama")
+    ids, cache = torch.tensor([PROMPTS[0]]), RoutedCache(LAYERS)
+    asked: dict[str, Any] = {"policy": fixed([(1, 0, 2, 1)]), "max_new_tokens": 4}
+    first = model.generate(ids, cache=cache, **asked)
+    with pytest.raises(ValueError, match=r"it was used before; a cache serves one generate"):
+        model.generate(ids, cache=cache, **asked)
+    again = model.generate(first, cache=cache, **asked)  # its own prompts, continued
+    assert torch.equal(again, model.generate(ids, policy=asked["policy"], max_new_tokens=8))
