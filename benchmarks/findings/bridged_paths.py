@@ -82,7 +82,7 @@ def choice_task(name: str) -> Task:
 def score_ways(model: PathModel, task: Task, questions: Sequence[Question], ways: Mapping[str, Way], out: Path) -> None:
     """Add the answers of all ways, and of full depth, to a file; those that it holds are not computed again."""
     evaluator = Evaluator(model, task)
-    known = {name: ways.keys() for name, (_, ways) in stored_ways(out).items()}
+    known = {name: frozenset(ways) for name, (_, ways) in stored_ways(out).items()}
     left = [question for question in questions if not ways.keys() <= known.get(question.id, frozenset())]
     with out.open("a") as file, counted("scoring", len(left), quiet=False) as on_done:
         if file.tell():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +71,13 @@ class StoredAnswers:
 
     def on(self, questions: NDArray[np.int_]) -> StoredAnswers:
         """The same ways on some of the questions."""
-        choices, gaps, divergences = (of[:, questions] for of in (self.choices, self.gaps, self.divergences))
-        return StoredAnswers(self.names, self.paths, choices, self.gold[questions], gaps, divergences)
+        return replace(
+            self,
+            choices=self.choices[:, questions],
+            gold=self.gold[questions],
+            gaps=self.gaps[:, questions],
+            divergences=self.divergences[:, questions],
+        )
 
     def splits(self, count: int, share: float, seed: int) -> Iterator[tuple[StoredAnswers, StoredAnswers]]:
         """Random splits: a share of the questions to calibrate on, and the others to test on."""

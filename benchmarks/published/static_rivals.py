@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,7 +51,7 @@ from pathgen.bridges.maps import Bridge
 from pathgen.engine.path_model import PathModel
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.fitting.states import batches_of
-from pathgen.fitting.text import draw, open_source
+from pathgen.fitting.text import Texts, draw, open_source
 from pathgen.models.facts import fingerprint
 from pathgen.models.resolving import resolve_model
 from pathgen.paths.layer_path import LayerPath
@@ -71,38 +71,11 @@ INFLUENCE_PROMPTS = 64
 RIDGE = 1e-3
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """The options that the stages share."""
-
-    model: str
-    task: str
-    search: str
-    bridges: Path
-    out: Path
-    seed: int
-
-    def found(self, limit: int, shallowest: int, *, bridged: bool) -> DivergencePaths:
-        """The paths of `pathgen static --target divergence`, found once."""
-        file = self.out / f"found_{'bridged' if bridged else 'plain'}.json"
-        if file.exists():
-            stored = load_static(str(file))
-            assert isinstance(stored, DivergencePaths)
-            return stored
-        return find_divergence_paths(
-            StaticOptions(
-                out=str(file),
-                target="divergence",
-                model=self.model,
-                text=(self.search,),
-                task=self.task,
-                limit=limit,
-                depth=shallowest,
-                bridges=str(self.bridges) if bridged else None,
-                threads=torch.get_num_threads(),
-                seed=self.seed,
-            )
-        )
+def found_paths(options: StaticOptions) -> DivergencePaths:
+    """The result of `pathgen static --target divergence`, found once."""
+    stored = load_static(options.out) if Path(options.out).exists() else find_divergence_paths(options)
+    assert isinstance(stored, DivergencePaths)
+    return stored
 
 
 def greedy(
@@ -120,30 +93,21 @@ def greedy(
     return steps
 
 
-def one_map(
-    model: PathModel, runs: Sequence[range], text: Sequence[str], tokens: int, setting: Setting
-) -> Iterator[Bridge]:
-    """The map of each run, fitted once."""
-    file = setting.out / "runs.safetensors"
+def run_maps(model: PathModel, runs: Sequence[range], draw_text: Callable[[], Texts], file: Path) -> list[Bridge]:
+    """The map in the place of each run, fitted once."""
     if not file.exists():
-        task = choice_task(setting.task)
-        streams = [open_source(source, task, chat=False, seed=setting.seed)(model) for source in text]
-        batches = batches_of(model, draw(streams, tokens).fit)
-        fitted = {
-            f"{run[0]}-{run[-1]}": one for run, one in zip(runs, fit_runs(model, batches, runs, RIDGE), strict=True)
-        }
-        save_file(
-            {f"{name}.{part}": getattr(one, part) for name, one in fitted.items() for part in ("down", "bias")}, file
-        )
+        fitted = fit_runs(model, batches_of(model, draw_text().fit), runs, RIDGE)
+        parts = {run: {"down": one.down, "bias": one.bias} for run, one in zip(runs, fitted, strict=True)}
+        save_file({f"{run} {name}": tensor for run, named in parts.items() for name, tensor in named.items()}, file)
     stored = load_file(file)
-    yield from (Bridge(stored[f"{run[0]}-{run[-1]}.down"], None, stored[f"{run[0]}-{run[-1]}.bias"]) for run in runs)
+    return [Bridge(stored[f"{run} down"], None, stored[f"{run} bias"]) for run in runs]
 
 
 def compared(answers: StoredAnswers, system: str, depth: int, seed: int) -> dict[str, Any]:
     """A system at a depth, against full depth and ours; the sets of `random` are averaged on each question."""
 
     def of(name: str) -> dict[str, NDArray[np.float64]]:
-        ways = [place for place, way in enumerate(answers.names) if way.rstrip("0123456789 ") == f"{name}|{depth}|"]
+        ways = [place for place, way in enumerate(answers.names) if f"{way}|".startswith(f"{name}|{depth}|")]
         tables = {"accuracy": answers.correct, "agreement": ~answers.differs, "divergence": answers.divergences}
         return {what: table[ways].mean(axis=0) for what, table in tables.items()}
 
@@ -174,12 +138,23 @@ def main(
     """Print one JSON object, and a table to stderr."""
     torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
-    setting, asked_as = Setting(model, task, search, bridges, out, seed), choice_task(task)
-    path_model = PathModel.from_pretrained(model)
+    asked_as, path_model = choice_task(task), PathModel.from_pretrained(model)
     layers = path_model.num_layers
     skips = sorted({math.ceil(share * layers) for share in SHARES})
     maps = load_bridges(bridges, fingerprint(resolve_model(model)))
-    found = {name: setting.found(search_limit, layers - skips[-1], bridged=name == BRIDGED) for name in (OURS, BRIDGED)}
+    plain = StaticOptions(
+        out=str(out / "found_plain.json"),
+        target="divergence",
+        model=model,
+        text=(search,),
+        task=task,
+        limit=search_limit,
+        depth=layers - skips[-1],
+        threads=threads,
+        seed=seed,
+    )
+    bridged = replace(plain, out=str(out / "found_bridged.json"), bridges=str(bridges))
+    found = {OURS: found_paths(plain), BRIDGED: found_paths(bridged)}
 
     pool = load_questions(search, needs="choices")
     pool.sort(key=lambda question: seeded_hash(seed, question.sha))
@@ -190,16 +165,22 @@ def main(
     influence = block_influence(path_model, prompts)
     runs = least_changing_runs(path_model, prompts, skips)
     ways: dict[str, Way] = {}
-    for count, run, bridge in zip(skips, runs, one_map(path_model, runs, text, tokens, setting), strict=True):
+
+    def draw_text() -> Texts:
+        streams = [open_source(source, asked_as, chat=False, seed=seed)(path_model) for source in text]
+        return draw(streams, tokens)
+
+    in_place = run_maps(path_model, runs, draw_text, out / "runs.safetensors")
+    for count, run, bridge in zip(skips, runs, in_place, strict=True):
         depth = layers - count
         ways |= {
-            f"{BRIDGED}|{depth}|": Way(found[BRIDGED].at_depth(depth), maps),
-            f"{OURS}|{depth}|": Way(found[OURS].at_depth(depth)),
-            f"greedy|{depth}|": Way(LayerPath.parse(steps[count - 1]["path"])),
-            f"shortgpt|{depth}|": Way(pruned_path(influence, depth)),
-            f"one map|{depth}|": Way(run_path(layers, run), in_place_of(run, bridge, layers)),
+            f"{BRIDGED}|{depth}": Way(found[BRIDGED].at_depth(depth), maps),
+            f"{OURS}|{depth}": Way(found[OURS].at_depth(depth)),
+            f"greedy|{depth}": Way(LayerPath.parse(steps[count - 1]["path"])),
+            f"shortgpt|{depth}": Way(pruned_path(influence, depth)),
+            f"one map|{depth}": Way(run_path(layers, run), in_place_of(run, bridge, layers)),
         }
-        ways |= {f"random|{depth}| {one}": Way(random_path(layers, count, seed + one)) for one in range(sets)}
+        ways |= {f"random|{depth}|{one}": Way(random_path(layers, count, seed + one)) for one in range(sets)}
     seen = {question.sha for question in pool}
     asked = [question for question in load_questions(questions, needs="choices") if question.sha not in seen]
     score_ways(path_model, asked_as, asked[:limit], ways, out / "answers.jsonl")
