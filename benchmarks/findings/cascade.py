@@ -1,18 +1,19 @@
 """A cheap path first, full depth where it is unsure: does that beat one static path at the same risk, or depth?
 
-    python -m benchmarks.findings.cascade ANSWERS.json --risk 0.02 --confidence 0.95
+    python -m benchmarks.findings.cascade ANSWERS.jsonl --risk 0.02 --confidence 0.95 --only "bridged|"
 
-From stored answers with scores. A cascade takes the cheap path's answer if its two best choices are at least a
+From stored answers. A cascade takes the cheap path's answer if its two best choices are at least a
 threshold apart, in nats, else full depth's. Full depth starts again from the states before the first layer that the
 cheap path does not run once, so a fall-back costs the cheap path's depth and the layers from there on. Thresholds of a
 fixed grid are tested on calibration questions from the largest on (`router.dev.risk`); figures are of the test half,
 means over the splits. `chosen` takes the cascade of lowest calibration cost, each tested at a Bonferroni share of the
-level. Against it: the static path that passes the same risk, and the static path of at most the cascade's mean depth
-that agrees best on the calibration questions.
+level. Against it: the static path that passes the same risk; and, at the cascade's own mean depth, the static path, or
+the draw between two for each question, that agrees best on the calibration questions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,7 @@ from benchmarks.findings.stated_risk import (
     Calibration,
     Confidence,
     MaxLoss,
+    Only,
     Risk,
     Seed,
     Splits,
@@ -32,7 +34,7 @@ from benchmarks.findings.stated_risk import (
     stated_risk,
 )
 from benchmarks.lab.measurement import machine, run_script
-from benchmarks.lab.stored_answers import StoredAnswers, load_answers
+from benchmarks.lab.stored_answers import ALL, StoredAnswers, load_answers
 from cluster.program.console import print_json
 from pathgen.errors import InputError
 from pathgen.paths.layer_path import LayerAction, LayerPath
@@ -61,16 +63,19 @@ class Cascade:
 
     def stands(self, answers: StoredAnswers) -> NDArray[np.bool_]:
         """[Q] where the cheap path's answer is taken."""
-        assert answers.gaps is not None
         if self.threshold is None:
             return np.zeros(answers.choices.shape[1], dtype=bool)
         return answers.gaps[self.path] >= self.threshold
 
     def answers(self, answers: StoredAnswers) -> StoredAnswers:
-        """Full depth, and the cascade as the second path."""
+        """Full depth, and the cascade as the second way."""
         stands = self.stands(answers)
-        both = [np.stack([of[0], np.where(stands, of[self.path], of[0])]) for of in (answers.choices, answers.correct)]
-        return StoredAnswers(answers.paths[:1] * 2, *both, None)
+        choices, gaps, divergences = (
+            np.stack([of[0], np.where(stands, of[self.path], of[0])])
+            for of in (answers.choices, answers.gaps, answers.divergences)
+        )
+        names, paths = (answers.names[0], "cascade"), answers.paths[:1] * 2
+        return StoredAnswers(names, paths, choices, answers.gold, gaps, divergences)
 
     def mean_depth(self, answers: StoredAnswers) -> float:
         """Layer executions per question."""
@@ -89,23 +94,38 @@ def calibrated(stated: StatedRisk, calibration: StoredAnswers, path: int) -> Cas
     return Cascade(path, ([None, *passing(THRESHOLDS, holds)])[-1])
 
 
-def best_within(calibration: StoredAnswers, depth: float) -> int:
-    """The static path of at most this depth that differs least from full depth; ties go to the first."""
-    fitting = [index for index, path in enumerate(calibration.paths) if path.depth <= depth]
-    return min(fitting or [calibration.shallower[-1]], key=lambda index: calibration.differs[index].mean())
+def lottery(calibration: StoredAnswers, depth: float) -> list[tuple[int, float]]:
+    """Static ways and their shares of the questions: of at most this mean depth, those that differ least.
+
+    One way, or two between which each question is drawn; the mean depth of two is exactly the one that is given.
+    """
+    differs, depths = calibration.differs.mean(axis=1), [path.depth for path in calibration.paths]
+    within = [index for index, own in enumerate(depths) if own <= depth]
+    found = [[(index, 1.0)] for index in within]
+    for low in within:
+        for high in (index for index, own in enumerate(depths) if own > depth):
+            share = (depth - depths[low]) / (depths[high] - depths[low])
+            found.append([(low, 1 - share), (high, share)])
+    return min(found, key=lambda shares: sum(share * differs[index] for index, share in shares))
 
 
 def row_of(cascade: Cascade, calibration: StoredAnswers, test: StoredAnswers) -> dict[str, float]:
-    """A cascade on the test questions, beside the static path of its mean depth."""
+    """A cascade on the test questions, beside static paths of its mean depth."""
     routed, depth = cascade.answers(test), cascade.mean_depth(test)
-    static = best_within(calibration, depth)
+    shares = lottery(calibration, depth)
+
+    def drawn(values: Sequence[float]) -> float:
+        return sum(share * float(values[index]) for index, share in shares)
+
+    gains = test.correct.mean(axis=1) - test.correct[0].mean()
     return {
         "mean_depth": depth,
         "falls_back": float(1 - cascade.stands(test).mean()),
         "agreement": float(1 - routed.differs[1].mean()),
         "accuracy_gain": float(routed.correct[1].mean() - test.correct[0].mean()),
-        "static_depth": float(test.paths[static].depth),
-        "static_agreement": float(1 - test.differs[static].mean()),
+        "static_depth": drawn([path.depth for path in test.paths]),
+        "static_agreement": drawn(1 - test.differs.mean(axis=1)),
+        "static_accuracy_gain": drawn(gains),
     }
 
 
@@ -113,29 +133,29 @@ def main(
     answers: Answers,
     risk: Risk = None,
     max_loss: MaxLoss = None,
+    only: Only = None,
     confidence: Confidence = 0.95,
     splits: Splits = 20,
     calibration: Calibration = 0.5,
     seed: Seed = 0,
 ) -> None:
     """Print one JSON object, and a table to stderr."""
-    stated, stored = stated_risk(risk, max_loss, confidence), load_answers(answers)
-    if stored.gaps is None or not stored.shallower:
-        raise InputError(f"{answers}: every path needs scores, and one must be below full depth")
+    stated, stored = stated_risk(risk, max_loss, confidence), load_answers(answers, only or ALL)
+    if not stored.shallower:
+        raise InputError(f"{answers}: no way is below full depth")
     shared = StatedRisk(stated.kind, stated.stated, 1 - stated.alpha / len(stored.shallower))
     rows: dict[str, list[dict[str, float]]] = {}
     for tuned, test in stored.splits(splits, calibration, seed):
         for path in stored.shallower:
-            rows.setdefault(str(stored.paths[path]), []).append(row_of(calibrated(stated, tuned, path), tuned, test))
+            rows.setdefault(stored.names[path], []).append(row_of(calibrated(stated, tuned, path), tuned, test))
         found = [calibrated(shared, tuned, path) for path in stored.shallower]
         chosen = min(found, key=lambda cascade: cascade.mean_depth(tuned))
         rows.setdefault("chosen", []).append(row_of(chosen, tuned, test))
         static = Cascade(deployed(stated, tuned), 0.0)
         rows.setdefault("static at this risk", []).append(row_of(static, tuned, test))
     means = {name: {key: float(np.mean([row[key] for row in of])) for key in of[0]} for name, of in rows.items()}
-    table = figure_table(
-        "cheap path", "mean depth", "falls back", "agreement", "accuracy", "static depth", "its agreement", no_wrap=True
-    )
+    titles = ("mean depth", "falls back", "agreement", "accuracy", "static depth", "its agreement", "its accuracy")
+    table = figure_table("cheap path", *titles, no_wrap=True)
     for name, row in means.items():
         table.add_row(name, *_cells(row))
     Console(stderr=True, highlight=False, width=TABLE_WIDTH).print(table)
@@ -163,6 +183,7 @@ def _cells(row: dict[str, float]) -> list[str]:
         points(row["accuracy_gain"]),
         f"{row['static_depth']:.2f}",
         percent(row["static_agreement"]),
+        points(row["static_accuracy_gain"]),
     ]
 
 

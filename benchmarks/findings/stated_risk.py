@@ -1,6 +1,6 @@
 """Does a stated risk hold on other questions? Stored answers, split again and again in calibration and test.
 
-    python -m benchmarks.findings.stated_risk ANSWERS.json --risk 0.02 --confidence 0.95
+    python -m benchmarks.findings.stated_risk ANSWERS.jsonl --risk 0.02 --confidence 0.95 --only "bridged|"
 
 In each split the paths below full depth are tested on the calibration questions, the deepest first, as `router train`
 does, and the last that passes is deployed. The promise is about the risk itself, not about the share seen on a finite
@@ -16,7 +16,7 @@ import numpy as np
 import typer
 
 from benchmarks.lab.measurement import machine, run_script, share
-from benchmarks.lab.stored_answers import StoredAnswers, load_answers
+from benchmarks.lab.stored_answers import ALL, StoredAnswers, load_answers
 from cluster.program.console import print_json
 from pathgen.errors import InputError
 from router.dev.risk import Outcome, StatedRisk, passing
@@ -26,6 +26,10 @@ Risk = Annotated[float | None, typer.Option(help="Highest share of answers that 
 MaxLoss = Annotated[float | None, typer.Option(help="Highest loss of accuracy against full depth.")]
 Confidence = Annotated[float, typer.Option(help="In the risk, on each split.")]
 Splits = Annotated[int, typer.Option(help="Random splits.", min=1)]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(help="Ways whose names begin so, beside full depth; may repeat [default: all]."),
+]
 Calibration = Annotated[float, typer.Option(help="Share of the questions to calibrate on.")]
 Seed = Annotated[int, typer.Option(help="Of the splits.")]
 
@@ -59,19 +63,20 @@ def main(
     answers: Answers,
     risk: Risk = None,
     max_loss: MaxLoss = None,
+    only: Only = None,
     confidence: Confidence = 0.95,
     splits: Splits = 20,
     calibration: Calibration = 0.5,
     seed: Seed = 0,
 ) -> None:
     """Print one JSON object."""
-    stated, stored = stated_risk(risk, max_loss, confidence), load_answers(answers)
+    stated, stored = stated_risk(risk, max_loss, confidence), load_answers(answers, only or ALL)
     rows = []
     for tuned, test in stored.splits(splits, calibration, seed):
         path = deployed(stated, tuned)
         rows.append(
             {
-                "path": str(stored.paths[path]),
+                "way": stored.names[path],
                 "depth": stored.paths[path].depth,
                 "calibration": outcome(stated, tuned, path).observed,
                 "test": outcome(stated, test, path).observed,

@@ -1,10 +1,15 @@
-"""Answers of many paths on the same questions, as a file keeps them, and splits of the questions in two."""
+"""Answers of many ways to run a model on the same questions, as JSON lines that are added to.
+
+A line is {"id": ID, "gold": INDEX, "ways": {NAME: {"path": PATH, "scores": [FLOAT, …], "kl": NATS}}}. A way is a path,
+plain or over bridges; the way `full` is full depth. Several lines of one question add up.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +17,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pathgen.errors import InputError
+from pathgen.evaluation.divergence import Difference
 from pathgen.paths.layer_path import LayerPath
+
+FULL = "full"
+ALL = ("",)
+"""What every way's name begins with."""
+NO_CHOICE = -1
+"""The choice of a way whose scores are not finite."""
+
+Ways = dict[str, dict[str, Any]]
+"""What one question's lines hold, by the ways' names."""
 
 
 @dataclass(frozen=True, eq=False)
 class StoredAnswers:
-    """P paths on Q questions; the first path is the full one.
+    """W ways on Q questions; the first is full depth.
 
     Attributes:
-        choices: [P, Q] index of the choice taken.
-        correct: [P, Q].
-        gaps: [P, Q] score of the best choice minus that of the second best, in nats; None without scores.
+        choices: [W, Q] index of the choice taken, or NO_CHOICE.
+        gold: [Q] index of the right choice.
+        gaps: [W, Q] score of the best choice minus that of the second best, in nats.
+        divergences: [W, Q] KL(full ‖ way), in nats.
     """
 
+    names: tuple[str, ...]
     paths: tuple[LayerPath, ...]
     choices: NDArray[np.int_]
-    correct: NDArray[np.bool_]
-    gaps: NDArray[np.float64] | None
+    gold: NDArray[np.int_]
+    gaps: NDArray[np.float64]
+    divergences: NDArray[np.float64]
 
     @property
     def num_layers(self) -> int:
@@ -36,20 +54,30 @@ class StoredAnswers:
         return len(self.paths[0])
 
     @property
+    def correct(self) -> NDArray[np.bool_]:
+        """[W, Q]."""
+        return self.choices == self.gold
+
+    @property
     def differs(self) -> NDArray[np.bool_]:
-        """[P, Q] whether the answer is not that of full depth."""
+        """[W, Q] whether the answer is not that of full depth."""
         return self.choices != self.choices[0]
 
     @property
     def shallower(self) -> list[int]:
-        """Indices of the paths below full depth, the deepest first; equal depths in the file's order."""
+        """Indices of the ways below full depth, the deepest first; equal depths in the file's order."""
         below = [index for index, path in enumerate(self.paths) if path.depth < self.num_layers]
         return sorted(below, key=lambda index: -self.paths[index].depth)
 
     def on(self, questions: NDArray[np.int_]) -> StoredAnswers:
-        """The same paths on some of the questions."""
-        gaps = None if self.gaps is None else self.gaps[:, questions]
-        return StoredAnswers(self.paths, self.choices[:, questions], self.correct[:, questions], gaps)
+        """The same ways on some of the questions."""
+        return replace(
+            self,
+            choices=self.choices[:, questions],
+            gold=self.gold[questions],
+            gaps=self.gaps[:, questions],
+            divergences=self.divergences[:, questions],
+        )
 
     def splits(self, count: int, share: float, seed: int) -> Iterator[tuple[StoredAnswers, StoredAnswers]]:
         """Random splits: a share of the questions to calibrate on, and the others to test on."""
@@ -62,33 +90,78 @@ class StoredAnswers:
             yield self.on(order[:size]), self.on(order[size:])
 
 
-def load_answers(file: Path) -> StoredAnswers:
-    """Read {"questions": [id], "gold": [int], "paths": [{"path", "choices": [int], "scores"?: [[float]]}]}.
+def answers_line(name: str, gold: int, ways: Mapping[str, tuple[LayerPath, Difference]]) -> str:
+    """A line of a file, of one question and some ways."""
+    stored = {
+        way: {"path": str(path), "scores": list(found.scores), "kl": found.divergence}
+        for way, (path, found) in ways.items()
+    }
+    return json.dumps({"id": name, "gold": gold, "ways": stored}) + "\n"
+
+
+def stored_ways(file: Path) -> dict[str, tuple[int, Ways]]:
+    """Gold and the stored ways by question id, in the file's order; nothing if there is no file.
+
+    A last line that was cut off is left out.
+
+    Raises:
+        InputError: the file cannot be read, or holds something else.
+    """
+    known: dict[str, tuple[int, Ways]] = {}
+    try:
+        lines = file.read_text().splitlines() if file.exists() else []
+        for line in lines:
+            if line.endswith("}}}"):
+                entry = json.loads(line)
+                known.setdefault(entry["id"], (int(entry["gold"]), {}))[1].update(entry["ways"])
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise _not_stored(file, error) from error
+    return known
+
+
+def load_answers(file: Path, only: Sequence[str] = ALL) -> StoredAnswers:
+    """The answers of full depth and of the ways whose names begin with one of `only`.
+
+    Questions on which one of these ways is missing are left out.
 
     Raises:
         InputError: the file cannot be read, or its parts do not fit each other.
     """
+    known = stored_ways(file)
+    names = dict.fromkeys(name for _, ways in known.values() for name in ways)
+    chosen = [FULL, *(name for name in names if name != FULL and name.startswith(tuple(only)))]
+    rows = [(gold, [ways[name] for name in chosen]) for gold, ways in known.values() if ways.keys() >= set(chosen)]
+    if len(chosen) == 1 or not rows:
+        raise InputError(f"{file}: no question has answers of {FULL} and of another way; ways are {', '.join(names)}")
     try:
-        stored: dict[str, Any] = json.loads(file.read_text())
-        count, entries = len(stored["questions"]), stored["paths"]
-        gold = np.array(stored["gold"], dtype=int)
-        paths = tuple(LayerPath.parse(entry["path"]) for entry in entries)
-        choices = np.array([entry["choices"] for entry in entries], dtype=int)
-        scored = all("scores" in entry for entry in entries)
-        gaps = np.array([[_gap(row) for row in entry["scores"]] for entry in entries]) if scored else None
-    except OSError as error:
-        raise InputError(f"{file} cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError, IndexError) as error:
-        raise InputError(f"{file} holds no stored answers ({type(error).__name__}: {error})") from error
-    shape = (len(paths), count)
-    if not count or gold.shape != (count,) or choices.shape != shape or (gaps is not None and gaps.shape != shape):
-        raise InputError(f"{file}: gold and every path need one entry for each of the {count} questions")
+        paths = tuple(LayerPath.parse(way["path"]) for way in rows[0][1])
+        if any([way["path"] for way in ways] != [str(path) for path in paths] for _, ways in rows):
+            raise InputError(f"{file}: a way has different paths on different questions")
+        scores = [[way["scores"] for way in ways] for _, ways in rows]
+        divergences = np.array([[way["kl"] for way in ways] for _, ways in rows], dtype=float).T
+        choices, gaps = (np.array([[of(row) for row in ways] for ways in scores]).T for of in (_choice, _gap))
+    except (ValueError, KeyError, TypeError) as error:
+        raise _not_stored(file, error) from error
     if len({len(path) for path in paths}) > 1 or paths[0] != LayerPath.full(len(paths[0])):
-        raise InputError(f"{file}: the first path must be the full one, and all of one number of layers")
-    return StoredAnswers(paths, choices, choices == gold, gaps)
+        raise InputError(f"{file}: {FULL} must be the full path, and all paths of one number of layers")
+    return StoredAnswers(tuple(chosen), paths, choices, np.array([gold for gold, _ in rows]), gaps, divergences)
 
 
-def _gap(scores: list[float]) -> float:
+def _not_stored(file: Path, error: Exception) -> InputError:
+    return InputError(f"{file} holds no stored answers ({type(error).__name__}: {error})")
+
+
+def _choice(scores: Sequence[float]) -> int:
+    return int(np.argmax(scores)) if _finite(scores) else NO_CHOICE
+
+
+def _gap(scores: Sequence[float]) -> float:
     """The best score minus the second best."""
     *_, second, best = sorted([float("-inf"), *scores])
-    return best - second
+    return best - second if _finite(scores) else float("-inf")
+
+
+def _finite(scores: Iterable[float]) -> bool:
+    return all(map(math.isfinite, scores))

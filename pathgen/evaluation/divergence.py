@@ -29,11 +29,13 @@ class Difference:
         agreement: 1 if both choose the same choice, else 0; for generated answers, the share of the reference's
             positions where both have the same most probable token.
         correct: whether the path chooses gold; None without gold.
+        scores: the path's log-probability of each choice, or of the reference of a generated answer, in nats.
     """
 
     divergence: float
     agreement: float
     correct: bool | None
+    scores: tuple[float, ...]
 
 
 class DivergenceMeter:
@@ -126,6 +128,7 @@ def _differences(model: PathModel, prepared: Prepared, full: Tensor, others: Ten
                 divergence=float(divergence) if finite else float("inf"),
                 agreement=float(same) if finite else 0.0,
                 correct=_is_right(prepared, scores[place], finite=finite),
+                scores=tuple(scores[place].tolist()),
             )
         )
     return found

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 
 from benchmarks.findings import cascade, stated_risk
-from benchmarks.lab.stored_answers import load_answers
+from benchmarks.lab.stored_answers import answers_line, load_answers
 from pathgen.errors import InputError
+from pathgen.evaluation.divergence import Difference
 from pathgen.paths.layer_path import LayerPath
 from router.dev.risk import StatedRisk
 
 QUESTIONS = 600
+WAYS = (("full", "......", 0.0), ("b|4", "..--..", 0.1), ("b|5", ".-....", 0.01), ("repeat", "2.....", 0.3))
+"""Name, path, and share of answers that differ."""
 
 
 @pytest.fixture
@@ -21,41 +24,59 @@ def file(tmp_path):
     """Full depth and three paths: of depth 5 differing on 1 %, of 4 on 10 %, most of it where the gap is small."""
     rng = np.random.default_rng(5)
     gold, full = rng.integers(3, size=(2, QUESTIONS))
-    entries = []
-    for text, share in (("......", 0.0), ("..--..", 0.1), (".-....", 0.01), ("2.....", 0.3)):
+    lines = [{"id": f"q{n}", "gold": int(gold[n]), "ways": {}} for n in range(QUESTIONS)]
+    for name, text, share in WAYS:
         gaps = rng.random(QUESTIONS) * 10
         changed = rng.random(QUESTIONS) < share * np.where(gaps < 2, 5, 0.02)
-        choices = (full + changed) % 3
         scores = np.zeros((QUESTIONS, 3))
-        scores[np.arange(QUESTIONS), choices] = gaps
-        entries.append({"path": text, "choices": choices.tolist(), "scores": scores.tolist()})
-    stored = {"questions": [f"q{n}" for n in range(QUESTIONS)], "gold": gold.tolist(), "paths": entries}
-    (tmp_path / "answers.json").write_text(json.dumps(stored))
-    return tmp_path / "answers.json"
+        scores[np.arange(QUESTIONS), (full + changed) % 3] = gaps
+        for line, row in zip(lines, scores.tolist(), strict=True):
+            line["ways"][name] = {"path": text, "scores": row, "kl": share}
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return tmp_path / "answers.jsonl"
 
 
 def test_stored_answers_are_read(file):
     stored = load_answers(file)
     assert [stored.paths[index].depth for index in stored.shallower] == [5, 4]
     assert stored.differs[0].sum() == 0
-    entry = json.loads(file.read_text())["paths"][1]
-    assert stored.gaps[1] == pytest.approx([max(row) - sorted(row)[1] for row in entry["scores"]])
+    rows = [json.loads(line)["ways"]["b|4"]["scores"] for line in file.read_text().splitlines()]
+    assert stored.gaps[1] == pytest.approx([max(row) - sorted(row)[1] for row in rows])
+    assert stored.divergences.mean(axis=1).tolist() == pytest.approx([share for _, _, share in WAYS])
     ((tuned, test),) = stored.splits(1, 0.25, 3)
     assert (tuned.choices.shape[1], test.choices.shape[1]) == (150, 450)
     assert tuned.correct.sum() + test.correct.sum() == stored.correct.sum()
+    assert load_answers(file, ["b|", "c"]).names == ("full", "b|4", "b|5")
 
 
-def test_stored_answers_that_do_not_fit(file, tmp_path):
-    stored = json.loads(file.read_text())
-    wrong = tmp_path / "wrong.json"
-    for change, line in (
-        ({"gold": [0]}, "gold and every path need one entry for each of the 600 questions"),
-        ({"paths": stored["paths"][1:]}, "the first path must be the full one"),
-        ({"paths": [{"path": "..x"}]}, "holds no stored answers"),
-    ):
-        wrong.write_text(json.dumps(stored | change))
-        with pytest.raises(InputError, match=line):
-            load_answers(wrong)
+def test_lines_of_one_question_add_up_and_a_torn_one_is_left_out(tmp_path):
+    file = tmp_path / "answers.jsonl"
+    full, skip = LayerPath.full(3), LayerPath.parse(".-.")
+    one, other = (Difference(kl, 1.0, True, (-2.0, worse)) for kl, worse in ((0.0, -3.0), (0.5, float("nan"))))
+    whole = answers_line("a", 0, {"full": (full, one), "x": (skip, other)})
+    parts = [answers_line("b", 1, {"full": (full, one)}), answers_line("b", 1, {"x": (skip, one)})]
+    file.write_text(whole + parts[0] + parts[1][:-9] + "\n")
+    assert load_answers(file).choices.tolist() == [[0], [-1]]
+    file.write_text(file.read_text() + parts[1])
+    stored = load_answers(file)
+    assert (stored.paths, stored.choices.tolist()) == ((full, skip), [[0, 0], [-1, 0]])
+    assert (stored.gold.tolist(), stored.divergences.tolist()) == ([0, 1], [[0.0, 0.0], [0.5, 0.0]])
+    assert stored.gaps.tolist() == [[1.0, 1.0], [float("-inf"), 1.0]]
+
+
+@pytest.mark.parametrize(
+    ("ways", "line"),
+    [
+        ({"full": {"path": "...", "scores": [1], "kl": 0}}, "no question has answers of full and of another way"),
+        ({name: {"path": "..-", "scores": [1], "kl": 0} for name in ("full", "x")}, "full must be the full path"),
+        ({name: {"path": "..y", "scores": [1], "kl": 0} for name in ("full", "x")}, "holds no stored answers"),
+        ({name: {"scores": [1], "kl": 0} for name in ("full", "x")}, "holds no stored answers"),
+    ],
+)
+def test_stored_answers_that_do_not_fit(tmp_path, ways, line):
+    (tmp_path / "wrong.jsonl").write_text(json.dumps({"id": "a", "gold": 0, "ways": ways}))
+    with pytest.raises(InputError, match=line):
+        load_answers(tmp_path / "wrong.jsonl")
 
 
 def test_the_risk_over_splits(file, capsys):
@@ -86,8 +107,19 @@ def test_a_cascade_stands_where_the_cheap_path_is_sure(file, capsys):
     cascade.main(file, risk=0.02, splits=3)
     out = capsys.readouterr()
     rows = json.loads(out.out)["rows"]
-    assert set(rows) == {"..--..", ".-....", "chosen", "static at this risk"}
-    assert rows["..--.."]["mean_depth"] < 6
-    assert rows["..--.."]["agreement"] > 0.97
+    assert set(rows) == {"b|4", "b|5", "chosen", "static at this risk"}
+    assert rows["b|4"]["mean_depth"] < 6
+    assert rows["b|4"]["agreement"] > 0.97
     assert rows["static at this risk"]["mean_depth"] >= 5
     assert "cheap path" in out.err
+
+
+def test_a_lottery_between_static_paths_has_the_depth_and_differs_least(file):
+    stored = load_answers(file)
+    differs = stored.differs.mean(axis=1)
+    assert cascade.lottery(stored, 4) == [(1, 1.0)]
+    assert cascade.lottery(stored, 5) == [(2, 1.0)]
+    assert differs[1] > differs[2] > 0
+    assert cascade.lottery(stored, 4.25) == [(1, 0.75), (2, 0.25)]
+    assert cascade.lottery(stored, 5.5) == [(2, 0.5), (0, 0.5)]
+    assert cascade.lottery(stored, 9) == [(0, 1.0)]

@@ -62,7 +62,7 @@ def plain_model(hf_model, path, maps):
 
 
 def plain(models, prompt, choices, path, gold):
-    """Divergence, agreement and verdict by loops over choices and positions."""
+    """Divergence, agreement, verdict and scores by loops over choices and positions."""
     full = LayerPath.full(LAYERS)
     kl: dict[tuple, float] = {}
     scores: dict[LayerPath, list[float]] = {path: [], full: []}
@@ -75,7 +75,7 @@ def plain(models, prompt, choices, path, gold):
         for p, found in scores.items():
             found.append(sum(float(logprobs[p][len(prompt) - 1 + i, token]) for i, token in enumerate(tokens)))
     best = {p: int(np.argmax(found)) for p, found in scores.items()}
-    return np.mean(list(kl.values())), float(best[path] == best[full]), best[path] == gold
+    return np.mean(list(kl.values())), float(best[path] == best[full]), best[path] == gold, scores[path]
 
 
 def prepared(packed: bool) -> list[Prepared]:
@@ -108,7 +108,8 @@ def test_it_is_the_plain_divergence(family, packed, rank, monkeypatch):
         for path, difference in zip(PATHS, row, strict=True):
             wanted = plain(models, prompt, choices, path, question.question.gold)
             assert difference.divergence == pytest.approx(wanted[0], rel=1e-3, abs=2e-6)
-            assert (difference.agreement, difference.correct) == wanted[1:]
+            assert (difference.agreement, difference.correct) == wanted[1:3]
+            assert difference.scores == pytest.approx(wanted[3], rel=1e-4, abs=1e-4)
     assert [row[0].divergence for row in found] == pytest.approx([0, 0, 0], abs=1e-6)
     assert found[0][1].divergence > 0.01
 
