@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation
+from pathgen.questions import grading
 from pathgen.questions.question import Question
 
 
@@ -56,6 +57,15 @@ class Answer:
             text = question.choices[int(np.argmax(evaluation.choice_scores))]
         effort = effort or Effort.of_paths([evaluation.path])
         return cls(question.id, evaluation.path, evaluation.correct, evaluation.margin, text, effort)
+
+
+def same_answer(question: Question, first: Answer, second: Answer) -> bool:
+    """Whether both answers are the same, right or wrong, as in `pathgen.evaluation.agreement`."""
+    if first.margin is None or second.margin is None:
+        return False
+    if question.choices is not None:
+        return first.answer == second.answer
+    return grading.same_answer(first.answer or "", second.answer or "", question.reference or "")
 
 
 @dataclass(frozen=True, slots=True)

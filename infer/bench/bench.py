@@ -95,7 +95,7 @@ class Bench:
                 systems.append(kind(name=name, skipped=skipped[name]))
                 continue
             own_cost = cost.over(inputs.bridges_of(name))
-            figures = kind.of(name, results[name], results["full"], own_cost, options.seed)
+            figures = kind.of(name, questions, results[name], results["full"], own_cost, options.seed)
             if name in timings:
                 figures = figures.timed(timings[name], timings.get(_fixed(name)))
             if isinstance(figures, OracleFigures):

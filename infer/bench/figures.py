@@ -10,12 +10,13 @@ import numpy as np
 import polars as pl
 
 from pathgen.paths.records import PathRecord
+from pathgen.questions.question import Question
 from pathgen.report.headroom import headroom
 from pathgen.store.schema import to_table
 from router.dev.metrics import PathShares
 from router.dev.routed_scores import paired_difference
 
-from .answers import Point, SystemResult
+from .answers import Point, SystemResult, same_answer
 from .model_cost import ModelCost
 from .statistics import mcnemar_p, wilson_interval
 from .timing import Timing
@@ -39,6 +40,7 @@ class SystemFigures:
         cache_bytes: key-value cache of one question.
         points: results of other settings.
         skipped: the reason why the system did not run.
+        agreement: share of questions answered as at full depth; `agreement_ci95` is its Wilson interval.
     """
 
     name: str
@@ -62,11 +64,22 @@ class SystemFigures:
     setting: float | str | None = None
     points: tuple[Point, ...] = ()
     skipped: str | None = None
+    agreement: float | None = None
+    agreement_ci95: tuple[float, float] | None = None
 
     @classmethod
-    def of(cls, name: str, result: SystemResult, full: SystemResult, cost: ModelCost, seed: int) -> SystemFigures:
+    def of(
+        cls,
+        name: str,
+        questions: Sequence[Question],
+        result: SystemResult,
+        full: SystemResult,
+        cost: ModelCost,
+        seed: int,
+    ) -> SystemFigures:
         """Accuracy, depth and work, compared with full depth on the same questions; `seed` is for the bootstrap."""
         correct = result.correct
+        kept = sum(map(same_answer, questions, result.answers, full.answers))
         shares = PathShares.of(np.array(result.paths))
         found = cls(
             name=name,
@@ -79,6 +92,8 @@ class SystemFigures:
             flops_ratio=cost.ratio([answer.effort for answer in result.answers]),
             setting=result.setting,
             points=result.points,
+            agreement=kept / len(correct),
+            agreement_ci95=wilson_interval(kept, len(correct)),
         )
         if name == "full":
             return found

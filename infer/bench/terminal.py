@@ -10,13 +10,14 @@ from rich.text import Text
 from pathgen.report.figures import figure_table, interval, percent, points
 
 from .figures import BenchResult, OracleFigures, SystemFigures
+from .in_words import in_words
 
 COLUMNS = ("system", "accuracy, %", "against full", "depth", "varied", "ms", "work")
 LEGEND = "varied: off the most common path; ms: one question, median; work: in FLOPs"
 
 
 def bench_text(bench: BenchResult, console: Console | None = None) -> None:
-    """Print a table of the systems, the skipped ones with the reason, the oracle's placebo and warnings."""
+    """Print a table of the systems, why others were skipped, the oracle's placebo, warnings, and it all in words."""
     console = console or Console(highlight=False)
     console.print(Text(f"{bench.model}, {bench.task}: {bench.questions} questions, seed {bench.seed}", style="bold"))
     table = figure_table(*COLUMNS, no_wrap=True)
@@ -38,6 +39,10 @@ def bench_text(bench: BenchResult, console: Console | None = None) -> None:
             console.print(Text(f"{system.name} skipped: {system.skipped}"))
     if seen := bench.seen_in_training:
         console.print(Text(f"warning: {seen} questions took part in training or choosing", style="yellow"))
+    if words := in_words(bench):
+        console.print(Text("In words", style="bold"))
+        for line in words:
+            console.print(Text(line))
 
 
 def _cells(system: SystemFigures) -> list[str]:

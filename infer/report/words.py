@@ -61,6 +61,12 @@ COLUMNS = (
         lambda s: "{} / {}".format(*s.discordant or ()),
         "questions right here and wrong at full depth / the reverse",
     ),
+    Column(
+        "answers kept (95%)",
+        lambda s: s.agreement,
+        lambda s: f"{s.agreement:.1%} {_interval(s.agreement_ci95, percent)}",
+        "share of questions answered as at full depth, right or wrong; Wilson interval",
+    ),
     _figure("depth", lambda s: s.mean_depth, "{:.2f}", "mean layer executions per forward pass"),
     _figure("saved", lambda s: s.layers_saved, "{:.2f}", "layers saved per forward pass"),
     _figure("off full", lambda s: s.off_full_share, "{:.1%}", "share of questions that leave the full path"),
@@ -141,6 +147,8 @@ def _system_line(system: SystemFigures, full: SystemFigures | None, num_layers: 
         line += ", one path for every question"
     elif system.off_common_share is not None:
         line += f"; {system.off_common_share:.1%} of questions leave its most common path"
+    if system.agreement is not None and system.off_full_share:
+        line += f". It gives full depth's answer to {system.agreement:.1%} {_interval(system.agreement_ci95, percent)}"
     if full and not generates and system.latency_ms_p50 and full.latency_ms_p50:
         line += f". Measured speed: {full.latency_ms_p50 / system.latency_ms_p50:.2f}× full depth's"
     return line + "."

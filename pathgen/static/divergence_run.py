@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from cluster.program.progress import counted
 
 from ..errors import InputError
 from ..models.devices import default_device, default_dtype
 from ..models.facts import fingerprint, num_layers
+from ..models.reading import load_tokenizer
 from ..paths.layer_path import LayerPath
 from ..questions.loading import load_questions
 from ..questions.tasks import find_task
@@ -47,7 +49,7 @@ def find_divergence_paths(options: StaticOptions) -> DivergencePaths:
     out_fs, out_path = open_out(options.out)
     runs = load_runs(options) if options.paths else []
     name, folder = resolved(options, runs[0] if runs else None)
-    sources = [Source(find_task(run.info.task), run.chat, run.questions) for run in runs] or _read(options)
+    sources = [Source(find_task(run.info.task), run.chat, run.questions) for run in runs] or _read(options, folder)
     layers, print_ = num_layers(folder), fingerprint(folder)
     shallowest = _shallowest(options.depth, layers, name)
     bridges = bridges_digest(options, print_, runs[0] if runs else None)
@@ -101,12 +103,15 @@ def _searched(probe: Probe, asked: Sequence[Asked], shallowest: int, *, quiet: b
     return paths
 
 
-def _read(options: StaticOptions) -> list[Source]:
-    """The questions of --text, gold or not."""
+def _read(options: StaticOptions, model: Path) -> list[Source]:
+    """The questions of --text, gold or not. With --chat, the tokenizer in the model's folder must have a template."""
     if len(set(options.text)) < len(options.text):
         raise InputError("--text names a source twice")
     task = find_task(options.task or "arc-letter")
-    return [Source(task, False, load_questions(text, needs=task.needs, labelled=False)) for text in options.text]
+    asked = [load_questions(text, needs=task.needs, labelled=False) for text in options.text]
+    if options.chat:
+        task.encode(asked[0][0], load_tokenizer(model), chat=True)
+    return [Source(task, options.chat, questions) for questions in asked]
 
 
 def _shallowest(wanted: int | None, layers: int, model: str) -> int:

@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..models.devices import DTYPES, Device, check_device_and_dtype
 
 Target = Literal["accuracy", "divergence"]
-DIVERGENCE_ONLY = ("text", "task", "depth")
+DIVERGENCE_ONLY = ("text", "task", "chat", "depth")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class StaticOptions:
     )
     text: Annotated[tuple[str, ...], option("divergence: a question source in place of --paths; may repeat.")] = ()
     task: Annotated[str | None, option("divergence: how --text is asked [default: arc-letter].")] = None
+    chat: Annotated[bool, option("divergence: ask --text through the chat template.", "--chat/--no-chat")] = False
     depth: Annotated[int | None, option("divergence: shallowest depth [default: 0.7 of the layers].", min=1)] = None
     limit: Annotated[
         int | None, option("At most N questions of each folder or source [default: all; divergence: 64].", min=1)
@@ -54,5 +55,5 @@ class StaticOptions:
             raise InputError("--target divergence needs questions: give --paths, or --model and --text, not both")
         elif self.text and self.model is None:
             raise InputError("--model is missing: --text needs the model to ask")
-        elif self.task and self.paths:
-            raise InputError("--task goes with --text; the runs of --paths have theirs")
+        elif self.paths and (given := [name for name in ("task", "chat") if getattr(self, name)]):
+            raise InputError(f"--{given[0]} goes with --text; the runs of --paths have theirs")

@@ -152,7 +152,7 @@ class TrainingInputs:
 
     def is_dev(self, question_id: str) -> bool:
         """Whether this is a development question: any of --dev, or without --dev a held-out one of --paths."""
-        return self.development is not None or held_out(question_id, self.options.dev_share)
+        return self.development is not None or held_out(question_id, self.options.share_held_out)
 
     def is_tuned_on(self, question_id: str) -> bool:
         """Whether something may be chosen on this development question.

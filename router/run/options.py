@@ -19,6 +19,9 @@ from ..net.pooling import Pooling
 from ..training.settings import TrainSettings
 from ..training.tracking import DEFAULT_TRACKER, TRACKERS
 
+DEFAULT_RISK = 0.05
+"""Of method static, if no other bound is given: the share of answers that may differ from full depth's."""
+DEFAULT_DEV_SHARE = 0.15
 METHODS = ("static", "imitate", "gates")
 READ_BY = {
     **dict.fromkeys(("--labels", "--unsolved", "--width", "--tracker"), ("imitate",)),
@@ -56,16 +59,26 @@ class TrainOptions:
     dev: Annotated[
         tuple[str, ...], option("Folder of development questions; may repeat [default: a share of --paths].")
     ] = ()
-    dev_share: Annotated[float, option("Share of --paths to hold out, by hash of the id.")] = 0.15
+    dev_share: Annotated[
+        float | None,
+        option("Share of --paths to hold out, by hash of the id [default: 0.15; static with --static: 1]."),
+    ] = None
     target_depth: Annotated[
         float | None, option("Highest depth of the path, or mean depth on development questions.")
     ] = None
     risk: Annotated[
-        float | None, option("Deploy the shallowest path whose answers differ from full depth's on at most this share.")
+        float | None,
+        option(
+            "Deploy the shallowest path whose answers differ from full depth's on at most this share "
+            "[default: 0.05 for method static without --target-depth]."
+        ),
     ] = None
     max_loss: Annotated[
         float | None, option("Deploy the shallowest path whose accuracy is at most this far below full depth's.")
     ] = None
+    no_risk: Annotated[
+        bool, option("State no risk: deploy the path of `pathgen static` that is best by its own figures.", "--no-risk")
+    ] = False
     confidence: Annotated[float, option("Confidence in --risk or --max-loss.")] = 0.95
     bias: Annotated[float | None, option("Added to SKIP, subtracted from REPEAT logits; positive: shallower.")] = None
     model: Annotated[str | None, option("Where the paths' model is now, if it has moved.")] = None
@@ -85,7 +98,7 @@ class TrainOptions:
             raise InputError(f"unknown method {self.method!r}; methods are {', '.join(METHODS)}")
         if self.labels not in LABEL_POLICIES:
             raise InputError(f"unknown label policy {self.labels!r}; policies are {', '.join(LABEL_POLICIES)}")
-        if not 0 < self.dev_share < 1:
+        if self.dev_share is not None and not 0 < self.dev_share < 1:
             raise InputError(f"--dev-share must lie between 0 and 1; got {self.dev_share:g}")
         if self.tracker not in TRACKERS:
             raise InputError(f"unknown tracker {self.tracker!r}; trackers are {', '.join(TRACKERS)}")
@@ -105,10 +118,26 @@ class TrainOptions:
 
     @property
     def stated_risk(self) -> StatedRisk | None:
-        """What --risk or --max-loss states, if given."""
+        """What --risk or --max-loss states; of method static, DEFAULT_RISK where nothing else sets the depth."""
+        if self.max_loss is not None:
+            return StatedRisk("loss", self.max_loss, self.confidence)
         if self.risk is not None:
             return StatedRisk("disagreement", self.risk, self.confidence)
-        return None if self.max_loss is None else StatedRisk("loss", self.max_loss, self.confidence)
+        if self.method != "static" or self.target_depth is not None or self.no_risk:
+            return None
+        return StatedRisk("disagreement", DEFAULT_RISK, self.confidence)
+
+    @property
+    def share_held_out(self) -> float:
+        """Share of --paths to hold out: all of them where nothing is trained on them, as the static paths are given."""
+        if self.dev_share is not None:
+            return self.dev_share
+        return 1.0 if self.trains_on_nothing else DEFAULT_DEV_SHARE
+
+    @property
+    def trains_on_nothing(self) -> bool:
+        """Whether the static paths to choose from are given."""
+        return self.method == "static" and self.static is not None
 
     def _check_risk(self) -> None:
         if not 0.5 < self.confidence < 1:
@@ -116,6 +145,8 @@ class TrainOptions:
         given = [name for name in ("risk", "max_loss") if getattr(self, name) is not None]
         if len(given) > 1:
             raise InputError("--risk bounds answers that differ, --max-loss accuracy lost; give one")
+        if given and self.no_risk:
+            raise InputError(f"--no-risk and --{given[0].replace('_', '-')} exclude each other; give one")
         for name in given:
             flag, value = f"--{name.replace('_', '-')}", getattr(self, name)
             if not 0 < value < 1:

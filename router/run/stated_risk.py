@@ -1,4 +1,4 @@
-"""`router train --risk` and `--max-loss`: the shallowest path, or bias of a router, that holds a stated risk."""
+"""The stated risk of `router train`: the shallowest path, or bias of a router, that holds a stated risk."""
 
 from __future__ import annotations
 

@@ -85,7 +85,8 @@ def train_router(inputs: TrainingInputs) -> TrainingResult:
     labels = imitation_labels(inputs) if options.method == "imitate" else None
     if not inputs.dev_questions:
         raise InputError("no development questions: give --dev DIR, a larger --dev-share, or more paths")
-    if not any(inputs.is_trained(question.id) for question in inputs.training.questions()):
+    trains = any(inputs.is_trained(question.id) for question in inputs.training.questions())
+    if not (trains or options.trains_on_nothing):
         raise InputError("no questions to train on: give a smaller --dev-share, --dev DIR, or more paths")
     if not any(inputs.is_tuned_on(entry.question.id) for entry in inputs.dev_questions):
         raise InputError("too few development questions: half are kept to test the risk; give more with --dev DIR")

@@ -65,6 +65,7 @@ def example_system(name: str, answers: list[Answer], full: list[Answer]) -> Syst
     depth = sum(path.depth for path in paths) / QUESTIONS
     common = max(paths.count(path) for path in paths) / QUESTIONS
     delta = (won - lost) / QUESTIONS
+    agreement = sum(mine.answer == theirs.answer for mine, theirs in zip(answers, full, strict=True)) / QUESTIONS
     half = 0.1 * (won + lost) / QUESTIONS + 0.03
     return (OracleFigures if name == "oracle" else SystemFigures)(
         name=name,
@@ -83,6 +84,8 @@ def example_system(name: str, answers: list[Answer], full: list[Answer]) -> Syst
         latency_ms_p95=None if name == "oracle" else 2.1 * depth,
         flops_ratio=depth / NUM_LAYERS,
         cache_bytes=int(depth * 40_000),
+        agreement=agreement,
+        agreement_ci95=(max(agreement - 0.1, 0), min(agreement + 0.02, 1)),
     )
 
 

@@ -105,6 +105,9 @@ def test_every_system_has_every_figure(options):
         assert system.skipped is None
         rows = outcome.answers[name]
         correct = np.array([row.correct for row in rows])
+        kept = [row.answer == other.answer for row, other in zip(rows, outcome.answers["full"], strict=True)]
+        assert system.agreement == np.mean(kept)
+        assert system.agreement_ci95 == wilson_interval(sum(kept), 8)
         assert [row.question_id for row in rows] == [question.id for question in OWN]
         assert system.accuracy == pytest.approx(correct.mean())
         assert system.accuracy_ci95 == pytest.approx(wilson_interval(int(correct.sum()), 8))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from itertools import combinations
 
 import numpy as np
@@ -140,6 +141,23 @@ def test_bridges_run_where_paths_skip_and_cost_what_they_cost(tiny_model, text, 
     assert entry.flops_ratio == pytest.approx((5 * 2 * LAYER_VALUES + 4 * 4 * 32) / (6 * 2 * LAYER_VALUES))
 
 
+def test_text_goes_through_the_chat_template(tiny_model, text, tmp_path):
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    (folder / "chat_template.jinja").write_text("{% for m in messages %}<{{ m.content }}>{% endfor %} Well,")
+    flags = ("--model", folder, "--text", text, "--task", "arc", "--depth", 5)
+    assert call(tmp_path / "plain.json", *flags).code == 0
+    assert call(tmp_path / "chat.json", *flags, "--chat").code == 0
+    plain, chat = read(tmp_path / "plain.json"), read(tmp_path / "chat.json")
+    assert (plain.chat, chat.chat) == (False, True)
+    evaluator = Evaluator(PathModel.from_pretrained(str(folder)), find_task("arc"), chat=True)
+    rows = [Question(row["id"], row["question"], tuple(row["choices"])) for row in map(json.loads, text.open())]
+    judged = [evaluator.prepare(q) for q in rows if q.sha in chat.judged_on]
+    (entry,) = chat.frontier
+    found = [row[0].divergence for row in DivergenceMeter(evaluator).measure(judged, [entry.path])]
+    assert entry.divergence == pytest.approx(np.mean(found), rel=1e-3)
+    assert entry.divergence != pytest.approx(plain.frontier[0].divergence, rel=1e-2)
+
+
 def test_accuracy_with_bridges_takes_no_answer_of_a_search_without_but_of_full_depth(
     tiny_model, bridges, tmp_path, model, monkeypatch
 ):
@@ -191,6 +209,8 @@ def test_wrong_use_is_one_line_and_leaves_no_file(tiny_model, text, bridges, tmp
         (("--text", text), 2, "--model is missing"),
         (("--paths", "run", *asked), 2, "not both"),
         (("--paths", "run", "--task", "arc"), 2, "--task goes with --text"),
+        (("--paths", "run", "--chat"), 2, "--chat goes with --text"),
+        ((*asked, "--chat"), 2, "--chat needs a model whose tokenizer has a chat template"),
         ((*asked, "--depth", 6), 2, "has 6 layers, so a path that skips has at most 5"),
         ((*asked[:2], "--text", few), 2, "3 different questions are too few: 4 are needed"),
         ((*asked, "--text", text), 2, "--text names a source twice"),

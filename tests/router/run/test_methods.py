@@ -39,7 +39,9 @@ PROMISED = {
 
 def test_a_static_path_becomes_a_router(paths, tiny_model, tmp_path):
     static = static_file(tmp_path / "F.json", tiny_model, SHALLOW)
-    answer = router("train", "--paths", paths, "--out", tmp_path / "r", "--static", static, *SMALL, "--json")
+    answer = router(
+        "train", "--paths", paths, "--out", tmp_path / "r", "--static", static, *SMALL, "--no-risk", "--json"
+    )
     assert answer.code == 0, answer.stderr
     found = answer.json
     assert set(found) >= PROMISED
@@ -51,7 +53,7 @@ def test_a_static_path_becomes_a_router(paths, tiny_model, tmp_path):
     assert (shown["static_only"], shown["static_path"]) == (True, [0, 1, 1, 1, 1, 1])
 
 
-@pytest.mark.parametrize(("target", "wanted"), [((), FULL), (("--target-depth", 5), SHALLOW)])
+@pytest.mark.parametrize(("target", "wanted"), [(("--no-risk",), FULL), (("--target-depth", 5), SHALLOW)])
 def test_of_paths_by_divergence_the_full_one_or_one_of_a_depth_becomes_a_router(
     paths, tiny_model, tmp_path, target, wanted
 ):
@@ -92,7 +94,7 @@ def test_a_static_file_beside_gates_and_a_share_beside_dev_are_named_before_trai
 def test_without_a_static_file_the_path_is_looked_for_among_training_questions(tiny_model, tmp_path):
     many = path_folder(tmp_path / "paths", tiny_model, records(60))
     out = tmp_path / "r"
-    answer = router("train", "--paths", many, "--out", out, *SMALL, "--json")
+    answer = router("train", "--paths", many, "--out", out, *SMALL, "--no-risk", "--json")
     assert answer.code == 0, answer.stderr
     assert answer.json["static_only"]
     found = load_static(str(out / "static.json"))
@@ -104,7 +106,7 @@ def test_without_a_static_file_the_path_is_looked_for_among_training_questions(t
 
 def test_of_a_static_file_the_best_path_of_allowed_actions_is_taken(paths, tiny_model, tmp_path):
     static = static_file(tmp_path / "F.json", tiny_model, DEEP, SHALLOW)
-    train = ("train", "--paths", paths, "--out", tmp_path / "r", "--static", static, *SMALL)
+    train = ("train", "--paths", paths, "--out", tmp_path / "r", "--static", static, *SMALL, "--no-risk")
     assert router(*train, "--actions", "skip,execute", "--json").json["mean_depth"] == NUM_LAYERS - 1
     assert router(*train, "--json").json["mean_depth"] == NUM_LAYERS + 1
 

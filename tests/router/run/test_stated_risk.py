@@ -145,6 +145,34 @@ def test_too_few_questions_deploy_full_depth_and_say_so(paths, tiny_model, tmp_p
     assert router("show", out, "--json").json["static_path"] == [1] * NUM_LAYERS
 
 
+@pytest.mark.parametrize(("count", "deployed"), [(58, FULL), (59, SHALLOW)])
+def test_without_options_five_percent_may_differ_and_all_questions_test_given_paths(
+    tiny_model, tmp_path, monkeypatch, count, deployed
+):
+    """0.95^58 is above 0.05, and 0.95^59 below."""
+    monkeypatch.setattr(DevSet, "agreement", lambda self, taken: np.ones(len(taken), dtype=bool))
+    rows = records(count)
+    for number, row in enumerate(rows):
+        row.question_sha = f"{number:032x}"
+    folder = path_folder(tmp_path / "paths", tiny_model, rows)
+    answer = trained(folder, tiny_model, tmp_path, static=(SHALLOW,))
+    assert answer.code == 0, answer.stderr
+    found = answer.json["risk"]
+    assert (found["kind"], found["stated"], found["confidence"]) == ("disagreement", 0.05, 0.95)
+    assert (found["questions"], answer.json["dev_questions"]) == (count, count)
+    assert answer.json["mean_depth"] == sum(path(deployed))
+    if deployed == FULL:
+        assert found["failed"]["questions_needed"] == 59
+    answer = trained(folder, tiny_model, tmp_path, "--dev-share", 0.5, static=(SHALLOW,))
+    assert answer.json["risk"]["questions"] == sum(held_out(row.question.id, 0.5) for row in rows)
+
+
+@pytest.mark.parametrize("options", [("--no-risk",), ("--target-depth", 5)])
+def test_no_risk_is_stated_where_it_is_not_wanted_or_the_depth_is_given(paths, tiny_model, tmp_path, options):
+    answer = trained(paths, tiny_model, tmp_path, *options, static=(SHALLOW,))
+    assert (answer.json["risk"], answer.json["mean_depth"]) == (None, NUM_LAYERS - 1)
+
+
 def test_questions_that_chose_the_paths_do_not_test_them(paths, dev, tiny_model, tmp_path):
     shas = [question.sha for question in PathDatasets([dev]).questions()]
     options = ("--dev", dev, "--risk", 0.3)
@@ -195,6 +223,7 @@ def test_gates_that_repeat_nothing_hold_a_risk(paths, tmp_path):
         (("--risk", 0.1, "--max-loss", 0.1), "--risk bounds answers that differ, --max-loss accuracy lost; give one"),
         (("--risk", 0.1, "--confidence", 0.5), "--confidence must lie between 0.5 and 1; got 0.5"),
         (("--risk", "nan"), "--risk must lie between 0 and 1; got nan"),
+        (("--risk", 0.1, "--no-risk"), "--no-risk and --risk exclude each other; give one"),
         (("--risk", 0.1, "--target-depth", 5), "--risk and --target-depth both set how deep to go; give one"),
         (("--risk", 0.1, "--bias", 1, "--method", "gates"), "--risk and --bias both set how deep to go; give one"),
         (
@@ -209,6 +238,6 @@ def test_options_that_cannot_be(paths, tmp_path, options, line):
 
 
 def test_a_confidence_alone_is_warned_of(paths, tiny_model, tmp_path):
-    answer = trained(paths, tiny_model, tmp_path, "--confidence", 0.9)
+    answer = trained(paths, tiny_model, tmp_path, "--no-risk", "--confidence", 0.9)
     assert "warning: --confidence is not used without --risk or --max-loss\n" in answer.stderr
     assert answer.json["risk"] is None

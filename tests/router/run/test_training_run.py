@@ -117,7 +117,7 @@ def test_development_questions_may_come_from_elsewhere(paths, tiny_model, tmp_pa
 def test_a_static_path_is_chosen_on_its_own_questions_and_on_no_development_ones(paths, tiny_model, tmp_path):
     static = static_file(tmp_path / "F.json", tiny_model, SHALLOW, chosen_on=("ab", "cd"))
     train = ("train", "--paths", paths, "--static", static, "--out")
-    assert router(*train, tmp_path / "static", *SMALL).code == 0
+    assert router(*train, tmp_path / "static", *SMALL, "--no-risk").code == 0
     stored = json.loads((tmp_path / "static" / "training_questions.json").read_text())
     assert stored == {"trained_on": ["ab", "cd"], "chosen_on": []}
     assert router(*train, tmp_path / "imitate", *IMITATE).code == 0
@@ -179,7 +179,7 @@ def test_a_model_that_has_moved_is_named_at_each_step(tiny_model, tmp_path):
     before.rename(after)
     common = ("--paths", paths, "--device", "cpu", "--quiet")
     assert pathgen("static", *common, "--out", tmp_path / "s.json", "--model", after).code == 0
-    answer = router("train", *common, "--out", tmp_path / "r", "--model", after)
+    answer = router("train", *common, "--out", tmp_path / "r", "--model", after, "--no-risk")
     assert answer.code == 0, answer.stderr
     after.rename(before)
     found = router("evaluate", *common, "--router", tmp_path / "r", "--model", before, "--json").json
@@ -196,7 +196,7 @@ def test_settings_and_figures_lie_beside_the_router(paths, tmp_path):
 
 
 def test_a_static_path_chosen_on_development_questions_is_said_to_flatter(paths, tiny_model, tmp_path):
-    shas = [question.sha for question in PathDatasets([paths]).questions() if held_out(question.id, 0.15)]
+    shas = [question.sha for question in PathDatasets([paths]).questions()]
     train = ("train", "--paths", paths, "--out", tmp_path / "r", "--device", "cpu", "--quiet", "--static")
     for seen in (1, 0):
         static = static_file(tmp_path / "F.json", tiny_model, SHALLOW, chosen_on=("ab", *shas[:seen]))
