@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from .jobs.jobs import Jobs
 
 app = make_app("cluster", "Start a Ray cluster on this machine, and run jobs on this cluster or another one.")
-manifest_app = typer.Typer(cls=ListedCommands, rich_markup_mode=None, help="Write a job for another scheduler to stdout.")
+manifest_app = typer.Typer(
+    cls=ListedCommands, rich_markup_mode=None, help="Write a job for another scheduler to stdout."
+)
 app.add_typer(manifest_app, name="manifest")
 
 Address = Annotated[

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 PROGRAMS = ("cluster", "pathgen", "router", "infer")
 
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_program_prints_its_version(program):
     answer = CliRunner().invoke(import_module(f"{program}.cli").app, ["--version"])
