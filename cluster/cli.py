@@ -10,7 +10,7 @@ import typer
 import yaml
 
 from .kuberay.ray_job import RayJobOptions, rayjob
-from .program.console import AsJson, make_app, print_json, tell, this_command
+from .program.console import AsJson, ListedCommands, make_app, print_json, tell, this_command
 from .program.errors import ClusterError, Interrupted, UsageError
 from .program.options import command, option
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from .jobs.jobs import Jobs
 
 app = make_app("cluster", "Start a Ray cluster on this machine, and run jobs on this cluster or another one.")
-manifest_app = typer.Typer(rich_markup_mode=None, help="Write a job for another scheduler to stdout.")
+manifest_app = typer.Typer(
+    cls=ListedCommands, rich_markup_mode=None, help="Write a job for another scheduler to stdout."
+)
 app.add_typer(manifest_app, name="manifest")
 
 Address = Annotated[

@@ -19,7 +19,7 @@ from .bench.options import BenchOptions
 from .export.options import ExportOptions
 from .harness.command import harness
 from .routed.options import AnswerOptions
-from .routed.prompts import check_prompts, read_prompts
+from .routed.prompts import blank_hint, check_prompts, end_tokens, read_prompts
 
 if TYPE_CHECKING:
     from .routed.routed_model import Completion
@@ -41,18 +41,22 @@ def generate(options: AnswerOptions, config: Config = None, as_json: AsJson = Fa
     from pathgen.bridges.folder import load_bridges
     from pathgen.engine.path_model import PathModel
     from pathgen.models.devices import default_device, default_dtype
+    from pathgen.models.reading import load_tokenizer
     from pathgen.models.resolving import resolve_model
 
-    from .routed.routed_model import RoutedModel, router_for
+    from .routed.given_router import router_and_base, uses_chat
+    from .routed.routed_model import RoutedModel
 
-    folder = resolve_model(options.model)
-    router = router_for(folder, options.router)
-    chat = router.config.chat if options.chat is None else options.chat
+    router, name = router_and_base(options.router, options.model)
+    folder = resolve_model(name)
+    chat = options.chat
+    if chat is None:
+        chat = uses_chat(router.config, load_tokenizer(folder), end_tokens(folder))
     check_prompts(folder, texts, options.max_new_tokens, chat=chat)
     if options.bridges is not None:
         router.bridges = load_bridges(options.bridges, router.config.base_fingerprint)
     device = options.device or default_device()
-    model = PathModel.from_pretrained(options.model, dtype=options.dtype or default_dtype(device), device=device)
+    model = PathModel.from_pretrained(name, dtype=options.dtype or default_dtype(device), device=device)
     routed = RoutedModel(model, router, bias=options.bias)
     answers: list[Completion] = []
     size, quiet = options.batch_size, options.quiet
@@ -67,6 +71,8 @@ def generate(options: AnswerOptions, config: Config = None, as_json: AsJson = Fa
                     _print_answers(done_now, quiet=quiet)
     if as_json:
         print_json({"outputs": [asdict(answer) for answer in answers]})
+    if not quiet and (hint := blank_hint([answer.text for answer in answers], model.tokenizer, chat=chat)):
+        tell(hint)
 
 
 @command(app)

@@ -25,7 +25,7 @@ from benchmarks.lab.measurement import ci95, machine, resamples, run_script
 from benchmarks.lab.models import Model
 from benchmarks.lab.path_scores import PathScores
 from cluster.program.console import print_json
-from infer.bench.statistics import mcnemar_p, wilson_interval
+from pathgen.evaluation.intervals import mcnemar_p, wilson_interval
 from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.loading import load_questions
 from pathgen.questions.question import Question

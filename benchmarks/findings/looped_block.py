@@ -21,13 +21,12 @@ from benchmarks.lab.measurement import machine, run_script, share
 from benchmarks.lab.models import Model
 from benchmarks.published.search import choice_batch, choice_scores, is_right
 from cluster.program.console import print_json
-from infer.bench.statistics import mcnemar_p
 from infer.systems.fixed_paths import repeat_paths
+from pathgen.evaluation.intervals import mcnemar_p, paired_difference
 from pathgen.models.loading import load_model
 from pathgen.paths.layer_path import LayerAction, LayerPath
 from pathgen.questions.loading import load_questions
 from pathgen.questions.question import Question
-from router.dev.routed_scores import paired_difference
 
 
 def looped(path: LayerPath) -> list[int]:

@@ -113,7 +113,7 @@ def median_ratio(numerators: ArrayLike, denominators: ArrayLike, seed: int) -> d
 
 def share(hits: int, total: int) -> dict[str, Any]:
     """A share with its Wilson interval, which a bootstrap would leave empty at 0 and 1."""
-    from infer.bench.statistics import (
+    from pathgen.evaluation.intervals import (
         wilson_interval,  # not above: it loads torch, which the driver of `scale` is without
     )
 

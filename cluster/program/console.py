@@ -52,7 +52,18 @@ def print_json(value: object) -> None:
     print(json.dumps(encoded(value), allow_nan=False), flush=True)
 
 
-class Commands(TyperGroup):
+class ListedCommands(TyperGroup):
+    """Commands whose help lists what each one does in whole sentences, wrapped; typer's own list is cut off."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of commands."""
+        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        rows = [(name, " ".join((command.help or "").split())) for name, command in commands.items() if command]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+class Commands(ListedCommands):
     """A program's commands: an error is one line on stderr, an object on stdout with `--json`, and an exit code."""
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> NoReturn:

@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from pathgen.evaluation.intervals import mcnemar_p, paired_difference, wilson_interval
 from pathgen.paths.records import PathRecord
 from pathgen.questions.question import Question
 from pathgen.report.headroom import headroom
 from pathgen.store.schema import to_table
 from router.dev.metrics import PathShares
-from router.dev.routed_scores import paired_difference
 
 from .answers import Point, SystemResult, same_answer
 from .model_cost import ModelCost
-from .statistics import mcnemar_p, wilson_interval
 from .timing import Timing
 
 
@@ -28,7 +27,7 @@ class SystemFigures:
 
     Attributes:
         accuracy_ci95: Wilson interval.
-        delta_vs_full: accuracy less that of full depth; `delta_ci95` is its bootstrap interval.
+        delta_vs_full: accuracy less that of full depth; `delta_ci95` is its interval (`difference_interval`).
         p_value: exact McNemar test against full depth.
         discordant: questions won and lost against full depth.
         mean_depth: layer executions per forward pass.
@@ -97,7 +96,7 @@ class SystemFigures:
         )
         if name == "full":
             return found
-        compared = paired_difference(correct, full.correct, seed)
+        compared = paired_difference(correct, full.correct, seed, same_paths=shares.off_full == 0)
         return replace(
             found,
             delta_vs_full=compared.delta,

@@ -12,19 +12,21 @@ from cluster.program.options import Quiet, option, parse_names
 from pathgen.errors import InputError
 from pathgen.models.devices import DTYPES, Device, check_device_and_dtype
 
-SYSTEMS = (
-    "full",
-    "router",
-    "oracle",
-    "static",
-    "random",
-    "shortgpt",
-    "early_exit",
-    "repeat_block",
-    "skip_gate",
-    "search",
-    "shuffled",
-)
+MEANINGS = {
+    "full": "every layer once, as published",
+    "router": "the path that a router decides on each prompt",
+    "oracle": "each question's best searched path, chosen by its right answer: an upper bound",
+    "static": "one path for all questions, chosen on others; the full path where no other is clearly better",
+    "random": "the router's actions on random layers",
+    "shortgpt": "the layers that change the states least, removed",
+    "early_exit": "later layers skipped once the model's head is sure",
+    "repeat_block": "a block in the middle run twice",
+    "skip_gate": "gates: a factor per layer, trained on the task's own loss and rounded to skip or run",
+    "search": "a search at test time, by the model's own confidence",
+    "shuffled": "the router's paths, each given to another question: as good as the router if it reads nothing",
+}
+"""What each system is, in the words of the table's legend and of the report."""
+SYSTEMS = tuple(MEANINGS)
 """Systems that are always known; each named router of the command line is one more."""
 ROUTER, GATES = "router", "skip_gate"
 """The system names of a router without a name, and of gates that can only skip."""

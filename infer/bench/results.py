@@ -18,7 +18,7 @@ from .inputs import BenchInputs, digest_of
 from .options import BRIDGED
 from .timing import Timing
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Part of each key. A higher number makes all stored results stale."""
 SYSTEMS_FOLDER = "systems"
 BENCH_NAME = "bench.json"

@@ -12,12 +12,14 @@ import numpy as np
 from cluster.program.progress import counted
 from pathgen.bridges.maps import Bridges
 from pathgen.errors import ArtefactError
-from pathgen.evaluation.answer_book import AnswerBook
+from pathgen.evaluation.answer_book import AnswerBook, Scores
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation
 from pathgen.questions.question import Question
 from pathgen.static.candidates import Effects, propose, scanned_paths
+from pathgen.static.choice import own_choice
+from pathgen.static.draw import FEWEST_FOLDS, SCAN_SHARE
 from router.dev.routed_scores import askable, route
 from router.net.policy import RouterPolicy
 
@@ -32,9 +34,11 @@ from .options import BRIDGED, GATES, ROUTER, BenchOptions
 FIT_QUESTIONS = 48
 """Questions outside the benchmark on which static paths and settings are chosen."""
 SCAN_QUESTIONS = 16
-"""The first of them: every single edit is measured on these."""
+"""At most so many of them, and at most a third, measure every single edit; the others judge static paths."""
 STATIC_CANDIDATES = 12
-"""Paths that are tried on all of them."""
+"""Paths that are judged."""
+STATIC_FOLDS = 5
+"""At most; as `pathgen static` has by default."""
 EXIT_THRESHOLDS = (0.5, 0.9, 0.99, 0.999, 0.9999)
 """Near 1, because untrained heads are confident early."""
 DEFAULT_EXIT_THRESHOLD = 0.99
@@ -132,7 +136,7 @@ class Systems:
 
     def _static(self) -> SystemResult:
         given = self.inputs.static
-        path = given.best.path if given else self._best_on_fit("static", self.static_candidates())
+        path = given.best.path if given else self._clearly_best()
         return self._answered("static", [path] * len(self.questions), str(path))
 
     def _random(self) -> SystemResult:
@@ -238,16 +242,34 @@ class Systems:
 
     def static_candidates(self) -> list[LayerPath]:
         """Static paths to try, proposed from the effects of single edits outside the benchmark."""
-        questions = self._fit_questions[:SCAN_QUESTIONS]
-        quality = self._quality_of("static", questions, scanned_paths(self.inputs.num_layers))
-        return propose(Effects.measure(quality), STATIC_CANDIDATES)
+        scores = self._scores_of("static", self._scanned_and_judged[0], scanned_paths(self.inputs.num_layers))
+        return propose(Effects.measure(scores.quality), STATIC_CANDIDATES)
+
+    def _clearly_best(self) -> LayerPath:
+        """The static path by the rule of `pathgen static`: the full path unless another one gains clearly, held out."""
+        judged = self._scanned_and_judged[1]
+        if len(judged) < FEWEST_FOLDS:
+            raise Unavailable(
+                f"{len(judged)} questions of --paths are left to judge paths by, at least {FEWEST_FOLDS} are needed; "
+                "give --static, or more --paths"
+            )
+        candidates = self.static_candidates()
+        folds = np.arange(len(judged)) % min(STATIC_FOLDS, len(judged))
+        scores = self._scores_of("static", judged, candidates)
+        return own_choice(np.ones(len(judged), dtype=bool), folds, candidates, scores)[0]
+
+    @property
+    def _scanned_and_judged(self) -> tuple[list[Question], list[Question]]:
+        """The fit questions that propose static paths, and those that judge them."""
+        count = min(SCAN_QUESTIONS, len(self._fit_questions) // SCAN_SHARE)
+        return self._fit_questions[:count], self._fit_questions[count:]
 
     def _best_on_fit(self, name: str, candidates: Sequence[LayerPath]) -> LayerPath:
         """The first path of highest mean quality outside the benchmark."""
-        quality = self._quality_of(name, self._fit_questions, candidates)
-        return candidates[int(quality.mean(axis=0).argmax())]
+        scores = self._scores_of(name, self._fit_questions, candidates)
+        return candidates[int(scores.quality.mean(axis=0).argmax())]
 
-    def _quality_of(self, name: str, questions: Sequence[Question], paths: Sequence[LayerPath]) -> np.ndarray:
-        """[Q, P] quality of each path on each question."""
+    def _scores_of(self, name: str, questions: Sequence[Question], paths: Sequence[LayerPath]) -> Scores:
+        """[Q, P] scores of each path on each question."""
         with counted(name, len(questions), quiet=self.options.quiet) as on_progress:
-            return self._book.scores(questions, paths, on_progress).quality
+            return self._book.scores(questions, paths, on_progress)

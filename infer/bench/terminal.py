@@ -11,9 +11,10 @@ from pathgen.report.figures import figure_table, interval, percent, points
 
 from .figures import BenchResult, OracleFigures, SystemFigures
 from .in_words import in_words
+from .options import MEANINGS
 
 COLUMNS = ("system", "accuracy, %", "against full", "depth", "varied", "ms", "work")
-LEGEND = "varied: off the most common path; ms: one question, median; work: in FLOPs"
+LEGEND = "brackets: 95 % intervals; varied: off the most common path; ms: one question, median; work: in FLOPs"
 
 
 def bench_text(bench: BenchResult, console: Console | None = None) -> None:
@@ -32,8 +33,10 @@ def bench_text(bench: BenchResult, console: Console | None = None) -> None:
             placebo = system.placebo_accuracy
             luck = "these records have no placebo, so its share of luck is unknown"
             if placebo is not None:
-                luck = f"luck alone would reach {placebo:.1%} or more, as its search looked for gold"
+                luck = f"its placebo: luck alone would reach {placebo:.1%} or more, as its search looked for gold"
             console.print(Text(f"{system.name}: {system.label}; {luck}"))
+        elif system.name in MEANINGS and system.name != "full":
+            console.print(Text(f"{system.name}: {MEANINGS[system.name]}"))
     for system in bench.systems:
         if system.skipped is not None:
             console.print(Text(f"{system.name} skipped: {system.skipped}"))

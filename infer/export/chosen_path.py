@@ -15,7 +15,7 @@ from pathgen.models.facts import num_layers
 from pathgen.models.resolving import resolve_model, resolve_recorded
 from pathgen.paths.layer_path import LayerPath
 from pathgen.static.divergence_paths import DivergencePaths
-from pathgen.static.static_paths import StaticPaths, load_static
+from pathgen.static.static_paths import StaticPaths, gain_interval, load_static
 from router.net.policy import RouterPolicy
 from router.net.router import Router
 from router.saved.layout import TRAINING_NAME
@@ -24,8 +24,6 @@ from router.saved.loading import load_router, resolve_router
 from .options import ExportOptions
 
 NOT_MEASURED = "not measured"
-Z95 = 1.96
-"""Standard errors on each side of a 95 % interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +123,10 @@ def _by_accuracy(static: StaticPaths, depth: int | None) -> tuple[LayerPath, str
         return entry.path, f"accuracy {entry.cv_accuracy:.3f} {questions}: this is the full path"
     held_out = static.choice if depth is None else entry
     kind = "cross-validated, the depth given" if depth else "cross-validated, the choice of the depth included"
-    gain, error = held_out.cv_delta_vs_full, Z95 * held_out.cv_delta_se
+    low, high = gain_interval(held_out, static.questions, static.seed)
     return entry.path, (
         f"accuracy {held_out.cv_accuracy:.3f} {questions} ({kind}); full depth {static.full.cv_accuracy:.3f}; "
-        f"gain {_points(gain, gain - error, gain + error)}"
+        f"gain {_points(held_out.cv_delta_vs_full, low, high)}"
     )
 
 

@@ -17,8 +17,10 @@ from router.net.bias import Bias, check_bias
 
 
 def harness(
-    model: Annotated[str, option("Alias, hub id, local folder or GGUF file of the frozen model.")],
     router: Annotated[str, option("Folder or hub id of the router.")],
+    model: Annotated[
+        str | None, option("Alias, hub id, local folder or GGUF file of the frozen model [default: the router's].")
+    ] = None,
     bias: Bias = 0.0,
     arguments: Annotated[
         list[str] | None,
@@ -42,7 +44,9 @@ def harness(
     import infer.harness.model  # noqa: F401  registers the model; the harness has no plugins
     from pathgen.models.devices import default_device
 
-    routed = {"pretrained": model, "router": router, "bias": bias}
+    from ..routed.given_router import router_and_base
+
+    routed = {"pretrained": model or router_and_base(router, None)[1], "router": router, "bias": bias}
     sys.argv = ["lm-eval", "run", "--model", "routed", "--model_args", json.dumps(routed)]
     sys.argv += ["--device", default_device(), *wanted]  # the harness's own default is always a GPU
     try:

@@ -53,7 +53,7 @@ def _signed(share: float) -> str:
 
 COLUMNS = (
     Column("accuracy (95%)", lambda s: s.accuracy, _accuracy, "share of right answers, Wilson interval"),
-    Column("vs. full, points (95%)", lambda s: s.delta_vs_full, _delta, "paired bootstrap interval"),
+    Column("vs. full, points (95%)", lambda s: s.delta_vs_full, _delta, "interval of the paired difference"),
     _figure("p", lambda s: s.p_value, "{:.3f}", "exact McNemar test against full depth"),
     Column(
         "won / lost",

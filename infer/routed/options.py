@@ -22,8 +22,10 @@ class AnswerOptions:
         InputError: an option is wrong; the message has the given and the possible values.
     """
 
-    model: Annotated[str, option("Alias, hub id, local folder or GGUF file of the frozen model.")]
     router: Annotated[str, option("Folder or hub id of the router.")]
+    model: Annotated[
+        str | None, option("Alias, hub id, local folder or GGUF file of the frozen model [default: the router's].")
+    ] = None
     prompts: Annotated[tuple[str, ...], typer.Argument(metavar="PROMPT", help="Texts to continue.")] = ()
     file: Annotated[
         str | None,
@@ -40,7 +42,11 @@ class AnswerOptions:
     bias: Bias = 0.0
     chat: Annotated[
         bool | None,
-        option("Use the chat template [default: as the router was trained].", "--chat/--no-chat"),
+        option(
+            "Use the chat template [default: as the router was trained; with one path for all, if the model is made "
+            "for chats].",
+            "--chat/--no-chat",
+        ),
     ] = None
     dtype: Annotated[str | None, option(f"{', '.join(DTYPES)} [default: float32 on CPU, bfloat16 on CUDA].")] = None
     device: Device = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import reprlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +75,54 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], *
             problems.append(f"prompt {number}: {error}")
     refuse_unusable("prompts", problems, len(prompts))
     return found
+
+
+def end_tokens(folder: Path) -> frozenset[int]:
+    """Ids of the tokens that end a generation of the model in `folder`; none if its files name none."""
+    from transformers import GenerationConfig
+
+    from pathgen.models.reading import load_config
+
+    try:
+        found: Any = GenerationConfig.from_pretrained(folder)
+    except OSError:  # no generation_config.json
+        found = load_config(folder).get_text_config()
+    ids = found.eos_token_id
+    return frozenset(ids if isinstance(ids, list) else [] if ids is None else [ids])
+
+
+def answers_chats(tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> bool:
+    """Whether the model is made for chats: its template ends an assistant's turn with a token that ends a generation.
+
+    Base models often have a template too, but their generations end with the end of a text alone.
+
+    Args:
+        tokenizer: of the model.
+        ends: ids of the tokens that end a generation.
+    """
+    if not tokenizer.chat_template:
+        return False
+    said = "layers"
+    turns = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": said}]
+    try:
+        text = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    except Exception:  # a template can raise anything
+        return False
+    ids: Any = tokenizer(text.rpartition(said)[2], add_special_tokens=False)["input_ids"]
+    return not set(ends).isdisjoint(ids)
+
+
+def blank_hint(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase | None, *, chat: bool) -> str | None:
+    """What may help if answers are blank; None if none is."""
+    blank = sum(not text.strip() for text in texts)
+    if not blank:
+        return None
+    hint = f"{blank} of {len(texts)} answers are blank, as the model ends at once: "
+    if chat:
+        return f"{hint}try --no-chat, or another prompt"
+    if tokenizer is not None and tokenizer.chat_template:
+        return f"{hint}its prompts went without the chat template that it has; try --chat"
+    return f"{hint}it has no chat template and continues texts; try a prompt that leaves something to continue"
 
 
 def check_context(prompts: Sequence[Sequence[int]], new_tokens: int, context_tokens: int) -> None:

@@ -17,14 +17,13 @@ from pathgen.errors import ArtefactError
 from pathgen.evaluation.decided_paths import decide_paths
 from pathgen.evaluation.decoding import before_stop, left_padded
 from pathgen.evaluation.evaluator import context_tokens
-from pathgen.models.facts import fingerprint, num_layers
 from pathgen.models.resolving import resolve_model
 from pathgen.models.token_inputs import checked_mask, refuse_options, texts_of, token_rows_of, whole_number
 from pathgen.paths.layer_path import LayerPath
 from router.net.policy import RouterPolicy
 from router.net.router import Router
-from router.saved.loading import load_router, resolve_router
 
+from .given_router import router_for, uses_chat
 from .prompts import BATCH_SIZE, MAX_NEW_TOKENS, check_context, encode_prompts
 from .scoring import Score, WholePromptPolicy, continuation_logits, continuation_logprobs
 
@@ -171,7 +170,7 @@ class RoutedModel:
             prompts: texts, as a list; a single text is refused.
             max_new_tokens: per answer.
             batch_size: prompts per batch; those of similar length share a batch, longest first.
-            chat: whether to use the chat template; None: as stored with the router.
+            chat: whether to use the chat template; None: as `uses_chat` decides.
             on_done: called after each batch with the number of finished prompts.
             kwargs: as for `generate`.
 
@@ -239,7 +238,10 @@ class RoutedModel:
     def _encode(self, prompts: Sequence[str], chat: bool | None) -> list[list[int]]:
         if self.tokenizer is None:
             raise ValueError("texts need a RoutedModel with a tokenizer")
-        return encode_prompts(self.tokenizer, prompts, chat=self.router.config.chat if chat is None else chat)
+        if chat is None:
+            ends = frozenset(_as_list(self._setting("eos_token_id", {})))
+            chat = uses_chat(self.router.config, self.tokenizer, ends)
+        return encode_prompts(self.tokenizer, prompts, chat=chat)
 
     def _generate(
         self, input_ids: Tensor, attention_mask: Tensor | None, kwargs: Mapping[str, Any]
@@ -273,17 +275,6 @@ class RoutedModel:
         tokens = list(takewhile(lambda token: token not in ends, new))
         text = before_stop(str(self.tokenizer.decode(tokens, skip_special_tokens=True)), stop)
         return Completion(text, path, path.depth, len(tokens))
-
-
-def router_for(folder: Path, router: str | Path) -> Router:
-    """Load a router, and check that it is for the model in `folder`.
-
-    Raises:
-        InputError: the router does not exist.
-        ArtefactError: it is damaged, or of another model.
-    """
-    found = resolve_router(str(router))
-    return load_router(found, fingerprint=fingerprint(folder), num_layers=num_layers(folder))
 
 
 def _longest_first(rows: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:

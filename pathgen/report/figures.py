@@ -25,7 +25,7 @@ def interval(ends: tuple[float, float], form: Callable[[float], str]) -> str:
 
 def count_text(number: int, noun: str) -> str:
     """A number with its noun, in the plural unless it is 1."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}{'es' if noun.endswith('h') else 's'}"
 
 
 def figure_table(*names: str, no_wrap: bool = False) -> Table:

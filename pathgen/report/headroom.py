@@ -15,10 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from .figures import interval, points
+from .figures import count_text, interval, points
 
 DRAWS = 2000
 SEED = 0
+FEWEST = 20
+"""Wrong answers from which on the excess has an interval: draws of fewer are too much alike."""
 
 WrongAnswer = tuple[int, tuple[int, ...], frozenset[int]]
 """A question that full depth answers wrong: gold, the choices ranked at full depth, those that other paths reach."""
@@ -34,7 +36,7 @@ class Headroom:
             ranks. A rank that only gold ever had (for example the second of two choices) has no placebo: its questions
             count for `gold` alone.
         excess: gold minus placebo; an upper bound, because the search looked for gold.
-        excess_ci95: its bootstrap interval over questions.
+        excess_ci95: its bootstrap interval over questions; None if fewer than FEWEST are wrong.
         breaks: share of right answers that some path breaks.
         stopped_early: searches that stopped at the first right path; if there are any, gold and placebo are not
             comparable.
@@ -52,21 +54,25 @@ class Headroom:
 
     @property
     def verdict(self) -> str | None:
-        """The conclusion in words; None if no question was wrong."""
+        """The conclusion in one sentence; None if no question was wrong."""
         if not self.questions:
             return None
-        corrected = f"some path corrects {self.gold:.1%} of the wrong answers"
-        if self.excess is None or self.excess_ci95 is None:
-            return f"{corrected}, and no wrong choice ever had gold's rank: how much of that is chance is unknown"
-        compared = (
-            f"{corrected}, and {self.placebo:.1%} reach an equally likely wrong answer: "
-            f"excess {points(self.excess)} points {interval(self.excess_ci95, points)}: "
-        )
+        if self.excess is None:
+            return "how much of that is luck is unknown: no wrong choice ever had the right one's rank"
         if self.stopped_early:
-            return f"{compared}not comparable, {self.stopped_early} searches stopped early, at the first right path"
+            return (
+                f"the two are not comparable: {count_text(self.stopped_early, 'search')} stopped early, at the first "
+                "right path"
+            )
+        if self.excess_ci95 is None:
+            return f"too few to tell the two apart: at least {FEWEST} wrong answers are needed"
+        difference = f"{points(self.excess)} points {interval(self.excess_ci95, points)}"
         if self.excess_ci95[0] <= 0:
-            return f"{compared}not above chance, though the search looked for gold"
-        return f"{compared}an upper bound, no proof of more than chance: the search looked for gold alone"
+            return f"the difference, {difference}, is not above chance: there is nothing for a router to gain here"
+        return (
+            f"the difference, {difference}, is the most a router could gain on them, and may still be luck: the search "
+            "looked for the right answer alone"
+        )
 
 
 class HeadroomTally:
@@ -120,7 +126,7 @@ class HeadroomTally:
             gold=corrected / questions if questions else None,
             placebo=float(placebo) if has_placebo else None,
             excess=float(excess) if has_placebo else None,
-            excess_ci95=_interval(ranked, counts) if has_placebo else None,
+            excess_ci95=_interval(ranked, counts) if has_placebo and questions >= FEWEST else None,
             breaks=self._broken / self._right if self._right else None,
             stopped_early=self._early,
         )

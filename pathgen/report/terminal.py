@@ -32,8 +32,8 @@ def stats_text(stats: RunStats) -> None:
         return
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("accuracy, full depth", f"{records.base_accuracy:.1%}")
-    note = "placebo below" if stats.headroom and stats.headroom.questions else "no placebo"
-    table.add_row("some path right", f"{records.solved_rate:.1%}", f"upper bound, chosen with gold; {note}")
+    note = "; see placebo" if stats.headroom and stats.headroom.questions else ""
+    table.add_row("some path right", f"{records.solved_rate:.1%}", f"upper bound: it knows the answer{note}")
     if records.mean_best_depth is not None and records.num_layers is not None:
         table.add_row("depth of best paths", f"{records.mean_best_depth:.2f} of {records.num_layers}")
         table.add_row("layers saved", f"{records.num_layers - records.mean_best_depth:.2f}", "per forward pass")
@@ -131,14 +131,17 @@ def _answer(evaluation: Mapping[str, Any], choices: Sequence[str] | None) -> str
 
 def _print_headroom(console: Console, headroom: Headroom | None) -> None:
     if headroom is None:
-        line = "no placebo without scored choices: how much of what is solved is chance is unknown"
-        console.print(line, soft_wrap=True)
+        console.print("how much of what some path answers right is luck is unknown: no choices were scored")
         return
     if headroom.verdict is not None:
-        console.print(f"wrong at full depth: {count_text(headroom.questions, 'question')}")
-        console.print(headroom.verdict, soft_wrap=True, markup=False)
+        console.print(f"full depth answers {count_text(headroom.questions, 'question')} wrong:")
+        console.print(f"  headroom {headroom.gold:6.1%}  of them some path answers right")
+        if headroom.placebo is not None:
+            what = "of them it would be by luck alone: some path gives a wrong answer that was as likely"
+            console.print(f"  placebo  {headroom.placebo:6.1%}  {what}", soft_wrap=True)
+        console.print(f"  {headroom.verdict}", soft_wrap=True, markup=False)
     if headroom.breaks is not None:
-        console.print(f"some path breaks {headroom.breaks:.1%} of the right answers of full depth")
+        console.print(f"full depth's right answers: some path answers {headroom.breaks:.1%} of them wrong")
 
 
 def _print_histogram(console: Console, counts: Sequence[Sequence[int]]) -> None:

@@ -14,7 +14,16 @@ from ..evaluation.answer_book import Scores
 from ..paths.layer_path import LayerPath
 from ..store.run_reader import SearchedRun
 from .selection import Choice, choose_by_depth, difference_with_error
-from .static_paths import FolderResult, PathEntry, StaticPaths, Worth, most_accurate, or_full, shallow_enough
+from .static_paths import (
+    FolderResult,
+    PathEntry,
+    StaticPaths,
+    Worth,
+    gain_interval,
+    most_accurate,
+    or_full,
+    shallow_enough,
+)
 
 
 def choose_paths(
@@ -87,12 +96,14 @@ def static_text(found: StaticPaths, folders: Sequence[str], out: str) -> None:
             str(entry.depth),
             f"{entry.accuracy:.1%}",
             f"{entry.cv_accuracy:.1%}",
-            _gain(entry),
+            "+0.0" if entry.path == found.full.path else _gain(entry, found.questions, found.seed),
             str(entry.path),
             marks[entry == found.best, entry == found.shallow],
         )
     console.print(table)
-    console.print("held out: the path of each depth is chosen on the other folds; ± standard error", soft_wrap=True)
+    console.print(
+        "held out: the path of each depth is chosen on the other folds; brackets: 95 % intervals", soft_wrap=True
+    )
     for name, entry, worth, reason in (
         ("best", found.best, found.choice, "no other path gains more than a standard error"),
         ("shallow", found.shallow, found.shallow_choice, "no shallower path is as good"),
@@ -100,13 +111,13 @@ def static_text(found: StaticPaths, folders: Sequence[str], out: str) -> None:
         what = f"the full path ({reason})" if entry == found.full else f"depth {entry.depth}"
         console.print(
             f"{name}: {what}; held out, with the depth chosen on the other folds too: "
-            f"{worth.cv_accuracy:.1%} ({_gain(worth)})",
+            f"{worth.cv_accuracy:.1%} ({_gain(worth, found.questions, found.seed)})",
             soft_wrap=True,
         )
     for result in found.per_folder if len(found.per_folder) > 1 else ():
         console.print(
             f"{result.folder} ({result.task}, {result.questions:,}): full {result.full_accuracy:.1%}, "
-            f"best {result.choice_cv_accuracy:.1%} ± {result.choice_cv_delta_se:.1%}, "
+            f"best {result.choice_cv_accuracy:.1%} ({_gain(result.choice, result.questions, found.seed)}), "
             f"shallow {result.shallow_cv_accuracy:.1%}; "
             f"a path of its own {result.own_cv_accuracy:.1%} ({result.own_path})",
             soft_wrap=True,
@@ -143,8 +154,9 @@ def own_choice(
     return or_full(_entries(paths, own, folds[mine]), worth).path, worth.cv_accuracy
 
 
-def _gain(worth: PathEntry | Worth) -> str:
-    return f"{100 * worth.cv_delta_vs_full:+.1f} ± {100 * worth.cv_delta_se:.1f}"
+def _gain(worth: PathEntry | Worth, questions: int, seed: int) -> str:
+    low, high = gain_interval(worth, questions, seed)
+    return f"{100 * worth.cv_delta_vs_full:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
 def _full(paths: Sequence[LayerPath]) -> int:

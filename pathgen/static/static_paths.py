@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import InputError
+from ..evaluation.intervals import difference_interval
 from ..paths.layer_path import LayerPath
 from .divergence_paths import DivergencePaths, PathsArtefact, too_shallow
 
@@ -72,6 +73,12 @@ class FolderResult:
     shallow_cv_accuracy: float
     own_path: LayerPath
     own_cv_accuracy: float
+
+    @property
+    def choice(self) -> Worth:
+        """What `StaticPaths.choice` is worth on the questions of this folder."""
+        gain = self.choice_cv_accuracy - self.full_accuracy
+        return Worth(self.choice_cv_accuracy, gain, self.choice_cv_delta_se)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +165,19 @@ def load_static(path: str) -> AnyStaticPaths:
         if json.loads(content).get("target") == "divergence":
             return DivergencePaths.from_json(content, path)
     return StaticPaths.from_json(content, path)
+
+
+def gain_interval(worth: Worth | PathEntry, questions: int, seed: int) -> tuple[float, float]:
+    """95 % interval of the gain over the full path, from the accuracy gained and its error on so many questions.
+
+    Both are of differences −1, 0 and 1, so they hold how many questions were won and lost.
+    """
+    gain, squared_error = worth.cv_delta_vs_full, worth.cv_delta_se**2
+    net = round(questions * gain)
+    differing = round(squared_error * questions * (questions - 1) + questions * gain**2)
+    differing = min(max(differing, abs(net)), questions)
+    won = (differing + net) // 2
+    return difference_interval(won, differing - won, questions, seed)
 
 
 def most_accurate(entries: Sequence[PathEntry]) -> PathEntry:

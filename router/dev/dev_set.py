@@ -17,6 +17,7 @@ from pathgen.engine.policies import LayerPolicy
 from pathgen.evaluation.agreement import same_answer
 from pathgen.evaluation.answer_book import AnswerBook
 from pathgen.evaluation.evaluator import Evaluator
+from pathgen.evaluation.intervals import paired_difference
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation
 from pathgen.questions.question import Question
@@ -25,7 +26,7 @@ from pathgen.questions.tasks import find_task
 from ..data.path_datasets import PathDatasets
 from .figures import DevFigures, FolderFigures, RoutedFigures
 from .metrics import PathShares
-from .routed_scores import RoutedScores, paired_difference, route
+from .routed_scores import RoutedScores, route
 
 CHUNK_ROUTED = 128
 """Questions routed in one call, which sorts them into batches of like length; then progress is shown."""
@@ -129,7 +130,7 @@ class DevSet:
     def report(
         self, routed: RoutedScores, static: NDArray[np.bool_], seed: int, own_paths: Mapping[str, LayerPath] = {}
     ) -> DevFigures:
-        """Figures of all questions and of each folder; `seed` is of the bootstrap.
+        """Figures of all questions and of each folder; `seed` is of the intervals.
 
         They compare the router with [N] answers along one static path for all, and, by folder, with the folder's own.
         """
@@ -137,7 +138,8 @@ class DevSet:
 
         def figures(among: NDArray[np.bool_]) -> RoutedFigures:
             shares = PathShares.of(np.array(routed.paths)[among])
-            difference = paired_difference(routed.correct[among], full[among], seed)
+            same = shares.off_full == 0
+            difference = paired_difference(routed.correct[among], full[among], seed, same_paths=same)
             return RoutedFigures(
                 dev_questions=int(among.sum()),
                 off_full_share=shares.off_full,

@@ -13,7 +13,7 @@ class RoutedFigures:
 
     Attributes:
         off_full_share: as in `PathShares`, with `off_common_share` and `mean_depth`.
-        delta_vs_full: accuracy gained over full depth, with its bootstrap interval `delta_ci95`.
+        delta_vs_full: accuracy gained over full depth, with its interval `delta_ci95`.
     """
 
     dev_questions: int

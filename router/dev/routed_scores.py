@@ -1,4 +1,4 @@
-"""Accuracy of the routed model on questions, and its paired difference to another."""
+"""Accuracy of the routed model on questions."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from pathgen.evaluation.decided_paths import decide_paths
 from pathgen.evaluation.evaluator import Evaluator, QuestionError
 from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.question import Question
-
-DRAWS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,36 +53,3 @@ def askable(evaluator: Evaluator, questions: Sequence[Question]) -> list[Questio
             evaluator.prepare(question)
             fitting.append(question)
     return fitting
-
-
-@dataclass(frozen=True, slots=True)
-class PairedDifference:
-    """Two ways to answer the same questions, compared.
-
-    Attributes:
-        delta: accuracy gained.
-        ci95: 95 % bootstrap interval of delta over questions.
-        discordant: questions won and questions lost.
-    """
-
-    delta: float
-    ci95: tuple[float, float]
-    discordant: tuple[int, int]
-
-
-def paired_difference(new: NDArray[np.bool_], old: NDArray[np.bool_], seed: int) -> PairedDifference:
-    """Compare two rows [N] of right and wrong answers.
-
-    The bootstrap draws how many questions are won, lost, or neither: questions of one kind are exchangeable.
-
-    Raises:
-        ValueError: the rows are empty or differ in length.
-    """
-    if new.shape != old.shape or not new.size:
-        raise ValueError(f"two equal rows of answers are needed; got {new.shape} and {old.shape}")
-    count = len(new)
-    won, lost = int((new & ~old).sum()), int((~new & old).sum())
-    shares = np.array([won, lost, count - won - lost]) / count
-    drawn = np.random.default_rng(seed).multinomial(count, shares, size=DRAWS)  # [draws, 3]
-    low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / count, [0.025, 0.975])
-    return PairedDifference((won - lost) / count, (float(low), float(high)), (won, lost))

@@ -25,9 +25,9 @@ from infer.bench.bench import Bench
 from infer.bench.inputs import BenchInputs
 from infer.bench.options import SYSTEMS, BenchOptions
 from infer.bench.results import result_key
-from infer.bench.statistics import mcnemar_p, wilson_interval
 from pathgen.errors import ArtefactError, InputError
 from pathgen.evaluation.evaluator import Evaluator
+from pathgen.evaluation.intervals import mcnemar_p, wilson_interval
 from pathgen.models.devices import default_device
 from pathgen.models.facts import fingerprint
 from pathgen.paths.layer_path import LayerPath

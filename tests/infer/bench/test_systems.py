@@ -21,6 +21,7 @@ from infer.bench.options import BenchOptions
 from infer.bench.systems import EXIT_THRESHOLDS, Systems, Unavailable
 from infer.systems.early_exit import EarlyExit
 from pathgen.engine.path_model import PathModel
+from pathgen.evaluation.answer_book import Scores
 from pathgen.evaluation.decided_paths import decide_paths
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.layer_path import LayerPath
@@ -111,20 +112,26 @@ def test_questions_of_the_bench_fit_nothing(make):
     assert set(inputs.records) == {question.sha for question in OWN}
 
 
-def test_static_is_the_best_on_other_questions(make, evaluator):
+def test_static_is_full_depth_where_no_other_path_is_clearly_better_on_other_questions(make, monkeypatch):
     systems = make()
     result = systems.result("static")
-    (path,) = set(result.paths)
+    assert set(result.paths) == {FULL}  # the tiny model guesses
+    assert result.setting == str(FULL)
     candidates = systems.static_candidates()
     assert FULL in candidates
 
-    def quality(path):
-        prepared = [evaluator.prepare(question) for question in OTHERS]
-        found = evaluator.evaluate([(entry, path) for entry in prepared])
-        return np.mean([0.5 * e.correct + 0.5 / (1 + np.exp(-e.margin)) for e in found])
+    # One candidate is right on all, the others on none: four of fourteen questions propose, ten judge.
+    asked = []
 
-    assert quality(path) == pytest.approx(max(map(quality, candidates)), abs=1e-6)
-    assert result.setting == str(path)
+    def scores(name, questions, paths):
+        asked.append([question.id for question in questions])
+        correct = np.array([[path == candidates[3] for path in paths]] * len(questions))
+        return Scores(correct, correct - 0.5, correct.astype(float))
+
+    monkeypatch.setattr(systems, "static_candidates", lambda: candidates)
+    monkeypatch.setattr(systems, "_scores_of", scores)
+    assert systems._clearly_best() == candidates[3]
+    assert asked == [[question.id for question in OTHERS[4:]]]
 
 
 def test_random_and_shuffled_keep_what_they_should(make):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from tiny_checkpoint import save_tiny_model
 from transformers.utils import logging
 from typer.testing import CliRunner
 
-from infer import RoutedModel
+from infer import Completion, RoutedModel
 from infer.cli import app
 from pathgen.engine.path_model import PathModel
 from pathgen.paths.layer_path import LayerPath
@@ -94,6 +95,30 @@ def test_answers_come_before_all_are_done(folders, expected, monkeypatch):
     assert asked == [PROMPTS[:2], PROMPTS[2:]]
     assert answer.stdout == "".join(f"{completion.text}\n" for completion in expected[:2])
     assert (answer.code, answer.error) == (1, "out of memory: CUDA out of memory; give a smaller --batch-size")
+
+
+def test_without_a_model_it_is_the_routers(folders, expected, tmp_path, monkeypatch):
+    arguments = ["--device", "cpu", *PROMPTS, "--max-new-tokens", "5", "--json"]
+    result = CliRunner().invoke(app, ["generate", "--router", str(folders[1]), *arguments], catch_exceptions=False)
+    assert json.loads(result.stdout) == {"outputs": outputs(expected)}
+
+    config = json.loads((folders[1] / "config.json").read_text())
+    shutil.copytree(folders[1], tmp_path / "router")
+    (tmp_path / "router" / "config.json").write_text(json.dumps(config | {"base_model": "./moved"}))
+    result = CliRunner().invoke(app, ["generate", "--router", str(tmp_path / "router"), *arguments])
+    assert result.exit_code == 2
+    assert "is a router for ./moved, which is not found: " in result.stderr
+    assert result.stderr.strip().endswith("give --model")
+
+
+def test_blank_answers_are_hinted_at_on_stderr(folders, monkeypatch):
+    def complete(self, prompts, *arguments, **more):
+        return [Completion("", LayerPath.full(6), 6, 0) for _ in prompts]
+
+    monkeypatch.setattr(RoutedModel, "complete", complete)
+    told = "2 of 2 answers are blank, as the model ends at once: it has no chat template and continues texts"
+    assert told in generate(folders, "a", "b").stderr
+    assert told not in generate(folders, "a", "b", "--quiet").stderr
 
 
 def test_prompts_come_from_files_and_standard_input_too(folders, expected, tmp_path):

@@ -9,7 +9,15 @@ from types import SimpleNamespace
 import pytest
 from transformers import AutoTokenizer
 
-from infer.routed.prompts import check_context, check_prompts, encode_prompts, read_prompts
+from infer.routed.prompts import (
+    answers_chats,
+    blank_hint,
+    check_context,
+    check_prompts,
+    encode_prompts,
+    end_tokens,
+    read_prompts,
+)
 from pathgen.errors import InputError
 
 
@@ -140,6 +148,41 @@ def test_a_chat_opens_the_assistants_turn_and_adds_no_special_tokens(tiny_model)
     )
     (ids,) = encode_prompts(tokenizer, ["hi"], chat=True)
     assert tokenizer.decode(ids) == "[user]hi[bot]"
+
+
+TURNS = "{% for m in messages %}<{{ m.role }}>{{ m.content }};\n{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "end", "chats"),
+    [
+        (TURNS, ";", True),
+        (TURNS, ".", False),  # a base model with a template: a generation ends elsewhere
+        (TURNS.replace(";", ""), ";", False),  # turns that do not end
+        ("{{ raise_exception('no') }}", ";", False),
+        (None, ";", False),
+    ],
+)
+def test_a_model_is_made_for_chats_if_its_turns_end_where_its_generations_end(tiny_model, template, end, chats):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.chat_template = template
+    assert answers_chats(tokenizer, tokenizer(end, add_special_tokens=False)["input_ids"]) == chats
+
+
+def test_the_end_of_a_generation_is_told_by_its_own_file_before_the_models_config(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "eos_token_id": 5}')
+    assert end_tokens(tmp_path) == {5}
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [7, 8]}')
+    assert end_tokens(tmp_path) == {7, 8}
+
+
+def test_blank_answers_come_with_a_hint_of_what_may_help(tiny_model):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    assert blank_hint(["a", "b"], tokenizer, chat=False) is None
+    assert blank_hint(["a", " \n"], tokenizer, chat=False).startswith("1 of 2 answers are blank")
+    assert blank_hint([""], tokenizer, chat=True).endswith("try --no-chat, or another prompt")
+    tokenizer.chat_template = TURNS
+    assert blank_hint([""], tokenizer, chat=False).endswith("try --chat")
 
 
 def test_a_chat_needs_a_template(tokenizer):

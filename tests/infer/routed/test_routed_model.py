@@ -20,6 +20,7 @@ from pathgen.evaluation.decoding import left_padded
 from pathgen.paths.layer_path import LayerPath
 from router.net.config import RouterConfig
 from router.net.router import Router, path_logits
+from router.saved.loading import load_router
 
 BATCHED = ("llama", "mistral", "gemma2", "gpt2", "qwen3_moe")
 """Plain, two with sliding windows, learnt positions, experts."""
@@ -272,6 +273,22 @@ def test_chat_is_as_the_router_was_trained(folders):
     trained_on_chats = RoutedModel(model.path_model, chat_router(model.router))
     assert trained_on_chats.paths(TEXTS) == chatted
     assert trained_on_chats.complete(TEXTS, NEW) == model.complete([f"{text} Well," for text in TEXTS], NEW)
+
+
+def test_a_router_that_reads_nothing_chats_if_the_model_is_made_for_it(folders, tmp_path):
+    reading = RoutedModel.from_pretrained(*folders)
+    model = RoutedModel(reading.path_model, load_router(full_router(folders[0], tmp_path / "router")))
+    model.tokenizer.chat_template = "{% for m in messages %}{{ m.content }};{% endfor %}"
+    plain, chatted = (model.complete(TEXTS, NEW, chat=chat) for chat in (False, True))
+    assert plain != chatted
+    assert model.complete(TEXTS, NEW) == plain  # generations do not end in ;
+    (semicolon,) = model.tokenizer(";", add_special_tokens=False)["input_ids"]
+    model.path_model.hf_model.generation_config.eos_token_id = [semicolon]
+    try:
+        assert model.complete(TEXTS, NEW) == model.complete(TEXTS, NEW, chat=True)
+        assert reading.paths(TEXTS) == reading.paths(TEXTS, chat=False)  # as it was trained, whatever the model
+    finally:
+        model.path_model.hf_model.generation_config.eos_token_id = None
 
 
 def chat_router(router: Router) -> Router:

@@ -145,23 +145,21 @@ def test_what_some_path_solves_is_never_told_without_the_placebo(show):
     show(wrong("2", 2, (1.0, 2.0, 3.0)), "stats")
     lines = show(wrong("3", 2, (1.0, 3.0, 2.0)), "stats")
     text = "\n".join(lines)
-    assert "upper bound, chosen with gold; placebo below" in text
-    (verdict,) = [line for line in lines if line.startswith("some path corrects")]
+    assert "upper bound: it knows the answer; see placebo" in text
+    at = lines.index("full depth answers 3 questions wrong:")
     # Placebos: at the second rank b of "2" (no) and of "3" (yes), at the third c of "1" (no): (1/2 + 0 + 0) / 3.
-    assert verdict.startswith(
-        "some path corrects 66.7% of the wrong answers, and 16.7% reach an equally likely wrong answer: "
-        "excess +50.0 points ["
-    )
-    # Drawn without "2" or without "1" and "3", there is no excess: its interval goes down to 0 or below.
-    assert verdict.endswith("]: not above chance, though the search looked for gold")
+    assert lines[at + 1] == "  headroom  66.7%  of them some path answers right"
+    assert lines[at + 2].startswith("  placebo   16.7%  of them it would be by luck alone")
+    assert lines[at + 3] == "  too few to tell the two apart: at least 20 wrong answers are needed"
 
 
 def test_generated_answers_have_no_placebo_and_stats_say_so(show):
     record = make_record("q", choices=None, gold=None, reference="2")
     record.evaluations = [Evaluation(LayerPath.full(4), True, 0.5, None, "2", 0)]
     lines = show(record, "stats")
-    assert "no placebo without scored choices: how much of what is solved is chance is unknown" in lines
-    assert "some path right       100.0%     upper bound, chosen with gold; no placebo" in lines
+    text = " ".join(lines)
+    assert "how much of what some path answers right is luck is unknown: no choices were scored" in text
+    assert "some path right       100.0%     upper bound: it knows the answer" in lines
 
 
 def test_a_record_of_unknown_effort_is_drawn(show):

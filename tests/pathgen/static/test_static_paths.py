@@ -1,10 +1,13 @@
 import json
 
+import numpy as np
 import pytest
 
 from pathgen.errors import ArtefactError, InputError
+from pathgen.evaluation.intervals import difference_interval, score_interval
 from pathgen.paths.layer_path import LayerPath
-from pathgen.static.static_paths import FolderResult, PathEntry, StaticPaths, Worth
+from pathgen.static.selection import difference_with_error
+from pathgen.static.static_paths import FolderResult, PathEntry, StaticPaths, Worth, gain_interval
 
 FULL = LayerPath.full(6)
 
@@ -112,3 +115,16 @@ def test_another_model_is_refused():
     for other in (("0" * 16, 6), ("f" * 16, 7)):
         with pytest.raises(ArtefactError, match=r"F\.json is of tiny"):
             FOUND.check_matches(*other, "F.json")
+
+
+@pytest.mark.parametrize(("won", "lost", "total"), [(2, 0, 2), (0, 0, 9), (3, 1, 9), (0, 5, 40), (60, 30, 1000)])
+def test_the_interval_of_a_gain_is_that_of_the_questions_won_and_lost(won, lost, total):
+    new = np.arange(total) < won
+    old = (np.arange(total) >= won) & (np.arange(total) < won + lost)
+    worth = Worth(0.5, *difference_with_error(new, old))
+    assert gain_interval(worth, total, seed=3) == difference_interval(won, lost, total, seed=3)
+
+
+def test_a_gain_on_two_questions_without_an_error_is_no_certain_gain():
+    assert gain_interval(Worth(1.0, 1.0, 0.0), 2, seed=0) == score_interval(2, 0, 2)
+    assert gain_interval(Worth(1.0, 1.0, 0.0), 2, seed=0)[0] < 0

@@ -10,7 +10,7 @@ from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
-from router.dev.routed_scores import RoutedScores, askable, paired_difference, route
+from router.dev.routed_scores import RoutedScores, askable, route
 from router.net.config import RouterConfig
 from router.net.policy import RouterPolicy
 from router.net.router import Router, path_logits
@@ -45,12 +45,3 @@ def test_the_common_path_is_the_one_most_questions_take():
     full, short = LayerPath([1, 1]), LayerPath([1, 0])
     scores = RoutedScores((short, full, LayerPath([2, 1]), full), np.zeros(4, dtype=bool))
     assert scores.common_path == full
-
-
-def test_a_paired_difference_counts_who_won_and_lost():
-    new, old = np.array([1, 1, 0, 1, 0] * 40, dtype=bool), np.array([1, 0, 1, 0, 0] * 40, dtype=bool)
-    found = paired_difference(new, old, seed=0)
-    assert found.delta == pytest.approx(0.2)
-    assert found.discordant == (80, 40)
-    low, high = found.ci95
-    assert 0 < low < 0.2 < high < 0.4
