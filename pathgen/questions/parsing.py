@@ -12,6 +12,7 @@ from string import ascii_uppercase
 from typing import Any, TypeGuard
 
 from ..errors import InputError
+from .answer_text import marked_answer
 
 PROBLEMS_SHOWN = 5
 MAX_CHOICES = len(ascii_uppercase)
@@ -103,7 +104,7 @@ def parse_gold(value: Any, choices: tuple[str, ...], labels: tuple[str, ...] | N
 
 
 def parse_reference(value: Any) -> str:
-    """The answer as text: the part after the last `####` of a worked solution, or all of it."""
+    """The answer as text: what a worked solution marks as its answer (`marked_answer`), or all of it."""
     what = "reference answer"
     if isinstance(value, float):
         if not math.isfinite(value):
@@ -111,7 +112,9 @@ def parse_reference(value: Any) -> str:
         return str(int(value)) if value.is_integer() else str(value)
     if _is_whole(value):
         return str(value)
-    return parse_text(parse_text(value, what).rpartition("####")[2].strip(), what)
+    text = parse_text(value, what)
+    marked = marked_answer(text)
+    return parse_text(text.strip() if marked is None else marked.text, what)
 
 
 def refuse_unusable(what: str, problems: Sequence[str], total: int, source: str | None = None) -> None:
