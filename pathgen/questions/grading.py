@@ -9,8 +9,8 @@ import re
 from fractions import Fraction
 
 from .answer_text import NUMBER, find_answer, marked_answer, plain_numbers
-from .math_text import folded
-from .math_values import Value, equal_values, read_value
+from .mathematics.notation import folded
+from .mathematics.values import Value, equal_values, read_value
 
 GRADING = 2
 """Version of these rules. It stands in the settings of a run that generates; runs without it had version 1."""

@@ -9,7 +9,7 @@ import pytest
 
 from pathgen.questions.answer_text import find_answer
 from pathgen.questions.grading import answers_agree, extract_answer, is_gradable, parse_number, same_answer
-from pathgen.questions.math_values import read_value
+from pathgen.questions.mathematics.values import read_value
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from .math_expressions import Number, evaluate
-from .math_text import normalised, without_units
+from .expressions import Number, evaluate
+from .notation import normalised, without_units
 
 MAX_LENGTH = 300
 """A longer text is no short answer, and is compared as text."""
