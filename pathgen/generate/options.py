@@ -40,7 +40,7 @@ class GenerateOptions(ActorOptions):
     limit: Annotated[int | None, option("Only the first N questions.", min=1)] = None
     columns: Annotated[
         Mapping[str, str],
-        option("Our field = the source's column, e.g. id=qid,prompt=stem,gold=label.", parse=parse_columns),
+        option("FIELD=COLUMN,…, e.g. id=-,prompt=item.ask,choices=a+b (docs/questions.md).", parse=parse_columns),
     ] = field(default_factory=dict)
     bridges: Annotated[str | None, option("Folder of `pathgen bridge`: its maps run where a path skips.")] = None
     chat: Annotated[bool, option("Ask through the chat template.", "--chat/--no-chat")] = False

@@ -62,7 +62,7 @@ class GenerationRun:
         self.cluster = Probe(options.address) if options.address else None
         self.task = find_task(options.task)
         self.questions = load_questions(
-            options.questions, columns=options.columns, limit=options.limit, needs=self.task.needs
+            options.questions, columns=options.columns, limit=options.limit, needs=self.task.needs, tell=tell
         )
         self.folder = resolve_model(options.model)
         self.fingerprint = fingerprint(self.folder)

@@ -4,33 +4,22 @@ from __future__ import annotations
 
 import logging
 import reprlib
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
 
 from ..errors import InputError
 from .builtin import builtin_questions
-from .parsing import parse_choices, parse_gold, parse_id, parse_reference, parse_text, refuse_unusable
+from .columns import ColumnMap, find_columns, shown_row
+from .drafts import Draft, are_question_words, draft
+from .gold import READINGS, GoldReading
+from .grading import is_gradable
+from .parsing import PROBLEMS_SHOWN, refuse_unusable
 from .question import Needs, Question
+from .schemas import NONE
 from .sources import SourceRow, read_rows
 
 logger = logging.getLogger(__name__)
-
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "id": ("id",),
-    "prompt": ("question", "question_stem", "prompt"),
-    "choices": ("choices", "options"),
-    "gold": ("answerKey", "answer", "gold"),
-    "reference": ("reference", "answer", "solution"),
-}
-"""The fields of a Question, each with its usual column names; the first one present is used."""
-
-FIELDS: dict[Needs, tuple[str, ...]] = {
-    "choices": ("prompt", "choices", "gold"),
-    "reference": ("prompt", "reference"),
-}
-"""The fields that a source must have; the id is optional."""
 
 
 def load_questions(
@@ -40,6 +29,7 @@ def load_questions(
     columns: Mapping[str, str] = {},
     limit: int | None = None,
     labelled: bool = True,
+    tell: Callable[[str], object] = logger.info,
 ) -> list[Question]:
     """Load and check the questions of a source, in its order.
 
@@ -47,9 +37,11 @@ def load_questions(
         source: `builtin[-math][:train|:test]`, a local `.jsonl`, `.json` or `.parquet` file, or a hub dataset
             `owner/name[:config][:split]`.
         needs: what the task needs.
-        columns: field of Question to the source's column, for columns that `COLUMNS` does not name.
-        limit: number of rows to use; later rows are neither read nor checked.
+        columns: field of Question to the source's column, for columns that `COLUMNS` does not name; as `--columns`,
+            which docs/questions.md explains.
+        limit: number of rows to use; later rows are not checked, and read only if these do not show how gold is given.
         labelled: whether questions with choices need a gold one; if not, it is None where the source names none.
+        tell: called with one line that says how gold is given.
 
     Returns:
         At least one question, ids unique. Without an id column the id is a digest of the question's content, so it
@@ -63,12 +55,21 @@ def load_questions(
         raise InputError(f"the limit must be at least 1 question; got {limit}")
     if source.partition(":")[0] in ("builtin", "builtin-math"):
         return _load_builtin(source, needs, columns)[:limit]
-    rows = list(islice(read_rows(source), limit))
+    stream = read_rows(source)
+    rows = list(islice(stream, limit))
     if not rows:
         raise InputError(f"{source}: no questions in it")
     readable = [row for row in rows if not row.fault]
-    names = _resolve_columns(source, readable, columns, needs, labelled) if readable else {}
-    return _parse_rows(source, rows, names, needs, labelled)
+    if not readable:
+        refuse_unusable("questions", [f"{row.where}: {row.fault}" for row in rows], len(rows), source)
+    found = find_columns(source, readable, columns, needs, labelled)
+    if found.unused:
+        logger.warning(
+            "%s: column %s looks like context or choices and is not used; --columns context=%s puts it before the "
+            "question",
+            *(source, " and ".join(found.unused), found.unused[0]),
+        )
+    return _Loading(source, found, needs, labelled, tell).questions(rows, stream)
 
 
 def parse_columns(text: str) -> dict[str, str]:
@@ -97,72 +98,102 @@ def _load_builtin(source: str, needs: Needs, columns: Mapping[str, str]) -> list
     return builtin_questions(kind, "test" if split == "test" else "train")
 
 
-def _resolve_columns(
-    source: str, rows: Sequence[SourceRow], columns: Mapping[str, str], needs: Needs, labelled: bool
-) -> dict[str, str]:
-    """The column of every field of `needs`, and of the id if there is one; without `labelled`, gold may be missing."""
-    present = list(dict.fromkeys(name for row in rows for name in row.values))
-    listed = ", ".join(present) or "none"
-    for field, column in columns.items():
-        if field not in COLUMNS:
-            raise InputError(f"columns: no field {field!r}; the fields are {', '.join(COLUMNS)}")
-        if column not in present:
-            raise InputError(f"{source}: no column {column!r} for {field}; the columns are {listed}")
-    names: dict[str, str] = {}
-    for field in ("id", *FIELDS[needs]):
-        candidates = (columns[field],) if field in columns else COLUMNS[field]
-        if found := next((name for name in candidates if name in present), None):
-            names[field] = found
-        elif field != "id" and (labelled or field != "gold"):
-            raise InputError(
-                f"{source}: no column for {field} ({' or '.join(candidates)}); the columns are {listed}; "
-                f"name one with --columns {field}=COLUMN"
-            )
-    return names
+@dataclass(frozen=True, slots=True)
+class _Loading:
+    """The rows of one source, made into questions."""
 
+    source: str
+    columns: ColumnMap
+    needs: Needs
+    labelled: bool
+    tell: Callable[[str], object]
 
-def _parse_rows(
-    source: str, rows: Sequence[SourceRow], names: Mapping[str, str], needs: Needs, labelled: bool
-) -> list[Question]:
-    questions: list[Question] = []
-    problems: list[str] = []
-    first_seen: dict[str, str] = {}
-    equal: list[str] = []
-    for row in rows:
-        values = {field: row.values.get(column) for field, column in names.items()}
+    def questions(self, rows: Sequence[SourceRow], more: Iterator[SourceRow]) -> list[Question]:
+        """The questions of the rows; `more` rows may tell how gold is given."""
+        worded = are_question_words((row for row in rows if not row.fault), self.columns)
+        drafts = {row.where: self._draft(row, worded) for row in rows}
+        gold = self._gold([entry for entry in drafts.values() if isinstance(entry, Draft)], more, worded)
+        made: list[Question] = []
+        problems: list[str] = []
+        first_seen: dict[str, str] = {}
+        repeats = 0
+        for row in rows:
+            entry = drafts[row.where]
+            try:
+                if not isinstance(entry, Draft):
+                    raise entry
+                question = entry.finished(gold, ordered=not self.columns.gold_is_first)
+                if "id" not in self.columns.paths:
+                    question = replace(question, id=question.sha)
+                if earlier := first_seen.get(question.id):
+                    if self.columns.without_id:
+                        repeats += 1
+                        continue
+                    raise ValueError(self._repeated(earlier))
+            except ValueError as error:
+                problems.append(self._problem(row, error, with_row=not problems))
+                continue
+            first_seen[question.id] = row.where
+            made.append(question)
+        refuse_unusable("questions", problems, len(rows), self.source)
+        if repeats:
+            logger.warning("%s: %d rows repeat an earlier one and are left out", self.source, repeats)
+        self._warn_of(made, first_seen)
+        return made
+
+    def _draft(self, row: SourceRow, worded: bool) -> Draft | ValueError:
+        if row.fault:
+            return ValueError(row.fault)
         try:
-            if row.fault:
-                raise ValueError(row.fault)
-            question = _parse_row(values, needs, labelled)
-            if earlier := first_seen.get(question.id):
-                raise ValueError(f"has the id of {earlier}" if "id" in names else f"repeats {earlier}")
+            return draft(row, self.columns, self.needs, labelled=self.labelled, worded=worded)
         except ValueError as error:
-            shown_id = f" (id {reprlib.repr(values['id'])})" if values.get("id") is not None else ""
-            problems.append(f"{row.where}{shown_id}: {error}")
-            continue
-        first_seen[question.id] = row.where
-        questions.append(question)
-        if question.choices and len(set(question.choices)) < len(question.choices):
-            equal.append(row.where)
-    refuse_unusable("questions", problems, len(rows), source)
-    if equal:
-        logger.warning(
-            "%s: %d of %d questions have equal choices (first: %s); only the first of equal choices is used",
-            *(source, len(equal), len(rows), equal[0]),
-        )
-    return questions
+            return error
 
+    def _gold(self, drafts: Sequence[Draft], more: Iterator[SourceRow], worded: bool) -> GoldReading:
+        """How gold is given; where the drafts leave it open, as many `more` rows are read as decide it."""
+        seen = [entry.readings for entry in drafts if entry.readings]
+        how = {"given": self.columns.answers, "numbers": self.columns.numbers}
+        gold = GoldReading(seen, **how)
+        open_names = {gold.name, gold.rival}
+        while gold.rival and len(open_names) > 1 and (row := next(more, None)) is not None:
+            entry = self._draft(row, worded)
+            if isinstance(entry, Draft) and entry.readings:
+                seen.append(entry.readings)
+                open_names &= entry.readings.keys()
+        gold = GoldReading(seen, **how)
+        if seen:
+            self.tell(f"{self.source}: answers are {gold}")
+        if gold.rival:
+            logger.warning(
+                "%s: answers are read as %s; no row shows that they are not %s, which --columns answers=%s reads",
+                *(self.source, gold, READINGS[gold.rival], gold.rival),
+            )
+        return gold
 
-def _parse_row(values: Mapping[str, Any], needs: Needs, labelled: bool) -> Question:
-    question_id = parse_id(values["id"]) if "id" in values else ""
-    prompt = parse_text(values["prompt"], "question")
-    if needs == "choices":
-        choices, labels = parse_choices(values["choices"])
-        gold = None
-        if labelled or values.get("gold") is not None:
-            # Equal texts get the same score, so gold is the first of them.
-            gold = choices.index(choices[parse_gold(values["gold"], choices, labels)])
-        question = Question(question_id, prompt, choices, gold)
-    else:
-        question = Question(question_id, prompt, reference=parse_reference(values["reference"]))
-    return question if "id" in values else replace(question, id=question.sha)
+    def _repeated(self, earlier: str) -> str:
+        remedy = f"--columns id={NONE}"
+        if "id" in self.columns.paths:
+            return f"has the id of {earlier}; {remedy} makes ids of the contents"
+        return f"repeats {earlier}; {remedy} leaves repeats out"
+
+    def _problem(self, row: SourceRow, error: ValueError, *, with_row: bool) -> str:
+        question_id = None if row.fault else self.columns.values(row.values).get("id")
+        shown_id = f" (id {reprlib.repr(question_id)})" if question_id is not None else ""
+        seen = f"; {shown_row(row)}" if with_row and not row.fault else ""
+        return f"{row.where}{shown_id}: {error}{seen}"
+
+    def _warn_of(self, made: Sequence[Question], where: Mapping[str, str]) -> None:
+        equal = [where[each.id] for each in made if each.choices and len(set(each.choices)) < len(each.choices)]
+        if equal:
+            logger.warning(
+                "%s: %d of %d questions have equal choices (first: %s); only the first of equal choices is used",
+                *(self.source, len(equal), len(made), equal[0]),
+            )
+        odd = [each for each in made if each.reference is not None and not is_gradable(each.reference)]
+        if odd:
+            first = "; ".join(f"{where[each.id]}: {reprlib.repr(each.reference)}" for each in odd[:PROBLEMS_SHOWN])
+            logger.warning(
+                "%s: %d of %d reference answers cannot be read as mathematics or a few words, so no answer may ever "
+                "match them: %s; --columns reference=COLUMN names another column",
+                *(self.source, len(odd), len(made), first),
+            )

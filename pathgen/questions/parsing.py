@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import math
 import re
-import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Any, TypeGuard
 
 from ..errors import InputError
+from .answer_text import marked_answer
 
 PROBLEMS_SHOWN = 5
 MAX_CHOICES = len(ascii_uppercase)
+TEXT_AND_LABEL = (("text", "label"), ("value", "key"), ("content", "label"))
+"""Names of a choice's text and label where choices are a list of objects."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -58,16 +60,21 @@ def parse_text(value: Any, what: str) -> str:
 
 def parse_id(value: Any, what: str = "id") -> str:
     """Text unchanged, a whole number as text."""
-    return str(value) if _is_whole(value) else parse_text(value, what)
+    return str(value) if is_whole(value) else parse_text(value, what)
 
 
 def parse_choices(value: Any) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
-    """Texts, not all equal, and their labels if any: from `{"text": […], "label": […]}` or a plain list."""
+    """Texts, not all equal, and their labels if any.
+
+    Args:
+        value: a plain list; `{"text": […], "label": […]}`; `[{"text": …, "label": …}, …]`; `{"A": …, "B": …}`, where
+            null is no choice; or `{TEXT: 1, TEXT: 0, …}`, which marks the right one.
+    """
     if value is None:
         raise ValueError("choices are missing")
-    texts, labels = (value.get("text"), value.get("label")) if isinstance(value, dict) else (value, None)
+    texts, labels = _texts_and_labels(value)
     if not isinstance(texts, list) or not isinstance(labels, list | None):
-        raise ValueError("choices are neither a list of texts nor an object of the lists text and label")
+        raise ValueError("choices are neither a list of texts nor an object of texts by label")
     if not 2 <= len(texts) <= MAX_CHOICES:
         raise ValueError(f"has {len(texts)} choices; 2 to {MAX_CHOICES} are needed")
     choices = tuple(parse_text(text, f"choice {number}") for number, text in enumerate(texts, start=1))
@@ -81,37 +88,36 @@ def parse_choices(value: Any) -> tuple[tuple[str, ...], tuple[str, ...] | None]:
     return choices, names
 
 
-def parse_gold(value: Any, choices: tuple[str, ...], labels: tuple[str, ...] | None) -> int:
-    """Index of the right choice.
-
-    With labels, the answer is a label, or else a choice's text. A label need not be an index: `3` may label the first
-    choice. Without labels, a number is an index from 0, and text is a choice's text, an index from 0, or a letter from
-    A, in this order.
-    """
-    answer = str(value) if _is_whole(value) else parse_text(value, "answer").strip()
-    texts = [choice.strip() for choice in choices]
-    if labels is not None and answer in labels:
-        return labels.index(answer)
-    if isinstance(value, str) and answer in texts:
-        return texts.index(answer)
-    if labels is None:
-        positions = [str(position) for position in range(len(choices))]
-        for names in (positions, list(ascii_uppercase[: len(choices)])):
-            if answer in names:
-                return names.index(answer)
-    raise ValueError(f"answer {reprlib.repr(answer)} is not among the choices ({reprlib.repr(labels or choices)})")
+def _texts_and_labels(value: Any) -> tuple[Any, Any]:
+    if isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
+        for text, label in TEXT_AND_LABEL:
+            if all(text in entry for entry in value):
+                labels = [entry.get(label) for entry in value]
+                return [entry[text] for entry in value], None if None in labels else labels
+        return None, None
+    if not isinstance(value, dict):
+        return value, None
+    if {"text", "label"} & value.keys():
+        return value.get("text"), value.get("label")
+    if value and all(mark in (0, 1) and is_whole(mark) for mark in value.values()):
+        return list(value), None
+    given = {label: text for label, text in value.items() if text is not None}
+    are_texts = all(isinstance(text, str) for text in given.values())
+    return (list(given.values()), list(given)) if are_texts else (None, None)
 
 
 def parse_reference(value: Any) -> str:
-    """The answer as text: the part after the last `####` of a worked solution, or all of it."""
+    """The answer as text: what a worked solution marks as its answer (`marked_answer`), or all of it."""
     what = "reference answer"
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(f"{what} is {value}")
         return str(int(value)) if value.is_integer() else str(value)
-    if _is_whole(value):
+    if is_whole(value):
         return str(value)
-    return parse_text(parse_text(value, what).rpartition("####")[2].strip(), what)
+    text = parse_text(value, what)
+    marked = marked_answer(text)
+    return parse_text(text.strip() if marked is None else marked.text, what)
 
 
 def refuse_unusable(what: str, problems: Sequence[str], total: int, source: str | None = None) -> None:
@@ -123,5 +129,6 @@ def refuse_unusable(what: str, problems: Sequence[str], total: int, source: str 
         raise InputError(f"{where}{len(problems)} of {total} {what} cannot be used: {shown}")
 
 
-def _is_whole(value: Any) -> TypeGuard[int]:
+def is_whole(value: Any) -> TypeGuard[int]:
+    """Whether the value is an integer, and no bool."""
     return isinstance(value, int) and not isinstance(value, bool)

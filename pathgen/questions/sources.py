@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +92,16 @@ def _numbered(rows: Iterable[Any]) -> Iterator[SourceRow]:
 
 
 def _read_json(path: Path) -> Iterator[SourceRow]:
-    rows = read_json(path)
+    try:
+        rows = read_json(path)
+    except InputError as error:
+        # JSON lines under the name of JSON: each of the first two lines is an object of its own.
+        if (lines := list(islice(_read_jsonl(path), 2))) and len(lines) == 2 and not any(row.fault for row in lines):
+            return _read_jsonl(path)
+        raise error
     if not isinstance(rows, list):
         raise InputError(f"{path}: must hold a list of objects, not {type(rows).__name__}")
-    yield from _numbered(rows)
+    return _numbered(rows)
 
 
 def _read_parquet(path: Path) -> Iterator[SourceRow]:
