@@ -48,8 +48,7 @@ test: setup browser lint
 	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow and not ray and not model and not browser"
 	@if [ -e $(VENV)/.browser ]; then $(BIN)/pytest -q -m browser; fi
 	$(BIN)/pytest -q -m ray tests/cluster
-	$(BIN)/pytest -q -n 2 --dist loadfile -m "(ray or model) and not slow" --ignore tests/cluster
-	$(BIN)/pytest -q -n 2 --dist loadfile -m slow --ignore tests/cluster
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "ray or model or slow" --ignore tests/cluster
 
 # Three nodes of a Ray cluster here, an actor or a node killed every few seconds for three minutes; about five in all.
 soak: setup
