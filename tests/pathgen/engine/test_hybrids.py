@@ -40,9 +40,14 @@ def fixed(paths: Sequence[Sequence[int]]) -> FixedPaths:
 
 
 def assert_steps(
-    found: Any, width: int, prompts: Sequence[Sequence[int]], paths: Sequence[Sequence[int]], oracle: LoopOracle
-):
-    """Each decode step's logits are the oracle's on all tokens so far, and greedy decoding follows them."""
+    found: Any,
+    width: int,
+    prompts: Sequence[Sequence[int]],
+    paths: Sequence[Sequence[int]],
+    oracle: LoopOracle,
+    every: int = 1,
+) -> None:
+    """Each decode step's logits are the oracle's on all tokens so far; of each `every` rows, one is checked."""
     steps = torch.stack(found.logits, 1)
     for row, sequence in list(enumerate(found.sequences[:, width:].tolist()))[::every]:
         expected = oracle.logits([*prompts[row], *sequence], paths[row])[len(prompts[row]) - 1 : -1]
