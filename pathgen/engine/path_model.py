@@ -411,6 +411,10 @@ def _check_wrapped(model: PathModel) -> None:
     if not bool(((states[0, :2] - states[1, :2]).abs() <= close * scale).all()):
         raise UnsupportedModelError(f"{name}: not causal: a later token changes earlier outputs")
 
+    stock = model.run_body(input_ids=ids, position_ids=positions, use_cache=False).float()
+    if not bool(((stock - states).abs() <= close * stock.abs().amax(-1, keepdim=True)).all()):
+        raise UnsupportedModelError(f"{name}: its layers hand more than their states to the next")
+
     everything = FixedPaths([LayerPath.full(model.num_layers)] * 2)
     with model.routed(everything, torch.ones_like(ids[:, :2])):
         for part in (slice(0, 2), slice(2, 3)):

@@ -13,9 +13,10 @@ UNSUPPORTED_TYPES = {
     "mpt": "its attention biases (alibi) have no row per question",
     "gemma3n": "its layers share keys and values",
     "llama4": "its attention is chunked",
-    "mamba": "its layers keep their state outside the key-value cache",
-    "mamba2": "its layers keep their state outside the key-value cache",
-    "jamba": "its layers keep their state outside the key-value cache",
+    "mamba": "its layers keep their state in a cache of its own kind",
+    "mamba2": "its layers keep their state in a cache of its own kind",
+    "recurrent_gemma": "its recurrence does not leave out padding on the left",
+    "zaya": "its layers hand more than their states to the next",
 }
 """model_type -> why it cannot be run along paths. These are refused before loading; other types are checked at load."""
 

@@ -86,6 +86,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"head_dim": 8, "attention_chunk_size": WINDOW, "num_local_experts": 2, "moe_layers": []},
         "chunked_attention",
     ),
+    "ZayaForCausalLM": ("ZayaConfig", {"head_dim": 8, "num_experts": 4}, "hand more than their states"),
     "OpenAIGPTLMHeadModel": ("OpenAIGPTConfig", {"n_embd": 32, "n_layer": 4, "n_head": 4}, "found none"),
 }
 """class -> (its config, what that has beyond `SIZES`, a part of the reason for which it cannot be run)."""

@@ -40,11 +40,16 @@ def fixed(paths: Sequence[Sequence[int]]) -> FixedPaths:
 
 
 def assert_steps(
-    found: Any, width: int, prompts: Sequence[Sequence[int]], paths: Sequence[Sequence[int]], oracle: LoopOracle
-):
-    """Each decode step's logits are the oracle's on all tokens so far, and greedy decoding follows them."""
+    found: Any,
+    width: int,
+    prompts: Sequence[Sequence[int]],
+    paths: Sequence[Sequence[int]],
+    oracle: LoopOracle,
+    every: int = 1,
+) -> None:
+    """Each decode step's logits are the oracle's on all tokens so far; of each `every` rows, one is checked."""
     steps = torch.stack(found.logits, 1)
-    for row, sequence in enumerate(found.sequences[:, width:].tolist()):
+    for row, sequence in list(enumerate(found.sequences[:, width:].tolist()))[::every]:
         expected = oracle.logits([*prompts[row], *sequence], paths[row])[len(prompts[row]) - 1 : -1]
         torch.testing.assert_close(steps[row], expected, atol=ATOL, rtol=0)
 
@@ -66,7 +71,7 @@ def test_mixed_paths(family: str) -> None:
     assert_steps(model.generate(ids, mask, policy=fixed(paths), **GENERATE), ids.shape[1], prompts, paths, oracle)
 
 
-@pytest.mark.parametrize("family", MECHANISMS)
+@pytest.mark.parametrize("family", ["lfm2", "falcon_h1"])
 def test_beams_move_states_with_their_rows(family: str) -> None:
     model, oracle = lab(family)
     prompts, paths = PROMPTS[:4], [MIXED_PATHS[at] for at in (0, 1, 3, 8)]
@@ -86,7 +91,7 @@ REORDERINGS: dict[str, tuple[Callable[[RoutedCache], None], list[int]]] = {
 
 
 @pytest.mark.parametrize("reordering", REORDERINGS)
-@pytest.mark.parametrize("family", MECHANISMS)
+@pytest.mark.parametrize("family", ["lfm2", "bamba"])
 def test_rows_of_a_filled_cache_move(family: str, reordering: str) -> None:
     model, oracle = lab(family)
     prompts, paths = [*PROMPTS[:2], *PROMPTS[3:5]], MIXED_PATHS[:4]
@@ -135,8 +140,7 @@ def rows_of(prompt: int) -> list[Row]:
     return plain_rows(prompt, PROMPTS[prompt], [random_tokens(count, seed=50 + prompt + count) for count in (3, 1, 5)])
 
 
-@pytest.mark.parametrize("keep_bytes", [0, 1 << 30], ids=["none_kept", "all_kept"])
-@pytest.mark.parametrize("family", MECHANISMS)
+@pytest.mark.parametrize(("family", "keep_bytes"), [("lfm2", 0), *((family, 1 << 30) for family in MECHANISMS)])
 def test_choices_score_as_in_a_row_of_their_own(family: str, keep_bytes: int) -> None:
     """Prompts of 14, 9, 1 and 11 tokens in one call; the second call finds kept states, of other widths."""
     model, oracle = lab(family)
@@ -161,7 +165,7 @@ def test_generation_goes_on_from_the_prompt_that_was_scored(family: str) -> None
         ids, mask = padded(prompts, "left")
         assert held.length == ids.shape[1] - 1
         found = model.generate(ids, mask, policy=FixedPaths(path for _, path in pairs), cache=held, **GENERATE)
-        assert_steps(found, ids.shape[1], prompts, [path for _, path in pairs], oracle)
+        assert_steps(found, ids.shape[1], prompts, [path for _, path in pairs], oracle, every=4)
 
 
 def test_the_prompt_runs_once_for_all_its_choices() -> None:
