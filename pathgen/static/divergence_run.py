@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from cluster.program.progress import counted
 
 from ..errors import InputError
+from ..identity import used_by
 from ..models.devices import default_device, default_dtype
 from ..models.facts import fingerprint, num_layers
 from ..paths.layer_path import LayerPath
@@ -48,7 +49,9 @@ def find_divergence_paths(options: StaticOptions) -> DivergencePaths:
     runs = load_runs(options) if options.paths else []
     name, folder = resolved(options, runs[0] if runs else None)
     sources = [Source(find_task(run.info.task), run.chat, run.questions) for run in runs] or _read(options)
-    layers, print_ = num_layers(folder), fingerprint(folder)
+    layers = num_layers(folder)
+    asked = {"chat": bool(sources[0].chat), "generates": any(source.task.generates for source in sources)}
+    print_ = used_by(fingerprint(folder), **asked)
     shallowest = _shallowest(options.depth, layers, name)
     bridges = bridges_digest(options, print_, runs[0] if runs else None)
     searched, held_out = draw_halves(
