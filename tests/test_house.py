@@ -19,7 +19,7 @@ FLOORS = {
     "cluster": ("program", "fleet local", "connection", "jobs", "kuberay status", "cli", "__main__"),
     "pathgen": (
         "errors faults",
-        "artefacts",
+        "artefacts identity",
         "questions",
         "paths models bridges hooks",
         "engine search store",

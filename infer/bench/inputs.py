@@ -12,6 +12,7 @@ from pathgen.bridges.folder import load_bridges
 from pathgen.bridges.maps import Bridges
 from pathgen.errors import ArtefactError, InputError
 from pathgen.evaluation.evaluator import context_tokens
+from pathgen.identity import difference_told, differences, shown
 from pathgen.models.devices import default_device, default_dtype
 from pathgen.models.facts import fingerprint, num_layers
 from pathgen.models.reading import load_config, load_tokenizer
@@ -90,10 +91,11 @@ class BenchInputs:
             static.check_matches(digest, layers, options.static)
             static.check_bridges(bridges.digest if bridges else None, options.static)
         datasets = PathDatasets(options.paths) if options.paths else None
-        if datasets and datasets.fingerprint != digest:
+        if datasets and differences(datasets.fingerprint, digest):
             raise ArtefactError(
-                f"--paths {options.paths[0]} is of {datasets.model_id} ({datasets.fingerprint}), "
-                f"--model {options.model} has fingerprint {digest}"
+                f"--paths {options.paths[0]} is of {datasets.model_id} ({shown(datasets.fingerprint)}), "
+                f"--model {options.model} has fingerprint {shown(digest)}: "
+                + difference_told(datasets.fingerprint, digest, "that of the paths")
             )
         chat = _chat(routers, datasets, static)
         _check_context(folder, task, questions, chat=chat)

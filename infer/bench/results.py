@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from cluster.program.json_codec import from_json, to_json
 from pathgen.errors import InputError
+from pathgen.identity import lasting, used_by
 from pathgen.paths.records import PathRecord
 from pathgen.questions.question import Question
 from pathgen.store.files import check_writable, list_files, open_folder, put, read_file
@@ -108,7 +109,8 @@ def result_key(name: str, inputs: BenchInputs, questions: Sequence[Question], se
     if name.endswith(BRIDGED) and inputs.bridges:
         own = [own, inputs.bridges.digest]
     hardware = inputs.device.partition(":")[0]  # kinds of device round differently; two GPUs do not
-    model = [inputs.fingerprint, inputs.dtype, hardware, inputs.task.describe(inputs.chat)]
+    used = lasting(used_by(inputs.fingerprint, chat=bool(inputs.chat), generates=inputs.task.generates))
+    model = [used, inputs.dtype, hardware, inputs.task.describe(inputs.chat)]
     asked = [[question.id, question.sha] for question in questions]
     return digest_of(FORMAT_VERSION, name, model, asked, own)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cluster.program.folders import built_whole
 
 from ..errors import ArtefactError, InputError
+from ..identity import difference_told, differences, shown
 from .info import BridgesInfo
 
 if TYPE_CHECKING:
@@ -75,10 +76,11 @@ def read_info(read: Reader, where: str, fingerprint: str | None = None) -> Bridg
     if (content := read(INFO_NAME)) is None:
         raise InputError(f"{where} holds no bridges (no {INFO_NAME}); `pathgen bridge --out {where}` makes them")
     info = BridgesInfo.from_json(content, f"{where}/{INFO_NAME}")
-    if fingerprint is not None and info.fingerprint != fingerprint:
+    if fingerprint is not None and differences(info.fingerprint, fingerprint):
         raise ArtefactError(
-            f"{where} holds bridges of {info.model_id} ({info.fingerprint}); the model at hand is {fingerprint}: "
-            "fit its own with `pathgen bridge`"
+            f"{where} holds bridges of {info.model_id} ({shown(info.fingerprint)}); the model at hand is "
+            f"{shown(fingerprint)}, {difference_told(info.fingerprint, fingerprint, 'theirs')}: fit its own with "
+            "`pathgen bridge`"
         )
     return info
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ..errors import InputError, PathgenError
+from ..identity import used_by
 from ..models.facts import fingerprint, num_layers
 from ..models.resolving import resolve_model
 from ..paths.records import PathRecord
@@ -121,7 +122,8 @@ def import_file(source: str, format_name: str, model: str, task: str, out: str) 
         raise InputError(f"{source}: no such file")
     found_task = find_task(task)
     folder = resolve_model(model)
-    target = ImportTarget(model, fingerprint(folder), num_layers(folder), found_task)
+    print_ = used_by(fingerprint(folder), chat=False, generates=found_task.generates)
+    target = ImportTarget(model, print_, num_layers(folder), found_task)
     directory = RunDirectory(out)
     directory.check_usable()
     if list_files(directory.fs, directory.root):

@@ -16,6 +16,7 @@ from ..bridges.folder import save_bridges
 from ..bridges.info import BridgesInfo
 from ..bridges.maps import Bridges
 from ..errors import InputError, PathgenError
+from ..identity import lasting, used_by
 from ..models.devices import default_device, default_dtype
 from ..models.facts import fingerprint, num_layers
 from ..models.reading import load_config
@@ -70,7 +71,8 @@ class BridgeFit:
                 raise InputError(f"--out {options.out}: {place} is a file; give a folder")
         self.task: Task = find_task(options.task)
         self.folder = resolve_model(options.model)
-        self.fingerprint, self.layers = fingerprint(self.folder), num_layers(self.folder)
+        self.fingerprint = used_by(fingerprint(self.folder), chat=options.chat, generates=False)
+        self.layers = num_layers(self.folder)
         self.width = int(load_config(self.folder).get_text_config().hidden_size)
         if options.rank is not None and options.rank > self.width:
             raise InputError(f"--rank {options.rank} is above the width of {options.model}, {self.width}: give full")
@@ -198,7 +200,7 @@ class BridgeFit:
         options = self.options
         chosen = {name: value for name, value in asdict(options).items() if name in ("tokens", "chat", "seed", "task")}
         files = [_stamp(source) for source in options.sources]
-        parts = [chosen, options.sources, files, self.fingerprint, dtype]
+        parts = [chosen, options.sources, files, lasting(self.fingerprint), dtype]
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()
 
     def _set_threads(self) -> None:

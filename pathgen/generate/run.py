@@ -21,6 +21,7 @@ from ..actors.fleet_run import fleet_run
 from ..actors.model_spec import ModelSpec
 from ..actors.placement import check_disks
 from ..bridges.folder import FILES, folder_info, local_reader
+from ..identity import used_by
 from ..models.devices import check_device, default_device, default_dtype
 from ..models.facts import fingerprint, num_layers
 from ..models.resolving import resolve_model
@@ -65,7 +66,8 @@ class GenerationRun:
             options.questions, columns=options.columns, limit=options.limit, needs=self.task.needs, tell=tell
         )
         self.folder = resolve_model(options.model)
-        self.fingerprint = fingerprint(self.folder)
+        used = {"chat": options.chat, "generates": self.task.generates}
+        self.fingerprint = used_by(fingerprint(self.folder), **used)
         self.num_layers = num_layers(self.folder)
         check_device(options.device, self.cluster)
         if options.chat:

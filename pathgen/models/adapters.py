@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, one_line, some
+from ..identity import shown
 from .conversions import convert, folder_for, save, stem_of
 from .facts import file_digest, fingerprint, float32_bytes
 from .reading import load_tokenizer, load_weights
@@ -71,7 +72,7 @@ def merge_adapter(adapter: Adapter, base: Path) -> Path:
         InputError: the adapter does not fit the base; or as `convert` and `load_weights`.
         PathgenError: as `convert`.
     """
-    digest = hashlib.blake2b(fingerprint(base).encode(), digest_size=8)
+    digest = hashlib.blake2b(shown(fingerprint(base)).encode(), digest_size=8)
     digest.update((adapter.folder / CONFIG).read_bytes() + file_digest(adapter.folder / WEIGHTS).encode())
     folder = folder_for(f"{stem_of(adapter.folder.absolute())}-{digest.hexdigest()}")
     what = f"{adapter.folder} merged into {adapter.base}"

@@ -7,10 +7,13 @@ import json
 import math
 import re
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import InputError
+from ..identity import joined
+from .identity_parts import config_digest, generation_digest, template_digest, tokenizer_digest
 
 LAYER_NAME = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
 SAMPLE_BYTES = 4096
@@ -20,15 +23,15 @@ HEADER_BYTES = 16 << 20
 
 
 def fingerprint(folder: Path) -> str:
-    """16 hex digits of config, tokenizer, safetensors headers and sampled slices of the weights.
+    """Digests of all that answers depend on, as `pathgen.identity` joins them.
 
-    Reads a few hundred kilobytes of a model of any size. Two checkpoints of one architecture differ in every slice,
-    so a sample is enough.
+    Of the weights, safetensors headers and sampled slices: a few hundred kilobytes of a model of any size. Two
+    checkpoints of one architecture differ in every slice, so a sample is enough.
 
     Raises:
-        InputError: a weights file is damaged.
+        InputError: a weights file is damaged, or a config is no JSON.
     """
-    digest = hashlib.blake2b(digest_size=8)
+    digest, weights = hashlib.blake2b(digest_size=8), hashlib.blake2b(digest_size=8)
     old_tokenizer = () if (folder / "tokenizer.json").exists() else ("vocab.json", "merges.txt")
     for name in ("config.json", "tokenizer.json", "tokenizer.model", *old_tokenizer):
         if (folder / name).exists():
@@ -41,9 +44,18 @@ def fingerprint(folder: Path) -> str:
             header_bytes = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
             if header_bytes > size - 8:
                 raise InputError(f"{file} is cut or not a safetensors file (perhaps a git-lfs pointer); fetch it again")
-            digest.update(file.name.encode() + head + handle.read(min(header_bytes, size)))
-            _add_samples(digest, handle, 8 + header_bytes, size)
-    return digest.hexdigest()
+            start = file.name.encode() + head + handle.read(min(header_bytes, size))
+            for part in (start, *_samples(handle, 8 + header_bytes, size)):
+                digest.update(part)
+                weights.update(part)
+    parts = {
+        "w": weights.hexdigest(),
+        "c": config_digest(folder),
+        "g": generation_digest(folder),
+        "k": tokenizer_digest(folder),
+        "p": template_digest(folder),
+    }
+    return joined(digest.hexdigest(), parts)
 
 
 def file_digest(file: Path) -> str:
@@ -52,14 +64,15 @@ def file_digest(file: Path) -> str:
     digest = hashlib.blake2b(str(size).encode(), digest_size=8)
     with file.open("rb") as handle:
         digest.update(handle.read(HEADER_BYTES))
-        _add_samples(digest, handle, 0, size)
+        for part in _samples(handle, 0, size):
+            digest.update(part)
     return digest.hexdigest()
 
 
-def _add_samples(digest: hashlib.blake2b, handle: BinaryIO, start: int, end: int) -> None:
+def _samples(handle: BinaryIO, start: int, end: int) -> Iterator[bytes]:
     for sample in range(SAMPLES_PER_FILE):
         handle.seek(start + (end - start) * sample // SAMPLES_PER_FILE)
-        digest.update(handle.read(SAMPLE_BYTES))
+        yield handle.read(SAMPLE_BYTES)
 
 
 def num_layers(folder: Path) -> int:

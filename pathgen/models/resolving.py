@@ -8,6 +8,7 @@ import platform
 from pathlib import Path
 
 from ..errors import ArtefactError, InputError, one_line
+from ..identity import difference_told, differences, shown
 from .adapters import is_adapter, merge_adapter, read_adapter
 from .checking import check_is_causal_lm
 from .conversions import folder_for
@@ -51,11 +52,14 @@ def resolve_recorded(model: str, recorded: str, where: str) -> Path:
 
     Raises:
         InputError: as `resolve_model`.
-        ArtefactError: the model has other weights now.
+        ArtefactError: the model has other weights, another config, tokenizer or chat template now.
     """
     folder = resolve_model(model)
-    if (found := fingerprint(folder)) != recorded:
-        raise ArtefactError(f"{where} was made with a model of fingerprint {recorded}; {model} now has {found}")
+    if differences(recorded, found := fingerprint(folder)):
+        raise ArtefactError(
+            f"{where} was made with a model of fingerprint {shown(recorded)}; {model} now has {shown(found)}: "
+            + difference_told(recorded, found, "the one that it was made with")
+        )
     return folder
 
 

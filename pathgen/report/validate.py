@@ -12,6 +12,7 @@ import numpy as np
 from cluster.program.json_codec import SPLICED, decoded
 
 from ..errors import InputError
+from ..identity import difference_told, differences
 from ..paths.cost import CostModel
 from ..paths.layer_path import LayerPath
 from ..paths.records import Evaluation, PathRecord
@@ -70,8 +71,10 @@ def validate_run(out: str, replay: int) -> Validation:
     problems = list(unreadable.values())
     records: list[PathRecord] = []
     for file, table in tables.items():
-        if (made_with := ShardMetadata.of(table).fingerprint) != info.fingerprint:
-            problems.append(f"{file}: made with model {made_with}, the run's is {info.fingerprint}")
+        if differences(info.fingerprint, made_with := ShardMetadata.of(table).fingerprint):
+            problems.append(
+                f"{file}: made with another model: {difference_told(info.fingerprint, made_with, 'the run')}"
+            )
         try:
             records += from_table(table)
         except UnreadableShard as error:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Self, cast
 
 from ..artefacts import JsonArtefact
 from ..errors import ArtefactError, InputError
+from ..identity import differences, shown
 from ..paths.layer_path import LayerPath
 
 SHALLOW_AGREEMENT = 0.98
@@ -67,10 +68,10 @@ class PathsArtefact(JsonArtefact):
 
     def check_matches(self, fingerprint: str, num_layers: int, where: str) -> None:
         """Raise ArtefactError if these paths, read from the file `where`, are of another model."""
-        if (self.fingerprint, self.num_layers) != (fingerprint, num_layers):
+        if self.num_layers != num_layers or differences(self.fingerprint, fingerprint):
             raise ArtefactError(
-                f"{where} is of {self.model_id} ({self.fingerprint}, {self.num_layers} layers), "
-                f"the model here is {fingerprint} with {num_layers} layers; run `pathgen static` on its own paths"
+                f"{where} is of {self.model_id} ({shown(self.fingerprint)}, {self.num_layers} layers), the model here "
+                f"is {shown(fingerprint)} with {num_layers} layers; run `pathgen static` on its own paths"
             )
 
     def check_bridges(self, digest: str | None, where: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from cluster.program.progress import counted
 
 from ..errors import InputError
+from ..identity import used_by
 from ..models.devices import default_device, default_dtype
 from ..models.facts import fingerprint, num_layers
 from ..models.reading import load_tokenizer
@@ -50,7 +51,9 @@ def find_divergence_paths(options: StaticOptions) -> DivergencePaths:
     runs = load_runs(options) if options.paths else []
     name, folder = resolved(options, runs[0] if runs else None)
     sources = [Source(find_task(run.info.task), run.chat, run.questions) for run in runs] or _read(options, folder)
-    layers, print_ = num_layers(folder), fingerprint(folder)
+    layers = num_layers(folder)
+    asked = {"chat": bool(sources[0].chat), "generates": any(source.task.generates for source in sources)}
+    print_ = used_by(fingerprint(folder), **asked)
     shallowest = _shallowest(options.depth, layers, name)
     bridges = bridges_digest(options, print_, runs[0] if runs else None)
     searched, held_out = draw_halves(

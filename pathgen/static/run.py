@@ -17,6 +17,7 @@ from cluster.program.progress import counted
 from ..errors import ArtefactError, InputError
 from ..evaluation.answer_book import AnswerBook, OnProgress, Scores
 from ..evaluation.answer_file import AnswerFile
+from ..identity import difference_told, differences, shown
 from ..paths.layer_path import LayerAction, LayerPath
 from ..questions.tasks import find_task
 from ..store.files import check_writable, open_folder, parent, put
@@ -91,10 +92,12 @@ def load_runs(options: StaticOptions, wanted: Callable[[str], bool] = lambda que
         for folder in options.paths
     ]
     for run in runs[1:]:
-        if run.info.fingerprint != runs[0].info.fingerprint:
+        mine, its = runs[0].info.fingerprint, run.info.fingerprint
+        if differences(mine, its):
             raise ArtefactError(
-                f"{run.out} is of model {run.info.model_id} ({run.info.fingerprint}), {runs[0].out} of "
-                f"{runs[0].info.model_id} ({runs[0].info.fingerprint}); one path serves one model: run them separately"
+                f"{run.out} is of model {run.info.model_id} ({shown(its)}), {runs[0].out} of "
+                f"{runs[0].info.model_id} ({shown(mine)}), and {difference_told(its, mine, 'that')}; one path "
+                "serves one model: run them separately"
             )
         if run.chat != runs[0].chat:
             raise ArtefactError(

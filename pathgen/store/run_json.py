@@ -8,6 +8,7 @@ from typing import Any
 
 from ..artefacts import JsonArtefact
 from ..errors import ArtefactError
+from ..identity import differences, part_of, shown
 
 GROWABLE = ("simulations", "layer_budget", "seconds_budget")
 """Settings that a later call may raise; None means no limit."""
@@ -24,7 +25,7 @@ class RunInfo(JsonArtefact):
     Attributes:
         settings: everything that changes results, as plain JSON values by name.
         model_id: alias, hub id or folder of the model; may differ between machines.
-        fingerprint: of the model's weights; must not differ.
+        fingerprint: of the model, by `pathgen.identity`; no part that both runs have may differ.
         source: where the questions come from; may change, as questions may be added.
         notes: anything, for example measured costs; the first call's value of a name stays.
         questions: number of questions in the latest call.
@@ -60,7 +61,7 @@ class RunInfo(JsonArtefact):
         new = RunInfo.from_json(wanted.to_json(), "the wanted settings")  # tuples become lists, as stored
         mine, theirs = _flat(self.settings), _flat(new.settings)
         pairs = [
-            ("model fingerprint", self.fingerprint, new.fingerprint),
+            *_other_parts(self.fingerprint, new.fingerprint),
             ("task", self.task, new.task),
             *(
                 (name, mine.get(name, "-"), theirs.get(name, "-"))
@@ -87,6 +88,16 @@ class RunInfo(JsonArtefact):
             finished=new.finished,
             options=new.options,
         )
+
+
+def _other_parts(stored: str, wanted: str) -> list[tuple[str, str, str]]:
+    """A row for each part of the model that differs: name, stored, wanted."""
+    return [
+        ("model fingerprint", shown(stored), shown(wanted))
+        if name == "files"
+        else (f"model fingerprint: {name}", part_of(stored, name), part_of(wanted, name))
+        for name in differences(stored, wanted)
+    ]
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import polars as pl
 
 from pathgen.bridges.maps import Bridges
 from pathgen.errors import ArtefactError, InputError
+from pathgen.identity import difference_told, differences, shown
 from pathgen.paths.records import PathRecord
 from pathgen.questions.question import Question
 from pathgen.store.run_folder import RunDirectory
@@ -94,8 +95,14 @@ class PathDatasets:
 
 
 def _refuse_difference(first: RunReader, other: RunReader) -> None:
+    mine, its = first.info.fingerprint, other.info.fingerprint
+    if differences(mine, its):
+        raise ArtefactError(
+            f"{first.out} and {other.out} do not belong together: their model fingerprint is {shown(mine)} and "
+            f"{shown(its)}, {difference_told(its, mine, 'that of the first')}; give folders of one model and the same "
+            "settings"
+        )
     for name, a, b in (
-        ("model fingerprint", first.info.fingerprint, other.info.fingerprint),
         ("number of layers", first.num_layers, other.num_layers),
         ("dtype", first.dtype, other.dtype),
         ("chat setting", first.chat, other.chat),

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pathgen.errors import ArtefactError
 from pathgen.faults import fault_point
+from pathgen.identity import lasting
 from pathgen.store.files import is_local, list_files, open_folder, put, read_file
 
 from ..net.pooling import Pooling
@@ -44,7 +45,7 @@ class FeatureStore:
         self.fs, root = open_folder(out)
         self.out = root if is_local(self.fs) else out
         kind = _digest(json.dumps([asdict(pooling), dtype]).encode())
-        self.folder = f"{root}/features/{fingerprint}-{kind}"
+        self.folder = f"{root}/features/{lasting(fingerprint)}-{kind}"
         self.files: dict[str, str] = {}
         self.errors: dict[str, str] = {}
         self._scanned: set[str] = set()

@@ -13,6 +13,7 @@ from pathgen.bridges.folder import folder_info, load_bridges
 from pathgen.bridges.maps import Bridges
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import ArtefactError, InputError
+from pathgen.identity import differences, shown
 from pathgen.models.devices import default_device
 from pathgen.models.facts import num_layers
 from pathgen.models.reading import load_config
@@ -191,8 +192,10 @@ class TrainingInputs:
         return self.options.stated_risk is not None and self.options.method != "static"
 
     def _check_development(self, development: PathDatasets) -> None:
+        parts = differences(self.training.fingerprint, development.fingerprint)
+        prints = [shown(datasets.fingerprint) if parts else "" for datasets in (self.training, development)]
         for name, ours, theirs in (
-            ("fingerprint", self.training.fingerprint, development.fingerprint),
+            (" and ".join(["fingerprint", *parts]), prints[0], prints[1]),
             ("number of layers", self.training.num_layers, development.num_layers),
             ("chat setting", self.training.chat, development.chat),
         ):

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pathgen.identity import shown
 from pathgen.report.figures import figure_table, interval, points
 
 from ..dev.figures import DevFigures
@@ -60,7 +61,7 @@ def evaluation_text(result: EvaluationResult) -> None:
 def router_text(config: RouterConfig, weights: int, path: str) -> None:
     """Print `router show`."""
     console = Console(highlight=False)
-    console.print(Text(f"router for {config.base_model} ({config.base_fingerprint})", style="bold"))
+    console.print(Text(f"router for {config.base_model} ({shown(config.base_fingerprint)})", style="bold"))
     kind = (
         STATIC_ONLY
         if config.static_only

@@ -16,6 +16,7 @@ from torch import Tensor
 from pathgen.bridges.folder import FILES as BRIDGE_FILES
 from pathgen.bridges.folder import load_bridges
 from pathgen.errors import ArtefactError, InputError, PathgenError, one_line
+from pathgen.identity import difference_told, differences, shown
 
 from ..net.config import RouterConfig
 from ..net.router import Router
@@ -52,14 +53,15 @@ def load_router(name: str | Path, *, fingerprint: str | None = None, num_layers:
     """
     folder = resolve_router(str(name))
     config = _read_config(folder)
-    for name, its, wanted in (
-        ("number of layers", config.num_layers, num_layers),
-        ("fingerprint", config.base_fingerprint, fingerprint),
-    ):
-        if wanted is not None and its != wanted:
-            raise ArtefactError(
-                f"{folder} is a router for {config.base_model} with {name} {its}; the model at hand has {wanted}"
-            )
+    unfit = f"{folder} is a router for {config.base_model} with"
+    if num_layers is not None and config.num_layers != num_layers:
+        raise ArtefactError(f"{unfit} number of layers {config.num_layers}; the model at hand has {num_layers}")
+    its = config.base_fingerprint
+    if fingerprint is not None and differences(its, fingerprint):
+        raise ArtefactError(
+            f"{unfit} fingerprint {shown(its)}; the model at hand has {shown(fingerprint)}: "
+            + difference_told(its, fingerprint, "the one this router was made with")
+        )
     weights = _read_weights(folder)
     _check_weights(weights, config, folder / WEIGHTS_NAME)
     router = Router(config)  # only after the checks, when its size is known to be the file's
