@@ -32,7 +32,7 @@ def train(context: typer.Context, options: TrainOptions, config: Config = None, 
     if as_json:
         print_json(result)
     else:
-        training_text(result)
+        training_text(result, options.paths[0])
 
 
 def _warn_of_unread(context: typer.Context, options: TrainOptions) -> None:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 import typer
 import yaml
+from harness_models import full_router
 from s3_lab import s3_here
 from tiny_checkpoint import save_tiny_model
 from typer.testing import CliRunner
@@ -49,11 +49,11 @@ class Block:
     text: str
 
     def lines(self) -> Iterator[list[str]]:
-        """The words of each command, pipes and redirections taken apart; comments left out."""
+        """The words of each command, pipes, lists and redirections taken apart; comments left out."""
         for line in self.text.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             while words:
-                end = next((at for at, word in enumerate(words) if word in ("|", ">")), len(words))
+                end = next((at for at, word in enumerate(words) if word in ("|", ">", "&&")), len(words))
                 if words[:end]:
                     yield words[:end]
                 words = words[end + (2 if words[end : end + 1] == [">"] else 1) :]
@@ -91,6 +91,8 @@ def check(words: list[str]) -> None:
             check(arguments[arguments.index("--") + 1 :])
     elif program == "make":
         assert set(arguments) <= set(TARGETS), words
+    elif program == ".":
+        assert arguments == [".venv/bin/activate"], words
     elif program == "python":
         assert (ROOT / arguments[0]).is_file(), words
     elif program == "pip":
@@ -211,6 +213,16 @@ def shell(page: str, heading: str) -> list[list[str]]:
     return list(Block(page, "sh", re.findall(r"```sh\n(.*?)```", text, re.DOTALL)[0]).lines())
 
 
+def test_the_readme_s_python_runs_as_it_stands(place):
+    """With a tiny model, and a router for it where the shell's lines would have left one."""
+    [use, _] = [block.text for block in blocks(ROOT / "README.md") if block.language == "python"]
+    router = full_router(place / "model", place / "own_router")
+    names: dict[str, object] = {}
+    exec(use.replace(REAL_MODEL, str(place / "model")).replace("runs/router", str(router)), names)
+    assert names["tokens"].shape == (2, names["input_ids"].shape[1] + 16)
+    assert names["logits"].shape[:2] == names["input_ids"].shape
+
+
 @pytest.mark.ray
 def test_a_walk_from_questions_to_a_routed_model_and_a_resume(place):
     for words in shell("one-machine.md", "From questions to a routed model"):
@@ -223,11 +235,8 @@ def test_a_walk_from_questions_to_a_routed_model_and_a_resume(place):
     assert (more["done_before"], more["searched"]) == (8, 2)
     assert (further["searched"], further["continued"]) == (10, 10)
 
-    [read, use] = [block.text for block in blocks(ROOT / "README.md") if block.language == "python"]
-    ids = torch.tensor([[1, 2, 3], [4, 5, 6]])
-    scope = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    for text in (read, use):
-        exec(text.replace("runs/arc", "runs/paths").replace(REAL_MODEL, str(place / "model")), scope)
+    [_, read] = [block.text for block in blocks(ROOT / "README.md") if block.language == "python"]
+    exec(read.replace("runs/arc", "runs/paths"), {})
 
 
 @pytest.mark.ray

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 from ..bench.figures import OracleFigures, SystemFigures
 
@@ -16,9 +17,12 @@ COLOURS = 6
 SHAPES = ("circle", "square", "triangle", "diamond", "wedge")
 """Their number and COLOURS have no common factor, so that thirty systems look different."""
 MOST_TICKS = 6
-ROUGHLY_SAME_PX = 5.0
-ASIDE_PX = 8.0
-MOST_ASIDE_PX = 12.0
+MARK_PX = 14.0
+"""Marks whose heights differ by less stand at least so far apart."""
+BAR_PX = 6.0
+"""Marks whose bars share some heights stand at least so far apart, so that no bar hides another."""
+ROUNDS = 200
+"""Most times that all pairs of marks are pushed apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +116,13 @@ def depth_chart(systems: Sequence[SystemFigures], chance: float | None, width: i
     y = Scale.around([share for share in shares if share is not None], height - 44.0, 12.0)
     depths = [depth for _, system in drawn for depth in (system.mean_depth, *(p.mean_depth for p in system.points))]
     x = Scale.around([depth for depth in depths if depth is not None], 48.0, width - 16.0)
-    places = _side_by_side([x(system.mean_depth or 0.0) for _, system in drawn])
-    series = tuple(_series(index, system, place, x, y) for (index, system), place in zip(drawn, places, strict=True))
+    marks = [(x(system.mean_depth or 0.0), y(system.accuracy or 0.0), *_bar(system, y)) for _, system in drawn]
+    controls = {row: y(share) for row, (_, system) in enumerate(drawn) if (share := _placebo(system)) is not None}
+    places = side_by_side([*marks, *((marks[row][0], height, height, height) for row, height in controls.items())])
+    aside = dict(zip(controls, places[len(marks) :], strict=True))
+    series = tuple(
+        _series(index, system, places[row], aside.get(row), x, y) for row, (index, system) in enumerate(drawn)
+    )
     full_y = next((entry.mark.y for entry in series if entry.name == "full"), None)
     return Chart(width, height, x, y, series, full_y, chance_y=None if chance is None else y(chance))
 
@@ -130,11 +139,21 @@ def look(index: int, name: str) -> tuple[str, str]:
 
 def _accuracies(system: SystemFigures) -> list[float | None]:
     """All values of a system on the vertical axis."""
-    placebo = system.placebo_accuracy if isinstance(system, OracleFigures) else None
-    return [system.accuracy, *(system.accuracy_ci95 or ()), *(point.accuracy for point in system.points), placebo]
+    points = (point.accuracy for point in system.points)
+    return [system.accuracy, *(system.accuracy_ci95 or ()), *points, _placebo(system)]
 
 
-def _series(index: int, system: SystemFigures, place: float, x: Scale, y: Scale) -> Series:
+def _bar(system: SystemFigures, y: Scale) -> tuple[float, float]:
+    """Upper and lower end of the bar of a drawn system, in pixels."""
+    low, high = system.accuracy_ci95 or (0.0, 0.0)
+    return y(high), y(low)
+
+
+def _placebo(system: SystemFigures) -> float | None:
+    return system.placebo_accuracy if isinstance(system, OracleFigures) else None
+
+
+def _series(index: int, system: SystemFigures, place: float, aside: float | None, x: Scale, y: Scale) -> Series:
     assert system.accuracy is not None and system.accuracy_ci95 is not None  # noqa: PT018  not skipped
     name, accuracy, (low, high) = system.name, system.accuracy, system.accuracy_ci95
     sweep = tuple(
@@ -146,26 +165,38 @@ def _series(index: int, system: SystemFigures, place: float, x: Scale, y: Scale)
         for point in sorted(system.points, key=lambda point: point.mean_depth)
     )
     placebo = None
-    if isinstance(system, OracleFigures) and (value := system.placebo_accuracy) is not None:
-        placebo = Mark(place, y(value), f"placebo of the oracle: {value:.1%}")
+    if aside is not None and (value := _placebo(system)) is not None:
+        placebo = Mark(aside, y(value), f"placebo of the oracle: {value:.1%}")
     text = f"{name}: {accuracy:.1%}, 95% interval {low:.1%} to {high:.1%}, depth {system.mean_depth:.2f}"
     mark = Mark(place, y(accuracy), text)
-    return Series(name, *look(index, name), mark, (y(high), y(low)), sweep, placebo)
+    return Series(name, *look(index, name), mark, _bar(system, y), sweep, placebo)
 
 
-def _side_by_side(pixels: Sequence[float]) -> list[float]:
-    """Spread marks of roughly the same depth, so that no bar hides another."""
-    order = sorted(range(len(pixels)), key=lambda index: pixels[index])
-    clusters: list[list[int]] = []
-    for index in order:
-        if clusters and pixels[index] - pixels[clusters[-1][-1]] < ROUGHLY_SAME_PX:
-            clusters[-1].append(index)
-        else:
-            clusters.append([index])
-    places = list(pixels)
-    for cluster in clusters:
-        middle, last = sum(pixels[index] for index in cluster) / len(cluster), len(cluster) - 1
-        apart = min(ASIDE_PX, 2 * MOST_ASIDE_PX / max(last, 1))
-        for rank, index in enumerate(cluster):
-            places[index] = round(middle + (rank - last / 2) * apart, 1)
-    return places
+def side_by_side(marks: Sequence[tuple[float, float, float, float]]) -> list[float]:
+    """Horizontal places for marks at x and y px with bars from top to bottom, in px: (x, y, top, bottom).
+
+    Pairs that would hide each other are pushed apart, in equal parts.
+    """
+    places = [x for x, *_ in marks]
+    order = sorted(range(len(marks)), key=lambda index: places[index])
+    pairs = [
+        (left, right, apart)
+        for left, right in combinations(order, 2)
+        if (apart := _least_apart(marks[left][1:], marks[right][1:]))
+    ]
+    for _ in range(ROUNDS):
+        close = [pair for pair in pairs if places[pair[1]] - places[pair[0]] < pair[2] - 0.05]
+        for left, right, apart in close:
+            lack = apart - (places[right] - places[left])
+            places[left] -= max(lack, 0.0) / 2
+            places[right] += max(lack, 0.0) / 2
+        if not close:
+            break
+    return [round(place, 1) for place in places]
+
+
+def _least_apart(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """Least horizontal distance of two marks at heights (y, top, bottom)."""
+    if abs(one[0] - other[0]) < MARK_PX:
+        return MARK_PX
+    return BAR_PX if max(one[1], other[1]) < min(one[2], other[2]) + MARK_PX / 2 else 0.0

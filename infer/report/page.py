@@ -17,8 +17,9 @@ from pathgen.store.files import open_folder, put
 
 from ..bench.answers import Answer
 from ..bench.figures import BenchResult
+from ..bench.options import MEANINGS
 from .chart import depth_chart, is_drawn, look
-from .words import NOT_ROUTERS, confusions, headlines, note, used_columns, verdict
+from .words import DETAILS, NOT_ROUTERS, RESULTS, confusions, headlines, note, used_columns, verdict
 
 PAGE = Path(__file__).parent / "report_page"
 WIDE_PX, NARROW_PX = (1240, 460), (360, 340)
@@ -49,7 +50,9 @@ def write_report(
         headlines=headlines(bench),
         wide=depth_chart(systems, chance, *WIDE_PX),
         narrow=depth_chart(systems, chance, *NARROW_PX),
-        columns=used_columns(systems),
+        columns=used_columns(RESULTS, systems),
+        details=used_columns(DETAILS, systems),
+        meanings=[(system.name, MEANINGS[system.name]) for system in systems if system.name in MEANINGS],
         table=[
             (system, *look(index, system.name), verdict(system), note(system)) for index, system in enumerate(systems)
         ],

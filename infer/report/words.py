@@ -51,7 +51,7 @@ def _signed(share: float) -> str:
     return points(share).replace("-", "−")
 
 
-COLUMNS = (
+RESULTS = (
     Column("accuracy (95%)", lambda s: s.accuracy, _accuracy, "share of right answers, Wilson interval"),
     Column("vs. full, points (95%)", lambda s: s.delta_vs_full, _delta, "interval of the paired difference"),
     _figure("p", lambda s: s.p_value, "{:.3f}", "exact McNemar test against full depth"),
@@ -68,24 +68,28 @@ COLUMNS = (
         "share of questions answered as at full depth, right or wrong; Wilson interval",
     ),
     _figure("depth", lambda s: s.mean_depth, "{:.2f}", "mean layer executions per forward pass"),
+    _figure("p50, ms", lambda s: s.latency_ms_p50, "{:.1f}", "median latency at batch size 1"),
+    _figure("FLOPs", lambda s: s.flops_ratio, "{:.3f}×", "relative to full depth"),
+)
+"""The columns of the first table: with the note they fit a page of 1,200 px."""
+DETAILS = (
     _figure("saved", lambda s: s.layers_saved, "{:.2f}", "layers saved per forward pass"),
     _figure("off full", lambda s: s.off_full_share, "{:.1%}", "share of questions that leave the full path"),
     _figure("off common", lambda s: s.off_common_share, "{:.1%}", "share of questions off the most common path"),
     _figure("tokens/s", lambda s: s.tokens_per_second, "{:,.0f}", "scored or new tokens per second"),
-    _figure("p50, ms", lambda s: s.latency_ms_p50, "{:.1f}", "median latency at batch size 1"),
     _figure("p95, ms", lambda s: s.latency_ms_p95, "{:.1f}", "95th percentile of latency at batch size 1"),
-    _figure("FLOPs", lambda s: s.flops_ratio, "{:.3f}×", "relative to full depth"),
     _figure(
         "router cost", lambda s: s.router_overhead_ratio, "{:+.1%}", "time that routing adds to the same paths, fixed"
     ),
     Column("cache, MiB", lambda s: s.cache_bytes, lambda s: f"{(s.cache_bytes or 0) / 2**20:,.2f}", "key-value cache"),
     _figure("memory, MB", lambda s: s.peak_memory_mb, "{:,.0f}", "peak of the CUDA device"),
 )
+"""The columns of the second table, about paths, time and memory."""
 
 
-def used_columns(systems: Sequence[SystemFigures]) -> list[Column]:
+def used_columns(columns: Sequence[Column], systems: Sequence[SystemFigures]) -> list[Column]:
     """The columns in which at least one system has a figure."""
-    return [column for column in COLUMNS if any(column.value(system) is not None for system in systems)]
+    return [column for column in columns if any(column.value(system) is not None for system in systems)]
 
 
 def verdict(system: SystemFigures) -> str | None:
@@ -101,6 +105,8 @@ def verdict(system: SystemFigures) -> str | None:
 def note(system: SystemFigures) -> str:
     """The note next to a system's figures; may be empty."""
     parts = [] if system.setting is None else [f"setting {system.setting}"]
+    if system.name.partition("+")[0] == "static" and system.off_full_share == 0:
+        parts = ["the full path: no other was clearly better"]
     if isinstance(system, OracleFigures):
         value = system.placebo_accuracy
         parts.append(system.label)

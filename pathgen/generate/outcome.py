@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from ..errors import some
+from ..report.enough import few_questions
 from ..report.figures import count_text
 from ..report.stats import RecordStats
 
@@ -111,7 +112,7 @@ def summary_text(summary: RunSummary) -> str:
     if summary.solved_rate is not None:
         lines.append(
             f"full depth is right on {summary.base_accuracy:.1%}, some path on {summary.solved_rate:.1%} "
-            "(chosen with gold; `pathgen stats` adds a placebo)"
+            "(chosen by the answer; `pathgen stats` tells how much of it is luck: the placebo)"
         )
     if summary.mean_best_depth is not None:
         saved = summary.num_layers - summary.mean_best_depth
@@ -121,6 +122,8 @@ def summary_text(summary: RunSummary) -> str:
             f"searched {summary.searched} in {summary.search_seconds:.1f} s "
             f"({summary.questions_per_second:.2f} questions a second, {count_text(summary.actors, 'actor')})"
         )
+    if few := few_questions(summary.questions, summary.out):
+        lines.append(few)
     lines.append(f"next: pathgen stats {shlex.quote(summary.out)}")
     return "\n".join(lines)
 

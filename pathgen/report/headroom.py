@@ -68,7 +68,7 @@ class Headroom:
             return f"too few to tell the two apart: at least {FEWEST} wrong answers are needed"
         difference = f"{points(self.excess)} points {interval(self.excess_ci95, points)}"
         if self.excess_ci95[0] <= 0:
-            return f"the difference, {difference}, is not above chance: there is nothing for a router to gain here"
+            return f"the difference, {difference}, is not above chance: it shows nothing for a router to gain"
         return (
             f"the difference, {difference}, is the most a router could gain on them, and may still be luck: the search "
             "looked for the right answer alone"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..paths.layer_path import LayerPath
+from .enough import few_questions
 from .figures import count_text
 from .headroom import Headroom
 from .stats import RunStats
@@ -44,6 +46,12 @@ def stats_text(stats: RunStats) -> None:
     console.print(table)
     _print_headroom(console, stats.headroom)
     _print_histogram(console, stats.action_counts)
+    if few := few_questions(records.questions, stats.out):
+        console.print(few, soft_wrap=True, markup=False)
+    out = shlex.quote(stats.out)
+    console.print(
+        f"next: pathgen static --paths {out} --out static.json   # static: one path for all questions", soft_wrap=True
+    )
 
 
 def record_text(record: Mapping[str, Any]) -> None:

@@ -44,7 +44,9 @@ class TrainOptions:
 
     paths: Annotated[tuple[str, ...], option("Folder of paths from `pathgen generate`; may repeat.")]
     out: Annotated[str, option("Folder to write the router to.")]
-    method: Annotated[str, option("static, imitate or gates.")] = "static"
+    method: Annotated[
+        str, option("static (one path for all), imitate (learns searched paths) or gates (trained on the task's loss).")
+    ] = "static"
     labels: Annotated[str, option("For imitate: shortest, margin, consensus or value.")] = "shortest"
     unsolved: Annotated[Literal["full", "drop"], option("Questions without a right path: full path or drop.")] = "drop"
     static: Annotated[

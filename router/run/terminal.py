@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pathgen.identity import shown
+from pathgen.report.enough import few_questions
 from pathgen.report.figures import figure_table, interval, points
 
 from ..dev.figures import DevFigures
@@ -19,14 +20,20 @@ from .evaluation import EvaluationResult
 from .training_run import TrainingResult
 
 STATIC_ONLY = "static only: every question takes the same path"
-SKIPPED, EXECUTED, REPEATED = "·", "█", "▓"
+METHODS = {
+    "static": "one path for all questions",
+    "imitate": "heads that learned the paths which the search found",
+    "gates": "a factor per layer, learned on the task's own loss and rounded to skip, run or repeat",
+}
+"""What each method is, where it is first named."""
 
 
-def training_text(result: TrainingResult) -> None:
-    """Print the result of `router train`."""
+def training_text(result: TrainingResult, paths: str) -> None:
+    """Print the result of `router train` on the run in `paths`."""
     console = Console(highlight=False)
     kind = STATIC_ONLY if result.static_only else "reads the question"
     console.print(Text(f"{result.router}: {result.method}, {kind}", style="bold"), soft_wrap=True)
+    console.print(f"{result.method}: {METHODS[result.method]}", soft_wrap=True)
     console.print(
         f"trained on {result.questions} questions"
         + (f", {result.epochs} epochs" if result.epochs else "")
@@ -46,6 +53,10 @@ def training_text(result: TrainingResult) -> None:
             "router; run `router evaluate` on other questions",
             soft_wrap=True,
         )
+    if not result.dev.routed.off_full_share:
+        console.print("full depth is deployed: no other path was clearly better on these questions", soft_wrap=True)
+    if few := few_questions(result.questions + result.dev.routed.dev_questions, paths):
+        console.print(few, soft_wrap=True, markup=False)
     console.print(f"next: router show {shlex.quote(result.router)}", soft_wrap=True)
 
 
@@ -77,13 +88,13 @@ def router_text(config: RouterConfig, weights: int, path: str) -> None:
         "reads": "nothing" if config.static_only else f"{config.pooling.kind}, {config.pooling.windows} per prompt",
         "weights": f"{weights:,}",
         "bias": f"{config.bias:g}",
-        "static part": path,
+        "path" if config.static_only else "static part": path,
         **{name.replace("_", " "): fact_text(value) for name, value in config.notes.items()},
     }
     for name, value in rows.items():
         table.add_row(name, Text(value))
     console.print(table)
-    console.print(f"{EXECUTED} executed  {SKIPPED} skipped  {REPEATED} repeated")
+    console.print("path: one mark per layer, the first layer on the left: . executed  - skipped  2 repeated")
 
 
 def _print_figures(console: Console, dev: DevFigures) -> None:

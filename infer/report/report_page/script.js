@@ -38,7 +38,7 @@ function sortBy(header) {
   });
   body.append(...rows);
 }
-for (const button of document.querySelectorAll("#systems thead button"))
+for (const button of document.querySelectorAll(".sortable thead button"))
   button.addEventListener("click", () => sortBy(button.parentNode));
 
 const pathOf = (system, question) => data.paths[system.paths[question]];

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 from bench_example import NUM_LAYERS, example_answers, example_bench, example_questions, with_system
@@ -10,9 +11,9 @@ from hypothesis import strategies as st
 from lxml import html
 
 from infer.bench.answers import Answer, Effort
-from infer.report.chart import MOST_ASIDE_PX, Scale, depth_chart, look, nice_step
+from infer.report.chart import BAR_PX, MARK_PX, Scale, depth_chart, look, nice_step, side_by_side
 from infer.report.page import write_report
-from infer.report.words import confusions, headlines, used_columns, verdict
+from infer.report.words import DETAILS, confusions, headlines, used_columns, verdict
 from pathgen.errors import ArtefactError
 from pathgen.paths.layer_path import LayerPath
 
@@ -116,9 +117,28 @@ def test_marks_stand_at_their_figures():
 
 def test_systems_of_one_depth_stand_side_by_side():
     systems = [replace(found, mean_depth=found.mean_depth and 12.0) for found in example_bench().systems]
-    places = [series.mark.x for series in depth_chart(systems, None, 800, 400).series]
-    gaps = [right - left for left, right in zip(sorted(places), sorted(places)[1:], strict=False)]
-    assert gaps == pytest.approx([2 * MOST_ASIDE_PX / 5] * 5, abs=0.11)
+    chart = depth_chart(systems, None, 800, 400)
+    for one, other in combinations(chart.series, 2):
+        same_height = abs(one.mark.y - other.mark.y) < MARK_PX
+        shared = max(one.bar[0], other.bar[0]) < min(one.bar[1], other.bar[1])
+        assert abs(one.mark.x - other.mark.x) >= (MARK_PX if same_height else BAR_PX if shared else 0) - 0.2
+    (oracle,) = [series for series in chart.series if series.placebo]
+    assert abs(oracle.placebo.x - oracle.mark.x) >= (MARK_PX if abs(oracle.placebo.y - oracle.mark.y) < MARK_PX else 0)
+
+
+@pytest.mark.parametrize(
+    ("marks", "places"),
+    [
+        ([(100, 50), (100, 50)], [93, 107]),  # one on the other
+        ([(100, 50), (100, 90)], [97, 103]),  # one above the other: the bars alone
+        ([(100, 50), (110, 55)], [98, 112]),
+        ([(100, 50), (107, 90), (130, 50)], [100, 107, 130]),  # nothing hides anything
+        ([(100, 50)] * 3, [86, 100, 114]),
+        ([(100, 50), (100, 150)], [100, 100]),  # far above each other
+    ],
+)
+def test_marks_are_moved_only_as_far_as_they_must(marks, places):
+    assert side_by_side([(x, y, y - 30, y + 30) for x, y in marks]) == pytest.approx(places, abs=0.2)
 
 
 def test_no_two_systems_look_alike():
@@ -147,10 +167,10 @@ def test_confusion_counts_layers_of_questions_with_a_label():
 
 def test_columns_without_any_figure_are_left_out():
     bench = example_bench()
-    titles = [column.title for column in used_columns(bench.systems)]
+    titles = [column.title for column in used_columns(DETAILS, bench.systems)]
     assert "memory, MB" not in titles
     bench = with_system(bench, "full", peak_memory_mb=512.0)
-    assert [column.title for column in used_columns(bench.systems)] == [*titles, "memory, MB"]
+    assert [column.title for column in used_columns(DETAILS, bench.systems)] == [*titles, "memory, MB"]
 
 
 def test_every_system_has_its_row_and_the_left_out_their_reason(page):

@@ -13,7 +13,7 @@ from infer.report.page import write_report
 pytestmark = pytest.mark.browser
 
 HOSTILE = "</script><img src='http://example.com/x.png' onerror='window.broken = 1'>"
-WIDE, NARROW = 1600, 400
+WIDE, NARROW = 1200, 400
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +70,9 @@ def test_one_chart_is_seen_with_all_its_marks_and_nothing_overflows(open_page, w
     assert shown.locator(".point").count() == 5
     assert shown.locator(".placebo").count() == 1
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    if width == WIDE:
+        fits = "[...document.querySelectorAll('.scroll')].every((each) => each.scrollWidth <= each.clientWidth)"
+        assert page.evaluate(fits), "no table needs scrolling sideways"
     box = shown.locator("text").first.bounding_box()
     assert box["height"] >= 10, "text of the chart must stay readable"
 

@@ -56,17 +56,23 @@ def test_the_end_of_a_run_ends_with_the_next_command():
     lines = summary_text(SUMMARY).splitlines()
     assert lines[0] == "40 questions in runs/my run, 2 failed"
     assert lines[1] == (
-        "full depth is right on 50.0%, some path on 75.0% (chosen with gold; `pathgen stats` adds a placebo)"
+        "full depth is right on 50.0%, some path on 75.0% "
+        "(chosen by the answer; `pathgen stats` tells how much of it is luck: the placebo)"
     )
     assert lines[2] == "best paths run 25.5 of 30 layers (4.5 saved)"
     assert lines[3] == "searched 10 in 20.0 s (0.50 questions a second, 1 actor)"
-    assert lines[-1] == "next: pathgen stats 'runs/my run'"
+    assert lines[4].startswith(
+        "40 questions may be too few: a gain of 5 points takes about 300 to show, 2 points about 2"
+    )
+    assert lines[5] == "  pathgen static --target divergence --paths 'runs/my run' --out static.json"
+    assert lines[6:] == ["next: pathgen stats 'runs/my run'"]
+    assert "too few" not in summary_text(replace(SUMMARY, questions=314))
 
 
 def test_the_end_of_a_run_that_searched_nothing():
     nothing = dict.fromkeys(("base_accuracy", "solved_rate", "mean_best_depth", "questions_per_second"))
     lines = summary_text(replace(SUMMARY, **nothing, questions=1, failed=0)).splitlines()
-    assert lines == ["1 question in runs/my run", "next: pathgen stats 'runs/my run'"]
+    assert (lines[0], lines[-1]) == ("1 question in runs/my run", "next: pathgen stats 'runs/my run'")
 
 
 def test_a_record_is_drawn_cheapest_right_path_first(show):
@@ -118,8 +124,10 @@ def test_stats_are_drawn(show):
     assert "done 1 of 1: improved 0, kept 1, unsolved 0, failed 0" in lines
     assert "accuracy, full depth  100.0%" in text
     assert "layers saved          1.00" in text
-    assert lines[-2].startswith("skipped    █ ")  # the best path skips layer 2 alone
-    assert lines[-1].startswith("repeated      ")
+    assert any(line.startswith("skipped    █ ") for line in lines)  # the best path skips layer 2 alone
+    assert any(line.startswith("repeated      ") for line in lines)
+    assert any(line.startswith("1 question may be too few") for line in lines)
+    assert lines[-1].startswith("next: pathgen static --paths ")
 
 
 def test_what_some_path_solves_is_never_told_without_the_placebo(show):
