@@ -32,6 +32,8 @@ def stats_text(stats: RunStats) -> None:
         return
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("accuracy, full depth", f"{records.base_accuracy:.1%}")
+    if records.cut:
+        table.add_row("answers cut", f"{records.cut}", "at full depth, by the most tokens; --max-new-tokens gives room")
     note = "placebo below" if stats.headroom and stats.headroom.questions else "no placebo"
     table.add_row("some path right", f"{records.solved_rate:.1%}", f"upper bound, chosen with gold; {note}")
     if records.mean_best_depth is not None and records.num_layers is not None:

@@ -47,7 +47,7 @@ def find_divergence_paths(options: StaticOptions) -> DivergencePaths:
     out_fs, out_path = open_out(options.out)
     runs = load_runs(options) if options.paths else []
     name, folder = resolved(options, runs[0] if runs else None)
-    sources = [Source(find_task(run.info.task), run.chat, run.questions) for run in runs] or _read(options)
+    sources = [Source(run.info.asked_task, run.chat, run.questions) for run in runs] or _read(options)
     layers, print_ = num_layers(folder), fingerprint(folder)
     shallowest = _shallowest(options.depth, layers, name)
     bridges = bridges_digest(options, print_, runs[0] if runs else None)
