@@ -87,7 +87,7 @@ def measure(evaluator: Evaluator, calls: Sequence[Pairs], prefill: Callable[...,
         logprobs, cache = prefill(evaluator, pairs)
         synchronize(evaluator.model.device)
         decode_started = time.perf_counter()
-        answers += greedy_answers(
+        found = greedy_answers(
             evaluator.model,
             [prepared.prompt_ids for prepared, _ in pairs],
             [path for _, path in pairs],
@@ -95,6 +95,7 @@ def measure(evaluator: Evaluator, calls: Sequence[Pairs], prefill: Callable[...,
             max_new_tokens=evaluator.task.max_new_tokens,
             stop=evaluator.task.stop,
         )
+        answers += [answer.text for answer in found]
         prefill_s += decode_started - started
         decode_s += time.perf_counter() - decode_started
         margins += [float(values.mean()) for values in logprobs]

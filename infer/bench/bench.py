@@ -61,11 +61,14 @@ class Bench:
 
     def __init__(self, options: BenchOptions, tell: Callable[[str], None]):
         self.options = options
-        self.inputs = BenchInputs.load(options)
+        told: list[str] = []
+        self.inputs = BenchInputs.load(options, told.append)
         self.store = ResultStore(options.out) if options.out else None
         if options.report is not None:
             fs, path = open_folder(options.report)
             check_writable(fs, parent(path), f"--report {options.report}")
+        for line in told:
+            tell(line)
         if seen := self.inputs.seen_in_training:
             tell(f"warning: {seen} of {len(self.inputs.questions)} questions took part in training or choosing")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +18,10 @@ from pathgen.models.facts import fingerprint, num_layers
 from pathgen.models.reading import load_config, load_tokenizer
 from pathgen.models.resolving import resolve_model
 from pathgen.paths.records import PathRecord
+from pathgen.questions.answer_options import AnswerOptions
 from pathgen.questions.loading import load_questions
 from pathgen.questions.question import Question
-from pathgen.questions.tasks import Task, find_task
+from pathgen.questions.tasks import Task
 from pathgen.static.static_paths import AnyStaticPaths, load_static
 from router.data.path_datasets import PathDatasets
 from router.data.split import folded
@@ -71,16 +72,18 @@ class BenchInputs:
     bridges: Bridges | None = None
 
     @classmethod
-    def load(cls, options: BenchOptions) -> BenchInputs:
-        """Read everything but the model.
+    def load(cls, options: BenchOptions, tell: Callable[[str], object] = lambda line: None) -> BenchInputs:
+        """Read everything but the model; `tell` is called with one line that says how the questions give gold.
 
         Raises:
             InputError: the task is unknown, a folder or file does not exist, questions cannot be used, or none fits
                 the model's context.
             ArtefactError: a router, static path or folder of paths is damaged or of another model.
         """
-        task = find_task(options.task)
-        questions = tuple(load_questions(options.questions, needs=task.needs, limit=options.limit))
+        task = options.answers.task(options.task)
+        questions = tuple(
+            load_questions(options.questions, needs=task.needs, columns=options.columns, limit=options.limit, tell=tell)
+        )
         folder = resolve_model(options.model)
         digest, layers = fingerprint(folder), num_layers(folder)
         routers = {name: _read_router(name, given, digest, layers) for name, given in options.routers.items()}
@@ -97,6 +100,7 @@ class BenchInputs:
                 f"--model {options.model} has fingerprint {shown(digest)}: "
                 + difference_told(datasets.fingerprint, digest, "that of the paths")
             )
+        task = _asked_as(task, options, datasets)
         chat = _chat(routers, datasets, static)
         _check_context(folder, task, questions, chat=chat)
         records, fit = _split_records(datasets, task, questions)
@@ -148,6 +152,18 @@ def _check_context(folder: Path, task: Task, questions: Sequence[Question], *, c
     tokenizer, limit = load_tokenizer(folder), context_tokens(load_config(folder).get_text_config())
     if not any(task.longest(*task.encode(question, tokenizer, chat)) <= limit for question in questions):
         raise InputError(f"none of the {len(questions)} questions fits the model's context of {limit} tokens")
+
+
+def _asked_as(task: Task, options: BenchOptions, datasets: PathDatasets | None) -> Task:
+    """The task with the length and stop texts of --paths, unless the user gives them; then they must agree."""
+    searched = datasets.asked_as.get(task.name, task) if datasets else task
+    if searched != task and options.answers != AnswerOptions():
+        raise ArtefactError(
+            f"--paths {options.paths[0]}: its answers have at most {searched.max_new_tokens} tokens and end at "
+            f"{list(searched.stop)}, which differs from --max-new-tokens {task.max_new_tokens} or --stop-text; leave "
+            "both out, or search with them"
+        )
+    return searched
 
 
 def _split_records(

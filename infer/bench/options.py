@@ -11,6 +11,8 @@ from typing import Annotated
 from cluster.program.options import Quiet, option, parse_names
 from pathgen.errors import InputError
 from pathgen.models.devices import DTYPES, Device, check_device_and_dtype
+from pathgen.questions.answer_options import AnswerOptions
+from pathgen.questions.loading import parse_columns
 
 MEANINGS = {
     "full": "every layer once, as published",
@@ -75,6 +77,11 @@ class BenchOptions:
     ] = field(default_factory=dict)
     task: Annotated[str, option("arc, arc-letter or math.")] = "arc"
     questions: Annotated[str, option("Builtin, hub dataset or file.")] = "builtin:test"
+    columns: Annotated[
+        Mapping[str, str],
+        option("FIELD=COLUMN,…, e.g. id=-,prompt=item.ask,choices=a+b (docs/questions.md).", parse=parse_columns),
+    ] = field(default_factory=dict)
+    answers: AnswerOptions = field(default_factory=AnswerOptions)
     limit: Annotated[int | None, option("Use only the first N questions.", min=1)] = None
     systems: Annotated[tuple[str, ...], option("Names, with commas between [default: all].", parse=parse_names)] = ()
     paths: Annotated[

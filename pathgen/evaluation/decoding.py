@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 
 import torch
@@ -18,6 +19,14 @@ SEGMENT_TOKENS = 8
 """Tokens between removals of finished rows: most answers are short, and a few run to the limit."""
 
 
+@dataclass(frozen=True, slots=True)
+class GreedyAnswer:
+    """A generated text, without the stop text and what follows it; `cut` if it reached the limit without an end."""
+
+    text: str
+    cut: bool = False
+
+
 def greedy_answers(
     model: PathModel,
     prompts: Sequence[Sequence[int]],
@@ -26,13 +35,13 @@ def greedy_answers(
     *,
     max_new_tokens: int,
     stop: Sequence[str],
-) -> list[str]:
+) -> list[GreedyAnswer]:
     """Continue each prompt along its path, up to `max_new_tokens` or a stop text.
 
     The cache holds each prompt along its path without the last token, padded on the left; it is changed.
 
     Returns:
-        The answers, without the stop text and the text after it.
+        The answers of the prompts, in order.
     """
     tokenizer = model.tokenizer
     assert tokenizer is not None
@@ -59,14 +68,14 @@ def greedy_answers(
             answers[rows[place]] = before_stop(text, stop)
             if len(tokens) == len(new) and answers[rows[place]] == text:
                 unfinished.append(place)
+        rows = [rows[place] for place in unfinished]
         if not unfinished:
             break
-        rows = [rows[place] for place in unfinished]
         index = torch.tensor(unfinished, device=ids.device)
         ids = ids[index]
         mask = pad(mask[index], (0, ids.shape[1] - mask.shape[1]), value=1)
         cache.batch_select_indices(index)
-    return answers
+    return [GreedyAnswer(text, row in rows) for row, text in enumerate(answers)]
 
 
 def before_stop(text: str, stop: Sequence[str]) -> str:

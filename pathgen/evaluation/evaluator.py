@@ -21,7 +21,7 @@ from ..questions.grading import answers_agree
 from ..questions.question import Question
 from ..questions.tasks import Task, choice_margin
 from .batching import Extent, like_lengths
-from .decoding import greedy_answers
+from .decoding import GreedyAnswer, greedy_answers
 
 BATCH_STATE_BYTES = 2 << 30
 """Bound on the pool of states of one batch."""
@@ -169,10 +169,11 @@ def _chosen(prepared: Prepared, path: LayerPath, logprobs: list[np.ndarray]) -> 
     return Evaluation(path, correct=margin > 0, margin=margin, choice_scores=tuple(scores))
 
 
-def _graded(prepared: Prepared, path: LayerPath, margin: float, answer: str) -> Evaluation:
+def _graded(prepared: Prepared, path: LayerPath, margin: float, answer: GreedyAnswer) -> Evaluation:
     if not math.isfinite(margin):
-        return Evaluation(path, correct=False, margin=None, answer=answer)
-    return Evaluation(path, answers_agree(answer, prepared.question.reference or ""), margin, answer=answer)
+        return Evaluation(path, correct=False, margin=None, answer=answer.text, cut=answer.cut)
+    correct = answers_agree(answer.text, prepared.question.reference or "")
+    return Evaluation(path, correct, margin, answer=answer.text, cut=answer.cut)
 
 
 def context_tokens(config: Any) -> int:

@@ -13,6 +13,7 @@ from cluster.program.options import option
 from ..actors.options import ActorOptions
 from ..errors import InputError
 from ..paths.cost import CostName
+from ..questions.answer_options import AnswerOptions
 from ..questions.loading import parse_columns
 from ..search.settings import SearchSettings
 
@@ -42,6 +43,7 @@ class GenerateOptions(ActorOptions):
         Mapping[str, str],
         option("FIELD=COLUMN,…, e.g. id=-,prompt=item.ask,choices=a+b (docs/questions.md).", parse=parse_columns),
     ] = field(default_factory=dict)
+    answers: AnswerOptions = field(default_factory=AnswerOptions)
     bridges: Annotated[str | None, option("Folder of `pathgen bridge`: its maps run where a path skips.")] = None
     chat: Annotated[bool, option("Ask through the chat template.", "--chat/--no-chat")] = False
     search: SearchSettings = field(default_factory=SearchSettings)

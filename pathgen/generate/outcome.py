@@ -20,6 +20,7 @@ class RunSummary:
     """What the folder holds now (`questions`, `failed` to `mean_best_depth`), and the work of this call.
 
     Attributes:
+        cut: questions whose answer at full depth was cut by the most tokens; None without generated answers.
         done_before: questions that were done when the call began.
         continued: of the searched, those searched before, in part or under a smaller budget.
         search_seconds: from the first ready actor to the last commit.
@@ -38,6 +39,7 @@ class RunSummary:
     solved_rate: float | None
     mean_best_depth: float | None
     num_layers: int
+    cut: int | None
     simulations: int
     layer_executions: int
     layers_run: int
@@ -61,7 +63,7 @@ class RunSummary:
         """Sum up the committed records (their light columns) and `SearchFleet.totals` (empty without any work)."""
         found, count = RecordStats.of(rows), Counter(work)
         searched, seconds = int(count["searched"]), float(count["search_seconds"])
-        of_records = ("questions", "failed", "solved", "base_accuracy", "solved_rate", "mean_best_depth")
+        of_records = ("questions", "failed", "solved", "base_accuracy", "solved_rate", "mean_best_depth", "cut")
         of_work = ("continued", "simulations", "layer_executions", "layers_run", "token_layers", "actors")
         return cls(
             out=out,
@@ -114,6 +116,8 @@ def summary_text(summary: RunSummary) -> str:
             f"full depth is right on {summary.base_accuracy:.1%}, some path on {summary.solved_rate:.1%} "
             "(chosen by the answer; `pathgen stats` tells how much of it is luck: the placebo)"
         )
+    if summary.cut:
+        lines.append(f"{count_text(summary.cut, 'answer')} at full depth cut by the most tokens; see --max-new-tokens")
     if summary.mean_best_depth is not None:
         saved = summary.num_layers - summary.mean_best_depth
         lines.append(f"best paths run {summary.mean_best_depth:.1f} of {summary.num_layers} layers ({saved:.1f} saved)")

@@ -27,7 +27,6 @@ from ..models.facts import fingerprint, num_layers
 from ..models.resolving import resolve_model
 from ..paths.cost import CostModel
 from ..questions.loading import load_questions
-from ..questions.tasks import find_task
 from ..report.stats import LIGHT_COLUMNS
 from ..store.compaction import compact
 from ..store.dataset_card import write_card
@@ -40,6 +39,7 @@ from ..store.run_json import GROWABLE, RunInfo
 from .fleet import SearchFleet
 from .jobs import Job, RunSettings
 from .layer_costs import flops_cost, latency_cost
+from .low_accuracy import Asked, has_chat_template, low_accuracy
 from .options import GenerateOptions
 from .outcome import DrySummary, Outcome, RunSummary, verdict
 from .stopping import INTERRUPTED, Stopping
@@ -61,9 +61,10 @@ class GenerationRun:
         self.directory = RunDirectory(options.out)
         self.directory.check_usable()
         self.cluster = Probe(options.address) if options.address else None
-        self.task = find_task(options.task)
+        self.task = options.answers.task(options.task)
+        told = self._told = list[str]()
         self.questions = load_questions(
-            options.questions, columns=options.columns, limit=options.limit, needs=self.task.needs, tell=tell
+            options.questions, columns=options.columns, limit=options.limit, needs=self.task.needs, tell=told.append
         )
         self.folder = resolve_model(options.model)
         used = {"chat": options.chat, "generates": self.task.generates}
@@ -111,6 +112,8 @@ class GenerationRun:
             return Outcome(summary, 128 + self.stopping.number, [INTERRUPTED])
         asked = [question.id for question in self.questions]
         remarks, exit_code = verdict(rows, asked, self.options.allow_failures, self.options.out)
+        how = Asked(self.task, self.questions, self.options.chat, has_chat_template(self.folder))
+        remarks += low_accuracy(summary.base_accuracy, summary.questions, summary.cut, how)
         return Outcome(summary, exit_code, remarks)
 
     def _begin(self, info: RunInfo) -> None:
@@ -202,6 +205,8 @@ class GenerationRun:
             if not jobs:
                 return plan, {}
             fleet = fleet or stack.enter_context(self._fleet(len(jobs)))
+            for line in self._told:
+                self.tell(line)
             self.stopping.can_wind_up = True
             if not self.stopping.event.is_set():
                 fleet.search(jobs, len(plan.done))

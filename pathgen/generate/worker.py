@@ -8,7 +8,6 @@ from cluster.fleet.work_thread import WorkThread
 
 from ..actors.model_spec import is_sticky
 from ..faults import fault_point
-from ..questions.tasks import find_task
 from ..store.run_folder import RunDirectory
 from ..store.writer import RecordWriter
 from .jobs import BACKLOG, Job, RunSettings
@@ -21,7 +20,9 @@ class SearchWorker(WorkThread):
         from ..evaluation.evaluator import Evaluator
         from .searcher import Searcher
 
-        evaluator = Evaluator(run.model.load(run.out), find_task(run.options.task), chat=run.options.chat)
+        evaluator = Evaluator(
+            run.model.load(run.out), run.options.answers.task(run.options.task), chat=run.options.chat
+        )
         self._searcher = Searcher(run, writer, evaluator, RunDirectory(run.out).load_record)
         self.moved_at, self.counters = self._searcher.moved_at, self._searcher.counters
         self._writer = RecordWriter(run.out, writer, run.metadata, run.token)

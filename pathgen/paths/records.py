@@ -29,6 +29,7 @@ class Evaluation:
             log-likelihood per token of the reference answer. None if the model gave NaN or Inf.
         choice_scores: summed log-likelihood of each choice, in nats; None for generation.
         answer: the generated text; None for choices.
+        cut: whether the answer ended only because it had the task's most tokens.
         simulation: 0 for the full path, then 1, 2, … in the order the search asked.
     """
 
@@ -38,6 +39,7 @@ class Evaluation:
     choice_scores: tuple[float, ...] | None = None
     answer: str | None = None
     simulation: int = NOT_ASKED
+    cut: bool = False
 
 
 @dataclass(slots=True)

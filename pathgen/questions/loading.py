@@ -138,6 +138,8 @@ class _Loading:
         refuse_unusable("questions", problems, len(rows), self.source)
         if repeats:
             logger.warning("%s: %d rows repeat an earlier one and are left out", self.source, repeats)
+        if gold.name:
+            self.tell(f"{self.source}: answers are {gold}")
         self._warn_of(made, first_seen)
         return made
 
@@ -161,8 +163,6 @@ class _Loading:
                 seen.append(entry.readings)
                 open_names &= entry.readings.keys()
         gold = GoldReading(seen, **how)
-        if seen:
-            self.tell(f"{self.source}: answers are {gold}")
         if gold.rival:
             logger.warning(
                 "%s: answers are read as %s; no row shows that they are not %s, which --columns answers=%s reads",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from string import ascii_uppercase as LETTERS
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from .grading import GRADING
 from .question import Needs, Question
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ class Task:
     def describe(self, chat: bool) -> dict[str, Any]:
         """All that determines prompts and grades, for the run's settings."""
         probe = Question("", "{question}", choices=("{choice}", "{choice}"), gold=0, reference="{reference}")
-        return {**asdict(self), "stop": list(self.stop), "template": self.prompt(probe), "chat": chat}
+        graded = {"grading": GRADING} if self.generates else {}
+        return {**asdict(self), "stop": list(self.stop), "template": self.prompt(probe), "chat": chat, **graded}
 
 
 TASKS = {
@@ -93,6 +95,17 @@ def find_task(name: str) -> Task:
     if name not in TASKS:
         raise InputError(f"unknown task {name!r}: choose from {', '.join(TASKS)}")
     return TASKS[name]
+
+
+def described_task(described: Mapping[str, Any]) -> Task:
+    """The task of `Task.describe` in a run's settings, with the length and the stop texts of that run.
+
+    Raises:
+        InputError: there is no such task here.
+        KeyError: the settings lack one of its fields.
+    """
+    task = find_task(described["name"])
+    return replace(task, max_new_tokens=described["max_new_tokens"], stop=tuple(described["stop"]))
 
 
 def chat_turn(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:

@@ -33,6 +33,7 @@ COLUMNS = [
     "layer_executions",
     "layers_run",
     "seconds",
+    "cut",
 ]
 LIGHT_COLUMNS = [name for name in COLUMNS if name not in ("best_path", "gold")]
 
@@ -60,6 +61,8 @@ class RecordStats:
     layer_executions: int
     layers_run: int
     seconds: float
+    cut: int | None
+    """Questions whose answer at full depth ended only at the most tokens; None without generated answers."""
 
     @classmethod
     def of(cls, rows: pl.DataFrame) -> RecordStats:
@@ -80,6 +83,7 @@ class RecordStats:
             layer_executions=int(searched["layer_executions"].sum()),
             layers_run=int(searched["layers_run"].sum()),
             seconds=float(searched["seconds"].sum()),
+            cut=_cut_at_full_depth(searched["cut"].drop_nulls()),
         )
 
 
@@ -167,6 +171,11 @@ def _is_held(directory: RunDirectory) -> bool:
     lease = directory.read_file(LEASE_NAME)
     holder = Holder.parse(lease) if lease is not None else None
     return holder is not None and not holder.is_dead_here()
+
+
+def _cut_at_full_depth(cut: pl.Series) -> int | None:
+    """How many records have a cut answer at the first place, which is full depth's."""
+    return int(cut.list.contains(0).sum()) if len(cut) else None
 
 
 def _reduced(reduce: Callable[[np.ndarray], Any], column: pl.Series) -> float | None:

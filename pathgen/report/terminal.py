@@ -34,6 +34,8 @@ def stats_text(stats: RunStats) -> None:
         return
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("accuracy, full depth", f"{records.base_accuracy:.1%}")
+    if records.cut:
+        table.add_row("answers cut", f"{records.cut}", "at full depth, by the most tokens; --max-new-tokens gives room")
     note = "; see placebo" if stats.headroom and stats.headroom.questions else ""
     table.add_row("some path right", f"{records.solved_rate:.1%}", f"upper bound: it knows the answer{note}")
     if records.mean_best_depth is not None and records.num_layers is not None:

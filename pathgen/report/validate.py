@@ -148,7 +148,6 @@ def _replay(records: list[PathRecord], info: RunInfo, out: str, count: int) -> R
     from ..engine.path_model import PathModel
     from ..evaluation.evaluator import Evaluator
     from ..models.resolving import resolve_recorded
-    from ..questions.tasks import find_task
 
     if "imported" in info.settings:
         raise InputError("--replay needs a run that searched here; an import does not say how its paths were run")
@@ -160,7 +159,7 @@ def _replay(records: list[PathRecord], info: RunInfo, out: str, count: int) -> R
     def again(dtype: str) -> _Compared:
         model = PathModel.from_pretrained(info.model_id, dtype=dtype)
         model.use_bridges(RunDirectory(out).bridges(info))
-        evaluator = Evaluator(model, find_task(info.task), chat=info.settings["task"]["chat"])
+        evaluator = Evaluator(model, info.asked_task, chat=info.settings["task"]["chat"])
         prepared = {record.question.id: evaluator.prepare(record.question) for record, _ in sample}
         found = evaluator.evaluate([(prepared[record.question.id], evaluation.path) for record, evaluation in sample])
         return _Compared([(old, new) for (_, old), new in zip(sample, found, strict=True)])

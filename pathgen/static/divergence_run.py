@@ -50,7 +50,7 @@ def find_divergence_paths(options: StaticOptions) -> DivergencePaths:
     out_fs, out_path = open_out(options.out)
     runs = load_runs(options) if options.paths else []
     name, folder = resolved(options, runs[0] if runs else None)
-    sources = [Source(find_task(run.info.task), run.chat, run.questions) for run in runs] or _read(options, folder)
+    sources = [Source(run.info.asked_task, run.chat, run.questions) for run in runs] or _read(options, folder)
     layers = num_layers(folder)
     asked = {"chat": bool(sources[0].chat), "generates": any(source.task.generates for source in sources)}
     print_ = used_by(fingerprint(folder), **asked)

@@ -19,7 +19,6 @@ from ..evaluation.answer_book import AnswerBook, OnProgress, Scores
 from ..evaluation.answer_file import AnswerFile
 from ..identity import difference_told, differences, shown
 from ..paths.layer_path import LayerAction, LayerPath
-from ..questions.tasks import find_task
 from ..store.files import check_writable, open_folder, parent, put
 from ..store.run_reader import SearchedRun
 from .candidates import Effects, propose, scanned_paths
@@ -118,7 +117,7 @@ def open_book(
     origin = [FORMAT_VERSION, run.info.fingerprint, run.info.settings["task"], dtype, *([bridges] if bridges else [])]
     digest = hashlib.blake2b(json.dumps(origin, sort_keys=True).encode(), digest_size=8).hexdigest()
     file = AnswerFile(fs, f"{root}/{ANSWERS_FOLDER}/{digest}.parquet", run.num_layers)
-    book = AnswerBook(find_task(run.info.task), make_evaluator, file=file)
+    book = AnswerBook(run.info.asked_task, make_evaluator, file=file)
     if dtype == run.dtype:
         imported = "imported" in run.info.settings
         bridged_alike = run.info.settings.get("bridges") == bridges
@@ -139,7 +138,7 @@ def evaluator_of(run: SearchedRun, model: Callable[[], PathModel]) -> Evaluator:
     """The evaluator for a run's task."""
     from ..evaluation.evaluator import Evaluator
 
-    return Evaluator(model(), find_task(run.info.task), chat=run.chat)
+    return Evaluator(model(), run.info.asked_task, chat=run.chat)
 
 
 def race(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-SHARD_VERSION = 2
+SHARD_VERSION = 3
 """Version of the shards. It rises with each change of the columns; older files stay readable."""
 
 VERSION_KEY = "layerpaths.schema_version"

@@ -9,6 +9,7 @@ from typing import Any
 from ..artefacts import JsonArtefact
 from ..errors import ArtefactError
 from ..identity import differences, part_of, shown
+from ..questions.tasks import Task, described_task
 
 GROWABLE = ("simulations", "layer_budget", "seconds_budget")
 """Settings that a later call may raise; None means no limit."""
@@ -51,6 +52,11 @@ class RunInfo(JsonArtefact):
     def bridges(self) -> str | None:
         """Digest of the bridges that ran where paths skip; None without."""
         return self.settings.get("bridges")
+
+    @property
+    def asked_task(self) -> Task:
+        """The task with this run's length and stop texts of answers; errors as `described_task`."""
+        return described_task(self.settings["task"])
 
     def continued_by(self, wanted: RunInfo) -> RunInfo:
         """This run after a call with the settings of `wanted`: raised budgets, current source and notes.

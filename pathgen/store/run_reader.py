@@ -12,7 +12,7 @@ import pyarrow as pa
 from ..errors import ArtefactError, InputError
 from ..paths.records import SEARCHED, Evaluation, PathRecord
 from ..questions.question import Question
-from ..questions.tasks import find_task
+from ..questions.tasks import described_task
 from .run_folder import RUN_NAME, RunDirectory
 from .run_json import RunInfo
 from .schema import QUESTION_COLUMNS, UnreadableShard, from_table, questions_of
@@ -45,7 +45,7 @@ class RunReader:
         self.out = out
         self.info = directory.info()
         self.chat, self.dtype = _how_asked(self.info, out)
-        self.task = find_task(self.info.task)
+        self.task = self.info.asked_task
         self._committed = directory.committed
         self._light, self._places = directory.committed.placed([*LIGHT_COLUMNS, *list(QUESTION_COLUMNS)[1:]])
         light = pl.DataFrame(pl.from_arrow(self._light.select(LIGHT_COLUMNS)))
@@ -168,7 +168,12 @@ def _how_asked(info: RunInfo, out: str) -> tuple[bool, str]:
         stored, chat, dtype = info.settings["task"], info.settings["task"]["chat"], info.settings["dtype"]
     except (KeyError, TypeError) as error:
         raise ArtefactError(f"{out}/{RUN_NAME} lacks the setting {error}; restore it") from error
-    now = find_task(info.task).describe(bool(chat))
+    try:
+        now = described_task({**stored, "name": info.task}).describe(bool(chat))
+    except KeyError as error:
+        raise ArtefactError(f"{out}/{RUN_NAME} lacks the setting task.{error.args[0]}; restore it") from error
+    if "grading" not in stored:  # graded by the rules of version 1, which agree on plain numbers
+        now.pop("grading", None)
     if changed := [name for name in {**now, **stored} if now.get(name) != stored.get(name)]:
         raise ArtefactError(
             f"{out} was searched when task {info.task} had another {changed[0]} ({stored.get(changed[0])!r}, now "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -66,10 +67,12 @@ SCHEMA = pa.schema(
         _must("created_ms", pa.int64()),
         pa.field("error", pa.string()),
         pa.field("influence", _list(pa.float32())),
+        pa.field("cut", _list(pa.int32())),
     ]
 )
-"""Columns of a shard; margins and scores in nats. A value is null if a failed row lacks it or it does not apply."""
-ADDED = {2: ("influence",)}
+"""Columns of a shard; margins and scores in nats; `cut` has the places of the evaluations whose answer was cut. A value
+is null if a failed row lacks it or it does not apply."""
+ADDED = {2: ("influence",), 3: ("cut",)}
 """Columns that older versions of the schema do not have, by the version that added them; null there."""
 QUESTION_COLUMNS = {"question_id": "id"} | {name: name for name in ("prompt", "choices", "gold", "reference")}
 """The columns of the question itself, and their fields of `Question`."""
@@ -81,6 +84,8 @@ def to_table(records: Sequence[PathRecord]) -> pa.Table:
     for field in SCHEMA:
         if field.name == "evaluations":
             columns.append(_evaluations_to_arrow([record.evaluations for record in records]))
+        elif field.name == "cut":
+            columns.append(pa.array([_cut(record.evaluations) for record in records], type=field.type))
         elif name := QUESTION_COLUMNS.get(field.name):
             columns.append(pa.array([getattr(record.question, name) for record in records], type=field.type))
         else:
@@ -96,7 +101,7 @@ def from_table(table: pa.Table) -> list[PathRecord]:
     """
     columns: dict[str, list[Any]] = {"question": questions_of(table)}
     for name in SCHEMA.names:
-        if name in QUESTION_COLUMNS:
+        if name in QUESTION_COLUMNS or name == "cut":
             continue
         column = table[name].combine_chunks()
         if name == "evaluations":
@@ -107,6 +112,11 @@ def from_table(table: pa.Table) -> list[PathRecord]:
             columns[name] = _tuples(column.to_pylist())
         else:
             columns[name] = column.to_pylist()
+    for evaluations, places in zip(columns["evaluations"], table["cut"].to_pylist(), strict=True):
+        for place in places or ():
+            if not 0 <= place < len(evaluations):
+                raise UnreadableShard(f"evaluation {place} is cut, there are {len(evaluations)}")
+            evaluations[place] = replace(evaluations[place], cut=True)
     return [PathRecord(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
 
 
@@ -114,6 +124,13 @@ def questions_of(table: pa.Table) -> list[Question]:
     """The question of each row of a table that has the QUESTION_COLUMNS."""
     ids, prompts, choices, golds, references = (table[name].to_pylist() for name in QUESTION_COLUMNS)
     return [Question(*row) for row in zip(ids, prompts, _tuples(choices), golds, references, strict=True)]
+
+
+def _cut(evaluations: Sequence[Evaluation]) -> list[int] | None:
+    """Places of the evaluations whose answer was cut; None if none generated an answer."""
+    if all(evaluation.answer is None and not evaluation.cut for evaluation in evaluations):
+        return None
+    return [place for place, evaluation in enumerate(evaluations) if evaluation.cut]
 
 
 def _evaluations_to_arrow(lists: Sequence[Sequence[Evaluation]]) -> pa.ListArray:

@@ -12,6 +12,7 @@ from pathgen.errors import ArtefactError, InputError
 from pathgen.identity import difference_told, differences, shown
 from pathgen.paths.records import PathRecord
 from pathgen.questions.question import Question
+from pathgen.questions.tasks import Task
 from pathgen.store.run_folder import RunDirectory
 from pathgen.store.run_reader import RunReader
 
@@ -26,7 +27,8 @@ class PathDatasets:
     Attributes:
         model_id: alias, hub id or folder of the model, as in the first folder.
         dtype: of the weights during the search.
-        tasks: names, in the order of the folders.
+        asked_as: the tasks by name, in the order of the folders.
+        tasks: their names.
         settings: of each run, by folder.
         bridges: digest of the bridges that ran where paths skip; None without.
 
@@ -49,7 +51,8 @@ class PathDatasets:
         self.num_layers = first.num_layers
         self.chat = first.chat
         self.dtype = first.dtype
-        self.tasks = tuple(dict.fromkeys(run.info.task for run in runs))
+        self.asked_as = _tasks(runs)
+        self.tasks = tuple(self.asked_as)
         self.bridges = first.info.bridges
         self.settings: dict[str, dict[str, Any]] = {run.out: run.info.settings for run in runs}
 
@@ -113,6 +116,21 @@ def _refuse_difference(first: RunReader, other: RunReader) -> None:
                 f"{first.out} and {other.out} do not belong together: "
                 f"their {name} is {a} and {b}; give folders of one model and the same settings"
             )
+
+
+def _tasks(runs: Sequence[RunReader]) -> dict[str, Task]:
+    found: dict[str, RunReader] = {}
+    for run in runs:
+        first = found.setdefault(run.task.name, run)
+        if run.task != first.task:
+            lengths, stops = (
+                f"{getattr(first.task, name)} and {getattr(run.task, name)}" for name in ("max_new_tokens", "stop")
+            )
+            raise ArtefactError(
+                f"{first.out} and {run.out} do not belong together: their answers of task {run.task.name} have at most "
+                f"{lengths} tokens and end at {stops}; give folders of one length and the same stop texts"
+            )
+    return {name: run.task for name, run in found.items()}
 
 
 def _counted_ids(runs: Sequence[RunReader]) -> list[set[str]]:

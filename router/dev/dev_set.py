@@ -21,7 +21,7 @@ from pathgen.evaluation.intervals import paired_difference
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation
 from pathgen.questions.question import Question
-from pathgen.questions.tasks import find_task
+from pathgen.questions.tasks import Task
 
 from ..data.path_datasets import PathDatasets
 from .figures import DevFigures, FolderFigures, RoutedFigures
@@ -37,7 +37,7 @@ class DevQuestion:
     """A question that is not trained on, its task, and the folder of paths that it is from."""
 
     question: Question
-    task: str
+    task: Task
     folder: str
 
 
@@ -45,7 +45,7 @@ def dev_questions(
     datasets: PathDatasets, wanted: Callable[[str], bool] = lambda question_id: True
 ) -> list[DevQuestion]:
     """The questions of path datasets whose id is wanted, in their order."""
-    return [DevQuestion(question, run.info.task, run.out) for run, question in datasets.asked() if wanted(question.id)]
+    return [DevQuestion(question, run.task, run.out) for run, question in datasets.asked() if wanted(question.id)]
 
 
 class DevSet:
@@ -63,11 +63,10 @@ class DevSet:
     """
 
     def __init__(self, model: PathModel, questions: Sequence[DevQuestion], chat: bool, *, quiet: bool = True):
-        self.questions = sorted(questions, key=lambda entry: entry.task)  # stable
+        self.questions = sorted(questions, key=lambda entry: entry.task.name)  # stable
         self.num_layers, self._quiet = model.num_layers, quiet
         self._parts: list[tuple[AnswerBook, list[Question]]] = []
-        for name, entries in groupby(self.questions, key=lambda entry: entry.task):
-            task = find_task(name)
+        for task, entries in groupby(self.questions, key=lambda entry: entry.task):
             book = AnswerBook(task, partial(Evaluator, model, task, chat=chat))
             self._parts.append((book, [entry.question for entry in entries]))
 

@@ -8,7 +8,6 @@ from functools import partial
 
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.layer_path import LayerPath
-from pathgen.questions.tasks import find_task
 
 from ..dev.tuning import choose_path
 from ..gates.gates import GateEpoch, train_gates
@@ -95,7 +94,7 @@ def fit_imitation(inputs: TrainingInputs, train_labels: list[Label], dev_labels:
 def fit_gates(inputs: TrainingInputs) -> Fitted:
     """Gates trained on the task's loss, rounded to the path that is best on development questions."""
     options, training = inputs.options, inputs.training
-    evaluators = {task: Evaluator(inputs.model, find_task(task), chat=training.chat) for task in training.tasks}
+    evaluators = {name: Evaluator(inputs.model, task, chat=training.chat) for name, task in training.asked_as.items()}
     prepared = [
         evaluators[record.task].prepare(record.question)
         for _, record in training.records()

@@ -19,6 +19,7 @@ evaluations = st.builds(
     choice_scores=st.none() | st.lists(nats, max_size=5).map(tuple),
     answer=st.none() | texts,
     simulation=st.integers(-1, 2**31 - 1),
+    cut=st.booleans(),
 )
 int64s = st.integers(-(2**63), 2**63 - 1)
 questions = st.builds(

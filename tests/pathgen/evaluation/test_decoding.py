@@ -12,7 +12,7 @@ from tiny_checkpoint import NUM_LAYERS
 from pathgen.engine.cache import RoutedCache
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import FixedPaths
-from pathgen.evaluation.decoding import SEGMENT_TOKENS, before_stop, greedy_answers
+from pathgen.evaluation.decoding import SEGMENT_TOKENS, GreedyAnswer, before_stop, greedy_answers
 from pathgen.paths.layer_path import LayerPath
 
 LIMIT = 2 * SEGMENT_TOKENS + 4
@@ -38,7 +38,7 @@ def alone(model: PathModel, prompt: str, path: LayerPath) -> list[int]:
     return out[0, ids.shape[1] :].tolist()
 
 
-def together(model: PathModel, limit: int, stop: tuple[str, ...]) -> list[str]:
+def together(model: PathModel, limit: int, stop: tuple[str, ...]) -> list[GreedyAnswer]:
     return greedy_answers(
         model,
         [tokens_of(model, prompt) for prompt, _ in ROWS],
@@ -60,7 +60,7 @@ def test_the_first_stop_text_ends_an_answer() -> None:
 def test_segments_are_one_generation(model: PathModel, limit: int) -> None:
     assert model.tokenizer is not None
     expected = [model.tokenizer.decode(alone(model, *row)[:limit], skip_special_tokens=True) for row in ROWS]
-    assert together(model, limit, ()) == expected
+    assert together(model, limit, ()) == [GreedyAnswer(text, cut=True) for text in expected]
 
 
 def test_rows_end_at_their_own_stop_or_end_token_and_leave_the_batch(
@@ -85,7 +85,8 @@ def test_rows_end_at_their_own_stop_or_end_token_and_leave_the_batch(
     for tokens, answer in zip(rows, found, strict=True):
         until = tokens[: tokens.index(end)] if end in tokens else tokens
         text = str(model.tokenizer.decode(until, skip_special_tokens=True))
-        assert answer == before_stop(text, (mark,))
+        assert answer.text == before_stop(text, (mark,))
+        assert answer.cut == (end not in tokens and mark not in text)
         for segment in range(3):
             begun = str(model.tokenizer.decode(until[: segment * SEGMENT_TOKENS], skip_special_tokens=True))
             ended = end in tokens[: segment * SEGMENT_TOKENS] or mark in begun

@@ -17,7 +17,7 @@ from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import FixedPaths
 from pathgen.evaluation import evaluator as evaluator_module
 from pathgen.evaluation.batching import MAX_PADDING
-from pathgen.evaluation.decoding import before_stop
+from pathgen.evaluation.decoding import GreedyAnswer, before_stop
 from pathgen.evaluation.evaluator import Evaluator, Prepared, QuestionError, context_tokens
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation
@@ -190,10 +190,12 @@ def test_generated_answers_and_margins_are_those_of_each_row_alone(model: PathMo
 
 
 def test_a_right_answer_is_graded_right(model: PathModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluator_module, "greedy_answers", lambda *args, **kwargs: [" 3 + 4 = 7", " 3 + 4 = 8"])
+    answers = [GreedyAnswer(" 3 + 4 = 7"), GreedyAnswer(" 3 + 4 = 8", cut=True)]
+    monkeypatch.setattr(evaluator_module, "greedy_answers", lambda *args, **kwargs: answers)
     evaluator = Evaluator(model, find_task("math"))
     prepared = evaluator.prepare(SUMS[0])
-    assert [e.correct for e in evaluator.evaluate([(prepared, PATHS[0]), (prepared, PATHS[1])])] == [True, False]
+    found = evaluator.evaluate([(prepared, PATHS[0]), (prepared, PATHS[1])])
+    assert [(e.correct, e.cut) for e in found] == [(True, False), (False, True)]
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def test_how_a_run_is_carried_out_is_not_part_of_what_it_is(change):
 
 def test_run_json_keeps_every_option_somewhere():
     """What a run is stands in its other keys; nothing of these two is a setting."""
-    elsewhere = {"out", "model", "task", "questions", "chat", "search", "dtype", "dry_run", "quiet"}
+    elsewhere = {"out", "model", "task", "questions", "answers", "chat", "search", "dtype", "dry_run", "quiet"}
     options = GenerateOptions("run", actors=3, columns={"id": "qid"})
     assert {field.name for field in fields(options)} == {
         *elsewhere,

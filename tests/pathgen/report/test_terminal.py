@@ -12,6 +12,7 @@ from pathgen.store.run_json import RunInfo
 from pathgen.store.shards import write_shard
 
 SUMMARY = RunSummary(
+    cut=None,
     out="runs/my run",
     questions=40,
     done_before=0,

@@ -70,14 +70,14 @@ def test_a_shard_of_the_first_version_lacks_the_influence(tmp_path, columns):
     """Its records read as made without one, and with it in the file the version is a lie."""
     records = [make_record("a", influence=(0.5, 0.25, 0.125)), make_record("b")]
     whole = to_table(records)
-    path = put_shard(tmp_path, shard_bytes(whole.drop_columns(["influence"]), **{VERSION_KEY: "1"}))
+    path = put_shard(tmp_path, shard_bytes(whole.drop_columns(["influence", "cut"]), **{VERSION_KEY: "1"}))
     table = read_shard(FS, path, columns)
     assert table.column_names == (SCHEMA.names if columns is None else columns)
     if columns is None:
         assert from_table(table) == [replace(record, influence=None) for record in records]
     elif "influence" in columns:
         assert table["influence"].to_pylist() == [None, None]
-    with pytest.raises(UnreadableShard, match="influence is not known"):
+    with pytest.raises(UnreadableShard, match="influence is not known, cut is not known"):
         read_shard(FS, put_shard(tmp_path, shard_bytes(whole, **{VERSION_KEY: "1"})))
 
 
@@ -195,8 +195,8 @@ def test_parquet_of_another_program_is_refused(tmp_path):
 
 
 def test_a_newer_schema_version_is_no_damage_but_a_request_to_upgrade(tmp_path):
-    path = put_shard(tmp_path, shard_bytes(**{VERSION_KEY: "3"}))
-    with pytest.raises(ArtefactError, match=r"part-.* has schema version 3, this layerpaths reads up to 2") as caught:
+    path = put_shard(tmp_path, shard_bytes(**{VERSION_KEY: "4"}))
+    with pytest.raises(ArtefactError, match=r"part-.* has schema version 4, this layerpaths reads up to 3") as caught:
         read_shard(FS, path)
     assert caught.value.exit_code == 4
 

@@ -30,7 +30,7 @@ def questions():
         choices = (f"{number}", f"{number + 1}", "none")
         arc = Question(f"a{number}", f"How much is {number}?", choices, number % 3)
         maths = Question(f"m{number}", f"{number} and {number}?", reference=str(2 * number))
-        found += [DevQuestion(maths, "math", "two"), DevQuestion(arc, "arc", "one")]
+        found += [DevQuestion(maths, find_task("math"), "two"), DevQuestion(arc, find_task("arc"), "one")]
     return found
 
 
@@ -40,7 +40,7 @@ def test_each_question_is_answered_along_its_own_path(model, questions):
     scores = dev.run(paths)
     assert {entry.question.id for entry in dev.questions} == {entry.question.id for entry in questions}
     for entry, taken, correct in zip(dev.questions, paths, scores.correct, strict=True):
-        evaluator = Evaluator(model, find_task(entry.task), chat=False)
+        evaluator = Evaluator(model, entry.task, chat=False)
         (alone,) = evaluator.evaluate([(evaluator.prepare(entry.question), taken)])
         assert correct == alone.correct
 
@@ -74,7 +74,7 @@ def test_full_depth_is_run_as_the_router_is(model, questions):
     alone = [
         evaluator.evaluate([(evaluator.prepare(entry.question), PATHS[0])])[0].correct
         for entry in dev.questions
-        for evaluator in [Evaluator(model, find_task(entry.task), chat=False)]
+        for evaluator in [Evaluator(model, entry.task, chat=False)]
     ]
     assert dev.full.tolist() == alone
 
@@ -92,7 +92,7 @@ def test_questions_are_routed_in_their_order_in_parts(model, questions, monkeypa
 
     expected = []
     for entry in dev.questions:
-        prompt = Evaluator(model, find_task(entry.task), chat=False).prepare(entry.question).prompt_ids
+        prompt = Evaluator(model, entry.task, chat=False).prepare(entry.question).prompt_ids
         expected.append(PATHS[1] if len(prompt) % 2 else PATHS[0])
     assert dev.route(ByLength()) == expected
     assert set(expected) == {PATHS[0], PATHS[1]}
