@@ -3,7 +3,10 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
-DEMO_SYSTEMS := full,router,random,shortgpt
+# The first 200 built-in questions are searched and test the risk; maps and layers are chosen on the others (lines of the file).
+DEMO_SEARCHED := 200
+DEMO_OTHERS := 201,330
+DEMO_SYSTEMS := full,router,shortgpt,shortgpt+bridges
 
 .PHONY: setup browser demo test soak lint clean
 
@@ -26,13 +29,18 @@ browser: setup
 		|| { apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium fonts-dejavu-core >/dev/null; } \
 		&& touch $(VENV)/.browser || echo "no browser can be installed here: the report's page is not tested"
 
+# Questions, paths, bridges, frontier, a router at a stated risk, the benchmark on other questions, a report.
 demo: setup
-	$(BIN)/pathgen generate --out $(DEMO)/paths --questions builtin --limit 48
+	$(BIN)/pathgen generate --out $(DEMO)/paths --questions builtin --limit $(DEMO_SEARCHED) --simulations 4
 	$(BIN)/pathgen stats $(DEMO)/paths
-	$(BIN)/router train --paths $(DEMO)/paths --out $(DEMO)/router
-	$(BIN)/router show $(DEMO)/router
-	$(BIN)/infer bench --router $(DEMO)/router --paths $(DEMO)/paths --questions builtin:test --limit 32 \
-		--systems $(DEMO_SYSTEMS) --out $(DEMO)/bench --report $(DEMO)/report.html
+	sed -n $(DEMO_OTHERS)p pathgen/questions/builtin.jsonl > $(DEMO)/others.jsonl
+	test -e $(DEMO)/bridges || $(BIN)/pathgen bridge --text $(DEMO)/others.jsonl --tokens 7500 --rank full --out $(DEMO)/bridges
+	$(BIN)/pathgen static --target divergence --model smollm2-135m --text $(DEMO)/others.jsonl --task arc --limit 48 --depth 26 \
+		--bridges $(DEMO)/bridges --out $(DEMO)/static.json
+	$(BIN)/router train --paths $(DEMO)/paths --static $(DEMO)/static.json --bridges $(DEMO)/bridges --risk 0.1 \
+		--out $(DEMO)/router
+	$(BIN)/infer bench --router $(DEMO)/router --bridges $(DEMO)/bridges --paths $(DEMO)/paths --questions builtin:test \
+		--limit 120 --systems $(DEMO_SYSTEMS) --out $(DEMO)/bench --report $(DEMO)/report.html
 	@echo "paths: $(DEMO)/paths   router: $(DEMO)/router   report: $(DEMO)/report.html"
 
 lint: setup
