@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from infer.bench.statistics import wilson_interval
 from markupsafe import escape
 
 from benchmarks.lab.measurement import run_script
-from infer.bench.statistics import wilson_interval
 from infer.report.chart import Scale
 from pathgen.errors import InputError
 
