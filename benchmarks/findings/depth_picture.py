@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from infer.bench.statistics import wilson_interval
 from markupsafe import escape
 
 from benchmarks.lab.measurement import run_script
 from infer.report.chart import Scale
 from pathgen.errors import InputError
+from pathgen.evaluation.intervals import wilson_interval
 
 RESULTS = Path(__file__).parents[1] / "results"
 BRIDGES, PLAIN = "with bridges", "plain skip"
