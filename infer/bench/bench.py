@@ -115,6 +115,7 @@ class Bench:
             environment=environment,
             settings={
                 **asdict(options),
+                "answers": {"max_new_tokens": inputs.task.max_new_tokens, "stop_text": inputs.task.stop},
                 "systems": options.wanted_systems,
                 "device": inputs.device,
                 "dtype": inputs.dtype,

@@ -257,6 +257,8 @@ def test_the_settings_are_stored_as_they_were_resolved(options, tmp_path, folder
         "task": "arc",
         "questions": str(folder / "q.jsonl"),
         "routers": {"router": str(folder / "router"), "skip_gate": str(folder / "gates")},
+        "columns": {},
+        "answers": {"max_new_tokens": 0, "stop_text": []},
         "limit": 4,
         "systems": ["full", "router"],
         "paths": [str(folder / "paths")],
@@ -332,7 +334,10 @@ def test_questions_seen_in_training_are_told(options, tmp_path, tiny_model):
     changed = dataclasses.replace(options, routers={"router": router}, systems=("router",))
     outcome = Bench(changed, told.append).run()
     assert outcome.figures.seen_in_training == 2
-    assert told == ["warning: 2 of 8 questions took part in training or choosing"]
+    assert told == [
+        f"{options.questions}: answers are indices from 0",
+        "warning: 2 of 8 questions took part in training or choosing",
+    ]
     assert run(options, systems=("full",)).figures.seen_in_training == 0
 
 
