@@ -22,6 +22,7 @@ from pathgen.models.facts import fingerprint, num_layers
 from pathgen.models.resolving import resolve_model
 from pathgen.models.token_inputs import checked_mask, refuse_options, texts_of, token_rows_of, whole_number
 from pathgen.paths.layer_path import LayerPath
+from pathgen.questions.chat import Chat
 from router.net.policy import RouterPolicy
 from router.net.router import Router
 from router.saved.loading import load_router, resolve_router
@@ -161,7 +162,7 @@ class RoutedModel:
         prompts: Sequence[str],
         max_new_tokens: int = MAX_NEW_TOKENS,
         batch_size: int = BATCH_SIZE,
-        chat: bool | None = None,
+        chat: Chat | None = None,
         *,
         on_done: Callable[[int], None] = lambda done: None,
         **kwargs: Any,
@@ -172,7 +173,7 @@ class RoutedModel:
             prompts: texts, as a list; a single text is refused.
             max_new_tokens: per answer.
             batch_size: prompts per batch; those of similar length share a batch, longest first.
-            chat: whether to use the chat template; None: as stored with the router.
+            chat: whether to use the chat template, or the day of the chat (2026-01-31); None: as kept with the router.
             on_done: called after each batch with the number of finished prompts.
             kwargs: as for `generate`.
 
@@ -225,7 +226,7 @@ class RoutedModel:
                 found[index] = Score(sum(logprobs), tuple(logprobs), greedy, path)
         return [found[index] for index in range(len(pairs))]
 
-    def paths(self, prompts: Sequence[str], chat: bool | None = None) -> list[LayerPath]:
+    def paths(self, prompts: Sequence[str], chat: Chat | None = None) -> list[LayerPath]:
         """The path that the router decides on each prompt, in order; `chat` is as for `complete`.
 
         Raises:
@@ -237,7 +238,7 @@ class RoutedModel:
         with self.path_model.bridged(self._bridges):
             return decide_paths(self.path_model, self.policy, ids)
 
-    def _encode(self, prompts: Sequence[str], chat: bool | None) -> list[list[int]]:
+    def _encode(self, prompts: Sequence[str], chat: Chat | None) -> list[list[int]]:
         if self.tokenizer is None:
             raise ValueError("texts need a RoutedModel with a tokenizer")
         return encode_prompts(self.tokenizer, prompts, chat=self.router.config.chat if chat is None else chat)

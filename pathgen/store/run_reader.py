@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from ..errors import ArtefactError, InputError
 from ..paths.records import SEARCHED, Evaluation, PathRecord
+from ..questions.chat import Chat
 from ..questions.question import Question
 from ..questions.tasks import find_task
 from .run_folder import RUN_NAME, RunDirectory
@@ -29,7 +30,7 @@ class RunReader:
         out: the folder, as it was named.
         info: its run.json.
         task: of its questions.
-        chat: whether prompts went through the chat template.
+        chat: whether prompts went through the chat template, and on which day if that counts.
         dtype: of the weights during the search.
         num_layers: L, of the model.
         searched: LIGHT_COLUMNS of the questions that did not fail, in the order of the shards; at least one.
@@ -127,7 +128,7 @@ class SearchedRun:
 
     out: str
     info: RunInfo
-    chat: bool
+    chat: Chat
     dtype: str
     num_layers: int
     questions: tuple[Question, ...]
@@ -156,7 +157,7 @@ class SearchedRun:
         return cls(out, run.info, run.chat, run.dtype, run.num_layers, tuple(questions), evaluations)
 
 
-def _how_asked(info: RunInfo, out: str) -> tuple[bool, str]:
+def _how_asked(info: RunInfo, out: str) -> tuple[Chat, str]:
     """Whether a run's prompts went through the chat template, and the dtype of its search.
 
     Raises:
@@ -168,10 +169,10 @@ def _how_asked(info: RunInfo, out: str) -> tuple[bool, str]:
         stored, chat, dtype = info.settings["task"], info.settings["task"]["chat"], info.settings["dtype"]
     except (KeyError, TypeError) as error:
         raise ArtefactError(f"{out}/{RUN_NAME} lacks the setting {error}; restore it") from error
-    now = find_task(info.task).describe(bool(chat))
+    now = find_task(info.task).describe(chat)
     if changed := [name for name in {**now, **stored} if now.get(name) != stored.get(name)]:
         raise ArtefactError(
             f"{out} was searched when task {info.task} had another {changed[0]} ({stored.get(changed[0])!r}, now "
             f"{now.get(changed[0])!r}); restore the task, or search again into a new folder"
         )
-    return bool(chat), str(dtype)
+    return chat if isinstance(chat, str) else bool(chat), str(dtype)

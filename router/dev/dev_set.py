@@ -19,6 +19,7 @@ from pathgen.evaluation.answer_book import AnswerBook
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation
+from pathgen.questions.chat import Chat
 from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
 
@@ -61,7 +62,7 @@ class DevSet:
         num_layers: of the model.
     """
 
-    def __init__(self, model: PathModel, questions: Sequence[DevQuestion], chat: bool, *, quiet: bool = True):
+    def __init__(self, model: PathModel, questions: Sequence[DevQuestion], chat: Chat, *, quiet: bool = True):
         self.questions = sorted(questions, key=lambda entry: entry.task)  # stable
         self.num_layers, self._quiet = model.num_layers, quiet
         self._parts: list[tuple[AnswerBook, list[Question]]] = []
