@@ -43,15 +43,16 @@ def generate(options: AnswerOptions, config: Config = None, as_json: AsJson = Fa
     from pathgen.models.devices import default_device, default_dtype
     from pathgen.models.reading import load_tokenizer
     from pathgen.models.resolving import resolve_model
+    from pathgen.questions.chat import Chat
 
     from .routed.given_router import router_and_base, uses_chat
     from .routed.routed_model import RoutedModel
 
     router, name = router_and_base(options.router, options.model)
     folder = resolve_model(name)
-    chat = options.chat
-    if chat is None:
-        chat = uses_chat(router.config, load_tokenizer(folder), end_tokens(folder))
+    chat: Chat = uses_chat(router.config, load_tokenizer(folder), end_tokens(folder))
+    if options.chat is not None:
+        chat = options.chat
     check_prompts(folder, texts, options.max_new_tokens, chat=chat)
     if options.bridges is not None:
         router.bridges = load_bridges(options.bridges, router.config.base_fingerprint)
@@ -71,7 +72,7 @@ def generate(options: AnswerOptions, config: Config = None, as_json: AsJson = Fa
                     _print_answers(done_now, quiet=quiet)
     if as_json:
         print_json({"outputs": [asdict(answer) for answer in answers]})
-    if not quiet and (hint := blank_hint([answer.text for answer in answers], model.tokenizer, chat=chat)):
+    if not quiet and (hint := blank_hint([answer.text for answer in answers], model.tokenizer, chat=bool(chat))):
         tell(hint)
 
 

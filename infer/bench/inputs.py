@@ -19,6 +19,7 @@ from pathgen.models.reading import load_config, load_tokenizer
 from pathgen.models.resolving import resolve_model
 from pathgen.paths.records import PathRecord
 from pathgen.questions.answer_options import AnswerOptions
+from pathgen.questions.chat import Chat
 from pathgen.questions.loading import load_questions
 from pathgen.questions.question import Question
 from pathgen.questions.tasks import Task
@@ -62,7 +63,7 @@ class BenchInputs:
     questions: tuple[Question, ...]
     fingerprint: str
     num_layers: int
-    chat: bool
+    chat: Chat
     dtype: str
     device: str
     routers: Mapping[str, GivenRouter]
@@ -147,7 +148,7 @@ def _read_router(name: str, given: str, digest: str, layers: int) -> GivenRouter
     return GivenRouter(router, digest_of(content.hex()), seen_by(folder))
 
 
-def _check_context(folder: Path, task: Task, questions: Sequence[Question], *, chat: bool) -> None:
+def _check_context(folder: Path, task: Task, questions: Sequence[Question], *, chat: Chat) -> None:
     """Check that at least one question fits the model in `folder`, with its tokenizer and config only."""
     tokenizer, limit = load_tokenizer(folder), context_tokens(load_config(folder).get_text_config())
     if not any(task.longest(*task.encode(question, tokenizer, chat)) <= limit for question in questions):
@@ -183,14 +184,14 @@ def _split_records(
     return own, others
 
 
-def _chat(routers: Mapping[str, GivenRouter], datasets: PathDatasets | None, static: AnyStaticPaths | None) -> bool:
-    """Whether routers, searches and the static path used the chat template; they must agree."""
-    found = {f"router {name}": given.router.config.chat for name, given in routers.items()}
+def _chat(routers: Mapping[str, GivenRouter], datasets: PathDatasets | None, static: AnyStaticPaths | None) -> Chat:
+    """Whether routers, searches and the static path used the chat template, in which they must agree; the first day."""
+    found: dict[str, Chat] = {f"router {name}": given.router.config.chat for name, given in routers.items()}
     if datasets:
         found["--paths"] = datasets.chat
     if static:
         found["--static"] = static.chat
-    if len(set(found.values())) > 1:
+    if len({bool(chat) for chat in found.values()}) > 1:
         with_chat = ", ".join(name for name, chat in found.items() if chat)
         raise ArtefactError(f"{with_chat} went through the chat template, the others not; benchmark them separately")
-    return any(found.values())
+    return next((chat for chat in found.values() if isinstance(chat, str)), any(found.values()))

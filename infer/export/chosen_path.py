@@ -84,7 +84,7 @@ def _of_router(name: str, model: str | None, bias: float) -> ChosenPath:
         )
     model = model or config.base_model
     folder = resolve_recorded(model, config.base_fingerprint, name)
-    origin = f"by a router (method {config.method}, tasks {', '.join(config.tasks)}{_chat(chat=config.chat)})"
+    origin = f"by a router (method {config.method}, tasks {', '.join(config.tasks)}{_chat(chat=bool(config.chat))})"
     if bias:
         origin += f" with a bias of {bias:g}"
     worth = _router_worth(place, router) if path == trained else "not measured with this bias"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pathgen.errors import InputError
 from pathgen.models.facts import fingerprint, num_layers
 from pathgen.models.resolving import resolve_model, resolve_recorded
+from pathgen.questions.chat import Chat
 from router.net.config import RouterConfig
 from router.net.router import Router
 from router.saved.loading import load_router, resolve_router
@@ -48,7 +49,7 @@ def router_and_base(router: str | Path, base: str | None) -> tuple[Router, str]:
     return found, name
 
 
-def uses_chat(config: RouterConfig, tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> bool:
+def uses_chat(config: RouterConfig, tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> Chat:
     """Whether prompts use the chat template if nobody says so: as the router was trained.
 
     A router with one path for all reads no prompt, so without a stored chat the model decides (`answers_chats`);

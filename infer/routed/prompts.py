@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pathgen.errors import InputError, one_line
+from pathgen.questions.chat import Chat, chat_turn
 from pathgen.questions.parsing import parse_text, read_json, refuse_unusable
 from pathgen.questions.sources import SourceRow, read_rows
-from pathgen.questions.tasks import chat_turn
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -57,7 +57,7 @@ def read_prompts(given: Sequence[str], file: str | None) -> list[str]:
     return prompts
 
 
-def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], *, chat: bool) -> list[list[int]]:
+def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], *, chat: Chat) -> list[list[int]]:
     """Token ids of each prompt; with `chat` it is the user's turn, followed by the start of the assistant's.
 
     Raises:
@@ -67,7 +67,9 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], *
     for number, prompt in enumerate(prompts, start=1):
         try:
             text = parse_text(prompt, "text")
-            ids: Any = tokenizer(chat_turn(tokenizer, text), add_special_tokens=False) if chat else tokenizer(text)
+            ids: Any = (
+                tokenizer(chat_turn(tokenizer, text, chat), add_special_tokens=False) if chat else tokenizer(text)
+            )
             if not chat and not ids["input_ids"]:
                 raise ValueError(f"{reprlib.repr(text)} has no tokens for this tokenizer")
             found.append(ids["input_ids"])
@@ -139,7 +141,7 @@ def check_context(prompts: Sequence[Sequence[int]], new_tokens: int, context_tok
     refuse_unusable("prompts", problems, len(prompts))
 
 
-def check_prompts(folder: Path, prompts: Sequence[str], new_tokens: int, *, chat: bool) -> None:
+def check_prompts(folder: Path, prompts: Sequence[str], new_tokens: int, *, chat: Chat) -> None:
     """Check the prompts with the tokenizer and config of the model in `folder`, without its weights.
 
     Raises:

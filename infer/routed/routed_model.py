@@ -20,6 +20,7 @@ from pathgen.evaluation.evaluator import context_tokens
 from pathgen.models.resolving import resolve_model
 from pathgen.models.token_inputs import checked_mask, refuse_options, texts_of, token_rows_of, whole_number
 from pathgen.paths.layer_path import LayerPath
+from pathgen.questions.chat import Chat
 from router.net.policy import RouterPolicy
 from router.net.router import Router
 
@@ -159,7 +160,7 @@ class RoutedModel:
         prompts: Sequence[str],
         max_new_tokens: int = MAX_NEW_TOKENS,
         batch_size: int = BATCH_SIZE,
-        chat: bool | None = None,
+        chat: Chat | None = None,
         *,
         on_done: Callable[[int], None] = lambda done: None,
         **kwargs: Any,
@@ -170,7 +171,7 @@ class RoutedModel:
             prompts: texts, as a list; a single text is refused.
             max_new_tokens: per answer.
             batch_size: prompts per batch; those of similar length share a batch, longest first.
-            chat: whether to use the chat template; None: as `uses_chat` decides.
+            chat: whether to use the chat template, or the day of the chat (2026-01-31); None: as `uses_chat` decides.
             on_done: called after each batch with the number of finished prompts.
             kwargs: as for `generate`.
 
@@ -223,7 +224,7 @@ class RoutedModel:
                 found[index] = Score(sum(logprobs), tuple(logprobs), greedy, path)
         return [found[index] for index in range(len(pairs))]
 
-    def paths(self, prompts: Sequence[str], chat: bool | None = None) -> list[LayerPath]:
+    def paths(self, prompts: Sequence[str], chat: Chat | None = None) -> list[LayerPath]:
         """The path that the router decides on each prompt, in order; `chat` is as for `complete`.
 
         Raises:
@@ -235,7 +236,7 @@ class RoutedModel:
         with self.path_model.bridged(self._bridges):
             return decide_paths(self.path_model, self.policy, ids)
 
-    def _encode(self, prompts: Sequence[str], chat: bool | None) -> list[list[int]]:
+    def _encode(self, prompts: Sequence[str], chat: Chat | None) -> list[list[int]]:
         if self.tokenizer is None:
             raise ValueError("texts need a RoutedModel with a tokenizer")
         if chat is None:

@@ -17,6 +17,7 @@ from ..engine.token_rows import Row, packed_row, plain_rows
 from ..errors import PathgenError
 from ..paths.layer_path import LayerPath
 from ..paths.records import Evaluation
+from ..questions.chat import Chat
 from ..questions.grading import answers_agree
 from ..questions.question import Question
 from ..questions.tasks import Task, choice_margin
@@ -55,10 +56,11 @@ class Prepared:
 class Evaluator:
     """Runs paths on questions of one task with one model, which needs a tokenizer.
 
-    With `chat`, prompts use the chat template. `keep_bytes` limits the hidden states kept between calls.
+    With `chat`, prompts use the chat template, on the day that it names if it names one.
+    `keep_bytes` limits the hidden states kept between calls.
     """
 
-    def __init__(self, model: PathModel, task: Task, *, chat: bool = False, keep_bytes: int = KEEP_BYTES):
+    def __init__(self, model: PathModel, task: Task, *, chat: Chat = False, keep_bytes: int = KEEP_BYTES):
         if model.tokenizer is None:
             raise ValueError("evaluating questions needs a PathModel with a tokenizer")
         self.model = model

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..actors.model_spec import ModelSpec
 from ..paths.cost import CostModel
 from ..paths.records import PathRecord, seeded_hash
+from ..questions.chat import Chat
 from ..questions.question import Question
 from ..store.provenance import ShardMetadata
 from .options import GenerateOptions
@@ -23,6 +24,7 @@ class RunSettings:
     Attributes:
         out: the run's folder.
         token: of the run's lease.
+        chat: how prompts are asked, as the run began.
         in_flight: searches interleaved in one actor.
     """
 
@@ -33,6 +35,7 @@ class RunSettings:
     options: GenerateOptions
     cost: CostModel
     in_flight: int
+    chat: Chat = False
 
     @property
     def num_layers(self) -> int:

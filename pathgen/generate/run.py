@@ -26,6 +26,7 @@ from ..models.devices import check_device, default_device, default_dtype
 from ..models.facts import fingerprint, num_layers
 from ..models.resolving import resolve_model
 from ..paths.cost import CostModel
+from ..questions.chat import Chat, settled
 from ..questions.loading import load_questions
 from ..report.stats import LIGHT_COLUMNS
 from ..store.compaction import compact
@@ -71,10 +72,13 @@ class GenerationRun:
         self.fingerprint = used_by(fingerprint(self.folder), **used)
         self.num_layers = num_layers(self.folder)
         check_device(options.device, self.cluster)
+        self.chat: Chat = options.chat
         if options.chat:
             from ..models.reading import load_tokenizer
 
-            self.task.encode(self.questions[0], load_tokenizer(self.folder), chat=True)
+            tokenizer = load_tokenizer(self.folder)
+            self.task.encode(self.questions[0], tokenizer, chat=True)
+            self.chat = settled(tokenizer, recorded=self._recorded_chat())
         self.info = self.directory.check_settings(self._info())
         self._keep_larger_budgets()
         self.budgets = Budgets.of(self.info.settings, self.num_layers)
@@ -135,12 +139,18 @@ class GenerationRun:
         with flags_named():
             options.search.check_budget(self.num_layers)
             settings = options.settings(self.task, self.num_layers, self._dtype(), bridges)
+        settings["task"] = self.task.describe(self.chat)
         notes: dict[str, Any] = {}
         if options.seconds_budget is not None or options.cost == "latency":
             notes["determinism"] = "not reproducible: seconds or measured costs decide what is searched"
         source = options.questions if options.limit is None else f"{options.questions} (first {options.limit})"
         model, task = (options.model, self.fingerprint), self.task.name
         return RunInfo(settings, *model, task, source, notes, len(self.questions), options=options.others())
+
+    def _recorded_chat(self) -> Any:
+        """How the folder's run asks; None without a run."""
+        task = self.directory.info().settings.get("task") if self.directory.holds_run else None
+        return task.get("chat") if isinstance(task, dict) else None
 
     def _keep_larger_budgets(self) -> None:
         """Keep the folder's budgets where they are larger: all its questions have the same."""
@@ -231,6 +241,7 @@ class GenerationRun:
                 options=options,
                 cost=self._cost(model, out, placement.resources),
                 in_flight=placement.in_flight,
+                chat=self.chat,
             )
             fleet = SearchFleet(actors, directory, run, self.budgets, self.stopping)
             # Only as many as have room now: the number needed is known once the folder is read.

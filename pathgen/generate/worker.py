@@ -20,9 +20,7 @@ class SearchWorker(WorkThread):
         from ..evaluation.evaluator import Evaluator
         from .searcher import Searcher
 
-        evaluator = Evaluator(
-            run.model.load(run.out), run.options.answers.task(run.options.task), chat=run.options.chat
-        )
+        evaluator = Evaluator(run.model.load(run.out), run.options.answers.task(run.options.task), chat=run.chat)
         self._searcher = Searcher(run, writer, evaluator, RunDirectory(run.out).load_record)
         self.moved_at, self.counters = self._searcher.moved_at, self._searcher.counters
         self._writer = RecordWriter(run.out, writer, run.metadata, run.token)

@@ -8,17 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, one_line
+from .tokenizer_checks import checked
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 
 def load_tokenizer(folder: Path, **how: Any) -> PreTrainedTokenizerBase:
-    """The tokenizer in a model's folder, with arguments of `from_pretrained`; InputError if it does not load."""
+    """The tokenizer in a model's folder, with arguments of `from_pretrained`; checked as `checked` says.
+
+    Raises:
+        InputError: it does not load, or prompts and answers cannot be scored with it.
+    """
     from transformers import AutoTokenizer
 
     with _one_line_errors(f"the tokenizer in {_read_from(folder, how)} does not load"):
-        return AutoTokenizer.from_pretrained(folder, **how, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **how, trust_remote_code=False)
+    return checked(tokenizer, _read_from(folder, how))
 
 
 def load_config(folder: Path) -> PreTrainedConfig:

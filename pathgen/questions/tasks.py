@@ -8,6 +8,7 @@ from string import ascii_uppercase as LETTERS
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from .chat import Chat, chat_turn
 from .grading import GRADING
 from .question import Needs, Question
 
@@ -56,7 +57,7 @@ class Task:
         return len(prompt) + max([self.max_new_tokens if self.generates else 0, *map(len, continuations)])
 
     def encode(
-        self, question: Question, tokenizer: PreTrainedTokenizerBase, chat: bool
+        self, question: Question, tokenizer: PreTrainedTokenizerBase, chat: Chat
     ) -> tuple[list[int], list[list[int]]]:
         """Token ids of the prompt and of each continuation.
 
@@ -64,7 +65,7 @@ class Task:
         lm-evaluation-harness. In a chat the prompt is the user's turn, and the continuation starts the assistant's.
         Errors as `chat_turn`.
         """
-        prompt = chat_turn(tokenizer, self.prompt(question)) if chat else self.prompt(question)
+        prompt = chat_turn(tokenizer, self.prompt(question), chat) if chat else self.prompt(question)
         space = "" if chat else " "
 
         def ids_of(text: str) -> list[int]:
@@ -73,7 +74,7 @@ class Task:
         ids = ids_of(prompt)
         return ids, [ids_of(f"{prompt}{space}{text}")[len(ids) :] for text in self.continuations(question)]
 
-    def describe(self, chat: bool) -> dict[str, Any]:
+    def describe(self, chat: Chat) -> dict[str, Any]:
         """All that determines prompts and grades, for the run's settings."""
         probe = Question("", "{question}", choices=("{choice}", "{choice}"), gold=0, reference="{reference}")
         graded = {"grading": GRADING} if self.generates else {}
@@ -106,14 +107,6 @@ def described_task(described: Mapping[str, Any]) -> Task:
     """
     task = find_task(described["name"])
     return replace(task, max_new_tokens=described["max_new_tokens"], stop=tuple(described["stop"]))
-
-
-def chat_turn(tokenizer: PreTrainedTokenizerBase, prompt: str) -> str:
-    """The prompt as the user's turn of a chat, up to the assistant's turn; InputError without a chat template."""
-    if not tokenizer.chat_template:
-        raise InputError("--chat needs a model whose tokenizer has a chat template; use --no-chat")
-    turns = [{"role": "user", "content": prompt}]
-    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
 
 def choice_margin(scores: Sequence[float], choices: Sequence[str], gold: int) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 from cluster.program.json_codec import SPLICED, decoded
 
 from ..errors import InputError
-from ..identity import difference_told, differences
+from ..identity import difference_told, differences, shown
 from ..paths.cost import CostModel
 from ..paths.layer_path import LayerPath
 from ..paths.records import Evaluation, PathRecord
@@ -73,7 +73,8 @@ def validate_run(out: str, replay: int) -> Validation:
     for file, table in tables.items():
         if differences(info.fingerprint, made_with := ShardMetadata.of(table).fingerprint):
             problems.append(
-                f"{file}: made with another model: {difference_told(info.fingerprint, made_with, 'the run')}"
+                f"{file}: made with model {shown(made_with)}, the run's is {shown(info.fingerprint)}: "
+                + difference_told(info.fingerprint, made_with, "the run's")
             )
         try:
             records += from_table(table)

@@ -63,7 +63,7 @@ def choose_paths(
         model_id=runs[0].info.model_id,
         fingerprint=runs[0].info.fingerprint,
         tasks=tuple(dict.fromkeys(run.info.task for run in runs)),
-        chat=runs[0].chat,
+        chat=bool(runs[0].chat),
         num_layers=runs[0].num_layers,
         questions=len(folds),
         folds=len(np.unique(folds)),

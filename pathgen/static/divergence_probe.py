@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..paths.layer_path import LayerPath
+from ..questions.chat import Chat
 from ..questions.question import Question
 from ..questions.tasks import Task
 from .divergence_paths import DivergenceEntry
@@ -26,7 +27,7 @@ class Source:
     """Questions, and how they are asked."""
 
     task: Task
-    chat: bool
+    chat: Chat
     questions: Sequence[Question]
 
 

@@ -77,7 +77,7 @@ def find_divergence_paths(options: StaticOptions) -> DivergencePaths:
         model_id=name,
         fingerprint=print_,
         tasks=tuple(dict.fromkeys(source.task.name for source in sources)),
-        chat=sources[0].chat,
+        chat=bool(sources[0].chat),
         num_layers=layers,
         questions=len(held_out),
         seed=options.seed,

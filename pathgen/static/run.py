@@ -98,7 +98,7 @@ def load_runs(options: StaticOptions, wanted: Callable[[str], bool] = lambda que
                 f"{runs[0].info.model_id} ({shown(mine)}), and {difference_told(its, mine, 'that')}; one path "
                 "serves one model: run them separately"
             )
-        if run.chat != runs[0].chat:
+        if bool(run.chat) != bool(runs[0].chat):
             raise ArtefactError(
                 f"only one of {runs[0].out} and {run.out} used the chat template; give runs of one prompt format"
             )

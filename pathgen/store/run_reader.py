@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from ..errors import ArtefactError, InputError
 from ..paths.records import SEARCHED, Evaluation, PathRecord
+from ..questions.chat import Chat
 from ..questions.question import Question
 from ..questions.tasks import described_task
 from .run_folder import RUN_NAME, RunDirectory
@@ -29,7 +30,7 @@ class RunReader:
         out: the folder, as it was named.
         info: its run.json.
         task: of its questions.
-        chat: whether prompts went through the chat template.
+        chat: whether prompts went through the chat template, and on which day if that counts.
         dtype: of the weights during the search.
         num_layers: L, of the model.
         searched: LIGHT_COLUMNS of the questions that did not fail, in the order of the shards; at least one.
@@ -127,7 +128,7 @@ class SearchedRun:
 
     out: str
     info: RunInfo
-    chat: bool
+    chat: Chat
     dtype: str
     num_layers: int
     questions: tuple[Question, ...]
@@ -156,7 +157,7 @@ class SearchedRun:
         return cls(out, run.info, run.chat, run.dtype, run.num_layers, tuple(questions), evaluations)
 
 
-def _how_asked(info: RunInfo, out: str) -> tuple[bool, str]:
+def _how_asked(info: RunInfo, out: str) -> tuple[Chat, str]:
     """Whether a run's prompts went through the chat template, and the dtype of its search.
 
     Raises:
@@ -169,7 +170,7 @@ def _how_asked(info: RunInfo, out: str) -> tuple[bool, str]:
     except (KeyError, TypeError) as error:
         raise ArtefactError(f"{out}/{RUN_NAME} lacks the setting {error}; restore it") from error
     try:
-        now = described_task({**stored, "name": info.task}).describe(bool(chat))
+        now = described_task({**stored, "name": info.task}).describe(chat)
     except KeyError as error:
         raise ArtefactError(f"{out}/{RUN_NAME} lacks the setting task.{error.args[0]}; restore it") from error
     if "grading" not in stored:  # graded by the rules of version 1, which agree on plain numbers
@@ -179,4 +180,4 @@ def _how_asked(info: RunInfo, out: str) -> tuple[bool, str]:
             f"{out} was searched when task {info.task} had another {changed[0]} ({stored.get(changed[0])!r}, now "
             f"{now.get(changed[0])!r}); restore the task, or search again into a new folder"
         )
-    return bool(chat), str(dtype)
+    return chat if isinstance(chat, str) else bool(chat), str(dtype)

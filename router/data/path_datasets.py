@@ -108,7 +108,7 @@ def _refuse_difference(first: RunReader, other: RunReader) -> None:
     for name, a, b in (
         ("number of layers", first.num_layers, other.num_layers),
         ("dtype", first.dtype, other.dtype),
-        ("chat setting", first.chat, other.chat),
+        ("chat setting", bool(first.chat), bool(other.chat)),
         ("bridges", first.info.bridges, other.info.bridges),
     ):
         if a != b:

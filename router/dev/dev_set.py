@@ -20,6 +20,7 @@ from pathgen.evaluation.evaluator import Evaluator
 from pathgen.evaluation.intervals import paired_difference
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation
+from pathgen.questions.chat import Chat
 from pathgen.questions.question import Question
 from pathgen.questions.tasks import Task
 
@@ -62,7 +63,7 @@ class DevSet:
         num_layers: of the model.
     """
 
-    def __init__(self, model: PathModel, questions: Sequence[DevQuestion], chat: bool, *, quiet: bool = True):
+    def __init__(self, model: PathModel, questions: Sequence[DevQuestion], chat: Chat, *, quiet: bool = True):
         self.questions = sorted(questions, key=lambda entry: entry.task.name)  # stable
         self.num_layers, self._quiet = model.num_layers, quiet
         self._parts: list[tuple[AnswerBook, list[Question]]] = []

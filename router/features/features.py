@@ -16,6 +16,7 @@ from pathgen.errors import PathgenError
 from pathgen.evaluation.decided_paths import prompt_batches
 from pathgen.evaluation.evaluator import context_tokens
 from pathgen.paths.layer_path import LayerPath
+from pathgen.questions.chat import Chat
 from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
 
@@ -29,13 +30,13 @@ class FeatureKey:
     Attributes:
         question: only its prompt runs, so its choices and answer are seen only if the task shows them there.
         task: name of the task that makes the prompt.
-        chat: whether the prompt goes through the chat template.
+        chat: whether the prompt goes through the chat template, and on which day if that counts.
         path: along which the model runs; each layer's state is the one that this path gives it.
     """
 
     question: Question
     task: str
-    chat: bool
+    chat: Chat
     path: LayerPath
 
     @property

@@ -25,7 +25,7 @@ class RouterConfig(JsonArtefact):
     Attributes:
         base_model: alias or id of the frozen model, only shown.
         base_fingerprint: of its weights, compared (`pathgen.models.facts.fingerprint`).
-        chat: whether prompts used the chat template.
+        chat: whether prompts used the chat template; the day of the chat, where the template prints one.
         labels: label policy; None if there are no labels.
         actions: names of the actions it may choose.
         head: the part that reads the prompt: `none` (static only), `bottleneck` or `low_rank`.
@@ -48,7 +48,7 @@ class RouterConfig(JsonArtefact):
     hidden_size: int
     tasks: tuple[str, ...]
     method: str
-    chat: bool = False
+    chat: bool | str = False
     labels: str | None = None
     actions: tuple[str, ...] = ("skip", "execute", "repeat")
     pooling: Pooling = field(default_factory=Pooling)

@@ -53,7 +53,7 @@ def evaluate_router(options: EvaluateOptions) -> EvaluationResult:
     datasets.check_askable()
     place = resolve_router(options.router)
     router = load_router(place, fingerprint=datasets.fingerprint, num_layers=datasets.num_layers)
-    if router.config.chat != datasets.chat:
+    if bool(router.config.chat) != bool(datasets.chat):
         names = (options.router, options.paths[0])
         with_chat, other = names if router.config.chat else reversed(names)
         raise ArtefactError(f"{with_chat} went through the chat template, {other} did not; give paths searched alike")

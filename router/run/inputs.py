@@ -197,7 +197,7 @@ class TrainingInputs:
         for name, ours, theirs in (
             (" and ".join(["fingerprint", *parts]), prints[0], prints[1]),
             ("number of layers", self.training.num_layers, development.num_layers),
-            ("chat setting", self.training.chat, development.chat),
+            ("chat setting", bool(self.training.chat), bool(development.chat)),
         ):
             if ours != theirs:
                 raise ArtefactError(

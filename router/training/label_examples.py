@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from pathgen.engine.path_model import PathModel
+from pathgen.questions.chat import Chat
 
 from ..data.examples import Examples
 from ..data.path_datasets import PathDatasets
@@ -103,7 +104,7 @@ class _Rows:
         return torch.stack([found[index] for index in indices])
 
 
-def _key(label: Label, chat: bool) -> FeatureKey:
+def _key(label: Label, chat: Chat) -> FeatureKey:
     return FeatureKey(label.question, label.task, chat, label.path)
 
 
@@ -132,7 +133,7 @@ class LabelFigures:
 
 
 @torch.inference_mode()
-def predict_here(router: Router, labels: Sequence[Label], model: PathModel, chat: bool) -> torch.Tensor:
+def predict_here(router: Router, labels: Sequence[Label], model: PathModel, chat: Chat) -> torch.Tensor:
     """[N, L, 3] logits on the CPU, each along its label's path, from features computed in this process.
 
     Raises:

@@ -1,3 +1,6 @@
+import datetime
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +11,10 @@ from searched_runs import FULL, SINGLE_EDITS, choice_questions, write_run
 
 from cluster.program.json_codec import encoded
 from pathgen.engine.path_model import PathModel
+from pathgen.errors import ArtefactError
 from pathgen.evaluation.evaluator import Evaluator
+from pathgen.generate.options import GenerateOptions
+from pathgen.generate.run import GenerationRun
 from pathgen.paths.cost import CostModel
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation
@@ -203,3 +209,43 @@ def test_a_replay_of_a_float32_run_has_nothing_to_compare_with(replayed, capsys)
     assert report.replay.float32_verdicts_changed is None
     report_text(report)
     assert "in float32" not in capsys.readouterr().out
+
+
+DATED = "Today is {{ strftime_now('%d %B %Y') }}.{% for m in messages %}{{ m.content }}{% endfor %}"
+
+
+def test_a_run_is_replayed_on_the_day_of_its_chat(tiny_model, tmp_path):
+    model_folder = shutil.copytree(tiny_model, tmp_path / "model")
+    (model_folder / "chat_template.jinja").write_text(DATED)
+    evaluator = Evaluator(PathModel.from_pretrained(str(model_folder)), find_task("arc"), chat="2024-03-05")
+    out = write_run(tmp_path / "run", model_folder, evaluator, choice_questions(2), paths=SINGLE_EDITS[:2])
+    again = validate_run(out, replay=4).replay
+    assert again.replayed == 4
+    assert again.largest_gap_nats is not None
+    assert again.largest_gap_nats < 1e-4
+    run_json = tmp_path / "run" / "run.json"
+    run_json.write_text(run_json.read_text().replace('"2024-03-05"', '"2024-03-06"'))
+    assert any("when run again" in line for line in validate_run(out, replay=4).problems), "the day weighs in answers"
+
+
+def test_a_run_on_another_template_names_it(tiny_model, tmp_path):
+    model_folder = shutil.copytree(tiny_model, tmp_path / "model")
+    (model_folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    options = {"model": str(model_folder), "questions": "builtin", "limit": 2, "out": str(tmp_path / "run")}
+    run = GenerationRun(GenerateOptions(**options, chat=True), tell=print)
+    run.directory.create()
+    run.directory.begin(run.info, lambda: None)
+    (model_folder / "config.json").write_text((model_folder / "config.json").read_text() + "\n")
+    GenerationRun(GenerateOptions(**options, chat=True), tell=print)
+    (model_folder / "chat_template.jinja").write_text("Well, {{ messages[0].content }}")
+    with pytest.raises(ArtefactError, match="model fingerprint: chat template") as caught:
+        GenerationRun(GenerateOptions(**options, chat=True), tell=print)
+    assert caught.value.exit_code == 4
+    (model_folder / "chat_template.jinja").write_text(DATED)
+    other = GenerateOptions(**options | {"out": str(tmp_path / "dated")}, chat=True)
+    dated = GenerationRun(other, tell=print)
+    assert dated.info.settings["task"]["chat"] == datetime.date.today().isoformat()
+    dated.directory.create()
+    settings = dated.info.settings | {"task": dated.info.settings["task"] | {"chat": "2024-03-05"}}
+    dated.directory.begin(replace(dated.info, settings=settings), lambda: None)
+    assert GenerationRun(other, tell=print).chat == "2024-03-05", "a later call asks on the run's day"
