@@ -27,7 +27,7 @@ BRIDGES, PLAIN = "with bridges", "plain skip"
 NAMES = {"bridged": BRIDGES, "ours+bridges": BRIDGES, "plain": PLAIN, "ours": PLAIN}
 """A system's name in a file: its name in the picture. Others keep theirs."""
 COLOURS = ("#0b6bcb", "#c2410c", "#6b7280", "#15803d", "#7c3aed", "#a16207", "#be185d")
-PANEL_W, PANEL_H, LEFT, TOP, BETWEEN = 330, 190, 58, 64, 34
+PANEL_W, PANEL_H, LEFT, TOP, BETWEEN = 330, 190, 58, 76, 34
 APART = 5.0
 """Pixels between the marks of systems at one depth."""
 
@@ -107,8 +107,8 @@ def picture(columns: Sequence[Column]) -> str:
     ]
     for place, column in enumerate(columns):
         left = LEFT + place * (PANEL_W + LEFT)
-        title = f"{escape(column.title)}: {column.questions:,} unseen questions"
-        parts.append(f'<text x="{left}" y="{TOP - 12}" font-weight="bold">{title}</text>')
+        parts.append(f'<text x="{left}" y="{TOP - 28}" font-weight="bold">{escape(column.title)}</text>')
+        parts.append(f'<text x="{left}" y="{TOP - 12}">{column.questions:,} unseen questions</text>')
         depths = [point.depth for found in column.systems.values() for point in found]
         x = Scale(min(depths) - 0.5, column.layers + 0.5, left, left + PANEL_W, 1)
         for row, (what, full) in enumerate((("accuracy", column.full_accuracy), ("agreement", 1.0))):
@@ -137,7 +137,7 @@ def _panel(column: Column, what: str, full: float, x: Scale, top: float, colours
     yield f'<text x="{left + 6}" y="{top + PANEL_H - 8}" fill="#374151">{said}</text>'
     yield f'<line x1="{left}" x2="{right}" y1="{y(full)}" y2="{y(full)}" stroke="#111827" stroke-dasharray="4 3"/>'
     if what == "accuracy":
-        yield f'<text x="{left + 6}" y="{y(full) - 5}">full depth, {100 * full:.0f} %</text>'
+        yield f'<text x="{right}" y="{y(full) - 8}" text-anchor="end">full depth, {100 * full:.1f} %</text>'
     depths = {point.depth for found in column.systems.values() for point in found} | {column.layers}
     for depth in sorted(depths):
         yield f'<text x="{x(depth)}" y="{top + PANEL_H + 16}" text-anchor="middle">{depth}</text>'

@@ -91,6 +91,7 @@ def write_run(
     fingerprint: str = FINGERPRINT,
     chat: bool = False,
     dtype: str = "float32",
+    bridges: str | None = None,
 ) -> str:
     """A run's folder with these records, ROWS_PER_SHARD to a shard; called again it adds to it.
 
@@ -105,6 +106,7 @@ def write_run(
         "cost": "layers",
         "dtype": dtype,
         "task": find_task(task).describe(chat),
+        **({} if bridges is None else {"bridges": bridges}),
     }
     run.begin(RunInfo(settings, model_id, fingerprint, task, "hand-made", questions=len(records)), lambda: None)
     metadata = ShardMetadata(model_id, fingerprint, task, "0.1.0", "")
