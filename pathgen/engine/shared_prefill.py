@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -37,9 +38,8 @@ class RecordingCache(RoutedCache):
         for slot in self.slots.values():  # of a layer that stores more than keys and values
             last |= content(slot)
         self.slots.clear()
-        self.states.update(
-            (state, {name: part[row] for name, part in last.items()}) for row, state in enumerate(states)
-        )
+        rows = zip(*last.values(), strict=True) if last else repeat(())
+        self.states.update((state, dict(zip(last, row, strict=True))) for state, row in zip(states, rows, strict=False))
         return last
 
     def filled(
