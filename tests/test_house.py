@@ -21,7 +21,7 @@ FLOORS = {
         "errors faults",
         "artefacts",
         "questions",
-        "paths models bridges",
+        "paths models bridges slots",
         "engine search store",
         "evaluation",
         "actors",

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from ..bridges.maps import Bridges
 from ..models.loading import load_model
 from ..paths.layer_path import LayerPath
+from ..slots.layer_slots import has_seen, holds_state, slot_makers, stores
 from .cache import RoutedCache, RowPlan
 from .policies import FixedPaths, LayerPolicy
-from .slots import has_seen, holds_state, slot_makers, stores
 from .supported import UnsupportedModelError, find_head, find_layers, take_rows, tensors_in
 from .vocabulary import float32_head, in_one_piece
 
