@@ -21,7 +21,7 @@ FLOORS = {
         "errors faults",
         "artefacts identity",
         "questions",
-        "paths models bridges hooks",
+        "paths models bridges hooks slots",
         "engine search store",
         "evaluation",
         "actors",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,7 @@ def check_layers(base: PreTrainedConfig, config: Mapping[str, Any], path: LayerP
     layers = find_layers(old)
     stack = next(name for name, module in old.named_modules() if module is layers[0]).removesuffix(".0")
     try:
-        written = type(base).from_dict(dict(config))
+        written = type(base).from_dict(json.loads(json.dumps(config), object_hook=_special_float))
         new = _skeleton(written)
         new_layers = list(new.get_submodule(stack).children())
     except Exception as error:  # a config class may raise anything about values that it did not expect
@@ -118,6 +119,11 @@ def _skeleton(config: PreTrainedConfig) -> Any:
 
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+
+
+def _special_float(value: dict[str, Any]) -> Any:
+    """An object of a config.json, or the infinity that transformers writes as one."""
+    return float(value["__float__"]) if value.keys() == {"__float__"} else value
 
 
 def _settings(layer: nn.Module) -> dict[str, object]:

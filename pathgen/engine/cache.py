@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from .slots import KeyValueSlot, SlotMaker, holds_state
+from ..slots.layer_slots import KeyValueSlot, SlotMaker, holds_state
 from .supported import tensors_in
 
 

@@ -26,9 +26,16 @@ from .kept_states import KeptStates
 from .logprobs import state_logprobs
 from .padded_rows import MaskForm, row_inputs
 from .path_model import LayerCalls, PathModel
-from .shared_prefill import RecordingCache
+from .shared_prefill import (
+    BranchCache,
+    RecordingCache,
+    continues_from_states,
+    stem_inputs,
+    stem_of,
+    tail_inputs,
+    tail_of,
+)
 from .sharing import Plan, StateKey, Step, is_bridge, plan_sharing, states_to, steps_of
-from .stems import BranchCache, continues_from_states, stem_inputs, stem_of, tail_inputs, tail_of
 from .supported import take_rows
 from .token_rows import Row, scored_positions
 

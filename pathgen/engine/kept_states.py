@@ -9,8 +9,8 @@ from itertools import count
 
 from torch import Tensor
 
+from ..slots.layer_slots import Content
 from .sharing import StateKey, is_bridge, states_to
-from .slots import Content
 
 
 @dataclass(slots=True, eq=False)

@@ -17,9 +17,9 @@ from ..hooks.here import Here
 from ..models.loading import load_model
 from ..models.token_inputs import IDS_ONLY, ONE_FORWARD, OWN_CACHE, check_continues, checked_mask, refuse_options
 from ..paths.layer_path import LayerPath
+from ..slots.layer_slots import has_seen, holds_state, slot_makers, stores
 from .cache import RoutedCache, RowPlan
 from .policies import FixedPaths, LayerPolicy
-from .slots import has_seen, holds_state, slot_makers, stores
 from .supported import UnsupportedModelError, find_head, find_layers, take_rows, tensors_in
 from .vocabulary import float32_logits
 

@@ -82,6 +82,8 @@ def num_layers(folder: Path) -> int:
         for name in ("num_hidden_layers", "n_layer", "num_layers"):
             if isinstance(section, dict) and isinstance(section.get(name), int):
                 return section[name]
+        if isinstance(section, dict) and isinstance(section.get("layers_block_type"), list):  # NemotronH
+            return len(section["layers_block_type"])
     raise InputError(f"{folder}/config.json does not state the number of layers")
 
 

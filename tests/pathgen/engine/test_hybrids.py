@@ -17,7 +17,7 @@ from pathgen.engine.executor import Executor
 from pathgen.engine.mask_probe import find_mask_form
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import FixedPaths
-from pathgen.engine.stems import continues_from_states
+from pathgen.engine.shared_prefill import continues_from_states
 from pathgen.engine.token_rows import Row, plain_rows
 from pathgen.paths.layer_path import LayerPath
 

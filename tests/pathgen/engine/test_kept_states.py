@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from pathgen.engine.kept_states import KeptStates
 from pathgen.engine.sharing import StateKey
-from pathgen.engine.slots import Content
+from pathgen.slots.layer_slots import Content
 
 TOKENS, WIDTH = 3, 2
 STATE_BYTES = TOKENS * WIDTH * 4

@@ -1,0 +1,1 @@
+"""What a layer stores in a cache."""
