@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
+
+from .supported import UnsupportedModelError
 
 GROW_TOKENS = 32
 GROW_SHARE = 8
@@ -178,3 +181,19 @@ class RoutedCache(Cache):
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat each row `repeats` times, next to each other."""
         self.batch_select_indices(torch.arange(self.batch_size).repeat_interleave(repeats))
+
+
+def layer_cache(args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> RoutedCache | None:
+    """The cache among the arguments of a layer of the model class `name`.
+
+    Raises:
+        UnsupportedModelError: it is one of the model's own making, where a repeat would overwrite or append twice.
+    """
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, RoutedCache):
+            return value
+        if isinstance(value, Cache):
+            raise UnsupportedModelError(
+                f"{name}: its layers were given a {type(value).__name__} of the model's own, not the cache of the paths"
+            )
+    return None

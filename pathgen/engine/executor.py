@@ -25,6 +25,7 @@ from .kept_states import KeptStates
 from .logprobs import state_logprobs
 from .padded_rows import MaskForm, row_inputs
 from .path_model import LayerCalls, PathModel
+from .probe.shared_keys import SharedKeys
 from .shared_prefill import RecordingCache
 from .sharing import Plan, StateKey, Step, is_bridge, plan_sharing, states_to, steps_of
 from .supported import take_rows
@@ -60,7 +61,7 @@ class Executor:
     def __init__(self, model: PathModel, masks: MaskForm | None, keep_bytes: int = KEEP_BYTES):
         self.model = model
         self.masks = masks
-        self.kept = KeptStates(keep_bytes)
+        self.kept = KeptStates(0 if model.pinned_layers else keep_bytes)  # states are kept without others' keys
         self.work = Work()
         self.influence: dict[Hashable, tuple[float, ...]] = {}
         self._bridges = model.bridges
@@ -88,6 +89,9 @@ class Executor:
     def _evaluate(self, asked: Sequence[tuple[Row, LayerPath]], recorder: RecordingCache | None) -> Tensor:
         """The final states [N, H] at the scored positions of all pairs, one pair after another."""
         rows = list({row.key: row for row, _ in asked}.values())
+        if len(rows) == 1 and self.model.restrictions.own_rows:
+            rows *= 2  # its layers' arguments are then taken for each state
+        self.model.check_paths(dict.fromkeys(path for _, path in asked))
         width = max(len(row) for row in rows)
         started = time.perf_counter()
         if self.model.bridges is not self._bridges:  # the kept states may come from others
@@ -136,6 +140,7 @@ class Executor:
         pool = hidden.new_zeros(max(plan.num_slots, 1), *hidden.shape[1:])
         indices = _upload(plan.steps, hidden.device)
 
+        shared = SharedKeys(self.model.pinned_layers) if self.model.pinned_layers else None
         # Held from the start: states that this call puts into `kept` may push out states that later steps load.
         planned = [load for step in plan.steps for load in step.loads] + plan.last_loads
         held = {key: self.kept[key] for _, key in planned if key[1]}
@@ -159,8 +164,12 @@ class Executor:
                 continue
             args, kwargs = calls[step.layer]
             if batch > 1:
-                args, kwargs = take_rows((args, kwargs), row_numbers, batch)
+                args, kwargs = take_rows((args, kwargs), row_numbers, batch, self.model.row_axes)
+            if shared is not None:
+                kwargs = shared.given(step.states, kwargs)
             states = self.model.run_layer(step.layer, before, args, kwargs)
+            if shared is not None:
+                shared.keep(step.layer, step.states, kwargs)
             meter.watch(step.layer, step.states, before, states)
             pool.index_copy_(0, targets, states.to(pool.device))
             key_values = recorder.name_last(step.states) if recorder is not None else None

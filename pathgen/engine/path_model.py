@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +11,13 @@ from torch import Tensor, nn
 
 from ..bridges.maps import Bridges
 from ..models.loading import load_model
-from ..paths.layer_path import LayerPath
-from .cache import RoutedCache, RowPlan
+from ..paths.layer_path import LayerAction
+from .cache import RoutedCache, RowPlan, layer_cache
 from .policies import FixedPaths, LayerPolicy
-from .supported import UnsupportedModelError, find_head, find_layers, take_rows, tensors_in
+from .probe.arguments import RowAxes
+from .probe.load_probe import probe_model
+from .probe.restrictions import Restrictions
+from .supported import PinnedLayerError, find_head, find_layers, pinned_layers, take_rows
 from .vocabulary import float32_head, in_one_piece
 
 if TYPE_CHECKING:
@@ -35,6 +38,9 @@ class PathModel:
 
     Attributes:
         bridges: run wherever a path skips a layer; None: a skipped layer leaves the states as they are.
+        pinned_layers: always execute once, because later layers read their keys and values.
+        restrictions: how rows may share a batch, as tried when the model was wrapped.
+        row_axes: where rows lie in its layers' arguments, if not first.
 
     Raises:
         UnsupportedModelError: the model cannot be run along paths; the message names it and the reason.
@@ -49,15 +55,24 @@ class PathModel:
         self._stock = [layer.forward for layer in self.layers]
         self._own = [vars(layer).get("forward") for layer in self.layers]  # a hook set before us, or None
         self._mode: LayerFunction | None = None
+        self._inside = False  # a forward of the whole model has been checked, and its body runs
         self._returns_tuple = [False] * self.num_layers
         self.bridges: Bridges | None = None
+        self.name = type(hf_model).__name__
+        self.pinned_layers = pinned_layers(self.layers)
+        self.row_axes: RowAxes = {}
+        self.restrictions = Restrictions(self.name)
         for index, layer in enumerate(self.layers):
             layer.forward = self._wrapper(index)
-        self._head_hook = head.register_forward_pre_hook(
-            lambda head, given: None if self._mode is None else in_one_piece(head, given)
-        )
+        self._hooks = [
+            head.register_forward_pre_hook(
+                lambda head, given: None if self._mode is None else in_one_piece(head, given)
+            ),
+            *(part.register_forward_pre_hook(self._enter, with_kwargs=True) for part in self._entries()),
+            hf_model.register_forward_hook(self._leave, always_call=True),
+        ]
         try:
-            _check_wrapped(self)
+            probe_model(self)
         except BaseException:
             self.unwrap()
             raise
@@ -120,8 +135,15 @@ class PathModel:
             attention_mask: [B, T] 1 for tokens, 0 for padding; all ones if absent.
             policy: decides the paths.
             kwargs: passed to the model's forward (for example `logits_to_keep`).
+
+        Raises:
+            MixedRowsError: rows that this model cannot run together.
         """
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        if self._moves(mask) and not kwargs:
+            places = _first_tokens_first(mask)
+            found = self.logits(input_ids.gather(1, places), mask.gather(1, places), policy=policy)
+            return found.gather(1, places.argsort(1)[..., None].expand_as(found))
         with self.routed(policy, mask):
             return self.hf_model(**forward_inputs(input_ids, mask), **kwargs).logits
 
@@ -132,8 +154,16 @@ class PathModel:
         Arguments as `logits`; `head` gives the logits of chosen states.
         """
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        if self._moves(mask):
+            places = _first_tokens_first(mask)
+            found = self.states(input_ids.gather(1, places), mask.gather(1, places), policy=policy)
+            return found.gather(1, places.argsort(1)[..., None].expand_as(found))
         with self.routed(policy, mask):
             return self.run_body(**forward_inputs(input_ids, mask))
+
+    def _moves(self, mask: Tensor) -> bool:
+        """Whether rows padded on the left must move to the right: padding there would move their positions."""
+        return self.restrictions.one_length and not bool(mask[:, 0].all())
 
     @torch.inference_mode()
     def generate(
@@ -156,19 +186,26 @@ class PathModel:
 
         Raises:
             ValueError: `use_cache=False`: the cache is needed, because it stores the path.
+            MixedRowsError: rows that this model cannot run together, or that would cross its rotary table's border.
         """
         if not kwargs.pop("use_cache", True):
             raise ValueError("generation along paths needs the cache: the paths are decided at prefill and kept in it")
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        if self.restrictions.rope_border is not None:
+            self.restrictions.check_room(mask.sum(-1), kwargs.get("max_new_tokens") or 0)
         kwargs.setdefault("do_sample", False)
         config = kwargs.get("generation_config")
         if kwargs.get("pad_token_id") is None and getattr(config, "pad_token_id", None) is None:
             kwargs["pad_token_id"] = self.pad_token_id
-        cache = RoutedCache(self.num_layers) if cache is None else cache
+        cache = self.new_cache() if cache is None else cache
         with self.routed(policy, mask):
             return self.hf_model.generate(
                 input_ids=input_ids, attention_mask=mask, past_key_values=cache, use_cache=True, **kwargs
             )
+
+    def new_cache(self) -> RoutedCache:
+        """An empty cache for this model's layers."""
+        return RoutedCache(self.num_layers)
 
     @property
     def pad_token_id(self) -> int:
@@ -180,12 +217,53 @@ class PathModel:
 
     def unwrap(self) -> None:
         """Restore the model's own layer forwards."""
-        self._head_hook.remove()
+        for hook in self._hooks:
+            hook.remove()
         for layer, own in zip(self.layers, self._own, strict=True):
             if own is None:
                 del layer.forward
             else:
                 layer.forward = own
+
+    def check_paths(self, paths: Iterable[Sequence[int]]) -> None:
+        """Refuse paths that this model cannot run.
+
+        Raises:
+            PinnedLayerError: a path skips or repeats a pinned layer.
+            ValueError: a path has another number of layers.
+        """
+        for path in paths:
+            if len(path) != self.num_layers:
+                raise ValueError(f"paths of {len(path)} layers for a model of {self.num_layers}")
+            for layer in self.pinned_layers:
+                if path[layer] != LayerAction.EXECUTE:
+                    raise PinnedLayerError(
+                        f"{self.name}: layer {layer} is {'repeated' if path[layer] else 'skipped'}, but later layers "
+                        "read its keys and values: it always executes once"
+                    )
+
+    # What every forward of a restricted model is checked for.
+
+    def _entries(self) -> list[nn.Module]:
+        """Where a forward begins: the model, and its part without a head."""
+        whole, body = self.hf_model, self.hf_model.base_model
+        return [whole] if body is whole else [whole, body]
+
+    def _enter(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+        if self._mode is None or self._inside or not (self.restrictions.checked or self.pinned_layers):
+            return None
+        self._inside = module is self.hf_model
+        try:
+            given = self.restrictions.inputs(kwargs)
+        except BaseException:
+            self._inside = False
+            raise
+        if self.pinned_layers and "logits_to_keep" in given:  # else the last layers see the last tokens alone
+            given = {**given, "logits_to_keep": 0}
+        return args, given
+
+    def _leave(self, module: nn.Module, *_: Any) -> None:
+        self._inside = False
 
     # Modes: what a layer's forward currently does.
 
@@ -216,11 +294,11 @@ class PathModel:
         Raises:
             ValueError: fixed paths of another number of layers, or a policy that does not return one action per row.
         """
-        if isinstance(policy, FixedPaths) and policy.table.shape[1] != self.num_layers:
-            raise ValueError(f"paths of {policy.table.shape[1]} layers for a model of {self.num_layers}")
+        if isinstance(policy, FixedPaths) and (self.pinned_layers or policy.table.shape[1] != self.num_layers):
+            self.check_paths(policy.table.tolist())
 
         def run(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-            cache = next((a for a in (*args, *kwargs.values()) if isinstance(a, RoutedCache)), None)
+            cache = layer_cache(args, kwargs, self.name)
             plan = cache.plans.get(index) if cache is not None else None
             if plan is None:
                 copies = hidden.shape[0] // len(prompt_mask)
@@ -230,6 +308,10 @@ class PathModel:
                         f"a policy returns one action per row: shape ({len(prompt_mask)},); got {tuple(decided.shape)}"
                     )
                 plan = RowPlan.of(decided.repeat_interleave(copies), hidden.device)
+                if index in self.pinned_layers and not bool((plan.actions == LayerAction.EXECUTE).all()):
+                    raise PinnedLayerError(
+                        f"{self.name}: layer {index} always executes once: later layers read its keys"
+                    )
                 if cache is not None:
                     cache.plans[index] = plan
             if self.bridges is not None:
@@ -250,7 +332,7 @@ class PathModel:
             yield
 
     def _run_rows(self, index: int, rows: Tensor, hidden: Tensor, args: tuple, kwargs: dict) -> Tensor:
-        some_args, some_kwargs = take_rows((args, kwargs), rows, hidden.shape[0])
+        some_args, some_kwargs = take_rows((args, kwargs), rows, hidden.shape[0], self.row_axes)
         ran = self.run_layer(index, hidden[rows], some_args, some_kwargs)
         # In a model spread over devices, each layer returns on its own device, and the states continue there.
         return hidden.to(ran.device).index_copy(0, rows.to(ran.device), ran)
@@ -306,61 +388,29 @@ class PathModel:
     def head(self, states: Tensor) -> Tensor:
         """[N, V] float32 logits of [N, H] states that the last layer returned.
 
-        A one-token stock forward takes them as its last layer's output, so norm, head and soft-capping are its own.
+        A stock forward of N rows of one token takes them as its last layer's output, so norm, head and soft-capping
+        are its own.
         """
 
         def inject(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
             last = index == self.num_layers - 1
             return self.as_returned(index, states[:, None] if last else hidden)
 
-        one = torch.zeros(1, 1, dtype=torch.long, device=self.device)
+        first = torch.zeros(len(states), 1, dtype=torch.long, device=self.device)
         with self.mode(inject), float32_head(self.hf_model):
-            return self.hf_model(input_ids=one, position_ids=one, use_cache=False).logits[:, 0].float()
+            return self.hf_model(input_ids=first, position_ids=first, use_cache=False).logits[:, 0].float()
 
     def as_returned(self, index: int, hidden: Tensor) -> Any:
         """Wrap the states as this layer's own forward would return them."""
         return (hidden, None) if self._returns_tuple[index] else hidden
 
 
+def _first_tokens_first(mask: Tensor) -> Tensor:
+    """[B, T] the places of each row's tokens, then of its padding."""
+    return mask.argsort(dim=1, descending=True, stable=True)
+
+
 def forward_inputs(input_ids: Tensor, mask: Tensor) -> dict[str, Any]:
     """The arguments of a model's forward without a cache: ids and mask [B, T], padded left or right, and positions."""
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     return {"input_ids": input_ids, "attention_mask": mask, "position_ids": positions, "use_cache": False}
-
-
-@torch.inference_mode()
-def _check_wrapped(model: PathModel) -> None:
-    """Check by a few three-token forwards that the wrapped model is causal, row-wise and cached as assumed."""
-    name = type(model.hf_model).__name__
-    ids = torch.tensor([[1, 2, 3], [1, 2, 4]], device=model.device) % model.config.vocab_size
-    positions = torch.arange(3, device=model.device).expand(2, 3)
-    cache = RoutedCache(model.num_layers)
-
-    def check_arguments(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if hidden.shape[:-1] != ids.shape:
-            raise UnsupportedModelError(
-                f"{name}: a layer takes states of shape {tuple(hidden.shape)}, not one row per question"
-            )
-        for tensor in tensors_in((args, kwargs)):
-            if tensor.dim() > 1 and tensor.shape[0] not in (1, 2):
-                raise UnsupportedModelError(
-                    f"{name}: a layer argument of shape {tuple(tensor.shape)} has no row per question (alibi?)"
-                )
-        return model.as_returned(index, model.run_layer(index, hidden, args, kwargs))
-
-    with model.mode(check_arguments):
-        states = model.run_body(input_ids=ids, position_ids=positions, use_cache=False).float()
-    close = 1e-3 if model.hf_model.dtype.itemsize >= 4 else 3e-2  # rows of a batch may be rounded apart
-    # Relative to each token's largest value: beside a massive activation the small ones are rounded coarsely.
-    scale = states[0, :2].abs().amax(-1, keepdim=True)
-    if not bool(((states[0, :2] - states[1, :2]).abs() <= close * scale).all()):
-        raise UnsupportedModelError(f"{name}: not causal: a later token changes earlier outputs")
-
-    everything = FixedPaths([LayerPath.full(model.num_layers)] * 2)
-    with model.routed(everything, torch.ones_like(ids[:, :2])):
-        for part in (slice(0, 2), slice(2, 3)):
-            model.run_body(
-                input_ids=ids[:, part], position_ids=positions[:, part], past_key_values=cache, use_cache=True
-            )
-    if len(cache.slots) != model.num_layers or any(slot.used != 3 for slot in cache.slots.values()):
-        raise UnsupportedModelError(f"{name}: its layers keep state outside the key-value cache")

@@ -34,10 +34,14 @@ class RecordingCache(RoutedCache):
         self.last = (key_states, value_states)
         return self.last
 
-    def name_last(self, states: Sequence[StateKey]) -> KeyValues:
-        """Store the last layer's keys and values under the states that it computed, and return them."""
-        assert self.last is not None
+    def name_last(self, states: Sequence[StateKey]) -> KeyValues | None:
+        """Store the last layer's keys and values under the states that it computed, and return them.
+
+        None if the layer stored nothing, because it reads the keys of another.
+        """
         last, self.last = self.last, None
+        if last is None:
+            return None
         self.states.update(zip(states, zip(*last, strict=True), strict=True))
         return last
 
@@ -55,13 +59,20 @@ class RecordingCache(RoutedCache):
             for turn in range(len(plan.passes)):
                 running = (plan.actions > turn).nonzero()[:, 0].tolist()
                 made = [
-                    self.states[asked[row][0].key, (*steps_of(asked[row][1][:layer], bridged), *[layer] * (turn + 1))]
+                    key_values
                     for row in running
+                    if (key_values := self.states.get(_state(*asked[row], layer, turn, bridged))) is not None
                 ]
+                if not made:  # the layer reads the keys of another
+                    continue
                 lengths = [tokens[row] for row in running]
                 slot = cache.slots[layer, turn] = Slot()
                 slot.append(*(_aligned(part, lengths, cache.length) for part in zip(*made, strict=True)))
         return cache
+
+
+def _state(row: Row, path: LayerPath, layer: int, turn: int, bridged: bool) -> StateKey:
+    return row.key, (*steps_of(path[:layer], bridged), *[layer] * (turn + 1))
 
 
 def _aligned(rows: Sequence[Tensor], tokens: list[int], width: int) -> Tensor:
