@@ -284,7 +284,7 @@ def router_for(folder: Path, router: str | Path) -> Router:
 def _longest_first(
     rows: Sequence[Sequence[int]], batch_size: int, kind: Callable[[int], RowKind]
 ) -> Iterator[list[int]]:
-    """Indices in batches of one kind and similar length; the longest come first, so that a lack of memory shows early."""
+    """Indices in batches of one kind and similar length; the longest come first: a lack of memory shows early."""
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1; got {batch_size}")
     order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))

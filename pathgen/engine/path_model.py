@@ -55,6 +55,7 @@ class PathModel:
         self._stock = [layer.forward for layer in self.layers]
         self._own = [vars(layer).get("forward") for layer in self.layers]  # a hook set before us, or None
         self._mode: LayerFunction | None = None
+        self._waiting: RoutedCache | None = None
         self._inside = False  # a forward of the whole model has been checked, and its body runs
         self._returns_tuple = [False] * self.num_layers
         self.bridges: Bridges | None = None
@@ -198,7 +199,7 @@ class PathModel:
         if kwargs.get("pad_token_id") is None and getattr(config, "pad_token_id", None) is None:
             kwargs["pad_token_id"] = self.pad_token_id
         cache = self.new_cache() if cache is None else cache
-        with self.routed(policy, mask):
+        with self.routed(policy, mask), self._first_with(cache):
             return self.hf_model.generate(
                 input_ids=input_ids, attention_mask=mask, past_key_values=cache, use_cache=True, **kwargs
             )
@@ -250,7 +251,8 @@ class PathModel:
         return [whole] if body is whole else [whole, body]
 
     def _enter(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-        if self._mode is None or self._inside or not (self.restrictions.checked or self.pinned_layers):
+        needed = self.restrictions.checked or self.pinned_layers
+        if self._mode is None or self._inside or not needed:
             return None
         self._inside = module is self.hf_model
         try:
@@ -258,9 +260,20 @@ class PathModel:
         except BaseException:
             self._inside = False
             raise
+        if self._waiting is not None:  # a family may drop an empty cache, to make one of its own
+            given, self._waiting = {**given, "past_key_values": self._waiting}, None
         if self.pinned_layers and "logits_to_keep" in given:  # else the last layers see the last tokens alone
             given = {**given, "logits_to_keep": 0}
         return args, given
+
+    @contextmanager
+    def _first_with(self, cache: RoutedCache) -> Iterator[None]:
+        """Within the block, the first forward has this cache."""
+        self._waiting = cache if self.restrictions.checked else None
+        try:
+            yield
+        finally:
+            self._waiting = None
 
     def _leave(self, module: nn.Module, *_: Any) -> None:
         self._inside = False

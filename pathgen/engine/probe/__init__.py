@@ -1,1 +1,1 @@
-"""What is tried on a model when it is wrapped: its layers' arguments, its positions, its cache, and its restrictions."""
+"""What is tried on a model when it is wrapped: its layers' arguments, positions, cache, and restrictions."""

@@ -1,9 +1,9 @@
 """What a model must show when it is wrapped: a few rows of a few tokens against the plainest forwards of its own.
 
-Two short rows run along different paths, one with a repeat in the middle and one that skips, together in a batch: padded on
-the left and continued from the cache, then padded on the right without one. Each must give what it gives alone, in an
-unpadded forward with the model's own default positions, each layer called as often as its path says. What fails is
-run in the restricted way that passes, or the model is refused with the reason.
+Two short rows run along different paths, one with a repeat in the middle and one that skips, together in a batch:
+padded on the left and continued from the cache, then padded on the right without one. Each must give what it gives
+alone, in an unpadded forward with the model's own default positions, each layer called as often as its path says.
+What fails is run in the restricted way that passes, or the model is refused with the reason.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -166,8 +167,10 @@ class _Probe:
         ends = [0, width - 1, width] if width > 1 else [0, 1]
         parts = []
         with model.routed(FixedPaths(paths), mask[:, : ends[1]]):
-            for start, end in zip(ends, ends[1:], strict=False):
-                step = {key: value[:, start:end] for key, value in given.items() if key != "attention_mask"}
+            for start, end in pairwise(ends):
+                step = {
+                    key: value[:, start:end].contiguous() for key, value in given.items() if key != "attention_mask"
+                }
                 parts.append(
                     model.run_body(**step, attention_mask=mask[:, :end], past_key_values=cache, use_cache=True)
                 )
