@@ -24,7 +24,7 @@ import typer
 from cluster.program.console import print_json
 from pathgen.errors import one_line
 
-SECONDS = 60.0
+SECONDS = 240.0
 """Most seconds of one family."""
 
 

@@ -84,7 +84,7 @@ def largest_gap(stock: Any) -> tuple[float, PathModel]:
     paths = mixed_paths(model, len(rows))
     gaps = [0.0]
     for together in _groups(model, rows, decodes=False):
-        for side in ("left", "right"):
+        for side in ("left",) if not model.restrictions.one_length else ("right",):
             ids, mask = _padded([rows[row] for row in together], side)
             logits = model.logits(ids, mask, policy=FixedPaths(paths[row] for row in together))
             gaps += [

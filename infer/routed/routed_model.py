@@ -77,7 +77,7 @@ class RoutedModel:
             )
         self.path_model = path_model
         self.router = router.to(path_model.device)
-        self.policy = RouterPolicy(self.router, bias)
+        self.policy = RouterPolicy(self.router, bias, path_model.pinned_layers)
         self._bridges = path_model.placed(router.bridges)
         self.cache_bytes = 0
 

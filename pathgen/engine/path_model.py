@@ -193,7 +193,9 @@ class PathModel:
             raise ValueError("generation along paths needs the cache: the paths are decided at prefill and kept in it")
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         if self.restrictions.rope_border is not None:
-            self.restrictions.check_room(mask.sum(-1), kwargs.get("max_new_tokens") or 0)
+            longest = kwargs.get("max_length") or 0
+            new_tokens = kwargs.get("max_new_tokens") or max(0, longest - input_ids.shape[1])
+            self.restrictions.check_room(mask.sum(-1), new_tokens)
         kwargs.setdefault("do_sample", False)
         config = kwargs.get("generation_config")
         if kwargs.get("pad_token_id") is None and getattr(config, "pad_token_id", None) is None:

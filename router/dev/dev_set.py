@@ -59,11 +59,13 @@ class DevSet:
     Attributes:
         questions: sorted by task, because a batch is of one task.
         num_layers: of the model.
+        pinned_layers: of the model, which always execute once.
     """
 
     def __init__(self, model: PathModel, questions: Sequence[DevQuestion], chat: bool, *, quiet: bool = True):
         self.questions = sorted(questions, key=lambda entry: entry.task)  # stable
         self.num_layers, self._quiet = model.num_layers, quiet
+        self.pinned_layers = model.pinned_layers
         self._parts: list[tuple[AnswerBook, list[Question]]] = []
         for name, entries in groupby(self.questions, key=lambda entry: entry.task):
             task = find_task(name)

@@ -65,7 +65,7 @@ class _Probe:
         model.row_axes = self._row_axes(rows)
         for restrictions in self._ways():
             model.restrictions = restrictions
-            if self._holds(rows, paths, alone):
+            if self._counts_alike(rows) and self._holds(rows, paths, alone):
                 model.restrictions = replace(restrictions, own_rows=self._needs_own_rows(rows))
                 return
         raise UnsupportedModelError(f"{self.name}: {self._reason(rows, paths, alone)}")
@@ -157,6 +157,16 @@ class _Probe:
         with model.routed(FixedPaths(paths), given["attention_mask"]):
             states = model.run_body(**given, use_cache=False).float()
         return all(self._is_close(got[: len(want)], want) for got, want in zip(states, alone, strict=True))
+
+    def _counts_alike(self, rows: list[list[int]]) -> bool:
+        """Whether `generate` keeps the positions that it is given, where the model's own begin elsewhere."""
+        if not self.model.restrictions.position_offset:
+            return True
+        given = self._batch(rows[:1], "right")
+        ids = given.pop("input_ids")
+        found = self.model.hf_model.prepare_inputs_for_generation(ids, **given, use_cache=True, is_first_iteration=True)
+        positions = found.get("position_ids")
+        return positions is None or torch.equal(positions, given["position_ids"])
 
     def _cached(self, rows: Sequence[Sequence[int]], paths: Sequence[LayerPath]) -> list[Tensor]:
         """[T, H] of each row: the batch padded on the left, its last token from the cache."""
