@@ -130,6 +130,8 @@ def page(found: list[dict[str, Any]], version: str) -> str:
         "",
         "Made by `python -m benchmarks.faults.families --out docs/families.md`.",
         "",
+        f"{len(found)} of {len(all_types())} types were tried.",
+        "",
         "| mapping | types | exact | inexact | crashes | refused | no tiny model |",
         "|---|---|---|---|---|---|---|",
     ]
