@@ -61,7 +61,7 @@ class RecordingCache(RoutedCache):
                 made = [
                     key_values
                     for row in running
-                    if (key_values := self.states.get(_state(*asked[row], layer, turn, bridged))) is not None
+                    if (key_values := self.states.get(_state(asked[row], layer, turn, bridged))) is not None
                 ]
                 if not made:  # the layer reads the keys of another
                     continue
@@ -71,7 +71,8 @@ class RecordingCache(RoutedCache):
         return cache
 
 
-def _state(row: Row, path: LayerPath, layer: int, turn: int, bridged: bool) -> StateKey:
+def _state(asked: tuple[Row, LayerPath], layer: int, turn: int, bridged: bool) -> StateKey:
+    row, path = asked
     return row.key, (*steps_of(path[:layer], bridged), *[layer] * (turn + 1))
 
 

@@ -55,8 +55,9 @@ def find_layers(hf_model: Any) -> list[nn.Module]:
 def _stacks(part: nn.Module) -> Iterator[nn.ModuleList]:
     """The lists of modules of one class whose parts know the number of their layer."""
     for module in part.modules():
-        is_stack = isinstance(module, nn.ModuleList) and len({type(layer) for layer in module}) == 1
-        if is_stack and any(hasattr(inner, "layer_idx") or hasattr(inner, "layer_id") for inner in module[0].modules()):
+        if not isinstance(module, nn.ModuleList) or len({type(layer) for layer in module}) != 1:
+            continue
+        if any(hasattr(inner, "layer_idx") or hasattr(inner, "layer_id") for inner in module[0].modules()):
             yield module
 
 
