@@ -1,4 +1,4 @@
-"""`pathgen`: generate, bridge, static, stats, show, validate, export, import; each imports heavy packages itself."""
+"""`pathgen`: generate, check, bridge, static, stats, show, validate, export, import; heavy imports are inside each."""
 
 from __future__ import annotations
 
@@ -74,6 +74,19 @@ def validate(
     report = validate_run(out, replay)
     print_json(report) if as_json else report_text(report)
     raise typer.Exit(0 if report.valid else 4)
+
+
+@command(app)
+def check(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Alias, hub id, local folder or GGUF file.")],
+    as_json: AsJson = False,
+) -> None:
+    """Whether a model runs along paths, what is pinned or restricted and why, and what its layers cost."""
+    from .report.check import check_model, check_text
+
+    found = check_model(model)
+    print_json(found) if as_json else check_text(found)
+    raise typer.Exit(0 if found.supported else 2)
 
 
 @command(app)

@@ -193,7 +193,7 @@ class Bench:
         model = evaluator.model
         if name in self.inputs.routers:
             router = self.inputs.routers[name].router.to(model.device)
-            policy = RouterPolicy(router)  # made once, as in deployment
+            policy = RouterPolicy(router, pinned=model.pinned_layers)  # made once, as in deployment
             return lambda places: policy
         if name.removesuffix(BRIDGED) == "early_exit":
             assert isinstance(result.setting, float)

@@ -114,7 +114,8 @@ class Systems:
             given, how = ("", "") if name == ROUTER else (f"{GATES}=", " (--method gates --actions skip,execute)")
             raise Unavailable(f"no router: give --router {given}DIR of `router train`{how}")
         router = self.inputs.routers[name].router.to(self.evaluator.model.device)
-        return self._answered(name, route(self.evaluator, RouterPolicy(router), self.questions))
+        policy = RouterPolicy(router, pinned=self.evaluator.model.pinned_layers)
+        return self._answered(name, route(self.evaluator, policy, self.questions))
 
     def _oracle(self) -> SystemResult:
         """The best path of each question's search, chosen with gold; the answers come from its record."""

@@ -49,7 +49,15 @@ class Forwards:
 
     def run(self, places: Sequence[int], policy: PolicyMaker) -> Forwarded:
         """Run the questions at these places as one batch."""
-        return self._generate(places, policy) if self.evaluator.task.generates else self._score(places, policy)
+        if not self.evaluator.task.generates:
+            return self._score(places, policy)
+        kind = self.evaluator.model.restrictions.kind
+        kinds = {place: kind(len(self.prepared[place].prompt_ids), decodes=True) for place in places}
+        parts = [
+            self._generate([place for place in places if kinds[place] == one], policy)
+            for one in dict.fromkeys(kinds.values())
+        ]
+        return Forwarded(sum(part.tokens for part in parts), sum(part.cache_bytes or 0 for part in parts))
 
     @torch.inference_mode()
     def _score(self, places: Sequence[int], policy: PolicyMaker) -> Forwarded:

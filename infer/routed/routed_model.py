@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from functools import partial
+from itertools import groupby, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from transformers.modeling_outputs import CausalLMOutput
 
 from pathgen.engine.path_model import PathModel
+from pathgen.engine.probe.restrictions import RowKind
 from pathgen.errors import ArtefactError
 from pathgen.evaluation.decided_paths import decide_paths
 from pathgen.evaluation.decoding import before_stop, left_padded
@@ -78,7 +80,7 @@ class RoutedModel:
             )
         self.path_model = path_model
         self.router = router.to(path_model.device)
-        self.policy = RouterPolicy(self.router, bias)
+        self.policy = RouterPolicy(self.router, bias, path_model.pinned_layers)
         self._bridges = path_model.placed(router.bridges)
         self.cache_bytes = 0
 
@@ -187,7 +189,7 @@ class RoutedModel:
         check_context(ids, max_new_tokens, context_tokens(self.path_model.config))
         found: dict[int, Completion] = {}
         most_bytes = 0
-        for batch in _longest_first(ids, batch_size):
+        for batch in _longest_first(ids, batch_size, partial(self.path_model.restrictions.kind, decodes=True)):
             rows, mask = left_padded([ids[index] for index in batch], self.device)
             tokens, paths = self._generate(rows, mask, {**kwargs, "max_new_tokens": max_new_tokens})
             most_bytes = max(most_bytes, self.cache_bytes)
@@ -214,7 +216,7 @@ class RoutedModel:
         rows = [[*prompt, *continuation] for prompt, continuation in pairs]
         check_context(rows, 0, context_tokens(self.path_model.config))
         found: dict[int, Score] = {}
-        for batch in _longest_first(rows, batch_size):
+        for batch in _longest_first(rows, batch_size, self.path_model.restrictions.kind):
             recorded = WholePromptPolicy(self.policy)
             forced = [(pairs[index][0], pairs[index][1][:-1]) for index in batch]  # the last token does not run
             with self.path_model.bridged(self._bridges):
@@ -278,11 +280,15 @@ class RoutedModel:
         return Completion(text, path, path.depth, len(tokens))
 
 
-def _longest_first(rows: Sequence[Sequence[int]], batch_size: int) -> Iterator[list[int]]:
-    """Indices in batches of similar length; the longest come first, so that a lack of memory shows early."""
+def _longest_first(
+    rows: Sequence[Sequence[int]], batch_size: int, kind: Callable[[int], RowKind]
+) -> Iterator[list[int]]:
+    """Indices in batches of one kind and similar length; the longest come first: a lack of memory shows early."""
     whole_number(batch_size, "batch_size")
     order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
-    yield from (order[start : start + batch_size] for start in range(0, len(order), batch_size))
+    for _, same in groupby(order, lambda index: kind(len(rows[index]))):
+        together = list(same)
+        yield from (together[start : start + batch_size] for start in range(0, len(together), batch_size))
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from pathgen.engine.logprobs import target_logprobs
+from pathgen.engine.padded_rows import masked
 from pathgen.engine.path_model import PathModel, forward_inputs
 from pathgen.engine.policies import LayerPolicy, RecordedPolicy
-from pathgen.evaluation.decoding import left_padded
 from pathgen.paths.layer_path import LayerPath
 
 Tokens = Sequence[int]
@@ -54,16 +54,15 @@ class WholePromptPolicy(RecordedPolicy):
 def continuation_logits(model: PathModel, policy: LayerPolicy, rows: Sequence[tuple[Tokens, Tokens]]) -> list[Tensor]:
     """For each (prompt, forced tokens after it) the float32 logits [n, V] of its n = forced + 1 next tokens.
 
-    One forward, in which the policy sees only the prompts. Padding is on the left, so that the scored positions end
-    together and the head runs on no others.
+    One forward, in which the policy sees only the prompts, and the head runs on the scored positions alone.
     """
-    ids, mask = left_padded([[*prompt, *forced] for prompt, forced in rows], model.device)
-    width = ids.shape[1]
-    prompt_end = torch.tensor([[width - len(forced)] for _, forced in rows], device=model.device)
-    with model.routed(policy, mask * (torch.arange(width, device=model.device) < prompt_end)):
+    ids, mask = masked([[*prompt, *forced] for prompt, forced in rows], model.device)
+    prompt_end = torch.tensor([[len(prompt)] for prompt, _ in rows], device=model.device)
+    with model.routed(policy, mask * (torch.arange(ids.shape[1], device=model.device) < prompt_end)):
         states = model.run_body(**forward_inputs(ids, mask))
     counts = [1 + len(forced) for _, forced in rows]
-    scored = torch.cat([row[-count:] for row, count in zip(states, counts, strict=True)])
+    ends = [len(prompt) + len(forced) for prompt, forced in rows]
+    scored = torch.cat([row[end - count : end] for row, end, count in zip(states, ends, counts, strict=True)])
     return list(model.head(scored).split(counts))
 
 

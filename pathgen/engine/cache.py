@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers.cache_utils import Cache
 
 from ..slots.layer_slots import KeyValueSlot, SlotMaker, holds_state
-from .supported import tensors_in
+from .supported import UnsupportedModelError, tensors_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,3 +188,19 @@ class RoutedCache(Cache):
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat each row `repeats` times, next to each other."""
         self.batch_select_indices(torch.arange(self.batch_size).repeat_interleave(repeats))
+
+
+def layer_cache(args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> RoutedCache | None:
+    """The cache among the arguments of a layer of the model class `name`.
+
+    Raises:
+        UnsupportedModelError: it is one of the model's own making, where a repeat would overwrite or append twice.
+    """
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, RoutedCache):
+            return value
+        if isinstance(value, Cache):
+            raise UnsupportedModelError(
+                f"{name}: its layers were given a {type(value).__name__} of the model's own, not the cache of the paths"
+            )
+    return None

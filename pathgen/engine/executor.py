@@ -26,6 +26,7 @@ from .kept_states import KeptStates
 from .logprobs import state_logprobs
 from .padded_rows import MaskForm, row_inputs
 from .path_model import LayerCalls, PathModel
+from .probe.shared_keys import SharedKeys
 from .shared_prefill import (
     BranchCache,
     RecordingCache,
@@ -82,7 +83,7 @@ class Executor:
     def __init__(self, model: PathModel, masks: MaskForm | None, keep_bytes: int = KEEP_BYTES):
         self.model = model
         self.masks = masks
-        self.kept = KeptStates(keep_bytes)
+        self.kept = KeptStates(0 if model.pinned_layers else keep_bytes)  # states are kept without others' keys
         self.work = Work()
         self.influence: dict[Hashable, tuple[float, ...]] = {}
         self._bridges = model.bridges
@@ -114,7 +115,10 @@ class Executor:
         if self.model.bridges is not self._bridges:  # the kept states may come from others
             self.kept.forget_bridged()
             self._bridges = self.model.bridges
+        self.model.check_paths(dict.fromkeys(path for _, path in asked))
         rows = list({row.key: row for row, _ in asked}.values())
+        if len(rows) == 1 and self.model.restrictions.own_rows:
+            rows *= 2  # its layers' arguments are then taken for each state
         stems = [stem_of(row) for row in rows] if self.model.carries_state else []
         if self._branching or (self.model.carries_state and recorder is not None):
             recorder = recorder or RecordingCache(self.model.slot_makers)
@@ -182,6 +186,7 @@ class Executor:
         pool = hidden.new_zeros(max(plan.num_slots, 1), *hidden.shape[1:])
         indices = _upload(plan.steps, hidden.device)
 
+        shared = SharedKeys(self.model.pinned_layers) if self.model.pinned_layers else None
         # Held from the start: states that this call puts into `kept` may push out states that later steps load.
         planned = [load for step in plan.steps for load in step.loads] + plan.last_loads
         held = {key: self.kept[key] for _, key in planned if key[1]}
@@ -207,10 +212,14 @@ class Executor:
                 continue
             args, kwargs = calls[step.layer]
             if batch > 1:
-                args, kwargs = take_rows((args, kwargs), row_numbers, batch)
+                args, kwargs = take_rows((args, kwargs), row_numbers, batch, self.model.row_axes)
+            if shared is not None:
+                kwargs = shared.given(step.states, kwargs)
             if isinstance(given.cache, BranchCache):
                 given.cache.before(step.layer, step.states)
             states = self.model.run_layer(step.layer, before, args, kwargs)
+            if shared is not None:
+                shared.keep(step.layer, step.states, kwargs)
             meter.watch(step.layer, step.states, before, states)
             pool.index_copy_(0, targets, states.to(pool.device))
             stored = given.cache.name_last(step.states) if isinstance(given.cache, RecordingCache) else None

@@ -30,8 +30,10 @@ def find_mask_form(model: PathModel) -> MaskForm | None:
         forms.append(MaskForm(by_kind=False, additive=additive, window=sliding))
 
     full = LayerPath.full(model.num_layers)
-    tokens = [(7 * i + 3) % config.vocab_size for i in range(PROBE_TOKENS + 9)]
-    prompt, choices = tokens[:PROBE_TOKENS], [tokens[-9:-5], tokens[-5:-2], tokens[-2:]]
+    border = model.restrictions.rope_border
+    length = PROBE_TOKENS if border is None else max(1, min(PROBE_TOKENS, border - 4))
+    tokens = [(7 * i + 3) % config.vocab_size for i in range(length + 9)]
+    prompt, choices = tokens[:length], [tokens[-9:-5], tokens[-5:-2], tokens[-2:]]
     plain = Executor(model, None, keep_bytes=0).token_logprobs(
         [(row, full) for row in plain_rows("probe", prompt, choices)]
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,11 +16,21 @@ from ..hooks.forwards import HookedForward, shared_module
 from ..hooks.here import Here
 from ..models.loading import load_model
 from ..models.token_inputs import IDS_ONLY, ONE_FORWARD, OWN_CACHE, check_continues, checked_mask, refuse_options
-from ..paths.layer_path import LayerPath
-from ..slots.layer_slots import has_seen, holds_state, slot_makers, stores
-from .cache import RoutedCache, RowPlan
+from ..paths.layer_path import LayerAction
+from ..slots.layer_slots import holds_state, slot_makers
+from .cache import RoutedCache, RowPlan, layer_cache
 from .policies import FixedPaths, LayerPolicy
-from .supported import UnsupportedModelError, find_head, find_layers, take_rows, tensors_in
+from .probe.arguments import RowAxes
+from .probe.load_probe import probe_model
+from .probe.restrictions import Restrictions
+from .supported import (
+    PinnedLayerError,
+    UnsupportedModelError,
+    find_head,
+    find_layers,
+    pinned_layers,
+    take_rows,
+)
 from .vocabulary import float32_logits
 
 if TYPE_CHECKING:
@@ -46,6 +56,11 @@ class PathModel:
     state dict stay, and without a policy the model gives its published outputs. Threads may share one PathModel. A deep
     copy has a model of its own; neither is ever pickled.
 
+    Attributes:
+        pinned_layers: always execute once, because later layers read their keys and values.
+        restrictions: how rows may share a batch, as tried when the model was wrapped.
+        row_axes: where rows lie in its layers' arguments, if not first.
+
     Raises:
         UnsupportedModelError: the model cannot be run along paths; the message names it and the reason.
     """
@@ -66,13 +81,22 @@ class PathModel:
         self._mode = Here[LayerFunction]()
         self._float32_head = Here[bool]()
         self._returns_tuple = [False] * self.num_layers
+        self.name = type(hf_model).__name__
+        self.pinned_layers = pinned_layers(self.layers)
+        self.row_axes: RowAxes = {}
+        self.restrictions = Restrictions(self.name)
+        self._waiting = Here[list[RoutedCache]]()
+        self._inside = Here[bool]()
         self._bridges: Bridges | None = None
         self._bridges_here = Here[tuple[Bridges | None]]()
         self._hooks = [HookedForward(layer, partial(self._run, index)) for index, layer in enumerate(self.layers)]
         self._head_hook = HookedForward(head, self._run_head)
+        self._entries = [
+            HookedForward(part, partial(self._run_whole, place)) for place, part in enumerate(self._wholes())
+        ]
         self._is_wrapped = True
         try:
-            _check_wrapped(self)
+            probe_model(self)
         except BaseException:
             self.unwrap()
             raise
@@ -146,9 +170,14 @@ class PathModel:
 
         Raises:
             ValueError: ids, mask, policy or an option cannot be used.
+            MixedRowsError: rows that this model cannot run together.
         """
         refuse_options(kwargs, NOT_IN_A_FORWARD)
         mask = self._mask(input_ids, attention_mask)
+        if self._moves(mask) and not kwargs:
+            places = _first_tokens_first(mask)
+            found = self.logits(input_ids.gather(1, places), mask.gather(1, places), policy=policy)
+            return found.gather(1, places.argsort(1)[..., None].expand_as(found))
         with self.routed(policy, mask):
             return self.hf_model(**forward_inputs(input_ids, mask), **kwargs).logits
 
@@ -159,8 +188,16 @@ class PathModel:
         Arguments and errors as `logits`; `head` gives the logits of chosen states.
         """
         mask = self._mask(input_ids, attention_mask)
+        if self._moves(mask):
+            places = _first_tokens_first(mask)
+            found = self.states(input_ids.gather(1, places), mask.gather(1, places), policy=policy)
+            return found.gather(1, places.argsort(1)[..., None].expand_as(found))
         with self.routed(policy, mask):
             return self.run_body(**forward_inputs(input_ids, mask))
+
+    def _moves(self, mask: Tensor) -> bool:
+        """Whether rows padded on the left must move to the right: padding there would move their positions."""
+        return self.restrictions.one_length and not bool(mask[:, 0].all())
 
     @torch.inference_mode()
     def generate(
@@ -184,6 +221,7 @@ class PathModel:
         Raises:
             ValueError: ids, mask, policy or an option cannot be used; `use_cache=False`: the cache stores the path; a
                 cache of other prompts, or used before.
+            MixedRowsError: rows that this model cannot run together, or that would cross its rotary table's border.
         """
         refuse_options(kwargs, NOT_IN_GENERATE)
         if not kwargs.pop("use_cache", True):
@@ -191,12 +229,16 @@ class PathModel:
         mask = self._mask(input_ids, attention_mask)
         if cache is not None:
             check_continues(input_ids, cache.get_seq_length(), cache.batch_size, kwargs.get("num_beams") or 1)
+        if self.restrictions.rope_border is not None:
+            longest = kwargs.get("max_length") or 0
+            new_tokens = kwargs.get("max_new_tokens") or max(0, longest - input_ids.shape[1])
+            self.restrictions.check_room(mask.sum(-1), new_tokens)
         kwargs.setdefault("do_sample", False)
         config = kwargs.get("generation_config")
         if kwargs.get("pad_token_id") is None and getattr(config, "pad_token_id", None) is None:
             kwargs["pad_token_id"] = self.pad_token_id
         cache = self.new_cache() if cache is None else cache
-        with self.routed(policy, mask):
+        with self.routed(policy, mask), self._waiting.be([cache] if self.restrictions.checked else []):
             return self.hf_model.generate(
                 input_ids=input_ids, attention_mask=mask, past_key_values=cache, use_cache=True, **kwargs
             )
@@ -224,12 +266,48 @@ class PathModel:
         """
         if not self._is_wrapped:
             return
-        hooks = [*self._hooks, self._head_hook]
+        hooks = [*self._hooks, self._head_hook, *self._entries]
         if not all(hook.is_outermost for hook in hooks):
             raise ValueError("the model was wrapped again since: unwrap the later PathModel first")
         for hook in hooks:
             hook.restore()
         self._is_wrapped = False
+
+    def check_paths(self, paths: Iterable[Sequence[int]]) -> None:
+        """Refuse paths that this model cannot run.
+
+        Raises:
+            PinnedLayerError: a path skips or repeats a pinned layer.
+            ValueError: a path has another number of layers.
+        """
+        for path in paths:
+            if len(path) != self.num_layers:
+                raise ValueError(f"paths of {len(path)} layers for a model of {self.num_layers}")
+            for layer in self.pinned_layers:
+                if path[layer] != LayerAction.EXECUTE:
+                    raise PinnedLayerError(
+                        f"{self.name}: layer {layer} is {'repeated' if path[layer] else 'skipped'}, but later layers "
+                        "read its keys and values: it always executes once"
+                    )
+
+    # What every forward of a restricted model is checked for.
+
+    def _wholes(self) -> list[nn.Module]:
+        """Where a forward begins: the model, and its part without a head."""
+        whole, body = self.hf_model, self.hf_model.base_model
+        return [whole] if body is whole else [whole, body]
+
+    def _run_whole(self, place: int, *args: Any, **kwargs: Any) -> Any:
+        stock = self._entries[place].stock
+        if self._mode.get() is None or self._inside.get() or not (self.restrictions.checked or self.pinned_layers):
+            return stock(*args, **kwargs)
+        given = self.restrictions.inputs(kwargs)
+        if waiting := self._waiting.get():  # a family may drop an empty cache, to make one of its own
+            given = {**given, "past_key_values": waiting.pop()}
+        if self.pinned_layers and "logits_to_keep" in given:  # else the last layers see the last tokens alone
+            given = {**given, "logits_to_keep": 0}
+        with self._inside.be(True):
+            return stock(*args, **given)
 
     # Modes: what a layer's forward currently does in this thread.
 
@@ -270,11 +348,11 @@ class PathModel:
         """
         if not hasattr(policy, "actions"):
             raise ValueError(f"the policy is {type(policy).__name__}; FixedPaths(paths) follows given paths")
-        if isinstance(policy, FixedPaths) and policy.table.shape[1] != self.num_layers:
-            raise ValueError(f"paths of {policy.table.shape[1]} layers for a model of {self.num_layers}")
+        if isinstance(policy, FixedPaths) and (self.pinned_layers or policy.table.shape[1] != self.num_layers):
+            self.check_paths(policy.table.tolist())
 
         def run(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-            cache = next((a for a in (*args, *kwargs.values()) if isinstance(a, RoutedCache)), None)
+            cache = layer_cache(args, kwargs, self.name)
             plan = cache.plans.get(index) if cache is not None else None
             if plan is None:
                 copies = hidden.shape[0] // len(prompt_mask)
@@ -284,6 +362,10 @@ class PathModel:
                         f"a policy returns one action per row: shape ({len(prompt_mask)},); got {tuple(decided.shape)}"
                     )
                 plan = RowPlan.of(decided.repeat_interleave(copies), hidden.device)
+                if index in self.pinned_layers and not bool((plan.actions == LayerAction.EXECUTE).all()):
+                    raise PinnedLayerError(
+                        f"{self.name}: layer {index} always executes once: later layers read its keys"
+                    )
                 if cache is not None:
                     cache.plans[index] = plan
             if self.bridges is not None:
@@ -304,7 +386,7 @@ class PathModel:
             yield
 
     def _run_rows(self, index: int, rows: Tensor, hidden: Tensor, args: tuple, kwargs: dict) -> Tensor:
-        some_args, some_kwargs = take_rows((args, kwargs), rows, hidden.shape[0])
+        some_args, some_kwargs = take_rows((args, kwargs), rows, hidden.shape[0], self.row_axes)
         ran = self.run_layer(index, hidden[rows], some_args, some_kwargs)
         # In a model spread over devices, each layer returns on its own device, and the states continue there.
         return hidden.to(ran.device).index_copy(0, rows.to(ran.device), ran)
@@ -360,67 +442,29 @@ class PathModel:
     def head(self, states: Tensor) -> Tensor:
         """[N, V] float32 logits of [N, H] states that the last layer returned.
 
-        A one-token stock forward takes them as its last layer's output, so norm, head and soft-capping are its own. A
-        head that is not a plain linear layer (a quantised one, for example) gives its own dtype.
+        A stock forward of N rows of one token takes them as its last layer's output, so norm, head and soft-capping
+        are its own. A head that is not a plain linear layer (a quantised one, for example) gives its own dtype.
         """
 
         def inject(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
             last = index == self.num_layers - 1
             return self.as_returned(index, states[:, None] if last else hidden)
 
-        one = torch.zeros(1, 1, dtype=torch.long, device=self.device)
+        first = torch.zeros(len(states), 1, dtype=torch.long, device=self.device)
         with self.mode(inject), self._float32_head.be(True):
-            return self.hf_model(input_ids=one, position_ids=one, use_cache=False).logits[:, 0].float()
+            return self.hf_model(input_ids=first, position_ids=first, use_cache=False).logits[:, 0].float()
 
     def as_returned(self, index: int, hidden: Tensor) -> Any:
         """Wrap the states as this layer's own forward would return them."""
         return (hidden, None) if self._returns_tuple[index] else hidden
 
 
+def _first_tokens_first(mask: Tensor) -> Tensor:
+    """[B, T] the places of each row's tokens, then of its padding."""
+    return mask.argsort(dim=1, descending=True, stable=True)
+
+
 def forward_inputs(input_ids: Tensor, mask: Tensor) -> dict[str, Any]:
     """The arguments of a model's forward without a cache: ids and mask [B, T], padded left or right, and positions."""
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     return {"input_ids": input_ids, "attention_mask": mask, "position_ids": positions, "use_cache": False}
-
-
-@torch.inference_mode()
-def _check_wrapped(model: PathModel) -> None:
-    """Check by a few three-token forwards that the wrapped model is causal, row-wise and cached as assumed."""
-    name = type(model.hf_model).__name__
-    ids = torch.tensor([[1, 2, 3], [1, 2, 4]], device=model.device) % model.config.vocab_size
-    positions = torch.arange(3, device=model.device).expand(2, 3)
-    cache = model.new_cache()
-
-    def check_arguments(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if hidden.shape[:-1] != ids.shape:
-            raise UnsupportedModelError(
-                f"{name}: a layer takes states of shape {tuple(hidden.shape)}, not one row per question"
-            )
-        for tensor in tensors_in((args, kwargs)):
-            if tensor.dim() > 1 and tensor.shape[0] not in (1, 2):
-                raise UnsupportedModelError(
-                    f"{name}: a layer argument of shape {tuple(tensor.shape)} has no row per question (alibi?)"
-                )
-        return model.as_returned(index, model.run_layer(index, hidden, args, kwargs))
-
-    with model.mode(check_arguments):
-        states = model.run_body(input_ids=ids, position_ids=positions, use_cache=False).float()
-    close = 1e-3 if model.hf_model.dtype.itemsize >= 4 else 3e-2  # rows of a batch may be rounded apart
-    # Relative to each token's largest value: beside a massive activation the small ones are rounded coarsely.
-    scale = states[0, :2].abs().amax(-1, keepdim=True)
-    if not bool(((states[0, :2] - states[1, :2]).abs() <= close * scale).all()):
-        raise UnsupportedModelError(f"{name}: not causal: a later token changes earlier outputs")
-
-    stock = model.run_body(input_ids=ids, position_ids=positions, use_cache=False).float()
-    if not bool(((stock - states).abs() <= close * stock.abs().amax(-1, keepdim=True)).all()):
-        raise UnsupportedModelError(f"{name}: its layers hand more than their states to the next")
-
-    everything = FixedPaths([LayerPath.full(model.num_layers)] * 2)
-    with model.routed(everything, torch.ones_like(ids[:, :2])):
-        for part in (slice(0, 2), slice(2, 3)):
-            model.run_body(
-                input_ids=ids[:, part], position_ids=positions[:, part], past_key_values=cache, use_cache=True
-            )
-    storing = {(layer, 0) for layer, make in enumerate(model.slot_makers) if stores(make())}
-    if set(cache.slots) != storing or not all(has_seen(slot, 3) for slot in cache.slots.values()):
-        raise UnsupportedModelError(f"{name}: its layers keep state outside the cache")

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
 from inspect import signature
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from transformers.cache_utils import KVSharingDict
 
 from ..errors import InputError
+from .probe.arguments import RowAxes, RowAxis
 
 logger = logging.getLogger(__name__)
 
-ATTENTION_KINDS = {"full_attention", "sliding_attention"}
+ATTENTION_KINDS = {"full_attention", "sliding_attention", "chunked_attention"}
 HYBRID_KINDS = {"linear_attention", "conv", "hybrid", "hybrid_sliding", "mlp", "moe"}
 """Layers with a convolution window, a recurrent state, both beside attention, or nothing to store."""
 
@@ -21,10 +25,15 @@ class UnsupportedModelError(InputError):
     """The model family cannot be run along paths."""
 
 
-def find_layers(hf_model: Any) -> list[nn.Module]:
-    """The decoder layers in order: the only list of `num_hidden_layers` modules with attention.
+class PinnedLayerError(InputError, ValueError):
+    """A path skips or repeats a layer whose keys and values other layers read."""
 
-    They are of one class, but for hybrids, whose config lists the kinds of their layers.
+
+def find_layers(hf_model: Any) -> list[nn.Module]:
+    """The decoder layers in order: the only list of modules with attention that the decoder holds.
+
+    They are of one class, but for hybrids, whose config lists the kinds of their layers. Where the decoder holds
+    several lists, those of `num_hidden_layers` count.
 
     Raises:
         UnsupportedModelError: the model has no such layers; the message names its class and the reason.
@@ -35,24 +44,40 @@ def find_layers(hf_model: Any) -> list[nn.Module]:
     kinds = set(getattr(config, "layer_types", None) or ())
     if unknown := kinds - ATTENTION_KINDS - HYBRID_KINDS:
         raise UnsupportedModelError(f"{name}: layers of kind {', '.join(sorted(unknown))} are not supported")
-    if getattr(config, "num_kv_shared_layers", 0):
-        raise UnsupportedModelError(f"{name}: layers that share keys and values cannot be skipped on their own")
-    stacks = [
-        module
-        for module in hf_model.modules()
-        if isinstance(module, nn.ModuleList)
-        and len(module) == config.num_hidden_layers
-        and (kinds & HYBRID_KINDS or len({type(layer) for layer in module}) == 1)
-        and any(hasattr(part, "layer_idx") for part in module[0].modules())
-    ]
-    if len(stacks) != 1:
-        expected, found = config.num_hidden_layers, len(stacks) or "none"
-        raise UnsupportedModelError(f"{name}: expected one stack of {expected} equal decoder layers, found {found}")
     if "past_key_values" not in signature(type(hf_model).forward).parameters:
         raise UnsupportedModelError(
             f"{name}: its forward takes no `past_key_values`: its cache is of a kind of its own"
         )
-    return list(stacks[0])
+    expected = config.num_hidden_layers
+    for part in (hf_model, hf_model.get_decoder()):
+        stacks = list(_stacks(part, of_one_class=not kinds & HYBRID_KINDS))
+        if right := [stack for stack in stacks if len(stack) == expected]:
+            stacks = right
+        if len(stacks) == 1:
+            return list(stacks[0])
+    raise UnsupportedModelError(
+        f"{name}: expected one stack of {expected} equal decoder layers, found {len(stacks) or 'none'}"
+    )
+
+
+def _stacks(part: nn.Module, *, of_one_class: bool) -> Iterator[nn.ModuleList]:
+    """The lists of modules, all of one class if so asked, whose parts know the number of their layer."""
+    for module in part.modules():
+        if not isinstance(module, nn.ModuleList) or not len(module):
+            continue
+        if of_one_class and len({type(layer) for layer in module}) != 1:
+            continue
+        if any(hasattr(inner, "layer_idx") or hasattr(inner, "layer_id") for inner in module[0].modules()):
+            yield module
+
+
+def pinned_layers(layers: Sequence[nn.Module]) -> tuple[int, ...]:
+    """The layers that always execute once, because later layers read their keys and values."""
+    return tuple(
+        index
+        for index, layer in enumerate(layers)
+        if any(getattr(part, "store_full_length_kv", False) for part in layer.modules())
+    )
 
 
 def find_head(hf_model: Any) -> nn.Module:
@@ -72,18 +97,34 @@ def find_head(hf_model: Any) -> nn.Module:
     return head
 
 
-def take_rows(value: Any, rows: Tensor, batch: int) -> Any:
+def take_rows(value: Any, rows: Tensor, batch: int, axes: RowAxes | None = None, place: str = "") -> Any:
     """Take rows of every tensor with two or more dimensions, the batch first, also inside tuples and dicts.
 
-    A first dimension of 1 broadcasts and stays unchanged, as does everything else (flags, None, the cache).
+    A first dimension of 1 broadcasts and stays unchanged, as does everything else (flags, None, the cache). `axes` are
+    the exceptions of a model, by place in `value`, which is then (args, kwargs).
     """
     if isinstance(value, Tensor):
+        if axes and place in axes:
+            return _along_axis(value, rows.to(value.device), batch, axes[place])
         return value[rows.to(value.device)] if value.dim() > 1 and value.shape[0] == batch > 1 else value
     if isinstance(value, (tuple, list)):
-        return type(value)(take_rows(part, rows, batch) for part in value)
+        return type(value)(take_rows(part, rows, batch, axes, _inside(place, key)) for key, part in enumerate(value))
     if isinstance(value, dict):
-        return {key: take_rows(part, rows, batch) for key, part in value.items()}
+        return {key: take_rows(part, rows, batch, axes, _inside(place, key)) for key, part in value.items()}
+    if isinstance(value, KVSharingDict):
+        return KVSharingDict({key: take_rows(tuple(pair), rows, batch) for key, pair in value.items()})
     return value
+
+
+def _inside(place: str, key: object) -> str:
+    return f"{place}.{key}" if place else str(key)
+
+
+def _along_axis(value: Tensor, rows: Tensor, batch: int, axis: RowAxis) -> Tensor:
+    if axis is None or value.dim() <= axis[0] or value.shape[axis[0]] != batch * axis[1]:
+        return value
+    copies = torch.arange(axis[1], device=rows.device)
+    return value.index_select(axis[0], (rows[:, None] * axis[1] + copies).flatten())
 
 
 def tensors_in(value: Any) -> list[Tensor]:

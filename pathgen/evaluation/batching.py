@@ -1,9 +1,11 @@
-"""Batches of similar length, because padding is wasted work."""
+"""Batches of similar length, because padding is wasted work, and of one kind, because some rows never share a batch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+
+from ..engine.probe.restrictions import Restrictions, RowKind
 
 MAX_PADDING = 0.12
 """Largest share of padding in a batch; with more, padding costs more than a shared batch saves."""
@@ -11,16 +13,20 @@ MAX_PADDING = 0.12
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """The size of one item: tokens of its longest row, number of rows, and tokens of all rows."""
+    """The size of one item: tokens of its longest row, number of rows, tokens of all rows, and the kind of its rows."""
 
     width: int
     rows: int
     tokens: int
+    kind: RowKind = (False, 0)
 
 
-def row_batches(lengths: Sequence[int], limit: int) -> Iterator[list[int]]:
-    """Batches of indices of rows of these lengths, the longest first: at most `limit` tokens, padding included."""
-    extents = [Extent(length, 1, length) for length in lengths]
+def row_batches(lengths: Sequence[int], limit: int, restrictions: Restrictions) -> Iterator[list[int]]:
+    """Batches of indices of rows of these lengths, the longest first: at most `limit` tokens, padding included.
+
+    Rows of different kind, by the model's `restrictions`, never share a batch.
+    """
+    extents = [Extent(length, 1, length, restrictions.kind(length)) for length in lengths]
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     return like_lengths(extents, order, lambda batch, _: lengths[batch[0]] * (len(batch) + 1) > limit)
 
@@ -28,7 +34,7 @@ def row_batches(lengths: Sequence[int], limit: int) -> Iterator[list[int]]:
 def like_lengths(
     extents: Sequence[Extent], order: Iterable[int], is_full: Callable[[list[int], int], bool]
 ) -> Iterator[list[int]]:
-    """Batches of indices, taken from `order` (the indices of all `extents`, widest first).
+    """Batches of indices of one kind, taken from `order` (the indices of all `extents`, kind by kind, widest first).
 
     A batch also ends where `is_full(batch, next index)` is true, for any padding.
     """
@@ -38,7 +44,7 @@ def like_lengths(
         extent = extents[index]
         if batch:
             padding = 1 - (tokens + extent.tokens) / (extents[batch[0]].width * (rows + extent.rows))
-            if padding > MAX_PADDING or is_full(batch, index):
+            if extent.kind != extents[batch[0]].kind or padding > MAX_PADDING or is_full(batch, index):
                 yield batch
                 batch, rows, tokens = [], 0, 0
         batch.append(index)

@@ -33,5 +33,5 @@ def prompt_batches(model: PathModel, prompts: Sequence[Sequence[int]]) -> Iterat
         Indices into `prompts`, their ids [B, T] and their mask [B, T], padded on the right.
     """
     limit = BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cuda"])
-    for batch in row_batches([len(prompt) for prompt in prompts], limit):
+    for batch in row_batches([len(prompt) for prompt in prompts], limit, model.restrictions):
         yield batch, *masked([prompts[i] for i in batch], model.device)

@@ -72,10 +72,10 @@ class DivergenceMeter:
     ) -> Iterator[list[tuple[Prepared, list[LayerPath]]]]:
         """Questions of similar length; all missing paths of one run together, because they share their first layers."""
         limit = PAIRS_TOGETHER.get(self.evaluator.model.device.type, PAIRS_TOGETHER["cuda"])
-        sizes = [len(paths) for _, paths in missing]
+        sizes, restrictions = [len(paths) for _, paths in missing], self.evaluator.model.restrictions
         order = sorted(range(len(missing)), key=lambda index: -missing[index][0].tokens)
         extents = [
-            Extent(prepared.tokens, size, prepared.tokens * size)
+            Extent(prepared.tokens, size, prepared.tokens * size, restrictions.kind(prepared.tokens))
             for (prepared, _), size in zip(missing, sizes, strict=True)
         ]
 

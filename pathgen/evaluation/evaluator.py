@@ -13,6 +13,7 @@ import numpy as np
 from ..engine.executor import KEEP_BYTES, Executor
 from ..engine.mask_probe import find_mask_form
 from ..engine.path_model import PathModel
+from ..engine.probe.restrictions import RowKind
 from ..engine.token_rows import Row, packed_row, plain_rows
 from ..errors import PathgenError
 from ..paths.layer_path import LayerPath
@@ -129,9 +130,15 @@ class Evaluator:
             full = width * len(asked[index][0].rows) * state_bytes > BATCH_STATE_BYTES
             return full or (self.task.generates and len(batch) == DECODE_ROWS)
 
-        extents = [Extent(prepared.tokens, 1, prepared.tokens) for prepared, _ in asked]
-        order = sorted(range(len(asked)), key=lambda i: (-asked[i][0].tokens, asked[i][0].question.id, i))
+        extents = [Extent(prepared.tokens, 1, prepared.tokens, self._kind(prepared)) for prepared, _ in asked]
+        order = sorted(
+            range(len(asked)), key=lambda i: (extents[i].kind, -asked[i][0].tokens, asked[i][0].question.id, i)
+        )
         return like_lengths(extents, order, is_full)
+
+    def _kind(self, prepared: Prepared) -> RowKind:
+        tokens = len(prepared.prompt_ids) if self.task.generates else prepared.tokens
+        return self.model.restrictions.kind(tokens, decodes=self.task.generates)
 
     def _evaluate_batch(self, pairs: list[tuple[Prepared, LayerPath]]) -> list[Evaluation]:
         if self.task.generates:

@@ -23,7 +23,9 @@ BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
 def batches_of(model: PathModel, pieces: Sequence[Piece]) -> list[list[Piece]]:
     """Batches of pieces of similar length, in an order that the pieces decide."""
     limit = BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cuda"])
-    return [[pieces[i] for i in batch] for batch in row_batches([len(piece) for piece in pieces], limit)]
+    return [
+        [pieces[i] for i in batch] for batch in row_batches([len(piece) for piece in pieces], limit, model.restrictions)
+    ]
 
 
 def batch_inputs(model: PathModel, pieces: Sequence[Piece]) -> tuple[dict[str, Any], Tensor]:

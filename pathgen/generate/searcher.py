@@ -91,6 +91,7 @@ class Searcher:
             self._run.cost,
             np.random.default_rng(seeded_hash(self._run.options.seed, job.question.id)),
             relative_margin=self._evaluator.task.generates,
+            pinned=self._evaluator.model.pinned_layers,
         )
 
     def _fill(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from inspect import signature
 from types import MethodType
 from typing import Any
 
@@ -23,6 +24,7 @@ class HookedForward:
         self.module = module
         self.stock = module.forward
         self._run = run
+        self.__signature__ = signature(module.forward)  # transformers asks which arguments a model takes
         self._own = vars(module).get("forward")  # a hook set before us, or None
         module.forward = self
 

@@ -9,10 +9,7 @@ from typing import Any
 from ..errors import InputError, one_line
 
 UNSUPPORTED_TYPES = {
-    "bloom": "its attention biases (alibi) have no row per question",
-    "mpt": "its attention biases (alibi) have no row per question",
-    "gemma3n": "its layers share keys and values",
-    "llama4": "its attention is chunked",
+    "gemma3n": "its layers take four streams of states at a time",
     "mamba": "its layers keep their state in a cache of its own kind",
     "mamba2": "its layers keep their state in a cache of its own kind",
     "recurrent_gemma": "its recurrence does not leave out padding on the left",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from operator import index
@@ -119,10 +119,16 @@ class Move:
         return f"{self.action.name.lower()} {span}"
 
 
-def all_moves(num_layers: int) -> tuple[Move, ...]:
-    """Every move on `num_layers` layers, in a fixed order: skips, adjacent pairs of skips, repeats."""
-    return (
+def all_moves(num_layers: int, pinned: Collection[int] = ()) -> tuple[Move, ...]:
+    """Every move on `num_layers` layers, in a fixed order: skips, adjacent pairs of skips, repeats.
+
+    None changes a layer of `pinned`, which always executes once.
+    """
+    moves = (
         *(Move(layer, LayerAction.SKIP) for layer in range(num_layers)),
         *(Move(layer, LayerAction.SKIP, 2) for layer in range(num_layers - 1)),
         *(Move(layer, LayerAction.REPEAT) for layer in range(num_layers)),
     )
+    if not pinned:
+        return moves
+    return tuple(move for move in moves if not set(pinned) & set(range(move.layer, move.layer + move.width)))

@@ -7,6 +7,7 @@ It needs no model: `PathSearch.ask` returns paths, the caller evaluates them in 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,7 @@ class PathSearch:
         cost: cost of paths, for the reward, the depth cap and the choice of the best path.
         rng: the only source of randomness; it shuffles each node's moves.
         relative_margin: quality uses the margin relative to the full path's, as generation needs.
+        pinned: layers that no move changes.
 
     Raises:
         ValueError: the cost model has another number of layers, or a budget or cap is below the full path.
@@ -64,11 +66,12 @@ class PathSearch:
         cost: CostModel,
         rng: np.random.Generator,
         relative_margin: bool = False,
+        pinned: Collection[int] = (),
     ) -> None:
         if len(cost.weights) != num_layers:
             raise ValueError(f"the cost model is of {len(cost.weights)} layers, the search of {num_layers}")
         settings.check_budget(num_layers)
-        self.tree = PathTree(num_layers, settings, cost, rng)
+        self.tree = PathTree(num_layers, settings, cost, rng, pinned)
         self.evaluations: list[Evaluation] = []
         self.simulations = self.layer_executions = 0
         self.stop_reason: StopReason | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -84,12 +84,14 @@ class PathTree:
         settings: SearchSettings,
         cost: CostModel,
         rng: np.random.Generator,
+        pinned: Collection[int] = (),
     ) -> None:
         self.nodes: dict[LayerPath, Node] = {}
         self.full = LayerPath.full(num_layers)
         self._settings, self._cost, self._rng = settings, cost, rng
         self._cost_cap = settings.cost_cap(cost, num_layers)
-        self._prior = dict.fromkeys(all_moves(num_layers), 1.0)
+        self._moves = all_moves(num_layers, pinned)
+        self._prior = dict.fromkeys(self._moves, 1.0)
         self._closed_children: Counter[LayerPath] = Counter()
 
     def use_prior(self, prior: Mapping[Move, float]) -> None:
@@ -105,7 +107,7 @@ class PathTree:
             raise ValueError(f"the prior names a move that {len(self.full)} layers do not have: {min(unknown)}")
         if bad := [move for move, weight in prior.items() if not (math.isfinite(weight) and weight >= 0)]:
             raise ValueError(f"a prior weight must be a finite number >= 0; got {prior[bad[0]]} for {bad[0]}")
-        self._prior = {move: float(prior.get(move, 0.0)) for move in moves}
+        self._prior = {move: float(prior.get(move, 0.0)) for move in self._moves}
 
     @property
     def root(self) -> Node:

@@ -91,7 +91,7 @@ def slot_makers(config: Any, num_layers: int) -> list[SlotMaker]:
         if layer_class is LinearAttentionAndSlidingWindowAttentionLayer:  # all tokens, as `KeyValueSlot`
             layer_class, settings = LinearAttentionAndFullAttentionLayer, settings | {"sliding_window": None}
         makers.append(_maker(layer_class, settings))
-    return makers
+    return makers + [KeyValueSlot] * (num_layers - len(makers))  # layers that read the keys of others store nothing
 
 
 def _maker(layer_class: type, settings: dict[str, Any]) -> SlotMaker:

@@ -61,11 +61,13 @@ class DevSet:
     Attributes:
         questions: sorted by task, because a batch is of one task.
         num_layers: of the model.
+        pinned_layers: of the model, which always execute once.
     """
 
     def __init__(self, model: PathModel, questions: Sequence[DevQuestion], chat: Chat, *, quiet: bool = True):
         self.questions = sorted(questions, key=lambda entry: entry.task.name)  # stable
         self.num_layers, self._quiet = model.num_layers, quiet
+        self.pinned_layers = model.pinned_layers
         self._parts: list[tuple[AnswerBook, list[Question]]] = []
         for task, entries in groupby(self.questions, key=lambda entry: entry.task):
             book = AnswerBook(task, partial(Evaluator, model, task, chat=chat))

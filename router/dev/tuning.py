@@ -29,7 +29,7 @@ def choose_scale(router: Router, dev: DevSet, tell: Callable[[str], None]) -> Ro
     accuracies = {}
     for scale in SCALES:
         router.config = replace(router.config, scale=scale)
-        accuracies[scale] = dev.run(dev.route(RouterPolicy(router))).accuracy
+        accuracies[scale] = dev.run(dev.route(RouterPolicy(router, pinned=dev.pinned_layers))).accuracy
     best = max(SCALES, key=lambda scale: (accuracies[scale], -scale))
     shown = ", ".join(f"{scale:g}: {accuracy:.1%}" for scale, accuracy in accuracies.items())
     tell(f"development accuracy by scale of the part that reads the question: {shown}")
@@ -76,7 +76,7 @@ def rising_biases(router: Router, dev: DevSet) -> Iterator[float]:
 
 
 def _mean_depth(router: Router, dev: DevSet, bias: float) -> float:
-    return float(np.mean([path.depth for path in dev.route(RouterPolicy(router, bias))]))
+    return float(np.mean([path.depth for path in dev.route(RouterPolicy(router, bias, dev.pinned_layers))]))
 
 
 def choose_path(paths: Sequence[LayerPath], dev: DevSet, limit: int) -> LayerPath:

@@ -38,7 +38,10 @@ class GatedModel:
     def batches(self, questions: Sequence[Prepared]) -> Iterator[list[int]]:
         """Indices of questions that are scored together: of similar length, and bounded in tokens."""
         limit = BATCH_TOKENS.get(self.model.device.type, BATCH_TOKENS["cuda"])
-        extents = [Extent(entry.tokens, len(entry.rows), sum(map(len, entry.rows))) for entry in questions]
+        kind = self.model.restrictions.kind
+        extents = [
+            Extent(entry.tokens, len(entry.rows), sum(map(len, entry.rows)), kind(entry.tokens)) for entry in questions
+        ]
 
         def is_full(batch: list[int], index: int) -> bool:
             return extents[batch[0]].width * sum(extents[i].rows for i in [*batch, index]) > limit

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor
 
-from pathgen.paths.layer_path import LayerPath
+from pathgen.paths.layer_path import LayerAction, LayerPath
 
 from .config import TIE_ORDER
 from .router import Router
@@ -17,16 +19,20 @@ class RouterPolicy:
     Args:
         router: on the model's device.
         bias: in addition to the router's own; above 0 is shallower than trained.
+        pinned: layers of the model that always execute once.
     """
 
-    def __init__(self, router: Router, bias: float = 0.0):
+    def __init__(self, router: Router, bias: float = 0.0, pinned: Collection[int] = ()):
         self.router = router.eval()
+        self._pinned = frozenset(pinned)
         self._order = torch.tensor(TIE_ORDER, device=router.static_logits.device)
         self._weights: tuple[Tensor, Tensor] | None = None
         with torch.inference_mode():
             self._static_part = router.static_part(router.config.bias + bias)
             # On the CPU: a path known in advance is never read back from a device.
             self._path = self._chosen(self._static_part).cpu() if router.config.static_only else None
+            if self._path is not None:
+                self._path[sorted(self._pinned)] = int(LayerAction.EXECUTE)
 
     @property
     def path(self) -> LayerPath | None:
@@ -40,6 +46,8 @@ class RouterPolicy:
             return self._path[layer].expand(len(hidden))
         if layer == 0:
             self._weights = None  # a new prompt, even if its mask is the same tensor with other content
+        if layer in self._pinned:
+            return torch.full((len(hidden),), int(LayerAction.EXECUTE))
         pooled = torch.bmm(self._window_weights(prompt_mask, hidden).to(hidden.device), hidden)
         return self._chosen(self.router.logits(layer, pooled.to(self._order.device), self._static_part))
 

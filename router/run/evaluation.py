@@ -63,7 +63,7 @@ def evaluate_router(options: EvaluateOptions) -> EvaluationResult:
     base.use_bridges(router.bridges)
     router, seen = router.to(base.device), seen_by(place)
     dev = DevSet(base, dev_questions(datasets), datasets.chat, quiet=options.quiet)
-    routed = dev.run(dev.route(RouterPolicy(router, options.bias)))
+    routed = dev.run(dev.route(RouterPolicy(router, options.bias, dev.pinned_layers)))
     static = dev.run_static(static_path(router) if router.config.static_only else routed.common_path)
     return EvaluationResult(
         router=options.router,

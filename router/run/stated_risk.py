@@ -59,7 +59,7 @@ def _shallower(inputs: TrainingInputs) -> list[LayerPath]:
 def _routed(inputs: TrainingInputs, router: Router, dev: DevSet) -> Iterator[tuple[float, list[LayerPath]]]:
     """Rising biases, each with the path of every question."""
     for bias in rising_biases(router, inputs.tuning):
-        paths = dev.route(RouterPolicy(router, bias))
+        paths = dev.route(RouterPolicy(router, bias, dev.pinned_layers))
         inputs.tell(f"bias {bias:g}: mean depth {np.mean([path.depth for path in paths]):.4g}")
         yield bias, paths
 

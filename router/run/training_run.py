@@ -154,7 +154,7 @@ def _tuned(inputs: TrainingInputs, router: Router) -> tuple[Router, list[str]]:
 
 def _dev_figures(inputs: TrainingInputs, router: Router) -> DevFigures:
     """The routed model, and one path for all, on development questions."""
-    routed = inputs.dev.run(inputs.dev.route(RouterPolicy(router)))
+    routed = inputs.dev.run(inputs.dev.route(RouterPolicy(router, pinned=inputs.dev.pinned_layers)))
     given = None if inputs.options.method == "static" else inputs.static_path  # a stated risk may deploy another
     static = inputs.dev.run_static(given or routed.common_path)
     per_folder = inputs.static_paths.per_folder if inputs.static_paths else ()

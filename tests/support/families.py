@@ -65,8 +65,6 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "encoder-decoder",
     ),
     "BertLMHeadModel": ("BertConfig", {}, "not causal"),
-    "BloomForCausalLM": ("BloomConfig", {"n_layer": 4, "n_head": 4}, "alibi"),
-    "MptForCausalLM": ("MptConfig", {"d_model": 32, "n_heads": 4, "n_layers": 4, "max_seq_len": 64}, "alibi"),
     "Gemma3nForCausalLM": (
         "Gemma3nTextConfig",
         {
@@ -78,14 +76,9 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
             "activation_sparsity_pattern": [0.0] * LAYERS,
             **ALTERNATING,
         },
-        "share keys and values",
+        "a layer takes states of shape",
     ),
     "MambaForCausalLM": ("MambaConfig", {"state_size": 4}, "past_key_values"),
-    "Llama4ForCausalLM": (
-        "Llama4TextConfig",
-        {"head_dim": 8, "attention_chunk_size": WINDOW, "num_local_experts": 2, "moe_layers": []},
-        "chunked_attention",
-    ),
     "ZayaForCausalLM": ("ZayaConfig", {"head_dim": 8, "num_experts": 4}, "hand more than their states"),
     "OpenAIGPTLMHeadModel": ("OpenAIGPTConfig", {"n_embd": 32, "n_layer": 4, "n_head": 4}, "found none"),
 }

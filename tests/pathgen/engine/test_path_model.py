@@ -271,12 +271,6 @@ def test_refused_families_are_named_with_the_reason(name: str) -> None:
     assert not any("forward" in vars(module) for module in hf_model.modules()), "left as it was"
 
 
-def test_states_that_are_not_one_row_per_question_are_refused() -> None:
-    hf_model = refused("Gemma3nForCausalLM", num_kv_shared_layers=0)
-    with pytest.raises(UnsupportedModelError, match="Gemma3nForCausalLM: a layer takes states of shape"):
-        PathModel(hf_model)
-
-
 def test_bfloat16() -> None:
     hf_model = tiny("llama").to(torch.bfloat16)
     oracle = Oracle(hf_model)

@@ -26,6 +26,8 @@ def static_router(text, **changes):
 class StaticDev:
     """One question, routed without a model: the path of highest static logits under a policy's bias."""
 
+    pinned_layers = ()
+
     def __init__(self):
         self.asked = 0
 
@@ -77,6 +79,8 @@ def test_a_depth_that_is_kept_without_a_bias_takes_none(target):
 
 class ScaleDev:
     """Accuracy as a function of the router's scale."""
+
+    pinned_layers = ()
 
     def __init__(self, accuracies):
         self.accuracies = accuracies
