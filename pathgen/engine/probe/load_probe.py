@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import GenerationMixin
 
 from ...errors import one_line
 from ...paths.layer_path import LayerPath
@@ -174,7 +175,8 @@ class _Probe:
         ids = given.pop("input_ids")
         found = self.model.hf_model.prepare_inputs_for_generation(ids, **given, use_cache=True, is_first_iteration=True)
         positions = found.get("position_ids")
-        return positions is None or torch.equal(positions, given["position_ids"])
+        is_its_own = type(self.model.hf_model).generate is not GenerationMixin.generate  # it may ask another module
+        return not is_its_own and positions is not None and torch.equal(positions, given["position_ids"])
 
     def _cached(self, rows: Sequence[Sequence[int]], paths: Sequence[LayerPath]) -> list[Tensor]:
         """[T, H] of each row: the batch padded on the left, its last token from the cache."""
