@@ -180,6 +180,8 @@ class GenerationRun:
             check_disks(out, self.directory.fs, len(self.cluster.nodes()), shared_fs=shared_fs)
         going, asked = sum(bool(job.resume) for job in jobs), len(self.questions)
         failed = asked - len(plan.done) - len(jobs)
+        for line in self._told:
+            self.tell(line)
         self.tell(
             f"{asked} questions: {len(plan.done)} done, {going} to continue, {len(jobs) - going} to begin, "
             f"{f'{failed} failed and left alone, ' if failed else ''}"

@@ -26,6 +26,11 @@ class Draft:
     readings: Mapping[str, int] | None = None
     labels: tuple[str, ...] | None = None
 
+    @property
+    def answers_by_number(self) -> bool:
+        """Whether the source has its answer as a number, not as text."""
+        return isinstance(self.answer, int | float) and not isinstance(self.answer, bool)
+
     def finished(self, gold: GoldReading, *, ordered: bool) -> Question:
         """The question with its gold; without `ordered`, choices are put in an order that does not show gold.
 

@@ -82,6 +82,7 @@ class GoldReading:
 
     Attributes:
         name: of READINGS: the first that fits all rows, else the one that fits most; empty without rows.
+        fits_all: whether it fits all rows.
         rival: another way that fits all rows too and gives other golds; empty if there is none.
     """
 
@@ -89,6 +90,7 @@ class GoldReading:
         order = sorted(READINGS, key=lambda name: name == NUMBERED[0]) if numbers == NUMBERED[1] else list(READINGS)
         fits = Counter(name for row in rows for name in row)
         self.name, self.rival = given or max(order, key=fits.__getitem__) if rows else "", ""
+        self.fits_all = fits[self.name] == len(rows)
         for other in order if rows and not given and fits[self.name] == len(rows) else ():
             if fits[other] == len(rows) and any(row[other] != row[self.name] for row in rows):
                 self.rival = self.rival or other

@@ -12,7 +12,7 @@ from ..errors import InputError
 from .builtin import builtin_questions
 from .columns import ColumnMap, find_columns, shown_row
 from .drafts import Draft, are_question_words, draft
-from .gold import READINGS, GoldReading
+from .gold import NUMBERED, READINGS, GoldReading
 from .grading import is_gradable
 from .parsing import PROBLEMS_SHOWN, refuse_unusable
 from .question import Needs, Question
@@ -122,7 +122,7 @@ class _Loading:
             try:
                 if not isinstance(entry, Draft):
                     raise entry
-                question = entry.finished(gold, ordered=not self.columns.gold_is_first)
+                question = entry.finished(gold[entry.answers_by_number], ordered=not self.columns.gold_is_first)
                 if "id" not in self.columns.paths:
                     question = replace(question, id=question.sha)
                 if earlier := first_seen.get(question.id):
@@ -138,8 +138,8 @@ class _Loading:
         refuse_unusable("questions", problems, len(rows), self.source)
         if repeats:
             logger.warning("%s: %d rows repeat an earlier one and are left out", self.source, repeats)
-        if gold.name:
-            self.tell(f"{self.source}: answers are {gold}")
+        if ways := dict.fromkeys(str(way) for way in gold.values() if way.name):
+            self.tell(f"{self.source}: answers are {' and '.join(ways)}")
         self._warn_of(made, first_seen)
         return made
 
@@ -151,8 +151,12 @@ class _Loading:
         except ValueError as error:
             return error
 
-    def _gold(self, drafts: Sequence[Draft], more: Iterator[SourceRow], worded: bool) -> GoldReading:
-        """How gold is given; where the drafts leave it open, as many `more` rows are read as decide it."""
+    def _gold(self, drafts: Sequence[Draft], more: Iterator[SourceRow], worded: bool) -> dict[bool, GoldReading]:
+        """How gold is given in numbers (True) and in text; mostly alike.
+
+        Where the drafts leave it open, as many `more` rows are read as decide it. Where no way fits all rows, numbers
+        and texts may be given in two ways: then numbers count from 0.
+        """
         seen = [entry.readings for entry in drafts if entry.readings]
         how = {"given": self.columns.answers, "numbers": self.columns.numbers}
         gold = GoldReading(seen, **how)
@@ -168,7 +172,14 @@ class _Loading:
                 "%s: answers are read as %s; no row shows that they are not %s, which --columns answers=%s reads",
                 *(self.source, gold, READINGS[gold.rival], gold.rival),
             )
-        return gold
+        if gold.fits_all or self.columns.answers:
+            return {True: gold, False: gold}
+        parts: dict[bool, list[Mapping[str, int]]] = {True: [], False: []}
+        for entry in drafts:
+            if entry.readings:
+                known = {name: place for name, place in entry.readings.items() if name != NUMBERED[1]}
+                parts[entry.answers_by_number].append(known if entry.answers_by_number else entry.readings)
+        return {kind: GoldReading(rows) for kind, rows in parts.items()}
 
     def _repeated(self, earlier: str) -> str:
         remedy = f"--columns id={NONE}"

@@ -130,8 +130,9 @@ def test_questions_that_fail_are_records_with_a_reason_and_the_run_goes_on(histo
 
 
 def test_stderr_holds_our_own_lines_alone(history):
-    warning, remark = history.answers[0].stderr.splitlines()
+    warning, gold, remark = history.answers[0].stderr.splitlines()
     assert "1 of 8 questions have equal choices (first: line 4); only the first of equal choices is used" in warning
+    assert gold.endswith("answers are indices from 0 and texts of choices")
     assert remark.startswith("2 of 8 questions failed (long, poison)")
     assert history.rows[0].filter(pl.col("question_id") == "equal")["gold"].item() == 0
 

@@ -236,6 +236,7 @@ BLOOD = {"question": "Type?", "options": ["O", "A", "B", "AB"], "answer": "B"}
         (["1", "0"], [1, 0], "indices from 0"),
         (["1", "4"], [0, 3], "indices from 1"),
         ([1.0, 0.0], [1, 0], "indices from 0"),
+        (["AB", "B", 0], [3, 2, 0], "indices from 0 and texts of choices"),
     ],
 )
 def test_the_whole_file_decides_how_gold_is_given(write, caplog, answers, golds, how):
