@@ -44,20 +44,22 @@ def find_layers(hf_model: Any) -> list[nn.Module]:
     kinds = set(getattr(config, "layer_types", None) or ())
     if unknown := kinds - ATTENTION_KINDS - HYBRID_KINDS:
         raise UnsupportedModelError(f"{name}: layers of kind {', '.join(sorted(unknown))} are not supported")
-    if "past_key_values" not in signature(type(hf_model).forward).parameters:
-        raise UnsupportedModelError(
-            f"{name}: its forward takes no `past_key_values`: its cache is of a kind of its own"
-        )
     expected = config.num_hidden_layers
     for part in (hf_model, hf_model.get_decoder()):
         stacks = list(_stacks(part, of_one_class=not kinds & HYBRID_KINDS))
         if right := [stack for stack in stacks if len(stack) == expected]:
             stacks = right
         if len(stacks) == 1:
-            return list(stacks[0])
-    raise UnsupportedModelError(
-        f"{name}: expected one stack of {expected} equal decoder layers, found {len(stacks) or 'none'}"
-    )
+            break
+    else:
+        raise UnsupportedModelError(
+            f"{name}: expected one stack of {expected} equal decoder layers, found {len(stacks) or 'none'}"
+        )
+    if "past_key_values" not in signature(type(hf_model).forward).parameters:
+        raise UnsupportedModelError(
+            f"{name}: its forward takes no `past_key_values`: its cache is of a kind of its own"
+        )
+    return list(stacks[0])
 
 
 def _stacks(part: nn.Module, *, of_one_class: bool) -> Iterator[nn.ModuleList]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from .answer_text import NUMBER, find_answer, marked_answer, plain_numbers
+from .mathematics.answer_text import NUMBER, find_answer, marked_answer, plain_numbers
 from .mathematics.notation import folded
 from .mathematics.values import Value, equal_values, read_value
 

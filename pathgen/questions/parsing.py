@@ -11,7 +11,7 @@ from string import ascii_uppercase
 from typing import Any, TypeGuard
 
 from ..errors import InputError
-from .answer_text import marked_answer
+from .mathematics.answer_text import marked_answer
 
 PROBLEMS_SHOWN = 5
 MAX_CHOICES = len(ascii_uppercase)

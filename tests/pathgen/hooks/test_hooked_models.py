@@ -206,7 +206,7 @@ def test_an_unwrapped_model_is_refused_and_can_be_wrapped_again():
     right = along(first, PATHS[0])
     first.unwrap()
     first.unwrap()
-    with pytest.raises(ValueError, match="unwrapped, so its layers follow no path: wrap hf_model again"):
+    with pytest.raises(ValueError, match="unwrapped, so its layers follow no path: wrap with PathModel"):
         along(first, PATHS[0])
     second = PathModel(hf_model)
     assert torch.equal(along(second, PATHS[0]), right)

@@ -7,8 +7,8 @@ from fractions import Fraction
 
 import pytest
 
-from pathgen.questions.answer_text import find_answer
 from pathgen.questions.grading import answers_agree, extract_answer, is_gradable, parse_number, same_answer
+from pathgen.questions.mathematics.answer_text import find_answer
 from pathgen.questions.mathematics.values import read_value
 
 
