@@ -145,6 +145,7 @@ class Executor:
         """`_evaluate`, of rows that run as one batch."""
         started = time.perf_counter()
         recorder = batch.cache if isinstance(batch.cache, RecordingCache) else None
+        width = batch.inputs["input_ids"].shape[-1] + (batch.cache.get_seq_length() if batch.cache is not None else 0)
         hidden, calls = self.model.capture(
             **batch.inputs, past_key_values=batch.cache, use_cache=batch.cache is not None
         )
@@ -152,7 +153,7 @@ class Executor:
             [(row.key, path) for row, path in asked],
             {row.key: index for index, row in enumerate(batch.rows)},
             self.kept.__contains__ if recorder is None else self.kept.holds_way_to,
-            max(1, self.step_tokens // batch.inputs["attention_mask"].shape[-1]),
+            max(1, self.step_tokens // width),
             bridged=self._bridges is not None,
         )
         layers_started = time.perf_counter()

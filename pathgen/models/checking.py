@@ -18,8 +18,25 @@ UNSUPPORTED_TYPES = {
 """model_type -> why it cannot be run along paths. These are refused before loading; other types are checked at load."""
 
 
+class UnsupportedTypeError(InputError):
+    """A model of a type that cannot be run along paths, as its config says.
+
+    Attributes:
+        config: the content of its config.json.
+    """
+
+    def __init__(self, message: str, config: dict[str, Any]):
+        super().__init__(message)
+        self.config = config
+
+
 def check_is_causal_lm(folder: Path, name: str) -> None:
-    """Raise InputError unless the folder's config is that of a causal language model that can be run along paths."""
+    """Check that the folder's config is that of a causal language model that can be run along paths.
+
+    Raises:
+        UnsupportedTypeError: it is of a type that cannot be.
+        InputError: there is no config, it is none, or there are no weights that can be loaded.
+    """
     file = folder / "config.json"
     try:
         config = json.loads(file.read_text())
@@ -30,9 +47,11 @@ def check_is_causal_lm(folder: Path, name: str) -> None:
     if not _reads_as_config(config):
         raise InputError(f"{file} is not a model config: an object with a model_type and a list of architectures")
     if config.get("is_encoder_decoder"):
-        raise InputError(f"{name}: encoder-decoder models ({config.get('model_type')}) are not supported")
+        raise UnsupportedTypeError(
+            f"{name}: encoder-decoder models ({config.get('model_type')}) are not supported", config
+        )
     if reason := UNSUPPORTED_TYPES.get(config.get("model_type", "")):
-        raise InputError(f"{name}: {config['model_type']} models cannot be run along paths: {reason}")
+        raise UnsupportedTypeError(f"{name}: {config['model_type']} models cannot be run along paths: {reason}", config)
     if "auto_map" in config:
         from transformers import CONFIG_MAPPING
 
@@ -41,7 +60,7 @@ def check_is_causal_lm(folder: Path, name: str) -> None:
             raise InputError(f"{name}: its model type {kind} needs code of its own, which is not run")
     architectures = config.get("architectures") or []
     if architectures and not any(a.endswith(("ForCausalLM", "LMHeadModel")) for a in architectures):
-        raise InputError(f"{name}: {architectures[0]} is not a causal language model")
+        raise UnsupportedTypeError(f"{name}: {architectures[0]} is not a causal language model", config)
     if not any(folder.glob("*.safetensors")):
         raise InputError(f"{name}: no *.safetensors weights in {folder}; other weight formats are not loaded")
 

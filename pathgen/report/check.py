@@ -11,6 +11,7 @@ from rich.text import Text
 
 from ..engine.path_model import PathModel
 from ..engine.supported import UnsupportedModelError
+from ..models.checking import UnsupportedTypeError
 from ..models.facts import layer_parameters, num_layers
 from ..models.loading import load_model
 from ..models.reading import load_config
@@ -47,7 +48,11 @@ def check_model(name: str, *, dtype: str = "float32", device: str = "cpu") -> Mo
     Raises:
         InputError: the model does not load.
     """
-    folder = resolve_model(name)
+    try:
+        folder = resolve_model(name)
+    except UnsupportedTypeError as error:
+        kind, layers = str(error.config.get("model_type")), error.config.get("num_hidden_layers") or 0
+        return ModelCheck(name, kind, False, str(error), (), (), layers, 0.0)
     kind, layers = load_config(folder).model_type, num_layers(folder)
     loaded, tokenizer = load_model(name, dtype=dtype, device=device)
     started = time.perf_counter()
@@ -73,6 +78,8 @@ def check_text(found: ModelCheck) -> None:
         console.print(f"layers {numbers} always execute once: later layers read their keys and values")
     for line in found.restrictions:
         console.print(Text(line))
+    if not found.supported:
+        return
     sizes = layer_parameters(resolve_model(found.model), found.num_layers)
     if all(sizes):
         first = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, Literal, get_args
 
 from pathgen.artefacts import JsonArtefact
@@ -73,6 +74,11 @@ class RouterConfig(JsonArtefact):
             raise ValueError(f"head must be one of {', '.join(get_args(HeadKind))}; got {self.head!r}")
         if not all(isinstance(name, str) for name in (*self.tasks, self.labels or "")):
             raise ValueError(f"tasks and labels are names; got {self.tasks!r} and {self.labels!r}")
+        if isinstance(self.chat, str):
+            try:
+                date.fromisoformat(self.chat)
+            except ValueError:
+                raise ValueError(f"chat is true, false or a day (2026-01-31); got {self.chat!r}") from None
         allowed_actions(self.actions)
 
     @property

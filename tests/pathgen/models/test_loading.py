@@ -10,6 +10,7 @@ import pytest
 import torch
 from families import tiny
 from safetensors.torch import load_file, save_file
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from pathgen.errors import InputError, PathgenError
 from pathgen.models.facts import fingerprint, layer_parameters
@@ -160,7 +161,8 @@ def old_tokenizer(tmp_path):
     """A repository of the hub whose tokenizer is a vocabulary and merges, without a tokenizer.json."""
     model = tiny("gpt2")
     model.save_pretrained(tmp_path / "hub")
-    (tmp_path / "hub" / "vocab.json").write_text(json.dumps({"<|endoftext|>": 0, "a": 1, "b": 2, "ab": 3}))
+    tokens = ["<|endoftext|>", "a", "b", "ab", *sorted({*bytes_to_unicode().values()} - {"a", "b"})]
+    (tmp_path / "hub" / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(tokens)}))
     (tmp_path / "hub" / "merges.txt").write_text("#version: 0.2\na b\n")
     return tmp_path / "hub"
 

@@ -205,7 +205,7 @@ def test_damage_is_told_in_one_line(saved, damage, message):
         ("tasks", "arc", "tasks is not a list: 'arc'"),
         ("tasks", [1], "tasks and labels are names"),
         ("actions", "execute", "actions is not a list"),
-        ("chat", "no", "chat is not a bool"),
+        ("chat", "no", "chat is true, false or a day"),
         ("base_model", None, "base_model is not a str"),
         ("scale", 10**400, "is not a router's config.json"),
         ("num_layers", True, "num_layers must be a whole number"),
