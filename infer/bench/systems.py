@@ -141,18 +141,22 @@ class Systems:
         return self._answered("static", [path] * len(self.questions), str(path))
 
     def _random(self) -> SystemResult:
-        paths = random_paths(self._reference(), [question.id for question in self.questions], self.options.seed)
+        ids, pinned = [question.id for question in self.questions], self.evaluator.model.pinned_layers
+        paths = random_paths(self._reference(), ids, self.options.seed, pinned)
         return self._answered("random", paths)
 
     def _shortgpt(self) -> SystemResult:
         depth = round(float(np.mean([path.depth for path in self._reference()])))
         depth = min(depth, self.inputs.num_layers - 1)  # at least one layer is removed
         prompts = [self.evaluator.prepare(question).prompt_ids for question in self._fit_questions]
-        path = pruned_path(block_influence(self.evaluator.model, prompts), depth)
+        model = self.evaluator.model
+        path = pruned_path(block_influence(model, prompts), depth, model.pinned_layers)
         return self._answered("shortgpt", [path] * len(self.questions), str(path))
 
     def _early_exit(self) -> SystemResult:
         """Reports the threshold whose depth is nearest to the reference's; the others are points."""
+        if self.evaluator.model.pinned_layers:
+            raise Unavailable("an early exit would skip layers whose keys and values later layers read")
         prompts = [self.evaluator.prepare(question).prompt_ids for question in self.questions]
         confidences = exit_confidences(self.evaluator.model, prompts)
         swept = {threshold: exit_paths(confidences, threshold) for threshold in EXIT_THRESHOLDS}
@@ -167,7 +171,7 @@ class Systems:
 
     def _repeat_block(self) -> SystemResult:
         """Reports the size that is best outside the benchmark; the others are points."""
-        sizes = repeat_paths(self.inputs.num_layers)
+        sizes = repeat_paths(self.inputs.num_layers, self.evaluator.model.pinned_layers)
         chosen = next(iter(sizes))
         with suppress(Unavailable):
             best = self._best_on_fit("repeat_block", list(sizes.values()))

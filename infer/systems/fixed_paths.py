@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -13,12 +13,20 @@ REPEAT_SIZES = 4
 """Most sizes of the repeated block."""
 
 
-def random_paths(paths: Sequence[LayerPath], question_ids: Sequence[str], seed: int) -> list[LayerPath]:
-    """Each path's actions on random layers; a draw depends only on the seed and the question's id."""
-    return [
-        LayerPath(np.random.default_rng(seeded_hash(seed, name)).permutation(path).tolist())
-        for path, name in zip(paths, question_ids, strict=True)
-    ]
+def random_paths(
+    paths: Sequence[LayerPath], question_ids: Sequence[str], seed: int, pinned: Collection[int] = ()
+) -> list[LayerPath]:
+    """Each path's actions on random layers; a draw depends only on the seed and the question's id.
+
+    Layers of `pinned` keep their action.
+    """
+    drawn = []
+    for path, name in zip(paths, question_ids, strict=True):
+        actions = np.array(path)
+        free = [layer for layer in range(len(path)) if layer not in pinned]
+        actions[free] = np.random.default_rng(seeded_hash(seed, name)).permutation(actions[free])
+        drawn.append(LayerPath(actions.tolist()))
+    return drawn
 
 
 def shuffled_paths(paths: Sequence[LayerPath], seed: int) -> list[LayerPath]:
@@ -41,12 +49,16 @@ def derangement(count: int, rng: np.random.Generator) -> list[int]:
     return order
 
 
-def repeat_paths(num_layers: int) -> dict[int, LayerPath]:
-    """By block size, the path that repeats each layer of the middle block; sizes up to a third of the layers."""
+def repeat_paths(num_layers: int, pinned: Collection[int] = ()) -> dict[int, LayerPath]:
+    """By block size, the path that repeats each layer of the middle block; sizes up to a third of the layers.
+
+    Layers of `pinned` are not repeated.
+    """
     paths = {}
     for size in sorted({round(size) for size in np.linspace(1, max(1, num_layers // 3), REPEAT_SIZES)}):
         path = [LayerAction.EXECUTE] * num_layers
         start = (num_layers - size) // 2
-        path[start : start + size] = [LayerAction.REPEAT] * size
+        for layer in set(range(start, start + size)).difference(pinned):
+            path[layer] = LayerAction.REPEAT
         paths[size] = LayerPath(path)
     return paths

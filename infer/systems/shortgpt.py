@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,8 +37,12 @@ def block_influence(model: PathModel, prompts: Sequence[Sequence[int]]) -> NDArr
     return 1 - similarity / tokens
 
 
-def pruned_path(influence: NDArray[np.float64], depth: int) -> LayerPath:
-    """The path of the `depth` layers of highest influence; among equal layers, the first is skipped."""
+def pruned_path(influence: NDArray[np.float64], depth: int, pinned: Collection[int] = ()) -> LayerPath:
+    """The path of the `depth` layers of highest influence; among equal layers, the first is skipped.
+
+    Layers of `pinned` are never skipped.
+    """
     path = np.full(len(influence), LayerAction.EXECUTE)
-    path[np.argsort(influence, kind="stable")[: len(influence) - depth]] = LayerAction.SKIP
+    ranked = [layer for layer in np.argsort(influence, kind="stable") if layer not in pinned]
+    path[ranked[: len(influence) - depth]] = LayerAction.SKIP
     return LayerPath(path.tolist())

@@ -98,7 +98,10 @@ def _searched(probe: Probe, asked: Sequence[Asked], shallowest: int, *, quiet: b
     raced = asked[: max(FEWEST_RACED, len(asked) // RACED_SHARE)]
     layers = probe.model.num_layers
     search = SkipSearch(
-        layers, shallowest, lambda paths, everything: probe.divergences(asked if everything else raced, paths)
+        layers,
+        shallowest,
+        lambda paths, everything: probe.divergences(asked if everything else raced, paths),
+        probe.model.pinned_layers,
     )
     with counted("searching depths", layers - shallowest, quiet=quiet) as on_depth:
         paths = search.run(on_depth)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,6 +30,8 @@ Measure = Callable[[Sequence[LayerPath], bool], np.ndarray]
 class SkipSearch:
     """One search; `measured` holds the divergence on the raced questions of every set measured so far.
 
+    Layers of `pinned` are never skipped.
+
     The prior of a set is the divergence of the largest measured subset, plus that of each other layer skipped alone:
     divergences of layers skipped alone add up roughly. Ties are broken by the layers' numbers.
     """
@@ -37,22 +39,27 @@ class SkipSearch:
     num_layers: int
     shallowest: int
     measure: Measure
+    pinned: Collection[int] = ()
     measured: dict[Skips, float] = field(default_factory=dict)
 
     def run(self, on_depth: Callable[[int], object] = lambda depths: None) -> list[LayerPath]:
         """The chosen path of each depth from L − 1 down to `shallowest`; `on_depth` is called after each."""
-        self._race(frozenset((layer,)) for layer in range(self.num_layers))
+        free = self._free()
+        self._race(frozenset((layer,)) for layer in free)
         found: list[Skips] = []
-        for count in range(1, self.num_layers - self.shallowest + 1):
+        for count in range(1, min(len(free), self.num_layers - self.shallowest) + 1):
             self._race(self._candidates(count, found[-1] if found else frozenset()))
             for _ in range(ROUNDS):
                 before = self._best(count)
-                self._race(self._likeliest(_swapped(before, self.num_layers), SWAPS))
+                self._race(self._likeliest(_swapped(before, free), SWAPS))
                 if self._best(count) == before:
                     break
             found.append(self._chosen(count))
             on_depth(1)
         return [self._path(skips) for skips in found]
+
+    def _free(self) -> list[int]:
+        return [layer for layer in range(self.num_layers) if layer not in self.pinned]
 
     def prior(self, skips: Skips) -> float:
         """The predicted divergence of a set that is not measured."""
@@ -62,8 +69,9 @@ class SkipSearch:
 
     def _candidates(self, count: int, best: Skips) -> list[Skips]:
         """The extensions of the best set before, runs of adjacent layers, and the layers that are best alone."""
-        layers = range(self.num_layers)
+        layers = self._free()
         blocks = [frozenset(range(first, first + count)) for first in range(self.num_layers - count + 1)]
+        blocks = [block for block in blocks if block.isdisjoint(self.pinned)]
         alone = sorted(layers, key=lambda layer: (self._alone((layer,)), layer))[:count]
         return [
             *self._likeliest((best | {layer} for layer in layers if layer not in best), EXTENSIONS),
@@ -106,9 +114,9 @@ class SkipSearch:
         )
 
 
-def _swapped(skips: Skips, num_layers: int) -> Iterable[Skips]:
-    """The sets with one layer exchanged for one that is not in the set."""
+def _swapped(skips: Skips, free: Sequence[int]) -> Iterable[Skips]:
+    """The sets with one layer exchanged for one of `free` that is not in the set."""
     for out in sorted(skips):
-        for layer in range(num_layers):
+        for layer in free:
             if layer not in skips:
                 yield (skips - {out}) | {layer}

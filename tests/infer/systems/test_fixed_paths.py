@@ -68,3 +68,11 @@ def test_the_repeated_block_lies_in_the_middle():
     }
     assert {size: path.depth for size, path in repeat_paths(30).items()} == {1: 31, 4: 34, 7: 37, 10: 40}
     assert {size: str(path) for size, path in repeat_paths(2).items()} == {1: "2."}
+
+
+def test_pinned_layers_keep_their_action():
+    paths = [LayerPath([0, 0, 1, 2, 1, 1])] * 20
+    drawn = random_paths(paths, [f"q{number}" for number in range(20)], 0, pinned=(2, 4))
+    assert {path[2] for path in drawn} == {path[4] for path in drawn} == {1}
+    assert {tuple(sorted(path)) for path in drawn} == {(0, 0, 1, 1, 1, 2)}
+    assert str(repeat_paths(12, pinned=(5,))[4]) == "....2.22...."

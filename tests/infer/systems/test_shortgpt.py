@@ -36,3 +36,4 @@ def test_layers_of_least_influence_go_first():
         ".-.--",
         ".----",
     ]
+    assert str(pruned_path(influence, 3, pinned=(4,))) == ".-.-."

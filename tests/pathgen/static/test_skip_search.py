@@ -93,3 +93,12 @@ def test_the_work_is_bounded_and_the_finalists_alone_run_on_all_questions():
 
 def test_equal_divergences_are_settled_by_the_layers_numbers():
     assert [skipped(path) for path in search(lambda path: float(len(skipped(path))), 7)] == [(0,), (0, 1)]
+
+
+def test_pinned_layers_are_never_skipped_and_end_the_frontier():
+    divergence = landscape(0)
+    found = SkipSearch(
+        LAYERS, 1, lambda paths, everything: np.array([divergence(path) for path in paths]), (2, 5)
+    ).run()
+    assert [len(skipped(path)) for path in found] == list(range(1, LAYERS - 1))
+    assert not any({2, 5} & set(skipped(path)) for path in found)
