@@ -113,8 +113,8 @@ def synchronised(executor: Executor) -> Iterator[Steps]:
     """
     seen, device = Steps(), executor.model.device
 
-    def waiting(step: str) -> Callable[..., Any]:
-        own = getattr(executor, step)
+    def waiting(owner: object, step: str) -> Callable[..., Any]:
+        own = getattr(owner, step)
 
         def run(*arguments: Any) -> Any:
             started = time.perf_counter()
@@ -128,8 +128,8 @@ def synchronised(executor: Executor) -> Iterator[Steps]:
         return run
 
     with ExitStack() as patched:
-        for step in ("_capture", "_run", "_logprobs"):
-            patched.enter_context(mock.patch.object(executor, step, waiting(step)))
+        for owner, step in ((executor.model, "capture"), (executor, "_run"), (executor, "_logprobs")):
+            patched.enter_context(mock.patch.object(owner, step, waiting(owner, step)))
         yield seen
 
 
