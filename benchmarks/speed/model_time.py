@@ -116,9 +116,9 @@ def synchronised(executor: Executor) -> Iterator[Steps]:
     def waiting(owner: object, step: str) -> Callable[..., Any]:
         own = getattr(owner, step)
 
-        def run(*arguments: Any) -> Any:
+        def run(*arguments: Any, **named: Any) -> Any:
             started = time.perf_counter()
-            out = own(*arguments)
+            out = own(*arguments, **named)
             if step == "_run":
                 seen.layers_launched_s += time.perf_counter() - started
                 seen.most_kept_bytes = max(seen.most_kept_bytes, executor.kept.nbytes)
