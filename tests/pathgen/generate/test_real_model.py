@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pathgen import FixedPaths, LayerPath, PathModel
 from pathgen.evaluation.evaluator import Evaluator
+from pathgen.identity import used_by
 from pathgen.models.facts import fingerprint
 from pathgen.models.resolving import resolve_model
 from pathgen.questions.loading import load_questions
@@ -90,4 +91,5 @@ def test_the_main_job(folder, tmp_path):
     report = json.loads(subprocess.run(validated, capture_output=True, text=True, check=True).stdout)
     assert report["valid"]
     assert report["largest_gap_nats"] < 1e-3
-    assert json.loads((out / "run.json").read_text())["model"]["fingerprint"] == fingerprint(folder)
+    used = used_by(fingerprint(folder), chat=False, generates=False)
+    assert json.loads((out / "run.json").read_text())["model"]["fingerprint"] == used
