@@ -56,11 +56,13 @@ test: setup browser lint
 	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow and not ray and not model and not browser"
 	@if [ -e $(VENV)/.browser ]; then $(BIN)/pytest -q -m browser; fi
 	$(BIN)/pytest -q -m ray tests/cluster
-	$(BIN)/pytest -q -n 2 --dist loadfile -m "ray or model or slow" --ignore tests/cluster
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "ray or model or slow" --ignore tests/cluster --ignore tests/benchmarks
 
-# Three nodes of a Ray cluster here, an actor or a node killed every few seconds for three minutes; about five in all.
+# Three nodes of a Ray cluster here, an actor or a node killed every few seconds for three minutes; about five in all. Then
+# the benchmark scripts that start a Ray, about six minutes more.
 soak: setup
 	$(BIN)/python -m benchmarks.faults.soak --minutes 3 --nodes 3
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m ray tests/benchmarks
 
 clean:
 	rm -rf $(VENV) runs *.egg-info
