@@ -31,7 +31,7 @@ browser: setup
 
 # Questions, paths, bridges, frontier, a router at a stated risk, the benchmark on other questions, a report.
 demo: setup
-	$(BIN)/pathgen generate --out $(DEMO)/paths --questions builtin --limit $(DEMO_SEARCHED) --simulations 4
+	$(BIN)/pathgen generate --out $(DEMO)/paths --questions builtin --limit $(DEMO_SEARCHED) --simulations 3
 	$(BIN)/pathgen stats $(DEMO)/paths
 	sed -n $(DEMO_OTHERS)p pathgen/questions/builtin.jsonl > $(DEMO)/others.jsonl
 	test -e $(DEMO)/bridges || $(BIN)/pathgen bridge --text $(DEMO)/others.jsonl --tokens 7500 --rank full --out $(DEMO)/bridges
