@@ -6,7 +6,7 @@ DEMO := runs/demo
 # The first 200 built-in questions are searched and test the risk; maps and layers are chosen on the others (lines of the file).
 DEMO_SEARCHED := 200
 DEMO_OTHERS := 201,330
-DEMO_SYSTEMS := full,router,shortgpt,shortgpt+bridges
+DEMO_SYSTEMS := full,router,shortgpt+bridges
 
 .PHONY: setup browser demo test soak lint clean
 
@@ -40,7 +40,7 @@ demo: setup
 	$(BIN)/router train --paths $(DEMO)/paths --static $(DEMO)/static.json --bridges $(DEMO)/bridges --risk 0.1 \
 		--out $(DEMO)/router
 	$(BIN)/infer bench --router $(DEMO)/router --bridges $(DEMO)/bridges --paths $(DEMO)/paths --questions builtin:test \
-		--limit 120 --systems $(DEMO_SYSTEMS) --out $(DEMO)/bench --report $(DEMO)/report.html
+		--limit 80 --systems $(DEMO_SYSTEMS) --out $(DEMO)/bench --report $(DEMO)/report.html
 	@echo "paths: $(DEMO)/paths   router: $(DEMO)/router   report: $(DEMO)/report.html"
 
 lint: setup
