@@ -116,9 +116,7 @@ class Executor:
             self.kept.forget_bridged()
             self._bridges = self.model.bridges
         self.model.check_paths(dict.fromkeys(path for _, path in asked))
-        rows = list({row.key: row for row, _ in asked}.values())
-        if len(rows) == 1 and self.model.restrictions.own_rows:
-            rows *= 2  # its layers' arguments are then taken for each state
+        rows = self._with_own_rows(list({row.key: row for row, _ in asked}.values()))
         stems = [stem_of(row) for row in rows] if self.model.carries_state else []
         if self._branching or (self.model.carries_state and recorder is not None):
             recorder = recorder or RecordingCache(self.model.slot_makers)
@@ -133,11 +131,15 @@ class Executor:
         by_key = {tail.key: tail for tail in tails}
         return self._pass([(by_key[row.key], path) for row, path in asked], given)
 
+    def _with_own_rows(self, rows: list[Row]) -> list[Row]:
+        """The rows, a single one twice where its layers' arguments must be taken for each state."""
+        return rows * 2 if len(rows) == 1 and self.model.restrictions.own_rows else rows
+
     def _run_stems(self, asked: Sequence[tuple[Row, LayerPath]], stems: list[Row], recorder: RecordingCache) -> None:
         """Run the stem of each asked row along the row's path, and record what its layers store."""
         by_key = {stem.key: stem for stem in stems}
         on_stems = dict.fromkeys((row.stem_key, path) for row, path in asked)
-        alone = list(by_key.values())
+        alone = self._with_own_rows(list(by_key.values()))
         given = Batch(alone, stem_inputs(alone, self.model.device), recorder, from_end=True)
         self._pass([(by_key[key], path) for key, path in on_stems], given)
 

@@ -312,9 +312,10 @@ class PathModel:
     # Modes: what a layer's forward currently does in this thread.
 
     def _run(self, index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-        return (self._mode.get() or self._run_stock)(index, hidden, *args, **kwargs)
+        return (self._mode.get() or self.run_published)(index, hidden, *args, **kwargs)
 
-    def _run_stock(self, index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+    def run_published(self, index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """The layer's own forward, with what it returns as it is."""
         return self._hooks[index].stock(hidden, *args, **kwargs)
 
     def _run_head(self, states: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -405,7 +406,7 @@ class PathModel:
 
     def run_layer(self, index: int, hidden: Tensor, args: tuple, kwargs: dict) -> Tensor:
         """The layer's own forward: [R, T, H] in, [R, T, H] out."""
-        out = self._run_stock(index, hidden, *args, **kwargs)
+        out = self.run_published(index, hidden, *args, **kwargs)
         self._returns_tuple[index] = isinstance(out, tuple)
         return out[0] if isinstance(out, tuple) else out
 
@@ -415,7 +416,7 @@ class PathModel:
         found: list[Tensor] = []
 
         def watch(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-            out = (mode or self._run_stock)(index, hidden, *args, **kwargs)
+            out = (mode or self.run_published)(index, hidden, *args, **kwargs)
             if index == last:
                 found.append(out[0] if isinstance(out, tuple) else out)
             return out

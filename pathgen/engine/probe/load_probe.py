@@ -21,7 +21,7 @@ from transformers import GenerationMixin
 from ...errors import one_line
 from ...paths.layer_path import LayerPath
 from ..policies import FixedPaths
-from ..supported import UnsupportedModelError
+from ..supported import UnsupportedModelError, tensors_in
 from .arguments import RowAxes, find_row_axes
 from .restrictions import Restrictions
 from .rotary import rope_border
@@ -140,11 +140,33 @@ class _Probe:
         return states
 
     def _check_hands_states_on(self, row: Sequence[int]) -> None:
-        """The published forward, in which no layer's return is taken apart, against the loop at full depth."""
-        ids = torch.tensor([list(row)], device=self.model.device)
-        stock = self.model.run_body(input_ids=ids, use_cache=False)[0].float()
-        if not self._is_close(self._alone(row, LayerPath.full(self.model.num_layers)), stock):
+        """A layer may change what later layers get in no way but by the states that it returns.
+
+        The published forward, in which no layer's return is taken apart, is compared with the loop at full depth, and
+        its layers' other arguments with those of a forward in which no layer runs.
+        """
+        model = self.model
+        ids = torch.tensor([list(row)], device=model.device)
+        given: list[list[Tensor]] = []
+
+        def watch(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
+            given.append([tensor.clone() for tensor in tensors_in((args, kwargs))])
+            return model.run_published(index, hidden, *args, **kwargs)
+
+        with model.mode(watch):
+            published = model.run_body(input_ids=ids, use_cache=False)[0].float()
+        _, calls = model.capture(input_ids=ids, use_cache=False)
+        same = len(given) == len(calls) and all(
+            len(tensors) == len(others) and all(map(torch.equal, tensors, others))
+            for tensors, others in zip(given, map(tensors_in, calls), strict=True)
+        )
+        if not same or not self._is_close(self._alone(row, LayerPath.full(model.num_layers)), published):
             raise UnsupportedModelError(f"{self.name}: its layers hand more than their states to the next")
+        first = ids[:, :2]
+        states = model.run_body(input_ids=first, use_cache=False)[0]
+        logits = model.hf_model(input_ids=first, use_cache=False).logits[0].float()
+        if not self._is_close(model.head(states), logits):
+            raise UnsupportedModelError(f"{self.name}: its head reads more than the last layer's states")
 
     def _check_shape(self, states: Tensor, rows: int, tokens: int) -> None:
         if states.dim() != 3 or states.shape[:2] != (rows, tokens):
@@ -198,11 +220,16 @@ class _Probe:
         return [state[width - len(row) :] for state, row in zip(states, rows, strict=True)]
 
     def _needs_own_rows(self, rows: list[list[int]]) -> bool:
-        """Whether a layer refuses two states with the arguments of one row."""
+        """Whether a layer refuses two states with the arguments of one row; the first layer of each kind is tried."""
         model = self.model
         states, calls = model.capture(**self._batch(rows[:1], "right"), use_cache=False)
+        kinds = getattr(model.config, "layer_types", None) or [""] * model.num_layers
+        first: dict[tuple[type, str], int] = {}
+        for place, (layer, kind) in enumerate(zip(model.layers, kinds, strict=False)):
+            first.setdefault((type(layer), kind), place)
         try:
-            model.run_layer(0, states.expand(2, -1, -1), *calls[0])
+            for place in first.values():
+                model.run_layer(place, states.expand(2, -1, -1), *calls[place])
         except Exception:  # it may raise anything
             return True
         return False
