@@ -89,7 +89,7 @@ def _page_data(bench: BenchResult, questions: Sequence[Question], answers: Answe
         systems.append(
             {
                 "name": name,
-                "router": name not in NOT_ROUTERS,
+                "router": name.partition("+")[0] not in NOT_ROUTERS,
                 "paths": [paths.setdefault(path, len(paths)) for path in digits],
                 "correct": [answer.correct for answer in given],
                 "answers": [answer.answer for answer in given],

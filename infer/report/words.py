@@ -54,13 +54,6 @@ def _signed(share: float) -> str:
 RESULTS = (
     Column("accuracy (95%)", lambda s: s.accuracy, _accuracy, "share of right answers, Wilson interval"),
     Column("vs. full, points (95%)", lambda s: s.delta_vs_full, _delta, "interval of the paired difference"),
-    _figure("p", lambda s: s.p_value, "{:.3f}", "exact McNemar test against full depth"),
-    Column(
-        "won / lost",
-        lambda s: None if s.discordant is None else s.discordant[0] - s.discordant[1],
-        lambda s: "{} / {}".format(*s.discordant or ()),
-        "questions right here and wrong at full depth / the reverse",
-    ),
     Column(
         "answers kept (95%)",
         lambda s: s.agreement,
@@ -73,6 +66,13 @@ RESULTS = (
 )
 """The columns of the first table: with the note they fit a page of 1,200 px."""
 DETAILS = (
+    _figure("p", lambda s: s.p_value, "{:.3f}", "exact McNemar test against full depth"),
+    Column(
+        "won / lost",
+        lambda s: None if s.discordant is None else s.discordant[0] - s.discordant[1],
+        lambda s: "{} / {}".format(*s.discordant or ()),
+        "questions right here and wrong at full depth / the reverse",
+    ),
     _figure("saved", lambda s: s.layers_saved, "{:.2f}", "layers saved per forward pass"),
     _figure("off full", lambda s: s.off_full_share, "{:.1%}", "share of questions that leave the full path"),
     _figure("off common", lambda s: s.off_common_share, "{:.1%}", "share of questions off the most common path"),
@@ -84,7 +84,7 @@ DETAILS = (
     Column("cache, MiB", lambda s: s.cache_bytes, lambda s: f"{(s.cache_bytes or 0) / 2**20:,.2f}", "key-value cache"),
     _figure("memory, MB", lambda s: s.peak_memory_mb, "{:,.0f}", "peak of the CUDA device"),
 )
-"""The columns of the second table, about paths, time and memory."""
+"""The columns of the second table, about the comparison, paths, time and memory."""
 
 
 def used_columns(columns: Sequence[Column], systems: Sequence[SystemFigures]) -> list[Column]:
@@ -125,7 +125,7 @@ def headlines(bench: BenchResult) -> list[tuple[str, str]]:
         meaning = "not distinguishable means that the interval of the difference includes zero, not that both are equal"
         lines.append(("full depth", f"{found}. In brackets: 95% intervals; {meaning}."))
     for system in systems.values():
-        if system.name not in NOT_ROUTERS or system.name == "static":
+        if system.name.partition("+")[0] not in NOT_ROUTERS or system.name == "static":
             lines.append((system.name, _system_line(system, full, bench.num_layers, generates=generates)))
     oracle = systems.get("oracle")
     if isinstance(oracle, OracleFigures) and oracle.placebo_accuracy is not None:
@@ -179,7 +179,7 @@ def confusions(answers: Mapping[str, Sequence[Answer]]) -> list[Confusion]:
     found = []
     for name, given in answers.items():
         pairs = [(answer.path, labels[answer.question_id]) for answer in given if answer.question_id in labels]
-        if name in NOT_ROUTERS or not pairs:
+        if name.partition("+")[0] in NOT_ROUTERS or not pairs:
             continue
         metrics = ActionMetrics.of(*map(np.array, zip(*pairs, strict=True)))
         counts = metrics.confusion
