@@ -39,7 +39,7 @@ def test_every_section_gives_finite_figures(found, bench):
     assert list(found) == ["tiny-llama search", "tiny-llama decode", "tiny-llama router"]
     for name, figures in found.items():
         assert len(numbers(figures)) > 10, name
-        assert all(math.isfinite(number) and number >= 0 for number in numbers(figures)), name
+        assert all(map(math.isfinite, numbers(figures))), name  # an interval of a noisy ratio may reach below zero
         json.dumps(figures, allow_nan=False)
     assert bench.built["tiny-llama"]["num_layers"] == 5
 
