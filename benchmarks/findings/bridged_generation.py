@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,20 +23,20 @@ from rich.table import Table
 
 from benchmarks.lab.measurement import run_script
 from benchmarks.lab.models import Model
+from benchmarks.lab.stored_answers import FULL
 from cluster.program.progress import counted
+from infer.routed.prompts import encode_prompts
 from pathgen.bridges.folder import load_bridges
-from pathgen.engine.cache import RoutedCache
 from pathgen.engine.path_model import PathModel
 from pathgen.evaluation.decoding import greedy_answers
+from pathgen.evaluation.intervals import paired_difference
 from pathgen.models.facts import fingerprint
 from pathgen.models.resolving import resolve_model
 from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.grading import answers_agree, same_answer
 from pathgen.questions.loading import load_questions
-from pathgen.questions.question import Question
-from pathgen.questions.tasks import find_task
+from pathgen.report.figures import figure_table, interval, points
 
-FULL = "full"
 ASK = "Think step by step. End with the answer after ####."
 
 
@@ -56,6 +56,8 @@ def run(
     torch.set_num_threads(threads)
     folder = resolve_model(model)
     path_model = PathModel.from_pretrained(str(folder))
+    tokenizer = path_model.tokenizer
+    assert tokenizer is not None
     ways = [
         (
             load_bridges(bridges, fingerprint(folder)),
@@ -63,37 +65,36 @@ def run(
         ),
         (None, named("plain", plain or [])),
     ]
-    task = replace(find_task("math"), max_new_tokens=max_new_tokens, stop=())
     asked = load_questions(questions, needs="reference", limit=limit)
     done = {entry["id"] for entry in read(out)}
     left = [question for question in asked if question.id not in done]
     with out.open("a") as file, counted("answering", len(left), quiet=False) as on_done:
+        if file.tell():
+            file.write("\n")  # the last line may have been cut off
         for start in range(0, len(left), together):
             part = left[start : start + together]
-            prompts = [prompt(question, path_model) for question in part]
-            answers: list[dict[str, str]] = [{} for _ in part]
+            prompts = encode_prompts(tokenizer, [f"{question.prompt}\n{ASK}" for question in part], chat=True)
+            answers: list[dict[str, Any]] = [{} for _ in part]
             for maps, paths in ways:
+                rows = [(place, name) for place in range(len(part)) for name in paths]
+                if not rows:
+                    continue
                 with path_model.bridged(maps):
-                    rows = [(place, name) for place in range(len(part)) for name in paths]
-                    texts = (
-                        greedy_answers(
-                            path_model,
-                            [prompts[place] for place, _ in rows],
-                            [paths[name] for _, name in rows],
-                            RoutedCache(path_model.num_layers),
-                            max_new_tokens=task.max_new_tokens,
-                            stop=task.stop,
-                        )
-                        if rows
-                        else []
+                    found = greedy_answers(
+                        path_model,
+                        [prompts[place] for place, _ in rows],
+                        [paths[name] for _, name in rows],
+                        path_model.new_cache(),
+                        max_new_tokens=max_new_tokens,
+                        stop=(),
                     )
-                for (place, name), text in zip(rows, texts, strict=True):
-                    answers[place][name] = text
+                for (place, name), answer in zip(rows, found, strict=True):
+                    answers[place][name] = asdict(answer) | {"tokens": len(tokenizer(answer.text)["input_ids"])}
             for question, given in zip(part, answers, strict=True):
                 file.write(json.dumps({"id": question.id, "reference": question.reference, "answers": given}) + "\n")
             file.flush()
             on_done(len(part))
-    show(read(out), path_model)
+    Console().print(answers_table(read(out)))
 
 
 def named(way: str, entries: Sequence[str]) -> dict[str, LayerPath]:
@@ -101,44 +102,30 @@ def named(way: str, entries: Sequence[str]) -> dict[str, LayerPath]:
     return {f"{way}|{name}": LayerPath.parse(text) for name, _, text in (entry.partition("=") for entry in entries)}
 
 
-def prompt(question: Question, model: PathModel) -> list[int]:
-    """Token ids of the question in a chat, up to the assistant's turn."""
-    turn = [{"role": "user", "content": f"{question.prompt}\n{ASK}"}]
-    assert model.tokenizer is not None
-    text = str(model.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
-    ids: list[int] = model.tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids
-
-
 def read(out: Path) -> list[dict[str, Any]]:
-    """Stored answers; a torn last line is left out."""
+    """Stored answers; a line that was cut off is left out."""
     lines = out.read_text().splitlines() if out.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("}")]
+    return [json.loads(line) for line in lines if line.endswith("}}")]
 
 
-def show(entries: Sequence[dict[str, Any]], model: PathModel) -> None:
-    """Print accuracy, its difference from full depth in points with a 95 % interval, equal answers, tokens."""
-    table = Table(box=None)
-    for name in ("way", "questions", "accuracy", "against full, points", "same answer", "tokens"):
-        table.add_column(name, justify="left" if name == "way" else "right", no_wrap=True)
-    right = {FULL: np.array([answers_agree(e["answers"][FULL], e["reference"]) for e in entries], dtype=float)}
-    for way in dict.fromkeys(name for entry in entries for name in entry["answers"]):
-        texts = [entry["answers"][way] for entry in entries]
-        right[way] = np.array(
-            [answers_agree(t, e["reference"]) for t, e in zip(texts, entries, strict=True)], dtype=float
-        )
-        same = [same_answer(t, e["answers"][FULL], e["reference"]) for t, e in zip(texts, entries, strict=True)]
-        change = 100 * (right[way] - right[FULL])
-        assert model.tokenizer is not None
+def answers_table(entries: Sequence[dict[str, Any]], seed: int = 0) -> Table:
+    """Accuracy, its difference from full depth in points with a 95 % interval, equal answers, tokens."""
+    table = figure_table(
+        f"way, {len(entries)} questions", "accuracy", "against full, points", "same answer", "tokens", no_wrap=True
+    )
+    references = [entry["reference"] for entry in entries]
+    texts = {way: [entry["answers"][way]["text"] for entry in entries] for way in entries[0]["answers"]}
+    right = {way: np.array(list(map(answers_agree, given, references))) for way, given in texts.items()}
+    for way, given in texts.items():
+        found = paired_difference(right[way], right[FULL], seed, same_paths=way == FULL)
         table.add_row(
             way,
-            str(len(entries)),
             f"{right[way].mean():.3f}",
-            f"{change.mean():+.1f} ± {1.96 * change.std() / len(entries) ** 0.5:.1f}",
-            f"{np.mean(same):.3f}",
-            f"{np.mean([len(model.tokenizer(text)['input_ids']) for text in texts]):.0f}",
+            f"{points(found.delta)} {interval(found.ci95, points)}",
+            f"{np.mean(list(map(same_answer, given, texts[FULL], references))):.3f}",
+            f"{np.mean([entry['answers'][way]['tokens'] for entry in entries]):.0f}",
         )
-    Console().print(table)
+    return table
 
 
 if __name__ == "__main__":
