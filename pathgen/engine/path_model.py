@@ -175,9 +175,7 @@ class PathModel:
         refuse_options(kwargs, NOT_IN_A_FORWARD)
         mask = self._mask(input_ids, attention_mask)
         if self._moves(mask) and not kwargs:
-            places = _first_tokens_first(mask)
-            found = self.logits(input_ids.gather(1, places), mask.gather(1, places), policy=policy)
-            return found.gather(1, places.argsort(1)[..., None].expand_as(found))
+            return self._moved(self.logits, input_ids, mask, policy)
         with self.routed(policy, mask):
             return self.hf_model(**forward_inputs(input_ids, mask), **kwargs).logits
 
@@ -189,15 +187,19 @@ class PathModel:
         """
         mask = self._mask(input_ids, attention_mask)
         if self._moves(mask):
-            places = _first_tokens_first(mask)
-            found = self.states(input_ids.gather(1, places), mask.gather(1, places), policy=policy)
-            return found.gather(1, places.argsort(1)[..., None].expand_as(found))
+            return self._moved(self.states, input_ids, mask, policy)
         with self.routed(policy, mask):
             return self.run_body(**forward_inputs(input_ids, mask))
 
     def _moves(self, mask: Tensor) -> bool:
         """Whether rows padded on the left must move to the right: padding there would move their positions."""
         return self.restrictions.one_length and not bool(mask[:, 0].all())
+
+    def _moved(self, run: Callable[..., Tensor], input_ids: Tensor, mask: Tensor, policy: LayerPolicy) -> Tensor:
+        """What `run` (`logits` or `states`) gives each token when its row's padding is on the right."""
+        places = mask.argsort(dim=1, descending=True, stable=True)  # of each row's tokens, then of its padding
+        found = run(input_ids.gather(1, places), mask.gather(1, places), policy=policy)
+        return found.gather(1, places.argsort(1)[..., None].expand_as(found))
 
     @torch.inference_mode()
     def generate(
@@ -458,11 +460,6 @@ class PathModel:
     def as_returned(self, index: int, hidden: Tensor) -> Any:
         """Wrap the states as this layer's own forward would return them."""
         return (hidden, None) if self._returns_tuple[index] else hidden
-
-
-def _first_tokens_first(mask: Tensor) -> Tensor:
-    """[B, T] the places of each row's tokens, then of its padding."""
-    return mask.argsort(dim=1, descending=True, stable=True)
 
 
 def forward_inputs(input_ids: Tensor, mask: Tensor) -> dict[str, Any]:
