@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pathgen.engine.path_model import LayerFunction, PathModel, forward_inputs
+from pathgen.engine.path_model import PathModel, forward_inputs
+from pathgen.engine.wrapped.wrapped_model import LayerFunction
 from pathgen.paths.layer_path import LayerPath
 
 from .output_matrix import OutputMatrix

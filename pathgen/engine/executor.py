@@ -25,7 +25,7 @@ from .influence import InfluenceMeter
 from .kept_states import KeptStates
 from .logprobs import state_logprobs
 from .padded_rows import MaskForm, row_inputs
-from .path_model import LayerCalls, PathModel
+from .path_model import PathModel
 from .probe.shared_keys import SharedKeys
 from .shared_prefill import (
     BranchCache,
@@ -39,6 +39,7 @@ from .shared_prefill import (
 from .sharing import Plan, StateKey, Step, is_bridge, plan_sharing, states_to, steps_of
 from .supported import take_rows
 from .token_rows import Row, scored_positions
+from .wrapped.wrapped_model import LayerCalls
 
 STEP_TOKENS = {"cpu": 4096, "cuda": 32768}
 """Most tokens in one call of one layer, by device type."""
