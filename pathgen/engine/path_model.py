@@ -28,6 +28,7 @@ from .supported import (
     UnsupportedModelError,
     find_head,
     find_layers,
+    layer_places,
     pinned_layers,
     take_rows,
 )
@@ -77,6 +78,7 @@ class PathModel:
             )
         self.num_layers = len(self.layers)
         self.slot_makers = slot_makers(self.config, self.num_layers)
+        self.layer_places = layer_places(self.layers)
         self.carries_state = any(holds_state(make()) for make in self.slot_makers)
         self._mode = Here[LayerFunction]()
         self._float32_head = Here[bool]()
@@ -231,7 +233,7 @@ class PathModel:
         mask = self._mask(input_ids, attention_mask)
         if cache is not None:
             check_continues(input_ids, cache.get_seq_length(), cache.batch_size, kwargs.get("num_beams") or 1)
-        if self.restrictions.rope_border is not None:
+        if self.restrictions.border is not None:
             longest = kwargs.get("max_length") or 0
             new_tokens = kwargs.get("max_new_tokens") or max(0, longest - input_ids.shape[1])
             self.restrictions.check_room(mask.sum(-1), new_tokens)
@@ -247,7 +249,7 @@ class PathModel:
 
     def new_cache(self) -> RoutedCache:
         """An empty cache for this model's layers."""
-        return RoutedCache(self.slot_makers)
+        return RoutedCache(self.slot_makers, self.layer_places)
 
     def _mask(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         return checked_mask(input_ids, attention_mask, self.hf_model.get_input_embeddings().num_embeddings)
