@@ -117,7 +117,7 @@ def _groups(model: PathModel, rows: Sequence[Sequence[int]], *, decodes: bool) -
 
 
 def _decoded(model: PathModel, loop: PlainLoop, rows: list[list[int]], paths: list[LayerPath]) -> list[float]:
-    border, longest = model.restrictions.rope_border, max(map(len, rows))
+    border, longest = model.restrictions.border, max(map(len, rows))
     count = NEW_TOKENS if border is None or longest > border else min(NEW_TOKENS, border - longest)
     if count < 1:
         return []
@@ -132,8 +132,8 @@ def _decoded(model: PathModel, loop: PlainLoop, rows: list[list[int]], paths: li
 
 
 def _searched(model: PathModel, loop: PlainLoop, prompt: list[int], paths: list[LayerPath]) -> list[float]:
-    choices = [[7, 11], [13]] if model.restrictions.rope_border is None else [[7, 11], [13, 9]]
-    limit = model.restrictions.rope_border
+    choices = [[7, 11], [13]] if model.restrictions.border is None else [[7, 11], [13, 9]]
+    limit = model.restrictions.border
     prompt = prompt if limit is None else prompt[: limit - 2]
     want = {
         path: [
@@ -178,7 +178,9 @@ def shaken(hf_model: nn.Module) -> Any:
     for parameter in hf_model.float().eval().requires_grad_(False).parameters():
         if parameter.is_floating_point():
             parameter.add_(torch.randn_like(parameter) * (0.1 if parameter.dim() == 1 else 0.2))
-    settings: Any = hf_model.generation_config
+    settings: Any = getattr(hf_model, "generation_config", None)
+    if settings is None:  # it does not generate
+        return hf_model
     settings.eos_token_id, settings.pad_token_id, settings.bos_token_id = None, 0, None
     settings.forced_eos_token_id = settings.forced_bos_token_id = None
     return hf_model

@@ -53,7 +53,25 @@ _LONGROPE = {
 }
 _CONV = {"layer_types": ["conv", "conv", "full_attention", "conv", "full_attention"], "full_attn_idxs": DROP}
 _PLAIN_G4 = {"hidden_size_per_layer_input": 0, "layer_types": _ALTERNATING}
+_QWEN_4 = {
+    "indexer_n_heads": 2,
+    "indexer_kv_heads": 1,
+    "indexer_head_dim": 8,
+    "indexer_budget": 64,
+    "indexer_compress_ratio": 4,
+}
 _SHARED_G4 = {"num_kv_shared_layers": 2, "hidden_size_per_layer_input": 8, "layer_types": _ALTERNATING}
+_PLAIN_TOWER = {
+    "model_type": "siglip_vision_model",
+    "hidden_size": 32,
+    "num_attention_heads": 4,
+    "model_args": {"embed_dim": 32},
+}
+_GEMMA_3N = {
+    "num_kv_shared_layers": 2,
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention", *_ALTERNATING[:2]],
+    "activation_sparsity_pattern": [0.0] * LAYERS,
+}
 _HYBRID = ["linear_attention", "full_attention", "linear_attention", "linear_attention", "full_attention"]
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -72,6 +90,20 @@ CHANGES: dict[str, dict[str, Any]] = {
     },
     "deepseek_v2": {"n_group": 2, "n_routed_experts": 4, "q_lora_rank": 16},
     "dots1": {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1},
+    "diffusion_gemma": {
+        "text_config": {"num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 16, "layer_types": _ALTERNATING}
+    },
+    "dots3_note": {
+        "vision_config": {
+            "hidden_size": 32,
+            "per_layer_config": DROP,
+            "mlp_layer_types": ["dense", "sparse"],
+            "num_experts_per_tok": 2,
+            "adapter_in_dim": 32,
+            "adapter_out_dim": 32,
+        },
+        "audio_config": {"adapter_input_size": 32, "adapter_out_dim": 32},
+    },
     "emu3": {"vocabulary_map": {"<image>": 126}},
     "ernie4_5_vl_moe": {
         "text_config": {
@@ -80,11 +112,8 @@ CHANGES: dict[str, dict[str, Any]] = {
             "moe_intermediate_size": [16, 16],
         }
     },
-    "gemma3n_text": {
-        "num_kv_shared_layers": 2,
-        "layer_types": ["sliding_attention", "full_attention", "sliding_attention", *_ALTERNATING[:2]],
-        "activation_sparsity_pattern": [0.0] * LAYERS,
-    },
+    "gemma3n_text": _GEMMA_3N,
+    "gemma3n": {"vision_config": _PLAIN_TOWER, "text_config": _GEMMA_3N},
     "gemma4_text": {**_PLAIN_G4, "global_head_dim": DROP},
     "gemma4_unified_text": _PLAIN_G4,
     "glm4v_moe": {
@@ -92,7 +121,12 @@ CHANGES: dict[str, dict[str, Any]] = {
     },
     "glm5_next": {"text_config": {"index_topk": 16}},
     "gpt_neo": {"num_layers": 4, "attention_types": [[["global", "local"], 2]]},
-    "granite4_vision": {"deepstack_layer_map": [[0, 0]]},
+    "fast_vlm": {"vision_config": _PLAIN_TOWER},
+    "granite4_vision": {
+        "vision_config": {"hidden_size": 64},
+        "downsample_rate": "1/2",
+        "deepstack_layer_map": [[0, 0]],
+    },
     "granitemoehybrid": {"layer_types": _HYBRID},
     "hunyuan_v1_dense": {"head_dim": 8},
     "hunyuan_v1_moe": {"head_dim": 8, "num_experts": 4, "moe_topk": 2, "num_shared_expert": 1},
@@ -131,12 +165,20 @@ CHANGES: dict[str, dict[str, Any]] = {
         "vision_end_token_id": 121,
         "text_config": {"rope_parameters": _M_ROPE},
     },
+    "muse_spark": {
+        "audio_config": {"num_hidden_layers": 4},
+        "vision_config": {"hidden_size": 32, "intermediate_size": 48},
+    },
+    "perception_lm": {"vision_config": _PLAIN_TOWER},
+    "qwen4_exp": {"text_config": _QWEN_4},
+    "qwen4_exp_text": _QWEN_4,
     "reformer": {
         "attn_layers": ["local"] * 4,
         "axial_pos_shape": [8, 16],
         "axial_pos_embds_dim": [16, 16],
         "local_attn_chunk_length": 4,
     },
+    "step3p7": {"text_config": {"sliding_window": 6}},
     "xmod": {"default_language": "en_XX", "languages": ["en_XX"]},
     "zamba": {
         "attn_layer_period": 2,
@@ -189,4 +231,6 @@ CHANGES["cohere_compass"] = {"text_config": CHANGES["cohere_compass_text"]}
 CHANGES["minimax_m3_vl"] = {"text_config": CHANGES["minimax_m3_vl_text"]}
 CHANGES["granite_speech"] = {"projector_config": {"num_hidden_layers": 2}, "encoder_config": {"num_layers": 2}}
 CHANGES["granite_speech_plus"] = CHANGES["granite_speech"]
-CHANGES["deepseek_ocr2"] = {"text_config": {"mlp_layer_types": ["dense", *["sparse"] * 4], "n_routed_experts": 4}}
+CHANGES["deepseek_ocr2"] = {
+    "text_config": {"mlp_layer_types": ["dense", *["sparse"] * 4], "n_routed_experts": 4, "num_experts_per_tok": 2}
+}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,10 +41,16 @@ class RowPlan:
 
 
 class RunningSlots(Sequence[Any]):
-    """The slots of all passes. As a sequence, as transformers reads it: the slots of the pass that is running."""
+    """The slots of all passes. As a sequence, as transformers reads it: the slots of the pass that is running.
 
-    def __init__(self, makers: Sequence[SlotMaker]):
+    Args:
+        makers: of the slots of each layer, by its place in the stack.
+        places: of the layers, by the number under which they ask; None: the same.
+    """
+
+    def __init__(self, makers: Sequence[SlotMaker], places: Mapping[int, int] | None = None):
         self.makers = makers
+        self.places = places
         self.made: dict[tuple[int, int], Any] = {}
         self.turn = 0
 
@@ -52,6 +58,8 @@ class RunningSlots(Sequence[Any]):
         return len(self.makers)
 
     def __getitem__(self, layer: Any) -> Any:
+        if self.places is not None and (layer := self.places.get(layer)) is None:
+            return KeyValueSlot()  # of a layer that is not in the stack: it stores nothing
         slot = self.made.get((layer, self.turn))
         if slot is None:
             slot = self.made[layer, self.turn] = self.makers[layer]()
@@ -71,13 +79,14 @@ class RoutedCache(Cache):
 
     Args:
         layers: the number of layers, which store keys and values, or what makes the slots of each.
+        places: as `RunningSlots`.
     """
 
     layers: RunningSlots  # type: ignore[assignment]  # transformers only reads items
 
-    def __init__(self, layers: int | Sequence[SlotMaker]):
+    def __init__(self, layers: int | Sequence[SlotMaker], places: Mapping[int, int] | None = None):
         super().__init__(layers=[])
-        self.layers = RunningSlots([KeyValueSlot] * layers if isinstance(layers, int) else layers)
+        self.layers = RunningSlots([KeyValueSlot] * layers if isinstance(layers, int) else layers, places)
         self.num_layers = len(self.layers)
         self.slots = self.layers.made
         self.length = 0

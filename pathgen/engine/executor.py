@@ -105,7 +105,7 @@ class Executor:
         The cache holds the prompt of each pair without its last token, padded on the left.
         """
         assert self.masks is None, "generation continues from plain causal rows"
-        recorder = RecordingCache(self.model.slot_makers)
+        recorder = RecordingCache(self.model.slot_makers, self.model.layer_places)
         logprobs = self._logprobs(self._evaluate(asked, recorder), [row for row, _ in asked])
         bridged = self._bridges is not None
         return logprobs, recorder.filled(asked, self.model.device, bridged, stems=self.model.carries_state)
@@ -120,7 +120,7 @@ class Executor:
         rows = self._with_own_rows(list({row.key: row for row, _ in asked}.values()))
         stems = [stem_of(row) for row in rows] if self.model.carries_state else []
         if self._branching or (self.model.carries_state and recorder is not None):
-            recorder = recorder or RecordingCache(self.model.slot_makers)
+            recorder = recorder or RecordingCache(self.model.slot_makers, self.model.layer_places)
             self._run_stems(asked, stems, recorder)
         if not self._branching:
             cache = None if self.model.carries_state else recorder

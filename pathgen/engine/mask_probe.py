@@ -30,7 +30,7 @@ def find_mask_form(model: PathModel) -> MaskForm | None:
         forms.append(MaskForm(by_kind=False, additive=additive, window=sliding))
 
     full = LayerPath.full(model.num_layers)
-    border = model.restrictions.rope_border
+    border = model.restrictions.border
     length = PROBE_TOKENS if border is None else max(1, min(PROBE_TOKENS, border - 4))
     tokens = [(7 * i + 3) % config.vocab_size for i in range(length + 9)]
     prompt, choices = tokens[:length], [tokens[-9:-5], tokens[-5:-2], tokens[-2:]]

@@ -17,7 +17,7 @@ from ..slots.layer_slots import holds_state, slot_makers
 from .cache import RoutedCache
 from .policies import FixedPaths, LayerPolicy
 from .probe.load_probe import probe_model
-from .supported import PinnedLayerError
+from .supported import PinnedLayerError, layer_places
 from .wrapped.bridged_model import BridgedModel
 from .wrapped.entries import ForwardEntries
 from .wrapped.routing import Routing
@@ -51,6 +51,7 @@ class PathModel(BridgedModel):
         super().__init__(hf_model)
         self.tokenizer = tokenizer
         self.slot_makers = slot_makers(self.config, self.num_layers)
+        self.layer_places = layer_places(self.layers)
         self.carries_state = any(holds_state(make()) for make in self.slot_makers)
         self._entries = ForwardEntries(self)
         self.hooks += self._entries.hooks
@@ -147,7 +148,7 @@ class PathModel(BridgedModel):
         mask = self._mask(input_ids, attention_mask)
         if cache is not None:
             check_continues(input_ids, cache.get_seq_length(), cache.batch_size, kwargs.get("num_beams") or 1)
-        if self.restrictions.rope_border is not None:
+        if self.restrictions.border is not None:
             longest = kwargs.get("max_length") or 0
             new_tokens = kwargs.get("max_new_tokens") or max(0, longest - input_ids.shape[1])
             self.restrictions.check_room(mask.sum(-1), new_tokens)
@@ -163,7 +164,7 @@ class PathModel(BridgedModel):
 
     def new_cache(self) -> RoutedCache:
         """An empty cache for this model's layers."""
-        return RoutedCache(self.slot_makers)
+        return RoutedCache(self.slot_makers, self.layer_places)
 
     def _mask(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         return checked_mask(input_ids, attention_mask, self.hf_model.get_input_embeddings().num_embeddings)

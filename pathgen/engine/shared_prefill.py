@@ -11,7 +11,7 @@ generation alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import repeat
 from typing import Any
@@ -36,8 +36,8 @@ class RecordingCache(RoutedCache):
         states: what each state's last layer stored, for the state's one row.
     """
 
-    def __init__(self, makers: Sequence[SlotMaker]):
-        super().__init__(makers)
+    def __init__(self, makers: Sequence[SlotMaker], places: Mapping[int, int] | None = None):
+        super().__init__(makers, places)
         self.states: dict[StateKey, Content] = {}
         self._last: Content = {}
 
@@ -65,7 +65,7 @@ class RecordingCache(RoutedCache):
         padded on the left, else the rows, padded on the right.
         """
         tokens = [row.prompt_tokens - 1 for row, _ in asked]
-        cache = RoutedCache(self.layers.makers)
+        cache = RoutedCache(self.layers.makers, self.layers.places)
         cache.length = max(tokens)
         actions = torch.tensor([path for _, path in asked])
         for layer in range(self.num_layers):
@@ -156,7 +156,7 @@ class BranchCache(RoutedCache):
     """
 
     def __init__(self, recorded: RecordingCache, tails: Sequence[Row], stems: Sequence[Row]):
-        super().__init__(recorded.layers.makers)
+        super().__init__(recorded.layers.makers, recorded.layers.places)
         self.length = max(1, *map(len, stems))
         self._recorded = recorded.states
         self._stems = {tail.key: stem for tail, stem in zip(tails, stems, strict=True)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from inspect import signature
 from typing import Any
 
@@ -16,7 +16,8 @@ from .probe.arguments import RowAxes, RowAxis
 
 logger = logging.getLogger(__name__)
 
-ATTENTION_KINDS = {"full_attention", "sliding_attention", "chunked_attention"}
+ATTENTION_KINDS = {"full_attention", "sliding_attention", "chunked_attention", "indexed_attention"}
+"""The last one reads the keys that its indexer picks: while a row has no more than it may pick, all of them."""
 HYBRID_KINDS = {"linear_attention", "conv", "hybrid", "hybrid_sliding", "mlp", "moe"}
 """Layers with a convolution window, a recurrent state, both beside attention, or nothing to store."""
 
@@ -33,7 +34,8 @@ def find_layers(hf_model: Any) -> list[nn.Module]:
     """The decoder layers in order: the only list of modules with attention that the decoder holds.
 
     They are of one class, but for hybrids, whose config lists the kinds of their layers. Where the decoder holds
-    several lists, those of `num_hidden_layers` count.
+    several lists, those of `num_hidden_layers` count. Layers that attend to images alone are left out: a forward on
+    text passes them by.
 
     Raises:
         UnsupportedModelError: the model has no such layers; the message names its class and the reason.
@@ -41,12 +43,15 @@ def find_layers(hf_model: Any) -> list[nn.Module]:
     name, config = type(hf_model).__name__, hf_model.config.get_text_config()
     if hf_model.config.is_encoder_decoder:
         raise UnsupportedModelError(f"{name}: encoder-decoder models are not supported")
+    if needed := _needed(hf_model.forward):
+        raise UnsupportedModelError(f"{name}: it does not run on text alone: its forward needs {', '.join(needed)}")
     kinds = set(getattr(config, "layer_types", None) or ())
     if unknown := kinds - ATTENTION_KINDS - HYBRID_KINDS:
         raise UnsupportedModelError(f"{name}: layers of kind {', '.join(sorted(unknown))} are not supported")
     expected = config.num_hidden_layers
+    of_images = set(getattr(config, "cross_attention_layers", None) or ())
     for part in (hf_model, hf_model.get_decoder()):
-        stacks = list(_stacks(part, of_one_class=not kinds & HYBRID_KINDS))
+        stacks = list(_stacks(part, of_one_class=not kinds & HYBRID_KINDS and not of_images))
         if right := [stack for stack in stacks if len(stack) == expected]:
             stacks = right
         if len(stacks) == 1:
@@ -55,11 +60,20 @@ def find_layers(hf_model: Any) -> list[nn.Module]:
         raise UnsupportedModelError(
             f"{name}: expected one stack of {expected} equal decoder layers, found {len(stacks) or 'none'}"
         )
-    if "past_key_values" not in signature(type(hf_model).forward).parameters:
+    if not any("past_key_values" in signature(part.forward).parameters for part in (hf_model, hf_model.base_model)):
         raise UnsupportedModelError(
             f"{name}: its forward takes no `past_key_values`: its cache is of a kind of its own"
         )
-    return list(stacks[0])
+    return [layer for number, layer in enumerate(stacks[0]) if number not in of_images]
+
+
+def _needed(forward: Callable[..., Any]) -> list[str]:
+    """The arguments that a forward cannot do without, beside the ids."""
+    return [
+        name
+        for name, one in signature(forward).parameters.items()
+        if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD and name != "input_ids"
+    ]
 
 
 def _stacks(part: nn.Module, *, of_one_class: bool) -> Iterator[nn.ModuleList]:
@@ -71,6 +85,15 @@ def _stacks(part: nn.Module, *, of_one_class: bool) -> Iterator[nn.ModuleList]:
             continue
         if any(hasattr(inner, "layer_idx") or hasattr(inner, "layer_id") for inner in module[0].modules()):
             yield module
+
+
+def layer_places(layers: Sequence[nn.Module]) -> dict[int, int] | None:
+    """The place of each layer, by the number under which it asks a cache; None unless layers were left out."""
+    places = {}
+    for place, layer in enumerate(layers):
+        numbers = (getattr(part, name, None) for part in layer.modules() for name in ("layer_idx", "layer_id"))
+        places[next((number for number in numbers if isinstance(number, int)), place)] = place
+    return places if max(places) >= len(layers) else None
 
 
 def pinned_layers(layers: Sequence[nn.Module]) -> tuple[int, ...]:
@@ -89,6 +112,8 @@ def find_head(hf_model: Any) -> nn.Module:
         UnsupportedModelError: the model has none.
     """
     head, name = hf_model.get_output_embeddings(), type(hf_model).__name__
+    if head is None and (decoder := hf_model.get_decoder()) is not hf_model:  # a whole causal model inside
+        head = decoder.get_output_embeddings()
     if head is None:
         raise UnsupportedModelError(f"{name}: it has no head over the vocabulary")
     if type(head) is not nn.Linear:

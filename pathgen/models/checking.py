@@ -31,7 +31,7 @@ class UnsupportedTypeError(InputError):
 
 
 def check_is_causal_lm(folder: Path, name: str) -> None:
-    """Check that the folder's config is that of a causal language model that can be run along paths.
+    """Check that the folder's config is that of a model of text, or of images and text, that can be run along paths.
 
     Raises:
         UnsupportedTypeError: it is of a type that cannot be.
@@ -59,10 +59,30 @@ def check_is_causal_lm(folder: Path, name: str) -> None:
             kind = config.get("model_type")
             raise InputError(f"{name}: its model type {kind} needs code of its own, which is not run")
     architectures = config.get("architectures") or []
-    if architectures and not any(a.endswith(("ForCausalLM", "LMHeadModel")) for a in architectures):
+    is_causal = not architectures or any(a.endswith(("ForCausalLM", "LMHeadModel")) for a in architectures)
+    if not is_causal and auto_class(config) is None:
         raise UnsupportedTypeError(f"{name}: {architectures[0]} is not a causal language model", config)
     if not any(folder.glob("*.safetensors")):
         raise InputError(f"{name}: no *.safetensors weights in {folder}; other weight formats are not loaded")
+
+
+def auto_class(config: dict[str, Any]) -> str | None:
+    """The automatic class of transformers whose class for this type is the architecture that the config names.
+
+    Of a model of images and text it is the one that loads it whole, which then runs on text alone; None: there is none.
+    """
+    from transformers.models.auto import modeling_auto as auto
+
+    named = set(config.get("architectures") or ())
+    classes = {
+        "AutoModelForCausalLM": auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        "AutoModelForImageTextToText": auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    }
+    for name, by_type in classes.items():
+        own = by_type.get(config.get("model_type", ""), ())
+        if {own} & named if isinstance(own, str) else named.intersection(own):
+            return name
+    return None
 
 
 def _reads_as_config(content: Any) -> bool:

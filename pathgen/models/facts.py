@@ -7,6 +7,7 @@ import json
 import math
 import re
 import struct
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -14,8 +15,10 @@ from typing import BinaryIO
 from ..errors import InputError
 from ..identity import joined
 from .identity_parts import config_digest, generation_digest, template_digest, tokenizer_digest
+from .reading import load_config
 
 LAYER_NAME = re.compile(r"\.(?:layers|h|blocks)\.(\d+)\.")
+LAYER_COUNTS = ("num_hidden_layers", "n_layer", "num_layers")
 SAMPLE_BYTES = 4096
 SAMPLES_PER_FILE = 64
 HEADER_BYTES = 16 << 20
@@ -76,34 +79,49 @@ def _samples(handle: BinaryIO, start: int, end: int) -> Iterator[bytes]:
 
 
 def num_layers(folder: Path) -> int:
-    """The number of decoder layers in the model's config; InputError if it is missing."""
+    """The number of decoder layers that run on text, from the model's config; InputError if it does not state it."""
+    return len(_layer_numbers(folder))
+
+
+def _layer_numbers(folder: Path) -> list[int]:
+    """Of the layers that run on text: all but those that attend to images alone."""
     config = json.loads((folder / "config.json").read_text())
     for section in (config, config.get("text_config")):
-        for name in ("num_hidden_layers", "n_layer", "num_layers"):
-            if isinstance(section, dict) and isinstance(section.get(name), int):
-                return section[name]
-        if isinstance(section, dict) and isinstance(section.get("layers_block_type"), list):  # NemotronH
-            return len(section["layers_block_type"])
-    raise InputError(f"{folder}/config.json does not state the number of layers")
+        if not isinstance(section, dict):
+            continue
+        found = next((section[name] for name in LAYER_COUNTS if isinstance(section.get(name), int)), None)
+        if found is None and isinstance(section.get("layers_block_type"), list):  # NemotronH
+            found = len(section["layers_block_type"])
+        if found is not None:
+            of_images = section.get("cross_attention_layers") or ()
+            return [number for number in range(found) if number not in of_images]
+    if "text_config" not in config:
+        raise InputError(f"{folder}/config.json does not state the number of layers")
+    return list(range(load_config(folder).get_text_config().num_hidden_layers))  # a config may leave defaults out
 
 
 def layer_parameters(folder: Path, num_layers: int) -> list[float]:
     """Parameters that each layer uses per token, from the safetensors headers.
 
-    Of a mixture's experts, only the number that the config routes a token to counts.
+    Of a mixture's experts, only the number that the config routes a token to counts. Of several stacks of layers, as
+    in a model of images and text, the largest counts.
 
     Raises:
         InputError: a header is damaged.
     """
     config = json.loads((folder / "config.json").read_text())
+    if isinstance(config.get("text_config"), dict):
+        config |= config["text_config"]
     experts = config.get("num_local_experts") or config.get("num_experts")
     share = (config.get("num_experts_per_tok") or experts) / experts if experts else 1.0
-    totals = [0.0] * num_layers
+    places = {number: place for place, number in enumerate(_layer_numbers(folder)[:num_layers])}
+    stacks: dict[str, list[float]] = defaultdict(lambda: [0.0] * num_layers)
     for name, size in _tensor_sizes(folder).items():
         found = LAYER_NAME.search(name)
-        if found and int(found[1]) < num_layers:
-            totals[int(found[1])] += size * (share if ".experts." in name else 1.0)
-    return totals
+        if found and int(found[1]) in places:
+            totals = stacks[name[: found.start()]]
+            totals[places[int(found[1])]] += size * (share if ".experts." in name else 1.0)
+    return max(stacks.values(), key=sum, default=[0.0] * num_layers)
 
 
 def float32_bytes(folder: Path) -> int:

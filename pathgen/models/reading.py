@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, one_line
+from .checking import auto_class
 from .tokenizer_checks import checked
 
 if TYPE_CHECKING:
@@ -36,19 +38,19 @@ def load_config(folder: Path) -> PreTrainedConfig:
 
 
 def load_weights(source: Path, **how: Any) -> PreTrainedModel:
-    """The model in a folder; `how` are arguments of `from_pretrained`.
+    """The model in a folder, one of images and text whole; `how` are arguments of `from_pretrained`.
 
     Raises:
         InputError: the model does not load, or its weights do not fit the config, or some are missing (transformers
             would set these at random).
     """
-    from transformers import AutoModelForCausalLM
+    import transformers
 
     told = _read_from(source, how)
     with _one_line_errors(f"the model in {told} does not load"):
         # Sizes that do not fit are ignored here, because transformers' own error does not name the tensor.
         how |= {"trust_remote_code": False, "output_loading_info": True, "ignore_mismatched_sizes": True}
-        loaded: Any = AutoModelForCausalLM.from_pretrained(source, **how)
+        loaded: Any = getattr(transformers, _auto_class_of(source)).from_pretrained(source, **how)
         model, info = loaded
     if missing := sorted(info["missing_keys"]):
         raise InputError(f"the weights in {told} lack {len(missing)} tensors, first {', '.join(missing[:3])}")
@@ -58,6 +60,11 @@ def load_weights(source: Path, **how: Any) -> PreTrainedModel:
             f"the weights in {told} do not fit its config.json: {name} is {list(found)}, not {list(wanted)}"
         )
     return model
+
+
+def _auto_class_of(source: Path) -> str:
+    file = source / "config.json"
+    return (file.exists() and auto_class(json.loads(file.read_text()))) or "AutoModelForCausalLM"
 
 
 def _read_from(folder: Path, how: Mapping[str, Any]) -> Path:

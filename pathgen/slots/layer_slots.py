@@ -52,6 +52,16 @@ class KeyValueSlot:
         self.used = end
         return self.store[0][:, :, :end], self.store[1][:, :, :end]
 
+    @property
+    def is_initialized(self) -> bool:
+        """Whether anything was stored."""
+        return self.store is not None
+
+    @property
+    def keys(self) -> Tensor | None:
+        """All keys so far, as a view."""
+        return None if self.store is None else self.store[0][:, :, : self.used]
+
     def _grow(self, room: int) -> None:
         assert self.store is not None
         grown = tuple(old.new_empty(*old.shape[:2], room, old.shape[3]) for old in self.store)

@@ -23,7 +23,7 @@ from ...paths.layer_path import LayerPath
 from ..policies import FixedPaths
 from ..supported import UnsupportedModelError, tensors_in
 from .arguments import RowAxes, find_row_axes
-from .restrictions import Restrictions
+from .restrictions import KEYS_ARE_PICKED, Restrictions
 from .rotary import rope_border
 
 LONG, SHORT = 9, 5
@@ -59,8 +59,7 @@ class _Probe:
 
     def run(self) -> None:
         model = self.model
-        border, past_border = rope_border(model.hf_model)
-        model.restrictions = Restrictions(self.name, rope_border=border, past_border=past_border)
+        model.restrictions = self._within_border()
         rows, paths = self._rows(), self._paths()
         alone = [self._alone(row, path) for row, path in zip(rows, paths, strict=True)]
         self._check_hands_states_on(rows[0])
@@ -72,6 +71,17 @@ class _Probe:
                 return
         raise UnsupportedModelError(f"{self.name}: {self._reason(rows, paths, alone)}")
 
+    def _within_border(self) -> Restrictions:
+        """Which lengths run, from its rotary tables and from how many keys its indexers may pick."""
+        border, past_border = rope_border(self.model.hf_model)
+        config = self.model.config
+        if "indexed_attention" in (getattr(config, "layer_types", None) or ()):
+            keys = config.index_topk
+            if border is None or keys <= border:
+                return Restrictions(self.name, border=keys, past_border=False, border_is=KEYS_ARE_PICKED)
+            past_border = False
+        return Restrictions(self.name, border=border, past_border=past_border)
+
     def _ways(self) -> list[Restrictions]:
         """The ways to run it, the least restricted first."""
         plain = self.model.restrictions
@@ -79,7 +89,8 @@ class _Probe:
         offset = 0 if padding is None else padding + 1
         one_length = replace(plain, one_length=True)
         shifted = [replace(plain, position_offset=offset)] if offset and self.positions else []
-        return [plain, *shifted, one_length]
+        uncounted = [replace(one_length, own_positions=True)] if self.positions else []
+        return [plain, *shifted, one_length, *uncounted]
 
     def _rows(self) -> list[list[int]]:
         """A long row, and a short one that differs from it in its last token; no special tokens."""
@@ -89,7 +100,7 @@ class _Probe:
         plain = [token for token in range(min(size, LONG + 3 + len(special))) if token not in special] or [0]
         tokens = [plain[(3 * place + 2) % len(plain)] for place in range(LONG + 1)]
         rows = [tokens[:LONG], [*tokens[: SHORT - 1], tokens[LONG]]]
-        border = self.model.restrictions.rope_border
+        border = self.model.restrictions.border
         return rows if border is None else [row[: max(1, border - 1)] for row in rows]
 
     def _paths(self) -> list[LayerPath]:
@@ -262,7 +273,7 @@ class _Probe:
         shorter = self._alone(rows[0][:-1], paths[0])
         if not self._is_close(shorter, alone[0][: len(shorter)]):
             return "not causal: a later token changes earlier outputs"
-        model.restrictions = replace(model.restrictions, one_length=False, position_offset=0)
+        model.restrictions = replace(model.restrictions, one_length=False, own_positions=False, position_offset=0)
         uncached = self._batch(rows[:1], "right")
         del uncached["input_ids"]
         if not self._is_close(self._alone(rows[0], paths[0], **uncached), alone[0]):

@@ -12,6 +12,7 @@ from ...errors import InputError
 
 RowKind = tuple[bool, int]
 """Rows of different kinds never share a batch."""
+ROPE_CHANGES, KEYS_ARE_PICKED = "its rotary table changes", "its indexers begin to leave out keys"
 
 
 class MixedRowsError(InputError, ValueError):
@@ -25,57 +26,62 @@ class Restrictions:
     Attributes:
         name: the model's class, for messages.
         position_offset: the model's own number of the first position; 0 for most.
-        rope_border: tokens up to which the rotary table is the original one; None: one table for all lengths.
-        past_border: whether rows longer than that run: False where the table changes with every further token.
+        border: tokens up to which the rotary table is the original one, or indexers pick all keys; None: any length.
+        past_border: whether rows longer than that run: False where the table changes with every further token, and
+            where keys are picked: the other rows of a batch may turn the choice between equal scores.
+        border_is: what happens at the border, for messages.
         one_length: padding on the left moves the model's positions: uncached rows are padded on the right, and rows
             that continue from a cache have one length.
+        own_positions: it counts positions by itself alone, so none are given.
         own_rows: layers do not broadcast the arguments of one row to several states.
     """
 
     name: str
     position_offset: int = 0
-    rope_border: int | None = None
+    border: int | None = None
     past_border: bool = True
+    border_is: str = ROPE_CHANGES
     one_length: bool = False
+    own_positions: bool = False
     own_rows: bool = False
 
     def kind(self, tokens: int, *, decodes: bool = False) -> RowKind:
         """The kind of a row of so many tokens; `decodes`: it continues from a cache."""
-        past = self.rope_border is not None and tokens > self.rope_border
+        past = self.border is not None and tokens > self.border
         return past, tokens if self.one_length and decodes else 0
 
     @property
     def checked(self) -> bool:
         """Whether forwards have anything to check or to change."""
-        return bool(self.position_offset or self.one_length or self.rope_border is not None)
+        return bool(self.position_offset or self.one_length or self.border is not None)
 
     def told(self) -> list[str]:
         """One line for each restriction that a user meets."""
         lines = []
         if self.one_length:
             lines.append("padding on the left moves its positions: prompts that generate together have one length")
-        if self.rope_border is not None and self.past_border:
-            lines.append(f"rows of up to {self.rope_border} tokens and longer ones never share a batch")
-        if self.rope_border is not None and not self.past_border:
-            lines.append(f"rows end at {self.rope_border} tokens: beyond, its rotary table changes with every token")
+        if self.border is not None and self.past_border:
+            lines.append(f"rows of up to {self.border} tokens and longer ones never share a batch")
+        if self.border is not None and not self.past_border:
+            lines.append(f"rows end at {self.border} tokens: there {self.border_is}")
         return lines
 
     def check_room(self, lengths: Tensor, new_tokens: int) -> None:
         """Refuse to generate `new_tokens` after prompts of these lengths [B] if one would cross the border."""
-        border = self.rope_border
+        border = self.border
         if border is None:
             return
         shortest, longest = int(lengths.min()), int(lengths.max())
         if longest <= border < longest + new_tokens:
             raise MixedRowsError(
-                f"{self.name}: a prompt of {longest} tokens and {new_tokens} new ones cross {border} tokens, where its "
-                f"rotary table changes; give max_new_tokens of at most {border - longest}"
+                f"{self.name}: a prompt of {longest} tokens and {new_tokens} new ones cross {border} tokens, where "
+                f"{self.border_is}; give max_new_tokens of at most {border - longest}"
             )
         if shortest <= border < longest or (longest > border and not self.past_border):
             self._refuse_border(shortest, longest)
 
     def inputs(self, given: dict[str, Any]) -> dict[str, Any]:
-        """The arguments of a forward, with the model's own positions.
+        """The arguments of a forward, with the model's own positions; None where it counts them itself.
 
         Raises:
             MixedRowsError: its rows cannot run together.
@@ -86,9 +92,11 @@ class Restrictions:
         held = given.get("past_key_values")
         if self.one_length and isinstance(mask, Tensor) and mask.dim() == 2 and ids is not None:
             self._check_padding(mask, ids.shape[1])
-        if self.rope_border is not None and (positions is not None or ids is not None):
+        if self.border is not None and (positions is not None or ids is not None):
             before = 0 if held is None else int(held.get_seq_length())
             self._check_border(positions, mask, ids, before)
+        if self.own_positions and positions is not None:
+            return {**given, "position_ids": None}
         if self.position_offset and positions is not None:
             return {**given, "position_ids": positions + self.position_offset}
         return given
@@ -106,7 +114,7 @@ class Restrictions:
             )
 
     def _check_border(self, positions: Tensor | None, mask: Any, ids: Tensor | None, before: int) -> None:
-        assert self.rope_border is not None
+        assert self.border is not None
         if positions is not None:
             lengths = positions.amax(-1).flatten() + 1
         elif isinstance(mask, Tensor) and mask.dim() == 2:
@@ -115,10 +123,10 @@ class Restrictions:
             assert ids is not None
             lengths = torch.tensor([before + ids.shape[1]])
         shortest, longest = int(lengths.min()), int(lengths.max())
-        if longest <= self.rope_border:
+        if longest <= self.border:
             return
         started = shortest - (ids.shape[1] if ids is not None else 1) if before else shortest
-        if min(started, shortest) <= self.rope_border or not self.past_border:
+        if min(started, shortest) <= self.border or not self.past_border:
             self._refuse_border(shortest, longest)
 
     def _refuse_border(self, shortest: int, longest: int) -> None:
@@ -126,9 +134,9 @@ class Restrictions:
         right = (
             "keep each row on one side of it, and rows of each side in batches of their own"
             if self.past_border
-            else f"keep rows within {self.rope_border} tokens"
+            else f"keep rows within {self.border} tokens"
         )
         raise MixedRowsError(
-            f"{self.name}: {what}; its rotary table changes at {self.rope_border} tokens, and one row would change "
+            f"{self.name}: {what}; {self.border_is} at {self.border} tokens, and one row would change "
             f"the others or its own first keys: {right}"
         )

@@ -37,7 +37,7 @@ def test_a_shape_that_does_not_follow_the_rows_is_refused():
     ("restrictions", "kinds"),
     [
         (Restrictions("M"), [(False, 0)] * 3),
-        (Restrictions("M", rope_border=8), [(False, 0), (False, 0), (True, 0)]),
+        (Restrictions("M", border=8), [(False, 0), (False, 0), (True, 0)]),
         (Restrictions("M", one_length=True), [(False, 5), (False, 8), (False, 9)]),
     ],
 )
