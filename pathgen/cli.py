@@ -95,7 +95,7 @@ def bridge(options: BridgeOptions, config: Config = None, as_json: AsJson = Fals
     from .fitting.run import BridgeFit, bridge_text
 
     done = BridgeFit(options, tell).run()
-    print_json(done) if as_json else print(bridge_text(done))
+    print_json(done) if as_json else print(bridge_text(done, options))
 
 
 @command(app)
@@ -112,7 +112,7 @@ def static(options: StaticOptions, as_json: AsJson = False) -> None:
     from .static.run import find_static_paths
 
     found = find_static_paths(options)
-    print_json({"out": options.out, **encoded(found)}) if as_json else static_text(found, options.paths, options.out)
+    print_json({"out": options.out, **encoded(found)}) if as_json else static_text(found, options)
 
 
 @command(app, "export")

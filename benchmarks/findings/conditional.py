@@ -4,7 +4,8 @@
 
 The menu: full depth and the paths of --menu, one digit a layer, or else the single edits of `interaction.py`. What each
 path does to a question's margin (clipped, against full depth) is regressed on the prompt's hidden states, out of fold,
-after the mean of each question file is taken off, as the file a question is from may be no news.
+after the mean of each question file is taken off, as the file a question is from may be no news. Bridges of --bridges
+run where the paths skip. With --without-full no question takes full depth, so a menu of one depth stays at that depth.
 Told: R² of the interaction for each block of features, and what choosing by it would gain over the best path of the
 menu in the same folds, at several coverages (deviate only for the questions of largest predicted gain), against the
 same choices dealt to other questions.
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from benchmarks.findings.interaction import edits, effects_of
 from benchmarks.lab.digits import from_digits, to_digits
-from benchmarks.lab.measurement import machine, run_script
+from benchmarks.lab.measurement import ci95, machine, resamples, run_script
 from benchmarks.lab.menu_data import prompt_states
 from benchmarks.lab.models import Model
 from benchmarks.lab.path_scores import PathScores
@@ -41,7 +42,7 @@ PLANTED_SD = 0.3
 
 def chosen_gain(
     predicted: Array, effects: Array, correct: NDArray[np.bool_], folds: NDArray[np.int_], rng: np.random.Generator
-) -> list[dict[str, float]]:
+) -> list[dict[str, Any]]:
     """Accuracy of deviating from the best static path where the predicted gain is largest, by coverage.
 
     Args:
@@ -49,9 +50,10 @@ def chosen_gain(
         effects: [Q, P] true effects on the margin.
         correct: [Q, P].
         folds: [Q]; the best static path is chosen on the other folds.
-        rng: of the shuffles.
+        rng: of the shuffles and intervals.
     """
     count = len(folds)
+    draws = resamples(count, rng)
     static = np.empty(count, dtype=int)
     picks = np.empty(count, dtype=int)
     gains = np.empty(count)
@@ -69,11 +71,17 @@ def chosen_gain(
         taken = np.where(deviates, picks, static)
         delta = float(correct[rows, taken].mean() - base.mean())
         shuffled = [correct[rows, taken[rng.permutation(count)]].mean() - base.mean() for _ in range(SHUFFLES)]
+        gained = correct[rows, taken].astype(float) - base
+        dealt = correct @ (np.bincount(taken, minlength=correct.shape[1]) / count)  # [Q] right by luck of the deal
+        read = correct[rows, taken] - dealt
         found.append(
             {
                 "coverage": coverage,
                 "delta_vs_static": delta,
+                "delta_vs_static_ci95": ci95(gained[draws].mean(1)),
                 "shuffled": float(np.mean(shuffled)),
+                "delta_vs_shuffled": float(read.mean()),
+                "delta_vs_shuffled_ci95": ci95(read[draws].mean(1)),
                 "p_value": float(np.mean(np.array(shuffled) >= delta)),
             }
         )
@@ -103,6 +111,9 @@ def main(
     model: Model = "smollm2-135m",
     num_layers: Annotated[int, typer.Option(help="Of the model.")] = 30,
     folds: Annotated[int, typer.Option(help="Of the cross-validation.")] = 5,
+    bridges: Annotated[Path | None, typer.Option(help="Folder of bridges.")] = None,
+    without_full: Annotated[bool, typer.Option("--without-full", help="Choose among the menu's paths alone.")] = False,
+    workers: Annotated[int, typer.Option(help="Processes.")] = 2,
     seed: Annotated[int, typer.Option(help="Of controls and shuffles.")] = 0,
 ) -> None:
     """Print one JSON object."""
@@ -111,14 +122,15 @@ def main(
     asked = [question for file in files for question in file]
     chosen = [from_digits(digits) for digits in menu or ()]
     paths = [LayerPath.full(num_layers), *(chosen or edits(num_layers))]
-    table = PathScores(scores, model)
+    table = PathScores(scores, model, workers, bridges)
     table.compute("arc", dict.fromkeys(asked, paths))
     margins = table.margins("arc", asked, paths)
-    correct = margins > 0
+    choosable = slice(1 if without_full else 0, None)
+    correct = margins[:, choosable] > 0
     rng = np.random.default_rng(seed)
     states = prompt_states(model, asked)
     owners = np.repeat(np.arange(len(files)), [len(file) for file in files])
-    effects = within_files(effects_of(margins), owners)
+    effects = within_files(effects_of(margins)[:, choosable], owners)
     states = {name: within_files(block, owners) for name, block in states.items()}
     assigned = assign_folds([question.sha for question in asked], folds)
     interaction = centred(effects)
@@ -140,6 +152,9 @@ def main(
             "benchmark": "conditional",
             "questions": {Path(name).name: len(file) for name, file in zip(questions, files, strict=True)},
             "menu": [to_digits(path) for path in paths],
+            "accuracies": (margins > 0).mean(0).tolist(),
+            "bridges": None if bridges is None else bridges.name,
+            "without_full": without_full,
             "seed": seed,
             "blocks": report,
             "permuted_labels_r2": explained(out_of_fold(first, permuted, assigned), permuted),

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.lab.digits import from_digits, to_digits
+from pathgen.bridges.folder import folder_info
 from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.question import Question
 from pathgen.questions.tasks import Task, choice_margin
@@ -49,15 +50,22 @@ class PathScores:
         file: where they are kept, one JSON object a line; made if absent.
         model: alias or folder.
         workers: processes.
+        bridges: folder of the bridges that run where a path skips; None: nothing runs there.
+
+    Raises:
+        InputError, ArtefactError: the folder holds no bridges, or damaged ones.
     """
 
-    def __init__(self, file: Path, model: str, workers: int = 2):
-        self.file, self.model, self.workers = file, model, workers
+    def __init__(self, file: Path, model: str, workers: int = 2, bridges: Path | None = None):
+        self.file, self.model, self.workers, self.bridges = file, model, workers, bridges
+        self._digest = folder_info(bridges).digest if bridges else None
         self._known: dict[tuple[str, str, LayerPath], list[float]] = {}
         if file.exists():
             for line in file.read_text().splitlines():
                 if line.endswith("}"):  # the last line may be torn
                     entry = json.loads(line)
+                    if entry.get("bridges") != self._digest:
+                        continue
                     path = from_digits(entry["path"])
                     self._known[entry["template"], entry["question"], path] = entry["scores"]
 
@@ -76,12 +84,13 @@ class PathScores:
         self.file.parent.mkdir(parents=True, exist_ok=True)
         with (
             self.file.open("a") as out,
-            ProcessPoolExecutor(self.workers, initializer=_load, initargs=(self.model,)) as pool,
+            ProcessPoolExecutor(self.workers, initializer=_load, initargs=(self.model, self.bridges)) as pool,
         ):
             for number, found in enumerate(pool.map(_score, [(template, chunk) for chunk in chunks]), start=1):
                 for sha, path, scores in found:
                     self._known[template, sha, path] = scores
                     entry = {"template": template, "question": sha, "path": to_digits(path), "scores": scores}
+                    entry |= {"bridges": self._digest} if self._digest else {}
                     out.write(json.dumps(entry) + "\n")
                 out.flush()
                 if number % 10 == 0 or number == len(chunks):
@@ -105,14 +114,19 @@ class PathScores:
         )
 
 
-def _load(model: str) -> None:
+def _load(model: str, bridges: Path | None) -> None:
     import torch
 
+    from pathgen.bridges.folder import load_bridges
     from pathgen.engine.path_model import PathModel
     from pathgen.evaluation.evaluator import Evaluator
+    from pathgen.models.facts import fingerprint
+    from pathgen.models.resolving import resolve_model
 
     torch.set_num_threads(1)
     path_model = PathModel.from_pretrained(model)
+    if bridges is not None:
+        path_model.use_bridges(load_bridges(bridges, fingerprint(resolve_model(model))))
     _worker.update({name: Evaluator(path_model, task) for name, task in TEMPLATES.items()})
 
 

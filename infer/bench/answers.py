@@ -40,7 +40,10 @@ class Effort:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One system's answer to one question; the margin is in nats, and None if the model gave NaN or Inf."""
+    """One system's answer to one question; the margin is in nats, and None if the model gave NaN or Inf.
+
+    `cut`: a generated answer ended only because it had the most tokens.
+    """
 
     question_id: str
     path: LayerPath
@@ -48,6 +51,7 @@ class Answer:
     margin: float | None
     answer: str | None
     effort: Effort
+    cut: bool = False
 
     @classmethod
     def of(cls, question: Question, evaluation: Evaluation, effort: Effort | None = None) -> Answer:
@@ -56,7 +60,7 @@ class Answer:
         if question.choices is not None and evaluation.choice_scores:
             text = question.choices[int(np.argmax(evaluation.choice_scores))]
         effort = effort or Effort.of_paths([evaluation.path])
-        return cls(question.id, evaluation.path, evaluation.correct, evaluation.margin, text, effort)
+        return cls(question.id, evaluation.path, evaluation.correct, evaluation.margin, text, effort, evaluation.cut)
 
 
 def same_answer(question: Question, first: Answer, second: Answer) -> bool:

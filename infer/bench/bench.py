@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import FixedPaths
 from pathgen.errors import InputError
 from pathgen.evaluation.evaluator import Evaluator
+from pathgen.models.resolving import resolve_model
 from pathgen.questions.question import Question
 from pathgen.store.files import check_writable, open_folder, parent
 from pathgen.store.provenance import ShardMetadata
@@ -69,6 +71,8 @@ class Bench:
             check_writable(fs, parent(path), f"--report {options.report}")
         for line in told:
             tell(line)
+        if hint := bridges_hint(self.inputs, options):
+            tell(hint)
         if seen := self.inputs.seen_in_training:
             tell(f"warning: {seen} of {len(self.inputs.questions)} questions took part in training or choosing")
 
@@ -90,7 +94,8 @@ class Bench:
         environment = self._environment()
         timed_as = timing_key([keys[name] for name in results], options.batch_size, environment)
         timings = self._timings(evaluator, questions, results, timed_as)
-        cost = ModelCost.of(model, [evaluator.prepare(question) for question in questions])
+        prepared = [evaluator.prepare(question) for question in questions]
+        cost = ModelCost.of(model, resolve_model(options.model), prepared)
         systems: list[SystemFigures] = []
         for name in options.wanted_systems:
             kind = OracleFigures if name == "oracle" else SystemFigures
@@ -216,6 +221,18 @@ class Bench:
             "dtype": self.inputs.dtype,
             "threads": torch.get_num_threads(),
         }
+
+
+def bridges_hint(inputs: BenchInputs, options: BenchOptions) -> str | None:
+    """That a router has bridges which its rivals are not given; None if all are given alike."""
+    given = inputs.bridges.digest if inputs.bridges else None
+    for name, router in inputs.routers.items():
+        own = router.router.config.bridges
+        if own not in (None, given):
+            folder = shlex.quote(options.routers[name])
+            what = "the others run none" if given is None else f"--bridges are {given}"
+            return f"warning: {name} runs over bridges {own}, {what}; `--bridges {folder}` gives them the same"
+    return None
 
 
 def _fixed(name: str) -> str:

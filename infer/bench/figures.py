@@ -40,6 +40,7 @@ class SystemFigures:
         points: results of other settings.
         skipped: the reason why the system did not run.
         agreement: share of questions answered as at full depth; `agreement_ci95` is its Wilson interval.
+        cut: number of generated answers that ended only at the most tokens; None where choices are scored.
     """
 
     name: str
@@ -65,6 +66,7 @@ class SystemFigures:
     skipped: str | None = None
     agreement: float | None = None
     agreement_ci95: tuple[float, float] | None = None
+    cut: int | None = None
 
     @classmethod
     def of(
@@ -93,6 +95,7 @@ class SystemFigures:
             points=result.points,
             agreement=kept / len(correct),
             agreement_ci95=wilson_interval(kept, len(correct)),
+            cut=sum(answer.cut for answer in result.answers) if questions[0].choices is None else None,
         )
         if name == "full":
             return found

@@ -57,6 +57,7 @@ class BenchInputs:
         records: search records of the benchmark's questions, by question sha; only for the oracle.
         fit: records of questions with other texts, up to case and spaces.
         bridges: of --bridges.
+        searched_bridges: those that the searches of --paths ran over.
     """
 
     task: Task
@@ -71,6 +72,7 @@ class BenchInputs:
     records: Mapping[str, PathRecord]
     fit: Sequence[PathRecord]
     bridges: Bridges | None = None
+    searched_bridges: Bridges | None = None
 
     @classmethod
     def load(cls, options: BenchOptions, tell: Callable[[str], object] = lambda line: None) -> BenchInputs:
@@ -107,13 +109,30 @@ class BenchInputs:
         records, fit = _split_records(datasets, task, questions)
         device = options.device or default_device()
         dtype = options.dtype or (datasets.dtype if datasets else default_dtype(device))
-        return cls(task, questions, digest, layers, chat, dtype, device, routers, static, records, fit, bridges)
+        return cls(
+            task=task,
+            questions=questions,
+            fingerprint=digest,
+            num_layers=layers,
+            chat=chat,
+            dtype=dtype,
+            device=device,
+            routers=routers,
+            static=static,
+            records=records,
+            fit=fit,
+            bridges=bridges,
+            searched_bridges=datasets.load_bridges() if datasets else None,
+        )
 
     def bridges_of(self, system: str) -> Bridges | None:
         """The bridges that run where a system's paths skip.
 
-        A router has its own, shuffled those of its router, and the path of --static those that it was found with.
+        A router has its own, shuffled those of its router, the oracle those of its search, and the path of --static
+        those that it was found with.
         """
+        if system == "oracle":
+            return self.searched_bridges
         if system.endswith(BRIDGED) or (system == "static" and self.static and self.static.bridges):
             return self.bridges
         given = self.routers.get((self.reference or "") if system == "shuffled" else system)

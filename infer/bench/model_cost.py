@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from pathgen.bridges.maps import Bridges
 from pathgen.engine.path_model import PathModel
 from pathgen.evaluation.evaluator import Prepared
+from pathgen.static.flops import layer_weights
 
 from .answers import Effort
 
@@ -22,7 +24,7 @@ class ModelCost:
     A question counts the same tokens for every system, so a shorter answer saves nothing here.
 
     Attributes:
-        layers: [L] number of weights of each layer.
+        layers: [L] number of weights of each layer that a token uses.
         bridges: [L] number of weights of what runs where a path skips each layer; 0 without bridges.
         head: number of weights of the head.
         tokens: [N] tokens of each question.
@@ -36,11 +38,11 @@ class ModelCost:
     scored: NDArray[np.float64]
 
     @classmethod
-    def of(cls, model: PathModel, prepared: Sequence[Prepared]) -> ModelCost:
-        """The cost of these questions on this model, without bridges."""
+    def of(cls, model: PathModel, folder: Path, prepared: Sequence[Prepared]) -> ModelCost:
+        """The cost of these questions on the model of this folder, without bridges."""
         head = model.hf_model.get_output_embeddings()
         return cls(
-            np.array([sum(weights.numel() for weights in layer.parameters()) for layer in model.layers], dtype=float),
+            np.array(layer_weights(model, folder)),
             np.zeros(model.num_layers),
             float(sum(weights.numel() for weights in head.parameters())) if head is not None else 0.0,
             np.array([sum(len(row) for row in entry.rows) for entry in prepared], dtype=float),

@@ -19,7 +19,7 @@ from .inputs import BenchInputs, digest_of
 from .options import BRIDGED
 from .timing import Timing
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Part of each key. A higher number makes all stored results stale."""
 SYSTEMS_FOLDER = "systems"
 BENCH_NAME = "bench.json"
@@ -95,7 +95,10 @@ def result_key(name: str, inputs: BenchInputs, questions: Sequence[Question], se
     fitted = digest_of(list(inputs.static.best.path) if inputs.static else None, _searched(inputs.fit))
     reference = routers[inputs.reference] if inputs.reference else fitted
     depends_on: dict[str, object] = {
-        "oracle": digest_of(_searched(inputs.records.values())),
+        "oracle": [
+            _searched(inputs.records.values()),
+            searched.digest if (searched := inputs.searched_bridges) else None,
+        ],
         "static": fitted,
         "random": [reference, seed],
         "shortgpt": [reference, fitted],

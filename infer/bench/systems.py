@@ -70,7 +70,7 @@ class Systems:
         for name, result in self.finished.items():
             if name != "oracle":  # another process ran its paths, maybe in another dtype
                 for question, answer in zip(self.questions, result.answers, strict=True):
-                    known = Evaluation(answer.path, answer.correct, answer.margin, answer=answer.answer)
+                    known = Evaluation(answer.path, answer.correct, answer.margin, answer=answer.answer, cut=answer.cut)
                     self._book_of(self.inputs.bridges_of(name)).learn(question.sha, [known])
         self._ways: dict[str, Callable[[], SystemResult]] = {
             "full": lambda: self._answered("full", [LayerPath.full(self.inputs.num_layers)] * len(self.questions)),

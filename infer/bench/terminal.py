@@ -40,6 +40,10 @@ def bench_text(bench: BenchResult, console: Console | None = None) -> None:
     for system in bench.systems:
         if system.skipped is not None:
             console.print(Text(f"{system.name} skipped: {system.skipped}"))
+    if cut := [f"{system.name} {system.cut}" for system in run if system.cut]:
+        console.print(
+            Text(f"answers cut at the most tokens: {', '.join(cut)}; --max-new-tokens gives room", style="yellow")
+        )
     if seen := bench.seen_in_training:
         console.print(Text(f"warning: {seen} questions took part in training or choosing", style="yellow"))
     if words := in_words(bench):

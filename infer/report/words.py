@@ -73,6 +73,7 @@ DETAILS = (
         lambda s: "{} / {}".format(*s.discordant or ()),
         "questions right here and wrong at full depth / the reverse",
     ),
+    _figure("cut", lambda s: s.cut, "{:,}", "answers that ended only at the most tokens (--max-new-tokens)"),
     _figure("saved", lambda s: s.layers_saved, "{:.2f}", "layers saved per forward pass"),
     _figure("off full", lambda s: s.off_full_share, "{:.1%}", "share of questions that leave the full path"),
     _figure("off common", lambda s: s.off_common_share, "{:.1%}", "share of questions off the most common path"),

@@ -40,3 +40,9 @@ class BridgesInfo(JsonArtefact):
     r2: tuple[float, ...]
     digest: str
     along: str | None = None
+
+    @property
+    def parameters(self) -> int:
+        """Number of values of one map."""
+        linear = self.width**2 if self.rank is None else 2 * self.rank * self.width
+        return linear + self.width

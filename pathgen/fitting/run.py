@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -218,8 +219,8 @@ def _stamp(source: str) -> Sequence[int]:
     return facts.st_size, facts.st_mtime_ns
 
 
-def bridge_text(done: BridgeResult) -> str:
-    """The result for a reader, with the next commands."""
+def bridge_text(done: BridgeResult, options: BridgeOptions) -> str:
+    """The result for a reader, with the next command, which asks questions as the fit did."""
     marks = "▁▂▃▄▅▆▇█"
     bars = "".join(marks[min(7, max(0, int(8 * share)))] for share in done.r2)
     rank = "whole maps" if done.rank is None else f"rank {done.rank}"
@@ -228,7 +229,8 @@ def bridge_text(done: BridgeResult) -> str:
             f"{done.out}: {rank}, {done.tokens:,} tokens, {done.seconds:.0f} s, {done.parameters:,} values "
             f"({done.parameter_share:.1%} of the model)",
             f"changes explained on held-out text, by layer: {bars}  {min(done.r2):.2f} to {max(done.r2):.2f}",
-            f"next: pathgen static --target divergence --model {done.model} --bridges {done.out} --text QUESTIONS "
+            f"next: pathgen static --target divergence --model {shlex.quote(done.model)} "
+            f"--bridges {shlex.quote(done.out)} --text QUESTIONS --task {options.task}{' --chat' * options.chat} "
             "--out static.json",
         ]
     )

@@ -21,6 +21,7 @@ from ..actors.fleet_run import fleet_run
 from ..actors.model_spec import ModelSpec
 from ..actors.placement import check_disks
 from ..bridges.folder import FILES, folder_info, local_reader
+from ..bridges.info import BridgesInfo
 from ..identity import used_by
 from ..models.devices import check_device, default_device, default_dtype
 from ..models.facts import fingerprint, num_layers
@@ -131,11 +132,15 @@ class GenerationRun:
         for name in FILES:
             put(self.directory.fs, f"{self.directory.root}/{name}", read(name) or b"")
 
+    @cached_property
+    def _bridges(self) -> BridgesInfo | None:
+        """What the bridges of --bridges are."""
+        given = self.options.bridges
+        return None if given is None else folder_info(given, self.fingerprint)
+
     def _info(self) -> RunInfo:
         options = self.options
-        bridges = None
-        if options.bridges is not None:
-            bridges = folder_info(options.bridges, self.fingerprint).digest
+        bridges = self._bridges.digest if self._bridges else None
         with flags_named():
             options.search.check_budget(self.num_layers)
             settings = options.settings(self.task, self.num_layers, self._dtype(), bridges)
@@ -257,7 +262,7 @@ class GenerationRun:
         if stored := self.info.notes.get("cost"):
             return decoded(CostModel, stored)
         if self.options.cost == "flops":
-            cost = flops_cost(self.folder, self.num_layers)
+            cost = flops_cost(self.folder, self.num_layers, self._bridges)
         else:
             cost = latency_cost(model, out, resources, self.options.start_timeout_s)
         self._begin(replace(self.info, notes=self.info.notes | {"cost": encoded(cost)}))

@@ -13,6 +13,7 @@ from rich.table import Table
 from ..evaluation.answer_book import Scores
 from ..paths.layer_path import LayerPath
 from ..store.run_reader import SearchedRun
+from .options import StaticOptions
 from .selection import Choice, choose_by_depth, difference_with_error
 from .static_paths import (
     FolderResult,
@@ -77,7 +78,7 @@ def choose_paths(
     )
 
 
-def static_text(found: StaticPaths, folders: Sequence[str], out: str) -> None:
+def static_text(found: StaticPaths, options: StaticOptions) -> None:
     """Print the result, and the next command."""
     console = Console(highlight=False)
     console.print(
@@ -122,9 +123,11 @@ def static_text(found: StaticPaths, folders: Sequence[str], out: str) -> None:
             f"a path of its own {result.own_cv_accuracy:.1%} ({result.own_path})",
             soft_wrap=True,
         )
-    paths = " ".join(f"--paths {shlex.quote(folder)}" for folder in folders)
+    paths = " ".join(f"--paths {shlex.quote(folder)}" for folder in options.paths)
+    bridges = options.bridges_flag(of_runs=False)  # a router takes those of its runs by itself
     console.print(
-        f"next: router train --method static --static {shlex.quote(out)} {paths} --out ROUTER", soft_wrap=True
+        f"next: router train --method static --static {shlex.quote(options.out)} {paths}{bridges} --out ROUTER",
+        soft_wrap=True,
     )
 
 

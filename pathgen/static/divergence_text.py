@@ -49,7 +49,7 @@ def divergence_text(found: DivergencePaths, options: StaticOptions) -> None:
     what = "the full path" if shallow == found.full else f"depth {shallow.depth}"
     console.print(f"shallow: {what} (the shallowest with an agreement of {SHALLOW_AGREEMENT:.0%})", soft_wrap=True)
     depth = shallow.depth if shallow != found.full or not found.frontier else found.frontier[-1].depth
-    bridges = f" --bridges {shlex.quote(options.bridges)}" if options.bridges else ""
+    bridges = options.bridges_flag(of_runs=found.bridges is not None)
     console.print(
         f"next: infer export --static {shlex.quote(options.out)} --depth {depth}{bridges} --out MODEL", soft_wrap=True
     )

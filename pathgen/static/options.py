@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -42,6 +43,11 @@ class StaticOptions:
     seed: Annotated[int, option("Of folds or halves, and the order of questions.")] = 0
     model: Annotated[str | None, option("The model of --text; the runs' model, if it has moved.")] = None
     quiet: Quiet = False
+
+    def bridges_flag(self, *, of_runs: bool) -> str:
+        """` --bridges DIR` for a next command; of_runs: also where they are those that the runs of --paths keep."""
+        folder = self.bridges or (self.paths[0] if of_runs and self.paths else None)
+        return "" if folder is None else f" --bridges {shlex.quote(folder)}"
 
     def __post_init__(self) -> None:
         """Check what does not need the files."""

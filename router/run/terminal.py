@@ -86,6 +86,7 @@ def router_text(config: RouterConfig, weights: int, path: str) -> None:
         "layers": str(config.num_layers),
         "actions": ", ".join(config.actions),
         "reads": "nothing" if config.static_only else f"{config.pooling.kind}, {config.pooling.windows} per prompt",
+        "bridges": f"{config.bridges}, where it skips" if config.bridges else "none",
         "weights": f"{weights:,}",
         "bias": f"{config.bias:g}",
         "path" if config.static_only else "static part": path,

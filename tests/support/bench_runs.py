@@ -9,6 +9,9 @@ import numpy as np
 import torch
 from path_runs import write_run
 
+from pathgen.bridges.folder import files_of, load_bridges, save_bridges
+from pathgen.bridges.info import BridgesInfo
+from pathgen.bridges.maps import Bridge, Bridges
 from pathgen.engine.path_model import PathModel
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.models.facts import fingerprint
@@ -46,9 +49,11 @@ def write_questions(file: Path, questions: list[Question]) -> str:
     return str(file)
 
 
-def searched_records(model_folder: Path, questions: list[Question]) -> list[PathRecord]:
-    """Records as a search of SEARCHED leaves them, evaluated on the model."""
-    evaluator = Evaluator(PathModel.from_pretrained(str(model_folder)), find_task("arc"))
+def searched_records(model_folder: Path, questions: list[Question], bridges: Bridges | None = None) -> list[PathRecord]:
+    """Records as a search of SEARCHED leaves them, evaluated on the model, over bridges if there are any."""
+    model = PathModel.from_pretrained(str(model_folder))
+    model.use_bridges(bridges)
+    evaluator = Evaluator(model, find_task("arc"))
     records = []
     for question in questions:
         prepared = evaluator.prepare(question)
@@ -66,10 +71,30 @@ def searched_records(model_folder: Path, questions: list[Question]) -> list[Path
     return records
 
 
-def write_searched_run(folder: Path, model_folder: Path, questions: list[Question]) -> str:
-    """A run's folder of those records."""
-    records = searched_records(model_folder, questions)
-    return write_run(folder, records, model_id=str(model_folder), fingerprint=fingerprint(model_folder))
+def write_searched_run(
+    folder: Path, model_folder: Path, questions: list[Question], bridges: Bridges | None = None
+) -> str:
+    """A run's folder of those records, with the bridges that they ran over."""
+    records = searched_records(model_folder, questions, bridges)
+    digest = bridges.digest if bridges else None
+    origin = {"model_id": str(model_folder), "fingerprint": fingerprint(model_folder)}
+    out = write_run(folder, records, **origin, bridges=digest)
+    for name, content in (files_of(bridges) if bridges else {}).items():
+        (folder / name).write_bytes(content)
+    return out
+
+
+def saved_bridges(folder: Path, model_folder: Path) -> Bridges:
+    """Random bridges of rank 2 for the model, as they are read from a new folder."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((2, HIDDEN), (HIDDEN, 2), (HIDDEN,))
+    maps = tuple(
+        Bridge(*(0.1 * torch.randn(shape, generator=generator) for shape in shapes)) for _ in range(NUM_LAYERS)
+    )
+    of = {"num_layers": NUM_LAYERS, "width": HIDDEN, "rank": 2, "ridge": 0.1, "text": (), "tokens": 9, "r2": ()}
+    info = BridgesInfo(model_id=str(model_folder), fingerprint=fingerprint(model_folder), digest="", **of)
+    save_bridges(Bridges(maps), info, folder)
+    return load_bridges(folder)
 
 
 def save_static_router(folder: Path, model_folder: Path, path: LayerPath, **changes) -> str:

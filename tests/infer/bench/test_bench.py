@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from bench_runs import (
     make_questions,
     save_reading_router,
     save_static_router,
+    saved_bridges,
     searched_records,
     write_questions,
     write_searched_run,
@@ -23,14 +25,17 @@ from infer.bench import bench as bench_module
 from infer.bench import timing as bench_timing
 from infer.bench.bench import Bench
 from infer.bench.inputs import BenchInputs
+from infer.bench.model_cost import ModelCost
 from infer.bench.options import SYSTEMS, BenchOptions
 from infer.bench.results import result_key
+from pathgen.engine.path_model import PathModel
 from pathgen.errors import ArtefactError, InputError
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.evaluation.intervals import mcnemar_p, wilson_interval
 from pathgen.models.devices import default_device
 from pathgen.models.facts import fingerprint
 from pathgen.paths.layer_path import LayerPath
+from pathgen.questions.tasks import find_task
 from pathgen.report.headroom import headroom
 from pathgen.static.static_paths import PathEntry, StaticPaths, Worth
 from router.saved.layout import QUESTIONS_NAME
@@ -142,6 +147,51 @@ def test_the_oracle_comes_with_its_placebo(options, tiny_model):
     wrong = sum(not record.base_correct for record in records)
     assert oracle.placebo_accuracy == pytest.approx(1 - wrong / 8 + wrong / 8 * found.placebo)
     assert 0 < found.placebo < 1
+
+
+def test_the_oracle_runs_and_costs_the_bridges_of_its_search(options, tmp_path, tiny_model):
+    bridges = saved_bridges(tmp_path / "bridges", tiny_model)
+    paths = write_searched_run(tmp_path / "paths", tiny_model, OWN, bridges)
+    changed = dataclasses.replace(options, paths=(paths,), systems=("oracle",))
+    outcome = run(changed)
+    found = [row.path for row in outcome.answers["oracle"]]
+    assert any(0 in path for path in found)
+    records = searched_records(tiny_model, OWN, bridges)
+    assert found == [record.best_path for record in records]
+    cost = ModelCost.of(model := PathModel.from_pretrained(str(tiny_model)), tiny_model, [
+        Evaluator(model, find_task("arc")).prepare(question) for question in OWN
+    ])  # fmt: skip
+    bridge = 2 * 2 * 32 + 32
+    layer = cost.layers[0]
+    work = sum(
+        tokens * sum(layer * action if action else bridge for action in path) + cost.head * scored
+        for tokens, scored, path in zip(cost.tokens, cost.scored, found, strict=True)
+    )
+    full = float((cost.tokens * 6 * layer + cost.head * cost.scored).sum())
+    assert by_name(outcome)["oracle"].flops_ratio == pytest.approx(work / full)
+    plain = dataclasses.replace(inputs := BenchInputs.load(changed), searched_bridges=None)
+    assert result_key("oracle", inputs, OWN, 0) != result_key("oracle", plain, OWN, 0)
+    assert result_key("full", inputs, OWN, 0) == result_key("full", plain, OWN, 0)
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "told"),
+    [
+        (None, None, None),
+        (None, "b", None),
+        ("b", "b", None),
+        ("b", None, "router runs over bridges b, the others run none; `--bridges 'my router'` gives them the same"),
+        ("b", "c", "router runs over bridges b, --bridges are c; `--bridges 'my router'` gives them the same"),
+    ],
+)
+def test_rivals_without_the_routers_bridges_are_told(own, given, told):
+    config = SimpleNamespace(bridges=own)
+    inputs = SimpleNamespace(
+        bridges=given and SimpleNamespace(digest=given),
+        routers={"router": SimpleNamespace(router=SimpleNamespace(config=config))},
+    )
+    hint = bench_module.bridges_hint(inputs, BenchOptions(routers={"router": "my router"}))
+    assert hint == (told and f"warning: {told}")
 
 
 def test_systems_without_data_are_listed_with_the_reason(options):
@@ -391,6 +441,9 @@ def test_generated_answers_are_benched_too(options, tiny_model, tmp_path, monkey
     assert "generates" in systems["search"].skipped
     assert outcome.questions[0].choices is None
     assert isinstance(outcome.answers["full"][0].answer, str)
+    for name in ("full", "skip_gate", "early_exit"):  # a random model goes on and on
+        assert systems[name].cut == sum(row.cut for row in outcome.answers[name]) > 0
+    assert by_name(run(options, systems=("full",)))["full"].cut is None
 
 
 @pytest.mark.parametrize(

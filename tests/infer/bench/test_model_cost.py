@@ -63,7 +63,7 @@ def test_a_models_weights_and_tokens(tiny_model):
     model = PathModel.from_pretrained(str(tiny_model))
     evaluator = Evaluator(model, find_task("arc"))
     prepared = evaluator.prepare(make_questions("raft", 1)[0])
-    cost = ModelCost.of(model, [prepared])
+    cost = ModelCost.of(model, tiny_model, [prepared])
     attention = 32 * 32 * 2 + 32 * 16 * 2  # queries and output; keys and values of half the heads
     assert cost.layers.tolist() == [attention + 3 * 32 * 64 + 2 * 32] * 6
     assert cost.bridges.tolist() == [0] * 6

@@ -26,6 +26,15 @@ def test_cost_by_hand():
     assert model.cost(LayerPath([0, 1, 2])) == 1.0 + 2 * 1.5
 
 
+def test_a_skip_costs_what_its_bridge_does():
+    model = CostModel.from_measures("flops", [10.0, 20.0, 30.0], [1.0, 2.0, 5.0])  # 20 are one layer
+    assert model.cost(LayerPath([0, 1, 2])) == pytest.approx((1 + 20 + 60) / 20)
+    assert model.cost(LayerPath([0, 0, 0])) == pytest.approx((1 + 2 + 5) / 20)
+    assert model.cost(LayerPath.full(3)) == 3
+    with pytest.raises(ValueError, match="costs of 2 skips, and 3 layers"):
+        CostModel.from_measures("flops", [10.0, 20.0, 30.0], [1.0, 2.0])
+
+
 @given(MEASURES)
 def test_the_full_path_costs_its_number_of_layers(measures):
     model = CostModel.from_measures("flops", measures)

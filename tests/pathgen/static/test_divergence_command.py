@@ -138,7 +138,7 @@ def test_bridges_run_where_paths_skip_and_cost_what_they_cost(tiny_model, text, 
     assert (plain.bridges, found.bridges) == (None, read_info(local_reader(bridges), "b").digest)
     ((entry,), (without,)) = found.frontier, plain.frontier
     assert entry.divergence != pytest.approx(without.divergence, rel=1e-2)
-    assert entry.flops_ratio == pytest.approx((5 * 2 * LAYER_VALUES + 4 * 4 * 32) / (6 * 2 * LAYER_VALUES))
+    assert entry.flops_ratio == pytest.approx((5 * 2 * LAYER_VALUES + 2 * (2 * 4 * 32 + 32)) / (6 * 2 * LAYER_VALUES))
 
 
 def test_text_goes_through_the_chat_template(tiny_model, text, tmp_path):

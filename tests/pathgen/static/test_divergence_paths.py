@@ -9,9 +9,13 @@ import pytest
 from router_commands import FULL, SHALLOW, divergence_file, static_file
 
 from pathgen.errors import ArtefactError, InputError
+from pathgen.fitting.options import BridgeOptions
+from pathgen.fitting.run import BridgeResult, bridge_text
 from pathgen.paths.layer_path import LayerPath
+from pathgen.static.choice import static_text
 from pathgen.static.divergence_paths import DivergencePaths
-from pathgen.static.divergence_text import bar
+from pathgen.static.divergence_text import bar, divergence_text
+from pathgen.static.options import StaticOptions
 from pathgen.static.static_paths import StaticPaths, load_static
 
 FOUR, FIVE = "--....", SHALLOW
@@ -96,3 +100,39 @@ def test_a_bar_grows_by_eighths():
     assert [bar(value, 1.0) for value in (0, 1 / 24, 1.5 / 24)] == ["", "█", "█▌"]
     assert len(bar(1, 1)) == 24
     assert bar(0, 0) == ""
+
+
+RUN = {"out": "F.json", "paths": ("my run",)}
+
+
+@pytest.mark.parametrize(
+    ("bridges", "options", "shown"),
+    [
+        (None, RUN, ""),
+        ("d" * 16, RUN, " --bridges 'my run'"),  # the run keeps a copy
+        ("d" * 16, RUN | {"bridges": "b"}, " --bridges b"),
+        ("d" * 16, {"out": "F.json", "text": ("q.jsonl",), "model": "m", "bridges": "b"}, " --bridges b"),
+    ],
+)
+def test_the_next_command_of_a_bridged_path_exports_its_bridges(found, capsys, bridges, options, shown):
+    divergence_text(replace(found, bridges=bridges), StaticOptions(target="divergence", **options))
+    assert (
+        capsys.readouterr().out.splitlines()[-1] == f"next: infer export --static F.json --depth 4{shown} --out MODEL"
+    )
+
+
+def test_the_next_command_trains_over_bridges_that_the_runs_do_not_keep(tmp_path, tiny_model, capsys):
+    by_accuracy = load_static(str(static_file(tmp_path / "A.json", tiny_model, FIVE)))
+    assert isinstance(by_accuracy, StaticPaths)
+    for given, shown in ({}, ""), ({"bridges": "my b"}, " --bridges 'my b'"):
+        static_text(by_accuracy, StaticOptions(**RUN, **given))
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert last == f"next: router train --method static --static F.json --paths 'my run'{shown} --out ROUTER"
+
+
+@pytest.mark.parametrize(("chat", "shown"), [(False, ""), (True, " --chat")])
+def test_the_next_command_of_a_fit_asks_as_the_fit_did(chat, shown):
+    done = BridgeResult("my b", "m", 2, tokens=9, rank=1, r2=(0.1, 0.9), seconds=1.0, parameters=5, parameter_share=0.1)
+    last = bridge_text(done, BridgeOptions(out="my b", task="arc", chat=chat)).splitlines()[-1]
+    wanted = f"--model m --bridges 'my b' --text QUESTIONS --task arc{shown} --out static.json"
+    assert last == f"next: pathgen static --target divergence {wanted}"
