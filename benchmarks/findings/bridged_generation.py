@@ -37,7 +37,7 @@ from pathgen.questions.grading import answers_agree, same_answer
 from pathgen.questions.loading import load_questions
 from pathgen.report.figures import figure_table, interval, points
 
-ASK = "Think step by step. End with the answer after ####."
+ASK = "Work it out in a few short lines. End with the answer after ####."
 
 
 def run(

@@ -10,13 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pathgen.bridges.maps import Bridge, Bridges
-from pathgen.bridges.sums import LayerSums
 from pathgen.engine.path_model import PathModel, forward_inputs
 from pathgen.evaluation.decided_paths import prompt_batches
 from pathgen.evaluation.evaluator import Evaluator, Prepared
-from pathgen.fitting.states import batch_inputs
-from pathgen.fitting.text import Piece
 from pathgen.paths.layer_path import LayerAction, LayerPath, Move
 
 NEVER = -1e9
@@ -103,43 +99,3 @@ def least_changing_runs(model: PathModel, prompts: Sequence[Sequence[int]], leng
         max((first for of, first in starts if of == length), key=lambda f: similarity[length, f]) for length in lengths
     ]
     return [range(first, first + length) for first, length in zip(best, lengths, strict=True)]
-
-
-@torch.inference_mode()
-def fit_runs(
-    model: PathModel, batches: Sequence[Sequence[Piece]], runs: Sequence[range], ridge: float
-) -> Iterator[Bridge]:
-    """One whole map for each run, from the states that reach its first layer to those that leave its last.
-
-    ReplaceMe puts one linear map in a run's place. This one reads the normalised state and has a bias, as bridges do.
-    """
-    sums = [LayerSums.empty(model.config.hidden_size) for _ in runs]
-    for pieces in batches:
-        inputs, tokens = batch_inputs(model, pieces)
-        reached: dict[int, Tensor] = {}
-
-        def watch(
-            index: int,
-            hidden: Tensor,
-            *args: Any,
-            reached: dict[int, Tensor] = reached,
-            tokens: Tensor = tokens,
-            **kwargs: Any,
-        ) -> Any:
-            reached[index] = hidden[tokens]
-            after = model.run_layer(index, hidden, args, kwargs)
-            for run, one in zip(runs, sums, strict=True):
-                if index == run[-1]:
-                    one.add(reached[run[0]], after[tokens])
-            return model.as_returned(index, after)
-
-        with model.mode(watch):
-            model.run_body(**inputs)
-    yield from (one.solve(None, ridge) for one in sums)
-
-
-def in_place_of(run: range, bridge: Bridge, num_layers: int) -> Bridges:
-    """Bridges that run a map once where a path skips a run: at its first layer, and nothing at the others."""
-    width = len(bridge.bias)
-    nothing = Bridge(torch.zeros(1, width), torch.zeros(width, 1), torch.zeros(width))
-    return Bridges(tuple(bridge if layer == run[0] else nothing for layer in range(num_layers)))

@@ -5,11 +5,13 @@
 
 At 10, 15, 20 and 25 % fewer layers (rounded up):
 
-- `ours`, `ours+bridges`: `pathgen static --target divergence`, from prompts of --search alone;
+- `ours`, `ours+bridges`: `pathgen static --target divergence`, from prompts of --search alone; the bridges of each
+  depth are refitted along its path, as `pathgen bridge --along` does;
 - `greedy`: accuracy-greedy removal, as TALE removes layers, with gold, on as many questions of --search as --times the
   forward tokens of `ours` allow (of search and check, without the fit of the bridges);
 - `shortgpt`: the layers of least block influence on the same prompts;
-- `one map`: the run of layers that changes states least, with one whole map fitted in its place, after ReplaceMe;
+- `one map`: the run of layers that changes states least, with one whole map fitted in its place, after ReplaceMe, on
+  the text of the refit;
 - `random`: the mean of several sets.
 
 Questions of --search are left out of --questions. Every stage is kept in --out, so the same command goes on; use one
@@ -20,7 +22,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,28 +32,19 @@ import torch
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
-from safetensors.torch import load_file, save_file
 
 from benchmarks.findings.bridged_paths import Way, choice_task, score_ways
 from benchmarks.lab.measurement import machine, mean, run_script
 from benchmarks.lab.models import Model
 from benchmarks.lab.stored_answers import StoredAnswers, load_answers
-from benchmarks.published.rival_paths import (
-    fit_runs,
-    greedy_removals,
-    in_place_of,
-    least_changing_runs,
-    random_path,
-    run_path,
-)
+from benchmarks.published.rival_maps import in_place_of, refitted, run_maps
+from benchmarks.published.rival_paths import greedy_removals, least_changing_runs, random_path, run_path
 from cluster.program.console import print_json
 from infer.systems.shortgpt import block_influence, pruned_path
 from pathgen.bridges.folder import load_bridges
-from pathgen.bridges.maps import Bridge
 from pathgen.engine.path_model import PathModel
 from pathgen.evaluation.evaluator import Evaluator
-from pathgen.fitting.states import batches_of
-from pathgen.fitting.text import Texts, draw, open_source
+from pathgen.fitting.text import Piece, draw, open_source
 from pathgen.models.facts import fingerprint
 from pathgen.models.resolving import resolve_model
 from pathgen.paths.layer_path import LayerPath
@@ -61,6 +54,7 @@ from pathgen.questions.question import Question
 from pathgen.report.figures import figure_table, interval, percent, points
 from pathgen.static.divergence_paths import DivergencePaths
 from pathgen.static.divergence_run import find_divergence_paths
+from pathgen.static.flops import flops_ratio
 from pathgen.static.options import StaticOptions
 from pathgen.static.static_paths import load_static
 
@@ -68,7 +62,6 @@ SHARES = (0.10, 0.15, 0.20, 0.25)
 """Of the layers that are skipped."""
 OURS, BRIDGED = "ours", "ours+bridges"
 INFLUENCE_PROMPTS = 64
-RIDGE = 1e-3
 
 
 def found_paths(options: StaticOptions) -> DivergencePaths:
@@ -93,18 +86,8 @@ def greedy(
     return steps
 
 
-def run_maps(model: PathModel, runs: Sequence[range], draw_text: Callable[[], Texts], file: Path) -> list[Bridge]:
-    """The map in the place of each run, fitted once."""
-    if not file.exists():
-        fitted = fit_runs(model, batches_of(model, draw_text().fit), runs, RIDGE)
-        parts = {run: {"down": one.down, "bias": one.bias} for run, one in zip(runs, fitted, strict=True)}
-        save_file({f"{run} {name}": tensor for run, named in parts.items() for name, tensor in named.items()}, file)
-    stored = load_file(file)
-    return [Bridge(stored[f"{run} down"], None, stored[f"{run} bias"]) for run in runs]
-
-
-def compared(answers: StoredAnswers, system: str, depth: int, seed: int) -> dict[str, Any]:
-    """A system at a depth, against full depth and ours; the sets of `random` are averaged on each question."""
+def compared(answers: StoredAnswers, system: str, others: Sequence[str], depth: int, seed: int) -> dict[str, Any]:
+    """A system at a depth, against full depth and others; the sets of `random` are averaged on each question."""
 
     def of(name: str) -> dict[str, NDArray[np.float64]]:
         ways = [place for place, way in enumerate(answers.names) if f"{way}|".startswith(f"{name}|{depth}|")]
@@ -112,11 +95,17 @@ def compared(answers: StoredAnswers, system: str, depth: int, seed: int) -> dict
         return {what: table[ways].mean(axis=0) for what, table in tables.items()}
 
     own, full = of(system), answers.correct[0]
-    row: dict[str, Any] = {what: float(values.mean()) for what, values in own.items()}
+    row: dict[str, Any] = {"questions": len(full)} | {what: float(values.mean()) for what, values in own.items()}
     row["accuracy_against_full"] = mean(own["accuracy"] - full, seed)
-    for other in (BRIDGED, OURS):
+    for other in others:
         row[f"{other} minus this"] = {what: mean(of(other)[what] - values, seed) for what, values in own.items()}
     return row
+
+
+def flops_of(model: PathModel, folder: Path, way: Way) -> float:
+    """FLOPs of a way, its maps included, over those of all layers."""
+    with model.bridged(way.bridges):
+        return flops_ratio(model, folder)(way.path)
 
 
 def main(
@@ -124,14 +113,16 @@ def main(
     search: Annotated[str, typer.Option(help="Question source to search on; ours reads no gold.")],
     questions: Annotated[str, typer.Option(help="Unseen questions with gold.")],
     bridges: Annotated[Path, typer.Option(help="Folder of `pathgen bridge`.")],
-    text: Annotated[list[str], typer.Option(help="Source of text for `one map`, as `pathgen bridge`; may repeat.")],
+    text: Annotated[list[str], typer.Option(help="Source of text to refit and to fit `one map` on; may repeat.")],
     out: Annotated[Path, typer.Option(help="Folder of this run.")],
     task: Annotated[str, typer.Option(help="arc or arc-letter.")] = "arc",
     search_limit: Annotated[int, typer.Option(help="Questions of ours.")] = 64,
     limit: Annotated[int | None, typer.Option(help="Unseen questions.")] = None,
+    plain_limit: Annotated[int | None, typer.Option(help="Of these, for the ways without maps.")] = None,
     times: Annotated[float, typer.Option(help="Forward tokens of `greedy`, in those of ours.")] = 5,
-    sets: Annotated[int, typer.Option(help="Random sets of a depth.")] = 3,
-    tokens: Annotated[int, typer.Option(help="Tokens to fit `one map` on.")] = 30_000,
+    sets: Annotated[int, typer.Option(help="Random sets of a depth.", min=0)] = 3,
+    unbridged: Annotated[bool, typer.Option(help="Ours without bridges too.")] = True,
+    tokens: Annotated[int, typer.Option(help="Tokens to refit bridges and fit `one map` on.")] = 30_000,
     seed: Annotated[int, typer.Option(help="Of draws and intervals.")] = 0,
     threads: Annotated[int, typer.Option(help="torch threads.")] = 1,
 ) -> None:
@@ -141,7 +132,8 @@ def main(
     asked_as, path_model = choice_task(task), PathModel.from_pretrained(model)
     layers = path_model.num_layers
     skips = sorted({math.ceil(share * layers) for share in SHARES})
-    maps = load_bridges(bridges, fingerprint(resolve_model(model)))
+    folder = resolve_model(model)
+    maps = load_bridges(bridges, fingerprint(folder))
     plain = StaticOptions(
         out=str(out / "found_plain.json"),
         target="divergence",
@@ -154,7 +146,7 @@ def main(
         seed=seed,
     )
     bridged = replace(plain, out=str(out / "found_bridged.json"), bridges=str(bridges))
-    found = {OURS: found_paths(plain), BRIDGED: found_paths(bridged)}
+    found = {BRIDGED: found_paths(bridged)} | ({OURS: found_paths(plain)} if unbridged else {})
 
     pool = load_questions(search, needs="choices")
     pool.sort(key=lambda question: seeded_hash(seed, question.sha))
@@ -166,16 +158,18 @@ def main(
     runs = least_changing_runs(path_model, prompts, skips)
     ways: dict[str, Way] = {}
 
-    def draw_text() -> Texts:
+    def draw_text() -> Sequence[Piece]:
         streams = [open_source(source, asked_as, chat=False, seed=seed)(path_model) for source in text]
-        return draw(streams, tokens)
+        return draw(streams, tokens).fit
 
-    in_place = run_maps(path_model, runs, draw_text, out / "runs.safetensors")
+    in_place = run_maps(path_model, runs, draw_text, out)
     for count, run, bridge in zip(skips, runs, in_place, strict=True):
         depth = layers - count
+        path = found[BRIDGED].at_depth(depth)
+        ways |= {f"{BRIDGED}|{depth}": Way(path, refitted(path_model, maps, path, draw_text, out))}
+        if unbridged:
+            ways |= {f"{OURS}|{depth}": Way(found[OURS].at_depth(depth))}
         ways |= {
-            f"{BRIDGED}|{depth}": Way(found[BRIDGED].at_depth(depth), maps),
-            f"{OURS}|{depth}": Way(found[OURS].at_depth(depth)),
             f"greedy|{depth}": Way(LayerPath.parse(steps[count - 1]["path"])),
             f"shortgpt|{depth}": Way(pruned_path(influence, depth)),
             f"one map|{depth}": Way(run_path(layers, run), in_place_of(run, bridge, layers)),
@@ -183,45 +177,55 @@ def main(
         ways |= {f"random|{depth}|{one}": Way(random_path(layers, count, seed + one)) for one in range(sets)}
     seen = {question.sha for question in pool}
     asked = [question for question in load_questions(questions, needs="choices") if question.sha not in seen]
-    score_ways(path_model, asked_as, asked[:limit], ways, out / "answers.jsonl")
+    stored, plainly = out / "answers.jsonl", {name: way for name, way in ways.items() if way.bridges is None}
+    with_maps = {name: way for name, way in ways.items() if name not in plainly}
+    score_ways(path_model, asked_as, asked[:limit], with_maps, stored)
+    score_ways(path_model, asked_as, asked[:limit][:plain_limit], plainly, stored)
 
-    answers = load_answers(out / "answers.jsonl")
     systems = list(dict.fromkeys(name.partition("|")[0] for name in ways))
+    mapped = {name.partition("|")[0] for name in with_maps}
+    beside = {system: [BRIDGED] if system in mapped else list(found) for system in systems}
+    answers = {system: load_answers(stored, [f"{one}|" for one in (system, *beside[system])]) for system in systems}
     rows = {
-        str(layers - count): {system: compared(answers, system, layers - count, seed) for system in systems}
+        str(layers - count): {
+            system: compared(answers[system], system, beside[system], layers - count, seed) for system in systems
+        }
         for count in skips
     }
-    show(answers, rows)
+    show(rows)
     print_json(
         {
             "benchmark": "static_rivals",
             "model": model,
             "task": task,
-            "questions": {"source": Path(questions).name, "count": len(answers.gold)},
+            "questions": {"source": Path(questions).name, "count": len(answers[BRIDGED].gold)},
             "search": {"source": Path(search).name, "questions": search_limit, "times": times},
             "forward_tokens": {name: paths.forward_tokens for name, paths in found.items()}
             | {"greedy": sum(step["forward_tokens"] for step in steps)},
             "greedy_questions_a_step": [step["questions"] for step in steps],
             "bridges": maps.digest,
-            "one_map_tokens": tokens,
+            "rank": maps.info.rank if maps.info else None,
+            "fitted_tokens": tokens,
             "seed": seed,
             "paths": {name: str(way.path) for name, way in ways.items()},
-            "full_accuracy": float(answers.correct[0].mean()),
+            "flops_ratios": {name: flops_of(path_model, folder, way) for name, way in ways.items()},
+            "full_accuracy": float(answers[BRIDGED].correct[0].mean()),
             "depths": rows,
             "machine": machine(threads),
         }
     )
 
 
-def show(answers: StoredAnswers, rows: dict[str, dict[str, Any]]) -> None:
+def show(rows: dict[str, dict[str, Any]]) -> None:
     """The table, in points and nats; what `ours+bridges` is better by has a positive sign, in nats a negative one."""
-    titles = ("accuracy", "against full", "agreement", "nats", "ours+bridges: accuracy", "agreement", "nats")
-    table = figure_table(f"{len(answers.gold)} questions", *titles, no_wrap=True)
+    titles = ("questions", "accuracy", "against full", "agreement", "nats", "ours: accuracy", "agreement", "nats")
+    table = figure_table("layers", *titles, no_wrap=True)
     for depth, systems in rows.items():
         for system, row in systems.items():
             against = row[f"{BRIDGED} minus this"]
             table.add_row(
                 f"{depth} {system}",
+                str(row["questions"]),
                 percent(row["accuracy"]),
                 _with_interval(row["accuracy_against_full"]),
                 percent(row["agreement"]),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cluster.program.progress import counted
 
+from ..bridges.info import BridgesInfo
 from ..errors import InputError
 from ..identity import used_by
 from ..models.devices import default_device, default_dtype
@@ -23,7 +24,7 @@ from .divergence_probe import Probe, Source
 from .draw import Asked, TooFewQuestions, draw_halves
 from .flops import flops_ratio
 from .options import StaticOptions
-from .placed_model import bridges_digest, load_placed, resolved
+from .placed_model import bridges_info, load_placed, resolved
 from .run import load_runs, open_out
 from .skip_search import SkipSearch
 
@@ -38,6 +39,8 @@ FEWEST_RACED = 6
 
 def find_divergence_paths(options: StaticOptions) -> DivergencePaths:
     """Find the path of each depth that diverges least, and write them to `options.out`.
+
+    Bridges that were fitted along a path serve that path alone: it is measured, and nothing is searched.
 
     Raises:
         InputError: a source or folder cannot be used, the depth is not below the model's, or the output file cannot
@@ -55,7 +58,8 @@ def find_divergence_paths(options: StaticOptions) -> DivergencePaths:
     asked = {"chat": bool(sources[0].chat), "generates": any(source.task.generates for source in sources)}
     print_ = used_by(fingerprint(folder), **asked)
     shallowest = _shallowest(options.depth, layers, name)
-    bridges = bridges_digest(options, print_, runs[0] if runs else None)
+    bridges = bridges_info(options, print_, runs[0] if runs else None)
+    fitted_along = _fitted_along(bridges, options.depth)
     searched, held_out = draw_halves(
         [source.questions for source in sources], options.seed, options.limit or MOST_QUESTIONS
     )
@@ -67,7 +71,7 @@ def find_divergence_paths(options: StaticOptions) -> DivergencePaths:
     check_writable(out_fs, parent(out_path), f"--out {options.out}")
     dtype = options.dtype or (runs[0].dtype if runs else default_dtype(options.device or default_device()))
     probe = Probe(load_placed(name, print_, options, dtype, runs[0] if runs else None), sources)
-    paths = _searched(probe, searched, shallowest, quiet=options.quiet)
+    paths = [fitted_along] if fitted_along else _searched(probe, searched, shallowest, quiet=options.quiet)
     with counted("checking depths", len(paths), quiet=options.quiet) as on_depth:
         full, *frontier = probe.entries(
             held_out, [LayerPath.full(layers), *paths], flops_ratio(probe.model, folder), on_depth
@@ -85,12 +89,25 @@ def find_divergence_paths(options: StaticOptions) -> DivergencePaths:
         # A path without finite scores is no path.
         frontier=tuple(entry for entry in reversed(frontier) if math.isfinite(entry.divergence)),
         forward_tokens=round(probe.forward_tokens, 1),
-        bridges=bridges,
+        bridges=bridges.digest if bridges else None,
         searched_on=tuple(sorted(entry.question.sha for entry in searched)),
         judged_on=tuple(sorted(entry.question.sha for entry in held_out)),
     )
     put(out_fs, out_path, found.to_json())
     return found
+
+
+def _fitted_along(bridges: BridgesInfo | None, depth: int | None) -> LayerPath | None:
+    """The path that the bridges were fitted along, if they were."""
+    if bridges is None or bridges.along is None:
+        return None
+    path = LayerPath.parse(bridges.along)
+    if depth not in (None, path.depth):
+        raise InputError(
+            f"--depth {depth}: the bridges were fitted along {path}, of depth {path.depth}, and serve that path alone; "
+            "leave --depth out, or give bridges that were fitted without --along"
+        )
+    return path
 
 
 def _searched(probe: Probe, asked: Sequence[Asked], shallowest: int, *, quiet: bool) -> list[LayerPath]:

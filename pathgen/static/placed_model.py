@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..bridges.folder import folder_info, load_bridges
+from ..bridges.folder import folder_info, load_bridges, read_info
+from ..bridges.info import BridgesInfo
 from ..models.devices import default_device
 from ..models.resolving import resolve_model, resolve_recorded
 from ..store.run_folder import RunDirectory
@@ -30,15 +31,17 @@ def resolved(options: StaticOptions, run: SearchedRun | None) -> tuple[str, Path
     return options.model, resolve_model(options.model)
 
 
-def bridges_digest(options: StaticOptions, fingerprint: str, run: SearchedRun | None) -> str | None:
-    """The digest of the bridges of --bridges, else of the run's own; None without. Errors as `read_info`."""
-    if options.bridges is None:
-        return run.info.bridges if run else None
-    return folder_info(options.bridges, fingerprint).digest
+def bridges_info(options: StaticOptions, fingerprint: str, run: SearchedRun | None) -> BridgesInfo | None:
+    """What the bridges of --bridges are, else the run's own; None without. Errors as `read_info`."""
+    if options.bridges is not None:
+        return folder_info(options.bridges, fingerprint)
+    if run is None or run.info.bridges is None:
+        return None
+    return read_info(RunDirectory(run.out).read_file, run.out, fingerprint)
 
 
 def load_placed(name: str, fingerprint: str, options: StaticOptions, dtype: str, run: SearchedRun | None) -> PathModel:
-    """The model on its device, with the bridges that `bridges_digest` names; errors as `load_bridges`."""
+    """The model on its device, with the bridges that `bridges_info` tells of; errors as `load_bridges`."""
     import torch
 
     from ..engine.path_model import PathModel

@@ -25,7 +25,7 @@ from .candidates import Effects, propose, scanned_paths
 from .choice import choose_paths
 from .draw import Asked, draw_folds, draw_questions, taking_part
 from .options import StaticOptions
-from .placed_model import bridges_digest, load_placed, resolved
+from .placed_model import bridges_info, load_placed, resolved
 from .selection import survivors
 from .static_paths import StaticPaths
 
@@ -55,7 +55,8 @@ def find_static_paths(options: StaticOptions, wanted: Callable[[str], bool] = la
     folds = draw_folds(runs, judged, options.folds)
     check_writable(out_fs, parent(out_path), f"--out {options.out}")
     dtype = options.dtype or runs[0].dtype
-    bridges = bridges_digest(options, runs[0].info.fingerprint, runs[0])
+    placed = bridges_info(options, runs[0].info.fingerprint, runs[0])
+    bridges = placed.digest if placed else None
     model = cache(partial(load_model, runs[0], options, dtype))
     books = [open_book(run, dtype, partial(evaluator_of, run, model), bridges) for run in runs]
     with counted("evaluating single edits", len(scanned), quiet=options.quiet) as on_progress:

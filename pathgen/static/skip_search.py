@@ -9,11 +9,12 @@ import numpy as np
 
 from ..paths.layer_path import LayerAction, LayerPath
 
-EXTENSIONS = 6
+EXTENSIONS = 4
 """Candidates of a depth that skip one layer more than the best of the depth before."""
-BLOCKS = 2
-"""Candidates that skip one run of adjacent layers: these often go together better than the sum of them predicts."""
-SWAPS = 6
+RUNS = 4
+"""Best runs of adjacent layers of a depth that grow by a layer on either side: runs often go together better than the
+sum of their layers predicts, and a good one nearly always holds a good one that is a layer shorter."""
+SWAPS = 4
 """Exchanges of a skipped for an executed layer that one round of the local search measures."""
 ROUNDS = 3
 """Of the local search at most; it ends where none of the exchanges improves."""
@@ -68,14 +69,16 @@ class SkipSearch:
         return min(self.measured[known] + self._alone(skips - known) for known in inside if len(known) == largest)
 
     def _candidates(self, count: int, best: Skips) -> list[Skips]:
-        """The extensions of the best set before, runs of adjacent layers, and the layers that are best alone."""
+        """The likeliest extensions of the best set before, the best runs before with a layer more, and the layers that
+        are best alone.
+        """
         layers = self._free()
-        blocks = [frozenset(range(first, first + count)) for first in range(self.num_layers - count + 1)]
-        blocks = [block for block in blocks if block.isdisjoint(self.pinned)]
+        runs = [run for run in self._ranked(count - 1) if max(run) - min(run) == count - 2][:RUNS]
+        grown = [run | {layer} for run in runs for layer in (min(run) - 1, max(run) + 1) if layer in layers]
         alone = sorted(layers, key=lambda layer: (self._alone((layer,)), layer))[:count]
         return [
             *self._likeliest((best | {layer} for layer in layers if layer not in best), EXTENSIONS),
-            *self._likeliest(blocks, BLOCKS),
+            *grown,
             frozenset(alone),
         ]
 

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.published import rival_paths, static_rivals
+from benchmarks.published import rival_maps, rival_paths, static_rivals
 from pathgen.bridges.folder import save_bridges
 from pathgen.bridges.info import BridgesInfo
 from pathgen.bridges.maps import Bridge, Bridges
 from pathgen.bridges.sums import LayerSums
 from pathgen.evaluation.evaluator import Evaluator
-from pathgen.fitting.states import add_texts
+from pathgen.fitting.along import refit
+from pathgen.fitting.states import add_texts, batches_of
+from pathgen.fitting.text import draw, open_source
 from pathgen.models.facts import fingerprint
 from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.loading import load_questions
@@ -65,7 +67,7 @@ def test_the_run_that_changes_least_and_its_map(model):
         else:
             assert length == len(run)
     runs = (range(2, 3), range(1, 4))
-    one, three = rival_paths.fit_runs(model, PIECES, runs, 0.01)
+    one, three = rival_maps.fit_runs(model, PIECES, runs, 0.01)
     sums = [LayerSums.empty(model.config.hidden_size) for _ in range(last)]
     for batch in PIECES:
         add_texts(model, batch, sums)
@@ -76,16 +78,16 @@ def test_the_run_that_changes_least_and_its_map(model):
     torch.testing.assert_close(three.down, whole.solve(None, 0.01).down, rtol=1e-2, atol=1e-3)
     hidden = states[0][1]
     for layer in runs[1]:
-        hidden = rival_paths.in_place_of(runs[1], three, last).maps[layer].apply(hidden)
+        hidden = rival_maps.in_place_of(runs[1], three, last).maps[layer].apply(hidden)
     torch.testing.assert_close(hidden, three.apply(states[0][1]))
     assert str(rival_paths.run_path(last, runs[1])) == ".---.."
 
 
 def test_the_comparison_goes_on_where_it_stopped(folder, model, tmp_path, capsys):
     layers, width = model.num_layers, model.config.hidden_size
-    draw = torch.Generator().manual_seed(3)
+    drawn = torch.Generator().manual_seed(3)
     maps = tuple(
-        Bridge(torch.randn(width, width, generator=draw) / 50, None, torch.zeros(width)) for _ in range(layers)
+        Bridge(torch.randn(width, width, generator=drawn) / 50, None, torch.zeros(width)) for _ in range(layers)
     )
     info = BridgesInfo(folder, fingerprint(Path(folder)), layers, width, None, 0.0, ("t",), 9, (0.0,) * layers, "")
     save_bridges(Bridges(maps), info, tmp_path / "bridges")
@@ -104,8 +106,18 @@ def test_the_comparison_goes_on_where_it_stopped(folder, model, tmp_path, capsys
         first["depths"]["4"]["ours"]["divergence"] - row["divergence"]
     )
     assert first["depths"]["4"]["ours"]["ours minus this"]["agreement"]["value"] == 0
-    static_rivals.main(**asked | {"limit": 4})
+    for depth in ("4", "5"):  # refitted along its path: the same as `pathgen bridge --along` gives
+        path = LayerPath.parse(first["paths"][f"ours+bridges|{depth}"])
+        texts = draw([open_source("builtin", find_task("arc"), chat=False, seed=0)(model)], 600)
+        fitted = refit(model, batches_of(model, texts.fit), path, None, 1e-3)
+        stored = rival_maps.refitted(model, Bridges(maps), path, lambda: (), tmp_path / "out")
+        for layer, action in enumerate(path):
+            expected = maps[layer] if action else fitted[layer]
+            torch.testing.assert_close(stored.maps[layer].down, expected.down)
+    assert first["flops_ratios"]["one map|4"] < first["flops_ratios"]["ours+bridges|4"] < 1
+    static_rivals.main(**asked | {"limit": 4, "unbridged": False, "sets": 0})
     again = json.loads(capsys.readouterr().out)
     assert again["questions"]["count"] == 4
-    assert again["paths"] == first["paths"]
+    kept = ("ours+bridges", "greedy", "shortgpt", "one map")
+    assert again["paths"] == {name: path for name, path in first["paths"].items() if name.startswith(kept)}
     assert len((tmp_path / "out" / "greedy.jsonl").read_text().splitlines()) == 2

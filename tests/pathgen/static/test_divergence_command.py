@@ -13,7 +13,7 @@ from commands import pathgen, question, write_questions
 from searched_runs import FULL, choice_questions, write_run
 from tiny_checkpoint import NUM_LAYERS
 
-from pathgen.bridges.folder import local_reader, read_info, save_bridges
+from pathgen.bridges.folder import load_bridges, local_reader, read_info, save_bridges
 from pathgen.bridges.info import BridgesInfo
 from pathgen.bridges.maps import Bridge, Bridges
 from pathgen.engine.path_model import PathModel
@@ -51,14 +51,14 @@ def bridges(tmp_path_factory, tiny_model):
     return save_random_bridges(tmp_path_factory.mktemp("bridges") / "b", str(tiny_model), fingerprint(tiny_model))
 
 
-def save_random_bridges(folder, model_id, print_):
-    """A folder of bridges that change what a skip does."""
+def save_random_bridges(folder, model_id, print_, along=None):
+    """A folder of bridges that change what a skip does, as if they were fitted along a path."""
     made = torch.Generator().manual_seed(1)
     maps = tuple(
         Bridge(*(0.3 * torch.randn(shape, generator=made) for shape in ((4, 32), (32, 4), (32,))))
         for _ in range(NUM_LAYERS)
     )
-    info = BridgesInfo(model_id, print_, NUM_LAYERS, 32, 4, 0.1, (), 9, (0.5,) * NUM_LAYERS, "")
+    info = BridgesInfo(model_id, print_, NUM_LAYERS, 32, 4, 0.1, (), 9, (0.5,) * NUM_LAYERS, "", along)
     save_bridges(Bridges(maps), info, folder)
     return folder
 
@@ -133,12 +133,33 @@ def test_the_questions_of_runs_have_labels(tiny_model, tmp_path, model):
 def test_bridges_run_where_paths_skip_and_cost_what_they_cost(tiny_model, text, bridges, tmp_path):
     flags = ("--model", tiny_model, "--text", text, "--task", "arc", "--depth", 5)
     assert call(tmp_path / "plain.json", *flags).code == 0
-    assert call(tmp_path / "bridged.json", *flags, "--bridges", bridges).code == 0
+    answer = call(tmp_path / "bridged.json", *flags, "--bridges", bridges)
     plain, found = read(tmp_path / "plain.json"), read(tmp_path / "bridged.json")
     assert (plain.bridges, found.bridges) == (None, read_info(local_reader(bridges), "b").digest)
+    assert f"next: pathgen bridge --model {tiny_model} --along {tmp_path / 'bridged.json'} --depth 5" in answer.stdout
     ((entry,), (without,)) = found.frontier, plain.frontier
     assert entry.divergence != pytest.approx(without.divergence, rel=1e-2)
     assert entry.flops_ratio == pytest.approx((5 * 2 * LAYER_VALUES + 2 * (2 * 4 * 32 + 32)) / (6 * 2 * LAYER_VALUES))
+
+
+def test_with_bridges_refitted_along_a_path_that_path_alone_is_measured(tiny_model, text, tmp_path, model):
+    path = LayerPath.parse("..-.-.")
+    refitted = save_random_bridges(tmp_path / "refitted", str(tiny_model), fingerprint(tiny_model), str(path))
+    flags = ("--model", tiny_model, "--text", text, "--task", "arc", "--bridges", refitted)
+    answer = call(tmp_path / "one.json", *flags)
+    assert "pathgen bridge" not in answer.stdout
+    assert f"next: infer export --static {tmp_path / 'one.json'} --depth 4" in answer.stdout
+    found = read(tmp_path / "one.json")
+    (entry,) = found.frontier
+    assert entry.path == path
+    evaluator = Evaluator(model, find_task("arc"))
+    rows = [Question(row["id"], row["question"], tuple(row["choices"])) for row in map(json.loads, text.open())]
+    judged = [evaluator.prepare(q) for q in rows if q.sha in found.judged_on]
+    with model.bridged(load_bridges(refitted)):
+        measured = [row[0].divergence for row in DivergenceMeter(evaluator).measure(judged, [path])]
+    assert entry.divergence == pytest.approx(np.mean(measured), rel=1e-3)
+    other = call(tmp_path / "two.json", *flags, "--depth", 3)
+    assert (other.code, "--depth 3: the bridges were fitted along ..-.-., of depth 4" in other.error) == (2, True)
 
 
 def test_text_goes_through_the_chat_template(tiny_model, text, tmp_path):

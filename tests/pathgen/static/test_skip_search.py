@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pathgen.paths.layer_path import LayerPath
-from pathgen.static.skip_search import EXTENSIONS, FINALISTS, ROUNDS, SWAPS, SkipSearch
+from pathgen.static.skip_search import EXTENSIONS, FINALISTS, ROUNDS, RUNS, SWAPS, SkipSearch
 
 LAYERS = 9
 
@@ -69,6 +69,24 @@ def test_a_block_that_is_cheap_only_as_a_whole_is_found():
     assert skipped(search(divergence, 6)[-1]) == (4, 5, 6)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_no_run_of_adjacent_layers_of_any_depth_is_better_than_what_is_found(seed):
+    """As bridged layers do: each costs the more, the more others are skipped, but less beside its neighbour."""
+    draw = np.random.default_rng(seed)
+    alone, start = draw.uniform(0.5, 1.5, LAYERS), draw.uniform(0, 1, LAYERS)
+
+    def divergence(path):
+        layers = skipped(path)
+        runs = [layer for layer in layers if layer - 1 not in layers]
+        return sum(alone[layer] for layer in layers) + (len(runs) - 1) * 2 + sum(start[layer] for layer in runs)
+
+    for path in search(divergence, 3):
+        count = LAYERS - path.depth
+        runs = [range(first, first + count) for first in range(LAYERS - count + 1)]
+        every = [divergence(LayerPath(int(layer not in run) for layer in range(LAYERS))) for run in runs]
+        assert divergence(path) <= min(every) + 1e-9
+
+
 def test_local_search_exchanges_layers_that_the_order_of_single_effects_misleads():
     """Layers 0 and 1 are the best alone and hurt each other; without 0 the best pair is 1 and 8, and then 8 and 7."""
     alone = [0.1, 0.11, 5, 5, 5, 5, 5, 0.3, 0.2]
@@ -87,7 +105,7 @@ def test_the_work_is_bounded_and_the_finalists_alone_run_on_all_questions():
     asked: list = []
     search(landscape(0), 4, asked)
     raced = [path for paths, everything in asked if not everything for path in paths]
-    assert len(raced) == len(set(raced)) <= LAYERS + 5 * (EXTENSIONS + 3 + ROUNDS * SWAPS)
+    assert len(raced) == len(set(raced)) <= LAYERS + 5 * (EXTENSIONS + 2 * RUNS + 1 + ROUNDS * SWAPS)
     assert [len(paths) for paths, everything in asked if everything] == [FINALISTS] * 5
 
 
