@@ -50,13 +50,7 @@ def divergence_text(found: DivergencePaths, options: StaticOptions) -> None:
     what = "the full path" if shallow == found.full else f"depth {shallow.depth}"
     console.print(f"shallow: {what} (the shallowest with an agreement of {SHALLOW_AGREEMENT:.0%})", soft_wrap=True)
     depth = shallow.depth if shallow != found.full or not found.frontier else found.frontier[-1].depth
-<<<<<<< HEAD
-    bridges = options.bridges_flag(of_runs=found.bridges is not None)
-    console.print(
-        f"next: infer export --static {shlex.quote(options.out)} --depth {depth}{bridges} --out MODEL", soft_wrap=True
-    )
-=======
-    out, bridges = shlex.quote(options.out), f" --bridges {shlex.quote(options.bridges)}" if options.bridges else ""
+    out, bridges = shlex.quote(options.out), options.bridges_flag(of_runs=found.bridges is not None)
     if options.bridges and folder_info(options.bridges).along is None:
         refit = f"pathgen bridge --model {shlex.quote(found.model_id)} --along {out} --depth {depth}"
         console.print(
@@ -64,7 +58,6 @@ def divergence_text(found: DivergencePaths, options: StaticOptions) -> None:
             soft_wrap=True,
         )
     console.print(f"next: infer export --static {out} --depth {depth}{bridges} --out MODEL", soft_wrap=True)
->>>>>>> 5723823
 
 
 def bar(value: float, most: float) -> str:
