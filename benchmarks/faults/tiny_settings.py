@@ -67,11 +67,6 @@ _PLAIN_TOWER = {
     "num_attention_heads": 4,
     "model_args": {"embed_dim": 32},
 }
-_GEMMA_3N = {
-    "num_kv_shared_layers": 2,
-    "layer_types": ["sliding_attention", "full_attention", "sliding_attention", *_ALTERNATING[:2]],
-    "activation_sparsity_pattern": [0.0] * LAYERS,
-}
 _HYBRID = ["linear_attention", "full_attention", "linear_attention", "linear_attention", "full_attention"]
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -112,8 +107,11 @@ CHANGES: dict[str, dict[str, Any]] = {
             "moe_intermediate_size": [16, 16],
         }
     },
-    "gemma3n_text": _GEMMA_3N,
-    "gemma3n": {"vision_config": _PLAIN_TOWER, "text_config": _GEMMA_3N},
+    "gemma3n_text": {
+        "num_kv_shared_layers": 2,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention", *_ALTERNATING[:2]],
+        "activation_sparsity_pattern": [0.0] * LAYERS,
+    },
     "gemma4_text": {**_PLAIN_G4, "global_head_dim": DROP},
     "gemma4_unified_text": _PLAIN_G4,
     "glm4v_moe": {

@@ -69,7 +69,9 @@ def save_tiny_image_text_model(folder: Path, kind: str) -> Path:
     else:
         text["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
         vision = {"hidden_size": 16, "depth": 6, "num_heads": 2, "intermediate_size": 16, "out_hidden_size": 32}
-        tokens = dict.fromkeys(("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id"), 300)
+        tokens = dict.fromkeys(
+            ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id"), 300
+        )
     config = CONFIG_MAPPING[kind](text_config=text, vision_config=vision, tie_word_embeddings=False, **tokens)
     torch.manual_seed(0)
     AutoModelForImageTextToText.from_config(config).save_pretrained(folder)
