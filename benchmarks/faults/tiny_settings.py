@@ -67,6 +67,15 @@ _PLAIN_TOWER = {
     "num_attention_heads": 4,
     "model_args": {"embed_dim": 32},
 }
+_DOTS_3 = {
+    "swa_num_attention_heads": 4,
+    "swa_num_key_value_heads": 4,
+    "swa_q_lora_rank": 16,
+    "swa_kv_lora_rank": 16,
+    "swa_head_dim": 16,
+    "swa_qk_nope_head_dim": 8,
+    "swa_v_head_dim": 8,
+}
 _HYBRID = ["linear_attention", "full_attention", "linear_attention", "linear_attention", "full_attention"]
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -98,7 +107,9 @@ CHANGES: dict[str, dict[str, Any]] = {
             "adapter_out_dim": 32,
         },
         "audio_config": {"adapter_input_size": 32, "adapter_out_dim": 32},
+        "text_config": _DOTS_3,
     },
+    "dots3_note_text": _DOTS_3,
     "emu3": {"vocabulary_map": {"<image>": 126}},
     "ernie4_5_vl_moe": {
         "text_config": {
@@ -164,7 +175,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "text_config": {"rope_parameters": _M_ROPE},
     },
     "muse_spark": {
-        "audio_config": {"num_hidden_layers": 4},
+        "audio_config": {"num_hidden_layers": 4, "hidden_sizes": [16] * 4, "depths": [1] * 4},
         "vision_config": {"hidden_size": 32, "intermediate_size": 48},
     },
     "perception_lm": {"vision_config": _PLAIN_TOWER},
