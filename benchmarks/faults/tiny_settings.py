@@ -67,10 +67,14 @@ _PLAIN_TOWER = {
     "num_attention_heads": 4,
     "model_args": {"embed_dim": 32},
 }
-_GEMMA_3N = {
-    "num_kv_shared_layers": 2,
-    "layer_types": ["sliding_attention", "full_attention", "sliding_attention", *_ALTERNATING[:2]],
-    "activation_sparsity_pattern": [0.0] * LAYERS,
+_DOTS_3 = {
+    "swa_num_attention_heads": 4,
+    "swa_num_key_value_heads": 4,
+    "swa_q_lora_rank": 16,
+    "swa_kv_lora_rank": 16,
+    "swa_head_dim": 16,
+    "swa_qk_nope_head_dim": 8,
+    "swa_v_head_dim": 8,
 }
 _HYBRID = ["linear_attention", "full_attention", "linear_attention", "linear_attention", "full_attention"]
 
@@ -103,7 +107,9 @@ CHANGES: dict[str, dict[str, Any]] = {
             "adapter_out_dim": 32,
         },
         "audio_config": {"adapter_input_size": 32, "adapter_out_dim": 32},
+        "text_config": _DOTS_3,
     },
+    "dots3_note_text": _DOTS_3,
     "emu3": {"vocabulary_map": {"<image>": 126}},
     "ernie4_5_vl_moe": {
         "text_config": {
@@ -112,8 +118,11 @@ CHANGES: dict[str, dict[str, Any]] = {
             "moe_intermediate_size": [16, 16],
         }
     },
-    "gemma3n_text": _GEMMA_3N,
-    "gemma3n": {"vision_config": _PLAIN_TOWER, "text_config": _GEMMA_3N},
+    "gemma3n_text": {
+        "num_kv_shared_layers": 2,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention", *_ALTERNATING[:2]],
+        "activation_sparsity_pattern": [0.0] * LAYERS,
+    },
     "gemma4_text": {**_PLAIN_G4, "global_head_dim": DROP},
     "gemma4_unified_text": _PLAIN_G4,
     "glm4v_moe": {
@@ -166,7 +175,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "text_config": {"rope_parameters": _M_ROPE},
     },
     "muse_spark": {
-        "audio_config": {"num_hidden_layers": 4},
+        "audio_config": {"num_hidden_layers": 4, "hidden_sizes": [16] * 4, "depths": [1] * 4},
         "vision_config": {"hidden_size": 32, "intermediate_size": 48},
     },
     "perception_lm": {"vision_config": _PLAIN_TOWER},

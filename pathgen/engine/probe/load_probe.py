@@ -76,7 +76,9 @@ class _Probe:
         border, past_border = rope_border(self.model.hf_model)
         config = self.model.config
         if "indexed_attention" in (getattr(config, "layer_types", None) or ()):
-            keys = config.index_topk
+            keys = getattr(config, "index_topk", None)
+            if keys is None:
+                raise UnsupportedModelError(f"{self.name}: its config does not say how many keys its indexers pick")
             if border is None or keys <= border:
                 return Restrictions(self.name, border=keys, past_border=False, border_is=KEYS_ARE_PICKED)
             past_border = False
