@@ -117,7 +117,7 @@ RUN = {"out": "F.json", "paths": ("my run",)}
 def test_the_next_command_of_a_bridged_path_exports_its_bridges(found, capsys, bridges, options, shown):
     divergence_text(replace(found, bridges=bridges), StaticOptions(target="divergence", **options))
     assert (
-        capsys.readouterr().out.splitlines()[-1] == f"next: infer export --static F.json --depth 4{shown} --out MODEL"
+        capsys.readouterr().out.splitlines()[-1] == f"next: infer export --static F.json --depth 5{shown} --out MODEL"
     )
 
 
