@@ -92,7 +92,8 @@ def check(
 @command(app)
 def bridge(options: BridgeOptions, config: Config = None, as_json: AsJson = False) -> None:
     """Fit affine maps that run where layers are skipped, on the frozen model's own states; no labels."""
-    from .fitting.run import BridgeFit, bridge_text
+    from .fitting.result import bridge_text
+    from .fitting.run import BridgeFit
 
     done = BridgeFit(options, tell).run()
     print_json(done) if as_json else print(bridge_text(done, options))

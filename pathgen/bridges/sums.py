@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -43,14 +44,22 @@ class LayerSums:
             ValueError: a state is not finite.
         """
         change = after.float() - before.float()
-        if not bool(change.isfinite().all()):
+        if not math.isfinite(float(change.sum())):
             raise ValueError("a state is not a finite number")
-        usual = self.usual(change)
-        features = with_one(normalised(before[usual]))
-        # One batch is summed in float32, which is several times faster; the sums of batches are kept in float64.
-        self.gram += (features.T @ features).double().cpu()
-        self.cross += (features.T @ change[usual]).double().cpu()
-        self.tokens += int(usual.sum())
+        usual, features = self.usual(change), normalised(before)
+        tokens, width = int(usual.sum()), change.shape[1]
+        if tokens < len(usual):
+            features[~usual], change[~usual] = 0, 0
+        # One call is summed in float32, which is several times faster; the sums of calls are kept in float64. The ones
+        # are summed apart: a matrix of H + 1 columns is multiplied a third more slowly.
+        total = features.sum(0).cpu()
+        self.gram[:width, :width] += (features.T @ features).cpu()
+        self.gram[width, :width] += total
+        self.gram[:width, width] += total
+        self.gram[width, width] += tokens
+        self.cross[:width] += (features.T @ change).cpu()
+        self.cross[width] += change.sum(0).cpu()
+        self.tokens += tokens
 
     @staticmethod
     def usual(change: Tensor) -> Tensor:

@@ -51,9 +51,12 @@ class BridgeOptions:
         str | None, option("A path (. run, - skip), or F.json of `pathgen static`: fit its maps on its own states.")
     ] = None
     depth: Annotated[int | None, option("With --along F.json: the path of at most this depth.", min=1)] = None
+    actors: Annotated[int, option("Ray actors that share the pass on this machine; 1: this process.", min=1)] = 1
     device: Device = None
     dtype: Annotated[str | None, option(f"{', '.join(DTYPES)} [default: float32 on CPU, bfloat16 on CUDA].")] = None
-    threads: Annotated[int | None, option("torch threads [default: the cores].", min=1)] = None
+    threads: Annotated[int | None, option("torch threads, of each actor too [default: the cores / actors].", min=1)] = (
+        None
+    )
     seed: Annotated[int, option("Of the order of questions and of sampled text.")] = 0
     quiet: Quiet = False
 

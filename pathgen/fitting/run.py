@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shlex
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cluster.program.progress import ProgressView
 
+from ..actors.options import ActorOptions
 from ..bridges.folder import save_bridges
 from ..bridges.info import BridgesInfo
 from ..bridges.maps import Bridges
@@ -26,30 +27,16 @@ from ..paths.layer_path import LayerPath
 from ..questions.tasks import Task, find_task
 from ..static.static_paths import load_static
 from .options import BridgeOptions
+from .result import BridgeResult
+
+if TYPE_CHECKING:
+    from ..bridges.sums import LayerSums
+    from ..engine.path_model import PathModel
+    from .fit import PartialFit
+    from .states import Group
 
 TOKENS_PER_RANK = 4
 """A fit needs at least so many tokens for each dimension of its maps."""
-
-
-@dataclass(frozen=True, slots=True)
-class BridgeResult:
-    """Bridges that were fitted.
-
-    Attributes:
-        rank: of the maps; None: whole maps.
-        r2: [L] share of each layer's changes that its bridge explains, on held-out text.
-        parameter_share: stored values of the maps relative to the model's parameters.
-    """
-
-    out: str
-    model: str
-    num_layers: int
-    tokens: int
-    rank: int | None
-    r2: tuple[float, ...]
-    seconds: float
-    parameters: int
-    parameter_share: float
 
 
 class BridgeFit:
@@ -77,6 +64,8 @@ class BridgeFit:
         self.width = int(load_config(self.folder).get_text_config().hidden_size)
         if options.rank is not None and options.rank > self.width:
             raise InputError(f"--rank {options.rank} is above the width of {options.model}, {self.width}: give full")
+        self.device = options.device or default_device()
+        self._check_room()
         self.path = self._path()
         self.streams = [
             open_source(source, self.task, chat=options.chat, seed=options.seed) for source in options.sources
@@ -91,15 +80,14 @@ class BridgeFit:
         """
         from ..engine.path_model import PathModel
         from .along import explained_along, refit
-        from .fit import PartialFit, summed
-        from .states import batches_of, explained
+        from .fit import PartialFit
+        from .states import batches_of, explained, groups_of
         from .text import Texts, draw
 
         started, options = time.perf_counter(), self.options
-        device = options.device or default_device()
-        dtype = options.dtype or default_dtype(device)
+        dtype = options.dtype or default_dtype(self.device)
         self._set_threads()
-        model = PathModel.from_pretrained(options.model, dtype=dtype, device=device)
+        model = PathModel.from_pretrained(options.model, dtype=dtype, device=self.device)
         partial = PartialFit(self.out.with_name(f".{self.out.name}.fitting"), self._settings(dtype))
 
         def new_texts() -> Texts:
@@ -111,27 +99,18 @@ class BridgeFit:
         if (told := self._too_few(texts.tokens)) is not None:
             partial.remove()
             raise InputError(told)
-        batches, held_out = batches_of(model, texts.fit), batches_of(model, texts.held_out)
-        with ProgressView("fitting", texts.tokens, words="starting", quiet=options.quiet) as view:
-            done = ran = 0
-
-            def on_tokens(tokens: int, now: bool) -> None:
-                nonlocal done, ran
-                done, ran = done + tokens, ran + tokens * now
-                rate = view.rate(ran)
-                view.show(done, f"{rate:,.0f} tokens/s  ETA {view.eta(done, rate)}" if ran else "continued")
-
-            sums = summed(model, batches, partial, on_tokens)
+        sums, tokens_per_second = self._sum(model, groups_of(model, texts.fit), partial, dtype)
         maps = [one.solve(options.rank, options.ridge) for one in sums]
-        r2 = explained(model, held_out, maps)
+        r2 = explained(model, groups_of(model, texts.held_out), maps)
         if self.path is not None:
+            batches = batches_of(model, texts.fit)
             with ProgressView("refitting along the path", self.layers, words="starting", quiet=options.quiet) as view:
                 found = refit(
                     model, batches, self.path, options.rank, options.ridge, lambda layer: view.show(layer + 1, "layers")
                 )
             for layer, bridge in found.items():
                 maps[layer] = bridge
-            for layer, share in explained_along(model, held_out, self.path, found).items():
+            for layer, share in explained_along(model, batches_of(model, texts.held_out), self.path, found).items():
                 r2[layer] = share
         bridges = Bridges(tuple(maps))
         info = BridgesInfo(
@@ -162,7 +141,54 @@ class BridgeFit:
             seconds=time.perf_counter() - started,
             parameters=bridges.parameters,
             parameter_share=bridges.parameters / model.hf_model.num_parameters(),
+            actors=options.actors,
+            tokens_per_second=tokens_per_second,
         )
+
+    def _sum(
+        self, model: PathModel, groups: Sequence[Group], partial: PartialFit, dtype: str
+    ) -> tuple[list[LayerSums], float | None]:
+        """The sums of all layers over the text, and the tokens per second of what ran now; None if nothing did."""
+        from .fit import summed
+        from .shares import FoundModel, sum_on_actors
+        from .states import tokens_of
+
+        options, total = self.options, sum(map(tokens_of, groups))
+        before = sum(tokens_of(groups[number]) for held in partial.files().values() for number in held)
+        with ProgressView("fitting", total, before, words="starting", quiet=options.quiet) as view:
+
+            def show(tokens: int, seconds: float) -> None:
+                rate = tokens / max(seconds, 1e-9)
+                view.show(
+                    tokens, f"{rate:,.0f} tokens/s  ETA {view.eta(tokens, rate)}" if tokens else "starting actors"
+                )
+
+            ran, seconds = 0, 0.0
+            if options.actors > 1:
+                actors = ActorOptions(
+                    actors=options.actors, threads_per_actor=options.threads, dtype=dtype, quiet=options.quiet
+                )
+                found = FoundModel(options.model, self.fingerprint, self.folder, dtype)
+                ran, seconds = sum_on_actors(actors, found, model.device.type, groups, partial, show)
+            started = time.perf_counter() - seconds
+
+            def on_tokens(tokens: int) -> None:
+                nonlocal ran, seconds
+                ran, seconds = ran + tokens, time.perf_counter() - started
+                show(ran, seconds)
+
+            sums = summed(model, groups, partial, on_tokens)
+        return sums, ran / seconds if ran else None
+
+    def _check_room(self) -> None:
+        if self.options.actors == 1:
+            return
+        import torch
+
+        cuda = self.device.startswith("cuda")
+        room, what = (torch.cuda.device_count(), "GPUs") if cuda else (os.cpu_count() or 1, "cores")
+        if self.options.actors > room:
+            raise InputError(f"--actors {self.options.actors}: this machine has {room} {what}; give at most {room}")
 
     def _path(self) -> LayerPath | None:
         along, depth = self.options.along, self.options.depth
@@ -201,7 +227,7 @@ class BridgeFit:
         options = self.options
         chosen = {name: value for name, value in asdict(options).items() if name in ("tokens", "chat", "seed", "task")}
         files = [_stamp(source) for source in options.sources]
-        parts = [chosen, options.sources, files, lasting(self.fingerprint), dtype]
+        parts = [chosen, options.sources, files, lasting(self.fingerprint), self.device.split(":")[0], dtype]
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()
 
     def _set_threads(self) -> None:
@@ -217,20 +243,3 @@ def _stamp(source: str) -> Sequence[int]:
         return ()
     facts = os.stat(source)
     return facts.st_size, facts.st_mtime_ns
-
-
-def bridge_text(done: BridgeResult, options: BridgeOptions) -> str:
-    """The result for a reader, with the next command, which asks questions as the fit did."""
-    marks = "▁▂▃▄▅▆▇█"
-    bars = "".join(marks[min(7, max(0, int(8 * share)))] for share in done.r2)
-    rank = "whole maps" if done.rank is None else f"rank {done.rank}"
-    return "\n".join(
-        [
-            f"{done.out}: {rank}, {done.tokens:,} tokens, {done.seconds:.0f} s, {done.parameters:,} values "
-            f"({done.parameter_share:.1%} of the model)",
-            f"changes explained on held-out text, by layer: {bars}  {min(done.r2):.2f} to {max(done.r2):.2f}",
-            f"next: pathgen static --target divergence --model {shlex.quote(done.model)} "
-            f"--bridges {shlex.quote(done.out)} --text QUESTIONS --task {options.task}{' --chat' * options.chat} "
-            "--out static.json",
-        ]
-    )

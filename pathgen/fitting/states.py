@@ -1,8 +1,8 @@
-"""The states that reach and leave each layer of a frozen model, summed as a forward runs."""
+"""The states that reach and leave each layer of a frozen model, summed layer by layer over a group of batches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -16,16 +16,31 @@ from ..errors import PathgenError
 from ..evaluation.batching import row_batches
 from .text import Piece
 
-BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
-"""Most tokens of one forward, padding included, by device type."""
+BATCH_TOKENS = {"cpu": 512, "cuda": 16384}
+"""Most tokens of one forward, padding included, by device type: few on a CPU, where all of it stays in the cache."""
+GROUP_TOKENS = 4096
+"""Tokens that pass a layer together, in one or more batches, and enter its sums as one product."""
+
+Batch = list[Piece]
+Group = list[Batch]
 
 
-def batches_of(model: PathModel, pieces: Sequence[Piece]) -> list[list[Piece]]:
+def batches_of(model: PathModel, pieces: Sequence[Piece]) -> list[Batch]:
     """Batches of pieces of similar length, in an order that the pieces decide."""
     limit = BATCH_TOKENS.get(model.device.type, BATCH_TOKENS["cuda"])
     return [
         [pieces[i] for i in batch] for batch in row_batches([len(piece) for piece in pieces], limit, model.restrictions)
     ]
+
+
+def groups_of(model: PathModel, pieces: Sequence[Piece]) -> list[Group]:
+    """The batches of pieces, in their order, in groups of at least GROUP_TOKENS tokens, the last one excepted."""
+    return list(_grouped(batches_of(model, pieces)))
+
+
+def tokens_of(group: Group) -> int:
+    """Number of tokens of a group."""
+    return sum(len(piece) for batch in group for piece in batch)
 
 
 def batch_inputs(model: PathModel, pieces: Sequence[Piece]) -> tuple[dict[str, Any], Tensor]:
@@ -34,32 +49,30 @@ def batch_inputs(model: PathModel, pieces: Sequence[Piece]) -> tuple[dict[str, A
     return forward_inputs(ids, mask), mask.bool()
 
 
-@torch.inference_mode()
-def add_texts(model: PathModel, pieces: Sequence[Piece], sums: Sequence[LayerSums]) -> None:
-    """Run one batch at full depth, and add its states to the sums of each layer.
+def add_texts(model: PathModel, group: Group, sums: Sequence[LayerSums]) -> None:
+    """Run one group at full depth, and add its states to the sums of each layer.
 
     Raises:
-        PathgenError: a state is not finite; the message names the layer.
+        PathgenError: a state is not finite; the message names the layer. The sums are of no use then.
     """
 
     def add(layer: int, before: Tensor, after: Tensor) -> None:
         try:
             sums[layer].add(before, after)
         except ValueError as error:
-            raise PathgenError(f"layer {layer}, a text of {len(pieces[0])} tokens: {error}") from error
+            raise PathgenError(f"layer {layer}, a text of {len(group[0][0])} tokens: {error}") from error
 
-    _watch(model, pieces, add)
+    _watch(model, group, add)
 
 
-@torch.inference_mode()
-def explained(model: PathModel, batches: Sequence[Sequence[Piece]], bridges: Sequence[Bridge]) -> list[float]:
+def explained(model: PathModel, groups: Sequence[Group], bridges: Sequence[Bridge]) -> list[float]:
     """[L] R² of each bridge on the states of full depth: the share of the layer's changes that it explains.
 
     Tokens that a fit leaves out are left out here too.
     """
     parts = [Residuals() for _ in bridges]
-    for pieces in batches:
-        _watch(model, pieces, lambda layer, before, after: parts[layer].add(bridges[layer], before, after))
+    for group in groups:
+        _watch(model, group, lambda layer, before, after: parts[layer].add(bridges[layer], before, after))
     return [part.r2 for part in parts]
 
 
@@ -92,14 +105,36 @@ class Residuals:
         return 1 - self._error / spread if spread > 0 else 0.0
 
 
-def _watch(model: PathModel, pieces: Sequence[Piece], see: Callable[[int, Tensor, Tensor], None]) -> None:
-    """Show the [n, H] states of all text tokens before and after each layer, at full depth."""
-    inputs, tokens = batch_inputs(model, pieces)
+def _grouped(batches: Sequence[Batch]) -> Iterator[Group]:
+    group: Group = []
+    for batch in batches:
+        group.append(batch)
+        if tokens_of(group) >= GROUP_TOKENS:
+            yield group
+            group = []
+    if group:
+        yield group
 
-    def watch(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-        after = model.run_layer(index, hidden, args, kwargs)
-        see(index, hidden[tokens.to(hidden.device)], after[tokens.to(after.device)].to(hidden.device))
-        return model.as_returned(index, after)
 
-    with model.mode(watch):
-        model.run_body(**inputs)
+@torch.inference_mode()
+def _watch(model: PathModel, group: Group, see: Callable[[int, Tensor, Tensor], None]) -> None:
+    """Show the [n, H] states of all text tokens before and after each layer, at full depth.
+
+    All batches pass one layer before the next one, so its weights are read from memory once, and what leaves a layer
+    is what reaches the next.
+    """
+    inputs = [batch_inputs(model, pieces) for pieces in group]
+    started = [model.capture(**given) for given, _ in inputs]
+    states = [hidden for hidden, _ in started]
+
+    def text() -> Tensor:
+        parts = [hidden[tokens.to(hidden.device)] for hidden, (_, tokens) in zip(states, inputs, strict=True)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    before = text()
+    for layer in range(model.num_layers):
+        for place, (_, calls) in enumerate(started):
+            states[place] = model.run_layer(layer, states[place], *calls[layer])
+        after = text()
+        see(layer, before.to(after.device), after)
+        before = after
