@@ -97,6 +97,7 @@ class RunStats:
         action_counts: [L][3] best paths that skip, execute and repeat each layer.
         headroom: None for records without choice scores.
         under_way: whether a process is working in the folder.
+        bridges: digest of the bridges that ran where paths skip; None without.
     """
 
     out: str
@@ -108,6 +109,7 @@ class RunStats:
     action_counts: list[list[int]]
     headroom: Headroom | None
     under_way: bool
+    bridges: str | None
 
 
 def run_stats(out: str) -> RunStats:
@@ -138,6 +140,7 @@ def run_stats(out: str) -> RunStats:
         action_counts=action_counts(rows["best_path"].drop_nulls().to_list()),
         headroom=tally.result(),
         under_way=_is_held(directory),
+        bridges=info.bridges,
     )
 
 

@@ -25,7 +25,8 @@ def stats_text(stats: RunStats) -> None:
     """Print `pathgen stats`."""
     console, records = Console(highlight=False), stats.records
     under_way = " (a run is under way)" if stats.under_way else ""
-    console.print(Text(f"{stats.out}: {stats.model}, task {stats.task}{under_way}", style="bold"))
+    over = f", over bridges {stats.bridges}" if stats.bridges else ""
+    console.print(Text(f"{stats.out}: {stats.model}, task {stats.task}{over}{under_way}", style="bold"))
     console.print(
         f"done {stats.done} of {stats.total}: improved {records.improved}, kept {records.kept}, "
         f"unsolved {records.unsolved}, failed {records.failed}"

@@ -5,6 +5,7 @@ from path_records import METADATA, frame, make_record, no_guard
 
 from cluster.program.json_codec import encoded
 from pathgen.report.stats import RecordStats, action_counts, find_record, run_stats
+from pathgen.report.terminal import stats_text
 from pathgen.store.folder_lock import LEASE_NAME, RunLease
 from pathgen.store.run_folder import RunDirectory
 from pathgen.store.run_json import RunInfo
@@ -87,6 +88,18 @@ def test_stats_of_a_run(run):
     contract = "total done improved kept unsolved failed base_accuracy solved_rate mean_best_depth num_layers"
     contract += " action_counts headroom layer_executions layers_run seconds"
     assert set(contract.split()) <= set(encoded(found))
+    assert found.bridges is None
+
+
+def test_stats_name_the_bridges_of_a_run(tmp_path, capsys):
+    run = RunDirectory(str(tmp_path / "run"))
+    run.create()
+    settings = SETTINGS | {"bridges": "d" * 16}
+    run.begin(RunInfo(settings, "tiny", "f" * 16, "arc", "builtin", questions=10), no_guard)
+    found = run_stats(run.out)
+    assert found.bridges == encoded(found)["bridges"] == "d" * 16
+    stats_text(found)
+    assert capsys.readouterr().out.splitlines()[0] == f"{run.out}: tiny, task arc, over bridges {'d' * 16}"
 
 
 def test_total_follows_the_latest_wish_and_never_falls_below_what_is_there(run):
