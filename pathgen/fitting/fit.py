@@ -83,8 +83,8 @@ class PartialFit:
             with safe_open(self._path(writer), framework="pt") as file:
                 counts = json.loads(file.metadata()["counts"])
                 for layer, one in enumerate(total):
-                    parts = (file.get_tensor(f"{layer}.{name}") for name in ("gram", "cross"))
-                    one.merge(LayerSums(*parts, counts[layer]))
+                    gram, cross = (file.get_tensor(f"{layer}.{name}") for name in ("gram", "cross"))
+                    one.merge(LayerSums(gram, cross, counts[layer]))
             done |= groups
         return total, done
 
