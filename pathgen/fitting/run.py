@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cluster.program.progress import ProgressView
 
@@ -28,12 +27,6 @@ from ..questions.tasks import Task, find_task
 from ..static.static_paths import load_static
 from .options import BridgeOptions
 from .result import BridgeResult
-
-if TYPE_CHECKING:
-    from ..bridges.sums import LayerSums
-    from ..engine.path_model import PathModel
-    from .fit import PartialFit
-    from .states import Group
 
 TOKENS_PER_RANK = 4
 """A fit needs at least so many tokens for each dimension of its maps."""
@@ -81,8 +74,10 @@ class BridgeFit:
         from ..engine.path_model import PathModel
         from .along import explained_along, refit
         from .fit import PartialFit
+        from .shares import FoundModel
         from .states import batches_of, explained, groups_of
         from .text import Texts, draw
+        from .text_pass import sum_text
 
         started, options = time.perf_counter(), self.options
         dtype = options.dtype or default_dtype(self.device)
@@ -99,18 +94,22 @@ class BridgeFit:
         if (told := self._too_few(texts.tokens)) is not None:
             partial.remove()
             raise InputError(told)
-        sums, tokens_per_second = self._sum(model, groups_of(model, texts.fit), partial, dtype)
+        actors = ActorOptions(
+            actors=options.actors, threads_per_actor=options.threads, dtype=dtype, quiet=options.quiet
+        )
+        found = FoundModel(options.model, self.fingerprint, self.folder, dtype)
+        sums, tokens_per_second = sum_text(model, groups_of(model, texts.fit), partial, actors, found)
         maps = [one.solve(options.rank, options.ridge) for one in sums]
         r2 = explained(model, groups_of(model, texts.held_out), maps)
         if self.path is not None:
             batches = batches_of(model, texts.fit)
             with ProgressView("refitting along the path", self.layers, words="starting", quiet=options.quiet) as view:
-                found = refit(
+                refitted = refit(
                     model, batches, self.path, options.rank, options.ridge, lambda layer: view.show(layer + 1, "layers")
                 )
-            for layer, bridge in found.items():
+            for layer, bridge in refitted.items():
                 maps[layer] = bridge
-            for layer, share in explained_along(model, batches_of(model, texts.held_out), self.path, found).items():
+            for layer, share in explained_along(model, batches_of(model, texts.held_out), self.path, refitted).items():
                 r2[layer] = share
         bridges = Bridges(tuple(maps))
         info = BridgesInfo(
@@ -144,41 +143,6 @@ class BridgeFit:
             actors=options.actors,
             tokens_per_second=tokens_per_second,
         )
-
-    def _sum(
-        self, model: PathModel, groups: Sequence[Group], partial: PartialFit, dtype: str
-    ) -> tuple[list[LayerSums], float | None]:
-        """The sums of all layers over the text, and the tokens per second of what ran now; None if nothing did."""
-        from .fit import summed
-        from .shares import FoundModel, sum_on_actors
-        from .states import tokens_of
-
-        options, total = self.options, sum(map(tokens_of, groups))
-        before = sum(tokens_of(groups[number]) for held in partial.files().values() for number in held)
-        with ProgressView("fitting", total, before, words="starting", quiet=options.quiet) as view:
-
-            def show(tokens: int, seconds: float) -> None:
-                rate = tokens / max(seconds, 1e-9)
-                view.show(
-                    tokens, f"{rate:,.0f} tokens/s  ETA {view.eta(tokens, rate)}" if tokens else "starting actors"
-                )
-
-            ran, seconds = 0, 0.0
-            if options.actors > 1:
-                actors = ActorOptions(
-                    actors=options.actors, threads_per_actor=options.threads, dtype=dtype, quiet=options.quiet
-                )
-                found = FoundModel(options.model, self.fingerprint, self.folder, dtype)
-                ran, seconds = sum_on_actors(actors, found, model.device.type, groups, partial, show)
-            started = time.perf_counter() - seconds
-
-            def on_tokens(tokens: int) -> None:
-                nonlocal ran, seconds
-                ran, seconds = ran + tokens, time.perf_counter() - started
-                show(ran, seconds)
-
-            sums = summed(model, groups, partial, on_tokens)
-        return sums, ran / seconds if ran else None
 
     def _check_room(self) -> None:
         if self.options.actors == 1:
@@ -223,11 +187,22 @@ class BridgeFit:
         return None
 
     def _settings(self, dtype: str) -> str:
-        """A digest of all that the sums depend on."""
+        """A digest of all that the sums, and the numbers of their groups, depend on."""
+        from .states import BATCH_TOKENS, GROUP_TOKENS
+
         options = self.options
         chosen = {name: value for name, value in asdict(options).items() if name in ("tokens", "chat", "seed", "task")}
         files = [_stamp(source) for source in options.sources]
-        parts = [chosen, options.sources, files, lasting(self.fingerprint), self.device.split(":")[0], dtype]
+        parts = [
+            chosen,
+            options.sources,
+            files,
+            lasting(self.fingerprint),
+            self.device.split(":")[0],
+            dtype,
+            BATCH_TOKENS,
+            GROUP_TOKENS,
+        ]
         return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()
 
     def _set_threads(self) -> None:
