@@ -86,18 +86,16 @@ def num_layers(folder: Path) -> int:
 def _layer_numbers(folder: Path) -> list[int]:
     """Of the layers that run on text: all but those that attend to images alone."""
     config = json.loads((folder / "config.json").read_text())
-    for section in (config, config.get("text_config")):
-        if not isinstance(section, dict):
-            continue
-        found = next((section[name] for name in LAYER_COUNTS if isinstance(section.get(name), int)), None)
-        if found is None and isinstance(section.get("layers_block_type"), list):  # NemotronH
-            found = len(section["layers_block_type"])
-        if found is not None:
-            of_images = section.get("cross_attention_layers") or ()
-            return [number for number in range(found) if number not in of_images]
-    if "text_config" not in config:
+    count = next((config[name] for name in LAYER_COUNTS if isinstance(config.get(name), int)), None)
+    if count is None and isinstance(config.get("layers_block_type"), list):  # NemotronH
+        count = len(config["layers_block_type"])
+    of_images = config.get("cross_attention_layers")
+    if "text_config" in config:  # which may leave out what is its class's default
+        text = load_config(folder).get_text_config()
+        count, of_images = (getattr(text, name, None) for name in ("num_hidden_layers", "cross_attention_layers"))
+    if count is None:
         raise InputError(f"{folder}/config.json does not state the number of layers")
-    return list(range(load_config(folder).get_text_config().num_hidden_layers))  # a config may leave defaults out
+    return [number for number in range(count) if number not in (of_images or ())]
 
 
 def layer_parameters(folder: Path, num_layers: int) -> list[float]:

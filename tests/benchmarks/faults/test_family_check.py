@@ -23,6 +23,8 @@ MECHANISMS = {
     "gpt_neo": "",  # layers that call their number layer_id
     "xmod": "",  # an argument of one axis with an entry per row
     "gemma4_text@shared keys, inputs per layer": "",
+    "deepseek_v32": "rows end at 64 tokens: there its indexers begin to leave out keys",
+    "kosmos-2.5": "padding on the left moves its positions",  # it counts them itself
 }
 
 
@@ -34,7 +36,7 @@ def stock(kind, group="causal"):
 @pytest.mark.parametrize("kind", MECHANISMS)
 def test_each_mechanism_is_exact(kind):
     with torch.no_grad():
-        gap, model = largest_gap(stock(kind))
+        gap, model = largest_gap(stock(kind, "image-text" if kind == "kosmos-2.5" else "causal"))
     assert gap <= CLOSE
     assert [line[: len(MECHANISMS[kind])] for line in model.restrictions.told()] == [MECHANISMS[kind]] * bool(
         MECHANISMS[kind]

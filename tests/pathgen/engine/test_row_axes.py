@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pathgen.engine.probe.arguments import find_row_axes
-from pathgen.engine.probe.restrictions import Restrictions
+from pathgen.engine.probe.restrictions import KEYS_ARE_PICKED, MixedRowsError, Restrictions
 from pathgen.engine.supported import take_rows
 
 
@@ -44,3 +44,18 @@ def test_a_shape_that_does_not_follow_the_rows_is_refused():
 def test_rows_of_different_kind(restrictions, kinds):
     assert [restrictions.kind(tokens, decodes=True) for tokens in (5, 8, 9)] == kinds
     assert [restrictions.kind(tokens)[1] for tokens in (5, 8, 9)] == [0, 0, 0]
+
+
+def test_rows_end_where_indexers_begin_to_leave_out_keys():
+    model = Restrictions("M", border=8, past_border=False, border_is=KEYS_ARE_PICKED)
+    ids = torch.zeros(1, 9, dtype=torch.long)
+    assert model.inputs({"input_ids": ids[:, :8]}).keys() == {"input_ids"}
+    with pytest.raises(MixedRowsError, match="its indexers begin to leave out keys at 8 tokens"):
+        model.inputs({"input_ids": ids})
+    with pytest.raises(MixedRowsError, match="where its indexers begin to leave out keys; give max_new_tokens"):
+        model.check_room(torch.tensor([5]), 4)
+
+
+def test_a_model_that_counts_its_positions_itself_is_given_none():
+    given = {"input_ids": torch.zeros(1, 3, dtype=torch.long), "position_ids": torch.arange(3)[None]}
+    assert Restrictions("M", own_positions=True, one_length=True).inputs(given)["position_ids"] is None
