@@ -28,30 +28,24 @@ SECONDS = 240.0
 """Most seconds of one family."""
 MORE_THAN_TEXT = ("pixel_values", "required positional argument")
 """In the errors of forwards that do not run on text alone: such a model builds, and is refused when it is wrapped."""
+CHAINS_BELOW = "## Whole chains"
+"""The heading of the page's last section, which `benchmarks.faults.chains` writes."""
 
 
 def check(group: str, kind: str) -> dict[str, Any]:
     """What is found of one type: `builds`, `state` (exact, inexact, refused, crashes, no model), `gap`, `told`."""
     import torch
-    import transformers
 
     from pathgen.engine.supported import UnsupportedModelError
 
-    from .family_check import largest_gap, shaken
-    from .tiny_config import tiny_config
+    from .family_check import largest_gap
 
     found: dict[str, Any] = {"group": group, "type": kind, "state": "no model", "gap": None, "told": ""}
     stock = None
     try:
-        config = tiny_config(kind)
-        model_class = getattr(transformers, class_name(group, kind))
-        wanted = getattr(model_class, "config_class", None)
-        if wanted is not None and not isinstance(config, wanted):
-            parts = [getattr(config, name, None) for name in getattr(config, "sub_configs", {})]
-            config = next((part for part in parts if isinstance(part, wanted)), config)
         with torch.no_grad():
-            stock = shaken(model_class(config))
-            if not config.is_encoder_decoder:
+            stock = tiny_model(group, kind)
+            if not stock.config.is_encoder_decoder:
                 stock(input_ids=torch.tensor([[5, 9, 11, 3, 8, 7]]), use_cache=False)
     except Exception as error:
         if stock is None or not any(words in str(error) for words in MORE_THAN_TEXT):
@@ -69,6 +63,24 @@ def check(group: str, kind: str) -> dict[str, Any]:
     if model.pinned_layers:
         told.append("layers whose keys and values others read always execute once")
     return {**found, "state": "exact" if gap <= CLOSE else "inexact", "gap": gap, "told": "; ".join(told)}
+
+
+def tiny_model(group: str, kind: str, **changes: Any) -> Any:
+    """A tiny random model of a type, with changes of its text model's config."""
+    import transformers
+
+    from .family_check import shaken
+    from .tiny_config import tiny_config
+
+    config = tiny_config(kind)
+    model_class = getattr(transformers, class_name(group, kind))
+    wanted = getattr(model_class, "config_class", None)
+    if wanted is not None and not isinstance(config, wanted):
+        parts = [getattr(config, name, None) for name in getattr(config, "sub_configs", {})]
+        config = next((part for part in parts if isinstance(part, wanted)), config)
+    for name, value in changes.items():
+        setattr(config.get_text_config(), name, value)
+    return shaken(model_class(config))
 
 
 def class_name(group: str, kind: str) -> str:
@@ -184,7 +196,8 @@ def main(
         gap = "" if one["gap"] is None else f" {one['gap']:.1e}"
         print(f"{group} {kind}: {one['state']}{gap} {one['told']}", file=sys.stderr, flush=True)
     if out is not None:
-        out.write_text(page(found, transformers.__version__))
+        _, heading, chains = (out.read_text() if out.exists() else "").partition(CHAINS_BELOW)
+        out.write_text(page(found, transformers.__version__) + (f"\n{heading}{chains}" if heading else ""))
     counts = Counter(f"{one['group']} {one['state']}" for one in found)
     print_json({"counts": dict(sorted(counts.items())), "seconds": round(time.monotonic() - started, 1)})
 

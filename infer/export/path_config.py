@@ -26,6 +26,10 @@ PER_LAYER = (
     "num_attention_heads_per_layer",
 )
 """Names of lists with one entry per layer."""
+LAYER_NUMBER_LISTS = ("attn_layer_indices", "moe_layers")
+"""Names of lists of the layers that differ from the others."""
+BY_LAYER_NUMBER = "per_layer_config"
+"""The name of settings of single layers, by the layer's number."""
 FIRST_LAYERS = ("first_k_dense_replace", "num_dense_layers", "max_window_layers", "moe_layer_start_index")
 """Names of numbers k: the first k layers differ from the others."""
 PATTERNS = ("sliding_window_pattern", "_sliding_window_pattern", "global_attn_every_n_layers", "no_rope_layer_interval")
@@ -57,9 +61,15 @@ def path_config(raw: Mapping[str, Any], base: PreTrainedConfig, path: LayerPath)
     for name in COUNTS:
         if config.get(name) == len(path):
             config[name] = path.depth
-    for name in PER_LAYER:
-        if values := getattr(base, name, None):
-            config[name] = [values[layer] for layer in path.executions]
+    config |= {name: values for name, values in _along(base, path).items() if not _is_computed(base, name)}
+    for name in LAYER_NUMBER_LISTS:
+        if (others := getattr(base, name, None)) is not None:
+            config[name] = [place for place, layer in enumerate(path.executions) if layer in others]
+    if settings := raw.get(BY_LAYER_NUMBER):
+        own = {int(layer): values for layer, values in settings.items()}
+        config[BY_LAYER_NUMBER] = {
+            str(place): own[layer] for place, layer in enumerate(path.executions) if layer in own
+        }
     for name in FIRST_LAYERS:
         if (first := getattr(base, name, None)) is not None:
             config[name] = sum(path[:first])
@@ -98,8 +108,8 @@ def check_layers(base: PreTrainedConfig, config: Mapping[str, Any], path: LayerP
         raise InputError(f"its config cannot say which layers remain ({one_line(error)})") from error
     if len(new_layers) != path.depth:
         raise InputError(f"its config cannot say how many layers remain: {len(new_layers)} for a depth of {path.depth}")
-    for name in PER_LAYER:
-        if getattr(written, name, None) != config.get(name):
+    for name, wanted in _along(base, path).items():
+        if getattr(written, name, None) != config.get(name, wanted):
             raise InputError(f"its config computes {name} from the layers' numbers and keeps no other")
     for place, layer in enumerate(path.executions):
         before, after = _settings(layers[layer]), _settings(new_layers[place])
@@ -111,6 +121,17 @@ def check_layers(base: PreTrainedConfig, config: Mapping[str, Any], path: LayerP
                 )
     _check_rest(old, new, stack)
     return stack
+
+
+def _along(base: PreTrainedConfig, path: LayerPath) -> dict[str, list[Any]]:
+    """The lists of PER_LAYER that a config has, with one entry for each layer that the path executes."""
+    lists = {name: values for name in PER_LAYER if (values := getattr(base, name, None))}
+    return {name: [values[layer] for layer in path.executions] for name, values in lists.items()}
+
+
+def _is_computed(base: PreTrainedConfig, name: str) -> bool:
+    """Whether a list is a property of the config's class, so that no config.json can hold it."""
+    return isinstance(getattr(type(base), base.attribute_map.get(name, name), None), property)
 
 
 def _skeleton(config: PreTrainedConfig) -> Any:

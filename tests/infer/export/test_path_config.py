@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import transformers
-from families import FAMILIES, NO_SPECIAL, SIZES
+from families import FAMILIES, HYBRIDS, MAMBA, NO_SPECIAL, SIZES
 
 from infer.export.path_config import check_layers, path_config
 from pathgen.errors import InputError
@@ -90,3 +90,34 @@ def test_a_list_that_the_config_keeps_as_it_was_is_refused():
     swapped = {**config, "layer_types": config["layer_types"][::-1]}
     with pytest.raises(InputError, match=r"layer [0-9] would change as number"):
         check_layers(base, swapped, PATH)
+
+
+def test_lists_of_layer_numbers_name_the_layers_that_remain():
+    assert config_of("Bamba", attn_layer_indices=[1, 2], **MAMBA)["attn_layer_indices"] == [2]
+    assert config_of("Llama4Text", moe_layers=[0, 2])["moe_layers"] == [0, 1]
+
+
+def test_settings_of_single_layers_move_with_them():
+    kinds = ["full_attention", "sliding_attention", "full_attention", "full_attention"]
+    base = transformers.Gemma4TextConfig(
+        **SIZES | NO_SPECIAL | {"hidden_size_per_layer_input": 0, "layer_types": kinds}
+    )
+    raw = base.to_dict() | {"per_layer_config": {"0": {"head_dim": 16}, "3": {"head_dim": 32}}}
+    wanted = {"0": {"head_dim": 16}, "1": {"head_dim": 16}, "3": {"head_dim": 32}, "4": {"head_dim": 32}}
+    assert path_config(raw, base, PATH)["per_layer_config"] == wanted
+
+
+@pytest.mark.parametrize(("family", "extra"), [("Bamba", {"attn_layer_indices": [1], **MAMBA}), ("FalconH1", MAMBA)])
+def test_kinds_that_a_config_computes_are_not_written_and_follow_the_path(family, extra):
+    base = getattr(transformers, f"{family}Config")(**SIZES | NO_SPECIAL | extra)
+    config = path_config(base.to_dict(), base, PATH)
+    assert "layer_types" not in config
+    assert check_layers(base, config, PATH) == "model.layers"
+
+
+def test_kinds_by_a_period_are_refused_where_the_path_breaks_it():
+    base = transformers.JambaConfig(**SIZES | NO_SPECIAL | HYBRIDS["jamba"][1])
+    with pytest.raises(InputError, match="its config computes layer_types from the layers' numbers"):
+        check_layers(base, path_config(base.to_dict(), base, PATH), PATH)
+    short = LayerPath.parse("...-")
+    assert check_layers(base, path_config(base.to_dict(), base, short), short) == "model.layers"
