@@ -30,7 +30,6 @@ from .probe.shared_keys import SharedKeys
 from .shared_prefill import (
     BranchCache,
     RecordingCache,
-    continues_from_states,
     stem_inputs,
     stem_of,
     tail_inputs,
@@ -88,7 +87,7 @@ class Executor:
         self.work = Work()
         self.influence: dict[Hashable, tuple[float, ...]] = {}
         self._bridges = model.bridges
-        self._branching = continues_from_states(model)
+        self._branching = model.carries_state and not model.restrictions.single_steps
         self.step_tokens = STEP_TOKENS.get(model.device.type, STEP_TOKENS["cuda"])
 
     def token_logprobs(self, asked: Sequence[tuple[Row, LayerPath]]) -> list[np.ndarray]:

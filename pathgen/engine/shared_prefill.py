@@ -23,8 +23,6 @@ from ..paths.layer_path import LayerPath
 from ..slots.layer_slots import Content, SlotMaker, batched, content, filled
 from .cache import RoutedCache, RowPlan
 from .padded_rows import padded
-from .path_model import PathModel
-from .policies import FixedPaths
 from .sharing import StateKey, steps_of
 from .token_rows import Row
 
@@ -82,27 +80,6 @@ class RecordingCache(RoutedCache):
                 if parts and cache.length:
                     cache.slots[layer, turn] = filled(self.layers.makers[layer](), parts)
         return cache
-
-
-PROBE_TOKENS = 12
-
-
-@torch.inference_mode()
-def continues_from_states(model: PathModel) -> bool:
-    """Whether several tokens can go on from a stored state: a trial run, compared with all tokens at once.
-
-    Some families (Jamba) start a recurrence anew unless they are given a single token.
-    """
-    if not model.carries_state:
-        return False
-    ids = torch.tensor([[(7 * i + 3) % model.config.vocab_size for i in range(2 * PROBE_TOKENS)]], device=model.device)
-    positions, cache = torch.arange(2 * PROBE_TOKENS, device=model.device)[None], model.new_cache()
-    whole = model.run_body(input_ids=ids, position_ids=positions, use_cache=False)[:, PROBE_TOKENS:].float()
-    with model.routed(FixedPaths([LayerPath.full(model.num_layers)]), torch.ones_like(ids)):
-        for some, places in zip(ids.split(PROBE_TOKENS, 1), positions.split(PROBE_TOKENS, 1), strict=True):
-            then = model.run_body(input_ids=some, position_ids=places, past_key_values=cache, use_cache=True).float()
-    close = 1e-3 if model.hf_model.dtype.itemsize >= 4 else 3e-2  # of each token's largest value
-    return bool(((whole - then).abs() <= close * whole.abs().amax(-1, keepdim=True)).all())
 
 
 def stem_of(row: Row) -> Row:

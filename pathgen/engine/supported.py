@@ -135,8 +135,12 @@ def take_rows(value: Any, rows: Tensor, batch: int, axes: RowAxes | None = None,
             return _along_axis(value, rows.to(value.device), batch, axes[place])
         return value[rows.to(value.device)] if value.dim() > 1 and value.shape[0] == batch > 1 else value
     if isinstance(value, (tuple, list)):
-        return type(value)(take_rows(part, rows, batch, axes, _inside(place, key)) for key, part in enumerate(value))
+        if not axes:  # of most models: no places to tell apart
+            return type(value)([take_rows(part, rows, batch) for part in value])
+        return type(value)([take_rows(part, rows, batch, axes, _inside(place, key)) for key, part in enumerate(value)])
     if isinstance(value, dict):
+        if not axes:
+            return {key: take_rows(part, rows, batch) for key, part in value.items()}
         return {key: take_rows(part, rows, batch, axes, _inside(place, key)) for key, part in value.items()}
     if isinstance(value, KVSharingDict):
         return KVSharingDict({key: take_rows(tuple(pair), rows, batch) for key, pair in value.items()})

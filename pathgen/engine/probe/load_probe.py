@@ -3,7 +3,8 @@
 Two short rows run along different paths, one with a repeat in the middle and one that skips, together in a batch:
 padded on the left and continued from the cache, then padded on the right without one. Each must give what it gives
 alone, in an unpadded forward with the model's own default positions, each layer called as often as its path says.
-What fails is run in the restricted way that passes, or the model is refused with the reason.
+What fails is run in the restricted way that passes, or the model is refused with the reason. A model is wrapped at the
+cost of five forwards of a few tokens, two more where layers carry states.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from transformers import GenerationMixin
 from ...errors import one_line
 from ...paths.layer_path import LayerPath
 from ..policies import FixedPaths
-from ..supported import UnsupportedModelError, tensors_in
+from ..supported import UnsupportedModelError, take_rows
+from ..wrapped.wrapped_model import LayerCalls
+from .alone import Alone, check_shape
 from .arguments import RowAxes, find_row_axes
+from .closeness import is_close
 from .restrictions import KEYS_ARE_PICKED, Restrictions
 from .rotary import rope_border
 
 LONG, SHORT = 9, 5
 """Tokens of the two rows; the last one runs from the cache."""
-CLOSE, LOW_PRECISION_CLOSE = 1e-3, 0.1
-"""Largest gap relative to a token's largest value, in float32 and in narrower dtypes. There, rounding may send single
-tokens to other experts, so the median over a row's tokens counts."""
 
 
 @torch.inference_mode()
@@ -42,7 +43,8 @@ def probe_model(model: Any) -> None:
     """
     name = type(model.hf_model).__name__
     try:
-        _Probe(model, name, "position_ids" in inspect.signature(model.hf_model.forward).parameters).run()
+        positions = "position_ids" in inspect.signature(model.hf_model.forward).parameters
+        _Probe(model, name, positions, Alone(model)).run()
     except (UnsupportedModelError, torch.OutOfMemoryError, MemoryError):
         raise
     except Exception as error:  # a family that passes other arguments may raise anything
@@ -56,18 +58,23 @@ class _Probe:
     name: str
     positions: bool
     """Whether `generate` hands positions to the model: only to a forward that names them."""
+    lone: Alone
 
     def run(self) -> None:
         model = self.model
         model.restrictions = self._within_border()
         rows, paths = self._rows(), self._paths()
-        alone = [self._alone(row, path) for row, path in zip(rows, paths, strict=True)]
-        self._check_hands_states_on(rows[0])
-        model.row_axes = self._row_axes(rows)
+        alone = [self.lone.checked(rows[0], paths[0]), self.lone.run(rows[1], paths[1])]
+        two, three = (self._captured(picked) for picked in (rows, [*rows, rows[0]]))
+        model.row_axes = self._row_axes(two, three)
         for restrictions in self._ways():
             model.restrictions = restrictions
             if self._counts_alike(rows) and self._holds(rows, paths, alone):
-                model.restrictions = replace(restrictions, own_rows=self._needs_own_rows(rows))
+                model.restrictions = replace(
+                    restrictions,
+                    own_rows=self._needs_own_rows(*two),
+                    single_steps=model.carries_state and not self._goes_on(rows[0], paths[0], alone[0]),
+                )
                 return
         raise UnsupportedModelError(f"{self.name}: {self._reason(rows, paths, alone)}")
 
@@ -116,76 +123,21 @@ class _Probe:
             LayerPath(0 if layer == first else 1 for layer in range(layers)),
         ]
 
-    def _row_axes(self, rows: Sequence[Sequence[int]]) -> RowAxes:
-        """From captures of two and three rows, padded on the left, in which no layer runs."""
-        captured = []
-        for picked in (rows, [*rows, rows[0]]):
-            states, calls = self.model.capture(**self._batch(picked, "left"), use_cache=False)
-            self._check_shape(states, len(picked), len(rows[0]))
-            captured.append(calls)
+    def _captured(self, rows: Sequence[Sequence[int]]) -> tuple[Tensor, LayerCalls]:
+        """First states and layer calls of rows padded on the left; no layer runs."""
+        states, calls = self.model.capture(**self._batch(rows, "left"), use_cache=False)
+        check_shape(self.name, states, len(rows), len(rows[0]))
+        return states, calls
+
+    def _row_axes(self, two: tuple[Tensor, LayerCalls], three: tuple[Tensor, LayerCalls]) -> RowAxes:
+        """From captures of two and three rows."""
         found: RowAxes = {}
-        for two, three in zip(*captured, strict=True):
+        for calls in zip(two[1], three[1], strict=True):
             try:
-                found |= find_row_axes(two, three)
+                found |= find_row_axes(*calls)
             except ValueError as error:
                 raise UnsupportedModelError(f"{self.name}: {error}") from error
         return found
-
-    def _alone(self, row: Sequence[int], path: LayerPath, **inputs: Any) -> Tensor:
-        """[T, H] of one row with the model's defaults: no mask, no positions, no cache."""
-        model = self.model
-        called: list[int] = []
-
-        def as_often(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-            self._check_shape(hidden, 1, len(row))
-            called.append(index)
-            for _ in range(path[index]):
-                hidden = model.run_layer(index, hidden, args, kwargs)
-            return model.as_returned(index, hidden)
-
-        with model.mode(as_often):
-            ids = torch.tensor([list(row)], device=model.device)
-            states: Tensor = model.run_body(input_ids=ids, use_cache=False, **inputs)[0].float()
-        if called != list(range(model.num_layers)):
-            raise UnsupportedModelError(
-                f"{self.name}: a forward calls {len(called)} layers of its stack of {model.num_layers}, each not once"
-            )
-        return states
-
-    def _check_hands_states_on(self, row: Sequence[int]) -> None:
-        """A layer may change what later layers get in no way but by the states that it returns.
-
-        The published forward, in which no layer's return is taken apart, is compared with the loop at full depth, and
-        its layers' other arguments with those of a forward in which no layer runs.
-        """
-        model = self.model
-        ids = torch.tensor([list(row)], device=model.device)
-        given: list[list[Tensor]] = []
-
-        def watch(index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
-            given.append([tensor.clone() for tensor in tensors_in((args, kwargs))])
-            return model.run_published(index, hidden, *args, **kwargs)
-
-        with model.mode(watch):
-            published = model.run_body(input_ids=ids, use_cache=False)[0].float()
-        _, calls = model.capture(input_ids=ids, use_cache=False)
-        same = len(given) == len(calls) and all(
-            len(tensors) == len(others) and all(map(torch.equal, tensors, others))
-            for tensors, others in zip(given, map(tensors_in, calls), strict=True)
-        )
-        if not same or not self._is_close(self._alone(row, LayerPath.full(model.num_layers)), published):
-            raise UnsupportedModelError(f"{self.name}: its layers hand more than their states to the next")
-        first = ids[:, :2]
-        states = model.run_body(input_ids=first, use_cache=False)[0]
-        logits = model.hf_model(input_ids=first, use_cache=False).logits[0].float()
-        if not self._is_close(model.head(states), logits):
-            raise UnsupportedModelError(f"{self.name}: its head reads more than the last layer's states")
-
-    def _check_shape(self, states: Tensor, rows: int, tokens: int) -> None:
-        if states.dim() != 3 or states.shape[:2] != (rows, tokens):
-            raise UnsupportedModelError(
-                f"{self.name}: a layer takes states of shape {tuple(states.shape)}, not one row per question"
-            )
 
     def _holds(self, rows: list[list[int]], paths: list[LayerPath], alone: list[Tensor]) -> bool:
         """Whether rows of a batch are what they are alone, in the way of `model.restrictions`."""
@@ -213,13 +165,13 @@ class _Probe:
         is_its_own = type(self.model.hf_model).generate is not GenerationMixin.generate  # it may ask another module
         return not is_its_own and positions is not None and torch.equal(positions, given["position_ids"])
 
-    def _cached(self, rows: Sequence[Sequence[int]], paths: Sequence[LayerPath]) -> list[Tensor]:
-        """[T, H] of each row: the batch padded on the left, its last token from the cache."""
+    def _cached(self, rows: Sequence[Sequence[int]], paths: Sequence[LayerPath], steps: int = 1) -> list[Tensor]:
+        """[T, H] of each row: the batch padded on the left, its last tokens from the cache, `steps` at once."""
         model = self.model
         given = self._batch(rows, "left")
         mask, width = given["attention_mask"], given["attention_mask"].shape[1]
         cache = model.new_cache()
-        ends = [0, width - 1, width] if width > 1 else [0, 1]
+        ends = [0, width - steps, width] if width > steps else [0, width]
         parts = []
         with model.routed(FixedPaths(paths), mask[:, : ends[1]]):
             for start, end in pairwise(ends):
@@ -232,17 +184,29 @@ class _Probe:
         states = torch.cat(parts, dim=1).float()
         return [state[width - len(row) :] for state, row in zip(states, rows, strict=True)]
 
-    def _needs_own_rows(self, rows: list[list[int]]) -> bool:
-        """Whether a layer refuses two states with the arguments of one row; the first layer of each kind is tried."""
+    def _goes_on(self, row: list[int], path: LayerPath, alone: Tensor) -> bool:
+        """Whether several tokens can go on from a stored state."""
+        try:
+            return self._is_close(self._cached([row], [path], steps=LONG - SHORT)[0], alone)
+        except Exception:  # it may raise anything
+            return False
+
+    def _needs_own_rows(self, states: Tensor, calls: LayerCalls) -> bool:
+        """Whether a layer refuses two states with the arguments of one row; the first layer of each kind is tried.
+
+        Args:
+            states: [2, T, H] of two rows.
+            calls: their layer calls.
+        """
         model = self.model
-        states, calls = model.capture(**self._batch(rows[:1], "right"), use_cache=False)
         kinds = getattr(model.config, "layer_types", None) or [""] * model.num_layers
         first: dict[tuple[type, str], int] = {}
         for place, (layer, kind) in enumerate(zip(model.layers, kinds, strict=False)):
             first.setdefault((type(layer), kind), place)
+        one = torch.zeros(1, dtype=torch.long, device=states.device)
         try:
             for place in first.values():
-                model.run_layer(place, states.expand(2, -1, -1), *calls[place])
+                model.run_layer(place, states, *take_rows(calls[place], one, 2, model.row_axes))
         except Exception:  # it may raise anything
             return True
         return False
@@ -260,25 +224,18 @@ class _Probe:
         return given | ({"position_ids": (together.cumsum(-1) - 1).clamp(min=0)} if self.positions else {})
 
     def _is_close(self, got: Tensor, want: Tensor) -> bool:
-        """Whether [T, H] states are equal up to rounding, relative to each token's largest value.
-
-        Relative, because beside a massive activation the small ones are rounded coarsely.
-        """
-        gaps = (got - want).abs().amax(-1) / want.abs().amax(-1).clamp(min=1e-12)
-        if self.model.hf_model.dtype.itemsize >= 4:
-            return bool((gaps <= CLOSE).all())
-        return bool(gaps.median() <= LOW_PRECISION_CLOSE)
+        return is_close(got, want, self.model.hf_model.dtype)
 
     def _reason(self, rows: list[list[int]], paths: list[LayerPath], alone: list[Tensor]) -> str:
         """Why no way holds, in a few words."""
         model = self.model
-        shorter = self._alone(rows[0][:-1], paths[0])
+        shorter = self.lone.run(rows[0][:-1], paths[0])
         if not self._is_close(shorter, alone[0][: len(shorter)]):
             return "not causal: a later token changes earlier outputs"
         model.restrictions = replace(model.restrictions, one_length=False, own_positions=False, position_offset=0)
         uncached = self._batch(rows[:1], "right")
         del uncached["input_ids"]
-        if not self._is_close(self._alone(rows[0], paths[0], **uncached), alone[0]):
+        if not self._is_close(self.lone.run(rows[0], paths[0], **uncached), alone[0]):
             return "explicit positions give other outputs than its own"
         if not self._is_close(self._cached(rows[:1], paths[:1])[0], alone[0]):
             return "its layers keep state outside the key-value cache"

@@ -34,6 +34,8 @@ class Restrictions:
             that continue from a cache have one length.
         own_positions: it counts positions by itself alone, so none are given.
         own_rows: layers do not broadcast the arguments of one row to several states.
+        single_steps: from a stored state, layers go on by one token at a time: each continuation of a prompt is a row
+            of its own (Jamba starts its recurrence anew for several tokens).
     """
 
     name: str
@@ -44,6 +46,7 @@ class Restrictions:
     one_length: bool = False
     own_positions: bool = False
     own_rows: bool = False
+    single_steps: bool = False
 
     def kind(self, tokens: int, *, decodes: bool = False) -> RowKind:
         """The kind of a row of so many tokens; `decodes`: it continues from a cache."""

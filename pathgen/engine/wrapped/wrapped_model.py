@@ -121,9 +121,12 @@ class WrappedModel:
 
     def run_layer(self, index: int, hidden: Tensor, args: tuple, kwargs: dict) -> Tensor:
         """The layer's own forward: [R, T, H] in, [R, T, H] out."""
-        out = self.run_published(index, hidden, *args, **kwargs)
-        self._returns_tuple[index] = isinstance(out, tuple)
-        return out[0] if isinstance(out, tuple) else out
+        return self.states_in(index, self.run_published(index, hidden, *args, **kwargs))
+
+    def states_in(self, index: int, returned: Any) -> Tensor:
+        """The states [R, T, H] in what a layer's own forward returned, whose form `as_returned` takes from now on."""
+        is_tuple = self._returns_tuple[index] = isinstance(returned, tuple)
+        return returned[0] if is_tuple else returned
 
     def as_returned(self, index: int, hidden: Tensor) -> Any:
         """Wrap the states as this layer's own forward would return them."""

@@ -17,7 +17,6 @@ from pathgen.engine.executor import Executor
 from pathgen.engine.mask_probe import find_mask_form
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import FixedPaths
-from pathgen.engine.shared_prefill import continues_from_states
 from pathgen.engine.token_rows import Row, plain_rows
 from pathgen.paths.layer_path import LayerPath
 
@@ -183,7 +182,7 @@ def test_the_prompt_runs_once_for_all_its_choices() -> None:
 
 
 def test_families_that_start_a_recurrence_anew_have_rows_of_their_own() -> None:
-    assert [name for name in MECHANISMS if not continues_from_states(lab(name)[0])] == ["jamba"]
+    assert [name for name in MECHANISMS if lab(name)[0].restrictions.single_steps] == ["jamba"]
     executor = Executor(lab("jamba")[0], None)
     rows = rows_of(0)
     executor.token_logprobs([(row, LayerPath.full(LAYERS)) for row in rows])
