@@ -8,7 +8,7 @@ after the mean of each question file is taken off, as the file a question is fro
 run where the paths skip. With --without-full no question takes full depth, so a menu of one depth stays at that depth.
 Told: R² of the interaction for each block of features, and what choosing by it would gain over the best path of the
 menu in the same folds, at several coverages (deviate only for the questions of largest predicted gain), against the
-same choices dealt to other questions.
+same choices dealt to other questions of the fold.
 
 Controls: features of noise, labels permuted, and a planted effect (0.3 standard deviations on one path where a known
 feature is high) that the pipeline must find.
@@ -70,10 +70,15 @@ def chosen_gain(
         deviates = gains >= np.quantile(gains, 1 - coverage)
         taken = np.where(deviates, picks, static)
         delta = float(correct[rows, taken].mean() - base.mean())
-        shuffled = [correct[rows, taken[rng.permutation(count)]].mean() - base.mean() for _ in range(SHUFFLES)]
         gained = correct[rows, taken].astype(float) - base
-        dealt = correct @ (np.bincount(taken, minlength=correct.shape[1]) / count)  # [Q] right by luck of the deal
-        read = correct[rows, taken] - dealt
+        luck = np.empty(count)  # of a deal; within a fold, as folds that choose alike err alike
+        dealt = np.tile(rows, (SHUFFLES, 1))
+        for fold in np.unique(folds):
+            held = np.flatnonzero(folds == fold)
+            luck[held] = correct[held] @ np.bincount(taken[held], minlength=correct.shape[1]) / len(held)
+            dealt[:, held] = rng.permuted(dealt[:, held], axis=1)
+        shuffled = correct[rows, taken[dealt]].mean(1) - base.mean()
+        read = correct[rows, taken] - luck
         found.append(
             {
                 "coverage": coverage,
@@ -82,7 +87,7 @@ def chosen_gain(
                 "shuffled": float(np.mean(shuffled)),
                 "delta_vs_shuffled": float(read.mean()),
                 "delta_vs_shuffled_ci95": ci95(read[draws].mean(1)),
-                "p_value": float(np.mean(np.array(shuffled) >= delta)),
+                "p_value": float(np.mean(shuffled >= delta)),
             }
         )
     return found
