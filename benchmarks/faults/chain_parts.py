@@ -14,6 +14,8 @@ from pathgen.errors import InputError, PathgenError
 
 from .families import tiny_model
 
+INTERRUPTED_FROM = 128
+"""Exit codes above are of a signal."""
 CONTEXT = 512
 """Tokens; a token is a character."""
 THINGS = ("cork", "lead", "iron", "snow", "salt", "sand", "wood")
@@ -70,6 +72,7 @@ def called(program: str, command: str, *words: object) -> dict[str, Any]:
     Raises:
         InputError: it refuses its input (exit code 2).
         PathgenError: it ends otherwise than with 0.
+        KeyboardInterrupt: it was interrupted.
     """
     import infer.cli
     import pathgen.cli
@@ -81,6 +84,8 @@ def called(program: str, command: str, *words: object) -> dict[str, Any]:
     answer: dict[str, Any] = json.loads(result.stdout.splitlines()[-1]) if result.stdout else {}
     if result.exit_code == InputError.exit_code:
         raise InputError(answer.get("error") or answer["reason"])
+    if result.exit_code > INTERRUPTED_FROM:
+        raise KeyboardInterrupt
     if result.exit_code:
         raise PathgenError(f"{program} {command} exits with {result.exit_code}: {answer.get('error', result.stderr)}")
     return answer

@@ -70,9 +70,9 @@ def chain(group: str, kind: str) -> dict[str, Told]:
             try:
                 found[name] = OK, step()
             except InputError as error:
-                found[name] = REFUSED, str(error).replace(folder, "")
+                found[name] = REFUSED, str(error).replace(f"{folder}/", "")
             except Exception as error:
-                found[name] = FAILED, f"{type(error).__name__}: {one_line(error)}".replace(folder, "")
+                found[name] = FAILED, f"{type(error).__name__}: {one_line(error)}".replace(f"{folder}/", "")
             print(f"{kind} {name}: {' '.join(found[name])} {time.monotonic() - started:.0f} s", file=sys.stderr)
     return found
 
@@ -84,12 +84,14 @@ def section(found: Mapping[str, Mapping[str, Told]]) -> str:
         CHAINS_BELOW,
         "",
         "The whole line on a tiny random model of each mechanism, by the commands themselves: `pathgen check`, a "
-        "search of 20 simulations for each of 10 questions, its replay by `pathgen validate`, static paths by accuracy "
+        "search of 20 simulations a question, its replay by `pathgen validate`, static paths by accuracy "
         "and by divergence, routers by imitation and by gates, "
         "`infer generate` with both at batch 1 and 8 (equal answers), lm-evaluation-harness at full depth against its "
         "own model, and `infer export` with skips and with a repeat (equal logits).",
         "",
         "Made by `python -m benchmarks.faults.chains --page docs/families.md`.",
+        "",
+        f"{len(found.keys() & MECHANISMS.keys())} of {len(MECHANISMS)} mechanisms were run.",
         "",
         f"| type | mechanism | {' | '.join(steps)} |",
         "|---" * (len(steps) + 2) + "|",
