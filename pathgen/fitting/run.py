@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cluster.program.progress import ProgressView
 
 from ..bridges.folder import save_bridges
-from ..bridges.info import BridgesInfo
+from ..bridges.info import BridgesInfo, Distillation
 from ..bridges.maps import Bridges
 from ..errors import InputError, PathgenError
 from ..identity import lasting, used_by
@@ -25,6 +26,9 @@ from ..paths.layer_path import LayerPath
 from ..questions.tasks import Task, find_task
 from ..static.static_paths import load_static
 from .options import BridgeOptions
+
+if TYPE_CHECKING:
+    from .text import Texts
 
 TOKENS_PER_RANK = 4
 """A fit needs at least so many tokens for each dimension of its maps."""
@@ -38,6 +42,7 @@ class BridgeResult:
         rank: of the maps; None: whole maps.
         r2: [L] share of each layer's changes that its bridge explains, on held-out text.
         parameter_share: stored values of the maps relative to the model's parameters.
+        distilled: how the maps along the path were trained further; None: they were not.
     """
 
     out: str
@@ -49,6 +54,7 @@ class BridgeResult:
     seconds: float
     parameters: int
     parameter_share: float
+    distilled: Distillation | None
 
 
 class BridgeFit:
@@ -90,9 +96,10 @@ class BridgeFit:
         """
         from ..engine.path_model import PathModel
         from .along import explained_along, refit
+        from .distill import distill
         from .fit import PartialFit, summed
         from .states import batches_of, explained
-        from .text import Texts, draw
+        from .text import draw
 
         started, options = time.perf_counter(), self.options
         device = options.device or default_device()
@@ -107,7 +114,7 @@ class BridgeFit:
             return draw([stream(model) for stream in self.streams], options.tokens)
 
         texts = partial.texts(new_texts)
-        if (told := self._too_few(texts.tokens)) is not None:
+        if (told := self._too_few(texts)) is not None:
             partial.remove()
             raise InputError(told)
         batches, held_out = batches_of(model, texts.fit), batches_of(model, texts.held_out)
@@ -123,11 +130,15 @@ class BridgeFit:
             sums = summed(model, batches, partial, on_tokens)
         maps = [one.solve(options.rank, options.ridge) for one in sums]
         r2 = explained(model, held_out, maps)
+        distilled: Distillation | None = None
         if self.path is not None:
             with ProgressView("refitting along the path", self.layers, words="starting", quiet=options.quiet) as view:
                 found = refit(
                     model, batches, self.path, options.rank, options.ridge, lambda layer: view.show(layer + 1, "layers")
                 )
+            if options.distill_steps is not None:
+                steps, seed = options.distill_steps, options.seed
+                found, distilled = distill(model, texts, self.path, found, steps, seed, quiet=options.quiet)
             for layer, bridge in found.items():
                 maps[layer] = bridge
             for layer, share in explained_along(model, held_out, self.path, found).items():
@@ -145,6 +156,7 @@ class BridgeFit:
             r2=tuple(r2),
             digest="",
             along=None if self.path is None else str(self.path),
+            distilled=distilled,
         )
         try:
             save_bridges(bridges, info, self.out)
@@ -161,6 +173,7 @@ class BridgeFit:
             seconds=time.perf_counter() - started,
             parameters=bridges.parameters,
             parameter_share=bridges.parameters / model.hf_model.num_parameters(),
+            distilled=distilled,
         )
 
     def _path(self) -> LayerPath | None:
@@ -182,15 +195,17 @@ class BridgeFit:
             raise InputError(f"--along {path} skips no layer, so there is nothing to refit")
         return path
 
-    def _too_few(self, tokens: int) -> str | None:
-        """What is wrong if the text does not suffice for the rank; less than asked for is told."""
-        options = self.options
+    def _too_few(self, texts: Texts) -> str | None:
+        """What is wrong if the text does not suffice for the rank or for training; less than asked for is told."""
+        options, tokens = self.options, texts.tokens
         needed = TOKENS_PER_RANK * (options.rank or self.width)
         if tokens < needed:
             return (
                 f"{', '.join(options.sources)}: {tokens:,} tokens to fit on, rank {options.rank or self.width} needs "
                 f"{needed:,}; give more --text or --tokens, or a lower --rank"
             )
+        if options.distill_steps is not None and not texts.held_out:
+            return f"{', '.join(options.sources)}: no text is left to judge training by; give more --text or --tokens"
         if tokens < options.tokens:
             self.tell(f"{', '.join(options.sources)}: {tokens:,} tokens, not the {options.tokens:,} asked for")
         return None
@@ -223,11 +238,16 @@ def bridge_text(done: BridgeResult) -> str:
     marks = "▁▂▃▄▅▆▇█"
     bars = "".join(marks[min(7, max(0, int(8 * share)))] for share in done.r2)
     rank = "whole maps" if done.rank is None else f"rank {done.rank}"
+    further = []
+    if (training := done.distilled) is not None:
+        change = f"{training.before:.3f} → {training.after:.3f}"
+        further = [f"held-out divergence along the path: {change} nats in {training.steps} steps"]
     return "\n".join(
         [
             f"{done.out}: {rank}, {done.tokens:,} tokens, {done.seconds:.0f} s, {done.parameters:,} values "
             f"({done.parameter_share:.1%} of the model)",
             f"changes explained on held-out text, by layer: {bars}  {min(done.r2):.2f} to {max(done.r2):.2f}",
+            *further,
             f"next: pathgen static --target divergence --model {done.model} --bridges {done.out} --text QUESTIONS "
             "--out static.json",
         ]
