@@ -88,6 +88,8 @@ def _value(kind: Any, stored: Any, name: str, faults: list[str], most: float = m
     origin, parts = get_origin(kind) or kind, get_args(kind)
     if is_dataclass(kind):
         return _instance(kind, _object(stored, name), faults)
+    if origin is UnionType and stored is not None and (inner := next(filter(is_dataclass, parts), None)):
+        return _value(inner, stored, name, faults)
     if origin is dict:
         entries = _object(stored, name).items()
         return {key: _value(parts[1], entry, f"{name}.{key}", faults) for key, entry in entries}

@@ -8,6 +8,23 @@ from ..artefacts import JsonArtefact
 
 
 @dataclass(frozen=True, slots=True)
+class Distillation:
+    """Training of the maps along a path, on divergence from full depth.
+
+    Attributes:
+        steps: behind the maps; 0: none was better than the closed form.
+        learning_rate: the highest one.
+        before: mean KL(full ‖ path) on held-out tokens before it, in nats.
+        after: the same with these maps; it chose them, so it is a little too low.
+    """
+
+    steps: int
+    learning_rate: float
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, slots=True)
 class BridgesInfo(JsonArtefact):
     """What bridges were fitted on, and how well.
 
@@ -23,6 +40,7 @@ class BridgesInfo(JsonArtefact):
         r2: [L] share of each layer's changes that its bridge explains, on held-out tokens.
         along: the path whose states the maps were fitted on, as its text; None: the full path's.
         digest: of the weights' file.
+        distilled: how the maps along that path were trained further; None: they were not.
     """
 
     VERSION = ("schema_version", 1)
@@ -40,6 +58,7 @@ class BridgesInfo(JsonArtefact):
     r2: tuple[float, ...]
     digest: str
     along: str | None = None
+    distilled: Distillation | None = None
 
     @property
     def parameters(self) -> int:

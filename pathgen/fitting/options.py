@@ -51,6 +51,9 @@ class BridgeOptions:
         str | None, option("A path (. run, - skip), or F.json of `pathgen static`: fit its maps on its own states.")
     ] = None
     depth: Annotated[int | None, option("With --along F.json: the path of at most this depth.", min=1)] = None
+    distill_steps: Annotated[
+        int | None, option("With --along: steps of training its maps on divergence from full depth.", min=1)
+    ] = None
     actors: Annotated[int, option("Ray actors that share the pass on this machine; 1: this process.", min=1)] = 1
     device: Device = None
     dtype: Annotated[str | None, option(f"{', '.join(DTYPES)} [default: float32 on CPU, bfloat16 on CUDA].")] = None
@@ -67,6 +70,8 @@ class BridgeOptions:
             raise InputError(f"--ridge must lie between 0 and 1; got {self.ridge:g}")
         if self.depth is not None and self.along is None:
             raise InputError("--depth chooses a path of --along F.json; give both")
+        if self.distill_steps is not None and self.along is None:
+            raise InputError("--distill-steps trains the maps of one path; give it with --along")
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cluster.program.progress import ProgressView
 
 from ..actors.options import ActorOptions
 from ..bridges.folder import save_bridges
-from ..bridges.info import BridgesInfo
+from ..bridges.info import BridgesInfo, Distillation
 from ..bridges.maps import Bridges
 from ..errors import InputError, PathgenError
 from ..identity import lasting, used_by
@@ -27,6 +28,9 @@ from ..questions.tasks import Task, find_task
 from ..static.static_paths import load_static
 from .options import BridgeOptions
 from .result import BridgeResult
+
+if TYPE_CHECKING:
+    from .text import Texts
 
 TOKENS_PER_RANK = 4
 """A fit needs at least so many tokens for each dimension of its maps."""
@@ -73,10 +77,11 @@ class BridgeFit:
         """
         from ..engine.path_model import PathModel
         from .along import explained_along, refit
+        from .distill import distill
         from .fit import PartialFit
         from .shares import FoundModel
         from .states import batches_of, explained, groups_of
-        from .text import Texts, draw
+        from .text import draw
         from .text_pass import sum_text
 
         started, options = time.perf_counter(), self.options
@@ -91,7 +96,7 @@ class BridgeFit:
             return draw([stream(model) for stream in self.streams], options.tokens)
 
         texts = partial.texts(new_texts)
-        if (told := self._too_few(texts.tokens)) is not None:
+        if (told := self._too_few(texts)) is not None:
             partial.remove()
             raise InputError(told)
         actors = ActorOptions(
@@ -101,12 +106,16 @@ class BridgeFit:
         sums, tokens_per_second = sum_text(model, groups_of(model, texts.fit), partial, actors, found)
         maps = [one.solve(options.rank, options.ridge) for one in sums]
         r2 = explained(model, groups_of(model, texts.held_out), maps)
+        distilled: Distillation | None = None
         if self.path is not None:
             batches = batches_of(model, texts.fit)
             with ProgressView("refitting along the path", self.layers, words="starting", quiet=options.quiet) as view:
                 refitted = refit(
                     model, batches, self.path, options.rank, options.ridge, lambda layer: view.show(layer + 1, "layers")
                 )
+            if options.distill_steps is not None:
+                steps, seed = options.distill_steps, options.seed
+                refitted, distilled = distill(model, texts, self.path, refitted, steps, seed, quiet=options.quiet)
             for layer, bridge in refitted.items():
                 maps[layer] = bridge
             for layer, share in explained_along(model, batches_of(model, texts.held_out), self.path, refitted).items():
@@ -124,6 +133,7 @@ class BridgeFit:
             r2=tuple(r2),
             digest="",
             along=None if self.path is None else str(self.path),
+            distilled=distilled,
         )
         try:
             save_bridges(bridges, info, self.out)
@@ -142,6 +152,7 @@ class BridgeFit:
             parameter_share=bridges.parameters / model.hf_model.num_parameters(),
             actors=options.actors,
             tokens_per_second=tokens_per_second,
+            distilled=distilled,
         )
 
     def _check_room(self) -> None:
@@ -173,15 +184,17 @@ class BridgeFit:
             raise InputError(f"--along {path} skips no layer, so there is nothing to refit")
         return path
 
-    def _too_few(self, tokens: int) -> str | None:
-        """What is wrong if the text does not suffice for the rank; less than asked for is told."""
-        options = self.options
+    def _too_few(self, texts: Texts) -> str | None:
+        """What is wrong if the text does not suffice for the rank or for training; less than asked for is told."""
+        options, tokens = self.options, texts.tokens
         needed = TOKENS_PER_RANK * (options.rank or self.width)
         if tokens < needed:
             return (
                 f"{', '.join(options.sources)}: {tokens:,} tokens to fit on, rank {options.rank or self.width} needs "
                 f"{needed:,}; give more --text or --tokens, or a lower --rank"
             )
+        if options.distill_steps is not None and not texts.held_out:
+            return f"{', '.join(options.sources)}: no text is left to judge training by; give more --text or --tokens"
         if tokens < options.tokens:
             self.tell(f"{', '.join(options.sources)}: {tokens:,} tokens, not the {options.tokens:,} asked for")
         return None

@@ -177,6 +177,8 @@ def test_sources_are_mixed_in_equal_shares_and_some_text_is_held_out():
         (("--along", "......"), 2, "skips no layer"),
         (("--along", "..x..."), 2, "a path is written with"),
         (("--depth", 3), 2, "--along"),
+        (("--distill-steps", 5), 2, "give it with --along"),
+        (("--along", "..-...", "--distill-steps", 0), 2, "--distill-steps"),
         (("--ridge", 2), 2, "--ridge"),
         (("--actors", 9999), 2, "--actors 9999: this machine has"),
         (("--actors", 0), 2, "actors"),
