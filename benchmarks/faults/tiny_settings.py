@@ -67,6 +67,7 @@ _PLAIN_TOWER = {
     "num_attention_heads": 4,
     "model_args": {"embed_dim": 32},
 }
+"""In place of a tower of timm, which need not be installed: text does not reach a tower."""
 _DOTS_3 = {
     "swa_num_attention_heads": 4,
     "swa_num_key_value_heads": 4,
