@@ -30,7 +30,7 @@ from .answers import Answer, SystemResult
 from .figures import BenchResult, OracleFigures, SystemFigures
 from .inputs import BenchInputs
 from .model_cost import ModelCost
-from .options import BRIDGED, BenchOptions
+from .options import BRIDGEABLE, BRIDGED, BenchOptions
 from .results import ResultStore, result_key, timing_key
 from .systems import Systems, Unavailable
 from .timing import TIMED_QUESTIONS, TURNS, Forwarded, Forwards, PolicyMaker, Run, Timing, time_systems
@@ -224,7 +224,9 @@ class Bench:
 
 
 def bridges_hint(inputs: BenchInputs, options: BenchOptions) -> str | None:
-    """That a router has bridges which its rivals are not given; None if all are given alike."""
+    """That a router has bridges which its rivals are not given; None if all are given alike, or none is asked for."""
+    if not any(name.removesuffix(BRIDGED) in BRIDGEABLE for name in options.wanted_systems):
+        return None
     given = inputs.bridges.digest if inputs.bridges else None
     for name, router in inputs.routers.items():
         own = router.router.config.bridges

@@ -192,6 +192,8 @@ def test_rivals_without_the_routers_bridges_are_told(own, given, told):
     )
     hint = bench_module.bridges_hint(inputs, BenchOptions(routers={"router": "my router"}))
     assert hint == (told and f"warning: {told}")
+    alone = BenchOptions(routers={"router": "my router"}, systems=("router", "shuffled"))
+    assert bench_module.bridges_hint(inputs, alone) is None
 
 
 def test_systems_without_data_are_listed_with_the_reason(options):
