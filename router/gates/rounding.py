@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -23,18 +25,20 @@ ROUNDING = {LayerAction.SKIP: (0.0, 0.45), LayerAction.EXECUTE: (0.55, 1.45), La
 """The range of gates that clearly round to each action."""
 
 
-def round_gates(gates: NDArray[np.floating]) -> list[LayerPath]:
+def round_gates(gates: NDArray[np.floating], pinned: Collection[int] = ()) -> list[LayerPath]:
     """Distinct candidate paths for static gates [L]; choose among them on questions that did not train the gates.
 
     For each number of skips from 0 to L/3 the layers of the smallest gates are skipped, and the 0 to 3 layers of the
     largest gates above `REPEAT_ABOVE` are repeated. Contiguous skips work better than scattered ones, so ties go to
-    neighbours of skipped layers. Paths are ordered by number of skips, then of repeats; the first is the full one.
+    neighbours of skipped layers. Paths are ordered by number of skips, then of repeats; the first is the full one. Layers
+    of `pinned` always execute once.
     """
     values = np.asarray(gates, dtype=float)
-    skip_order = _skip_order(values)
+    skip_order = [layer for layer in _skip_order(values) if layer not in pinned]
     repeat_order = [int(layer) for layer in np.argsort(-values, kind="stable") if values[layer] > REPEAT_ABOVE]
+    repeat_order = [layer for layer in repeat_order if layer not in pinned]
     paths: list[LayerPath] = []
-    for skips in range(len(values) // SKIPPED_AT_MOST + 1):
+    for skips in range(min(len(values) // SKIPPED_AT_MOST, len(skip_order)) + 1):
         skipped = skip_order[:skips]
         free = [layer for layer in repeat_order if layer not in skipped]
         for repeats in range(min(MAX_REPEATS, len(free)) + 1):

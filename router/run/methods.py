@@ -111,7 +111,11 @@ def fit_gates(inputs: TrainingInputs) -> Fitted:
 
     trained = train_gates(inputs.model, prepared, settings, on_epoch)
     depth = math.inf if options.target_depth is None else options.target_depth
-    rounded = [path for path in round_gates(trained.gates) if set(path) <= allowed and path.depth <= depth]
+    rounded = [
+        path
+        for path in round_gates(trained.gates, inputs.dev.pinned_layers)
+        if set(path) <= allowed and path.depth <= depth
+    ]
     path = choose_path(rounded, inputs.tuning, FIRST_DEV_QUESTIONS)
     head = {"head": "low_rank", "width": settings.rank} if settings.rank else {"head": "none", "scale": 0.0}
     router = gates_router(inputs.config(**head), trained, path)

@@ -69,6 +69,13 @@ def test_ties_go_to_the_neighbours_of_a_skipped_layer():
     ]
 
 
+def test_pinned_layers_always_execute_once():
+    gates = np.array([0.9, 1.0, 0.2, 1.3, 1.04, 1.2])
+    found = [str(path) for path in round_gates(gates, pinned={2, 3})]
+    assert found == ["......", ".....2", "-.....", "-....2", "--....", "--...2"]
+    assert round_gates(np.zeros(3), pinned={0, 1, 2}) == [LayerPath.full(3)]
+
+
 def test_a_skipped_layer_is_not_repeated():
     assert drawn([1.1, 1.2, 1.3]) == ["...", "..2", ".22", "222", "-..", "-.2", "-22"]
 
