@@ -30,8 +30,8 @@ def round_gates(gates: NDArray[np.floating], pinned: Collection[int] = ()) -> li
 
     For each number of skips from 0 to L/3 the layers of the smallest gates are skipped, and the 0 to 3 layers of the
     largest gates above `REPEAT_ABOVE` are repeated. Contiguous skips work better than scattered ones, so ties go to
-    neighbours of skipped layers. Paths are ordered by number of skips, then of repeats; the first is the full one. Layers
-    of `pinned` always execute once.
+    neighbours of skipped layers. Paths are ordered by number of skips, then of repeats; the first is the full one.
+    Layers of `pinned` always execute once.
     """
     values = np.asarray(gates, dtype=float)
     skip_order = [layer for layer in _skip_order(values) if layer not in pinned]
