@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.published import rival_maps, rival_paths, static_rivals
+from benchmarks.published import given_rivals, rival_maps, rival_paths, static_rivals
 from pathgen.bridges.folder import save_bridges
 from pathgen.bridges.info import BridgesInfo
 from pathgen.bridges.maps import Bridge, Bridges
@@ -70,7 +70,7 @@ def test_the_run_that_changes_least_and_its_map(model):
     one, three = rival_maps.fit_runs(model, PIECES, runs, 0.01)
     sums = [LayerSums.empty(model.config.hidden_size) for _ in range(last)]
     for batch in PIECES:
-        add_texts(model, batch, sums)
+        add_texts(model, [batch], sums)
     torch.testing.assert_close(one.down, sums[2].solve(None, 0.01).down, rtol=1e-3, atol=1e-4)
     whole = LayerSums.empty(model.config.hidden_size)
     for batch in ([0, 1], [2]):
@@ -121,3 +121,11 @@ def test_the_comparison_goes_on_where_it_stopped(folder, model, tmp_path, capsys
     kept = ("ours+bridges", "greedy", "shortgpt", "one map")
     assert again["paths"] == {name: path for name, path in first["paths"].items() if name.startswith(kept)}
     assert len((tmp_path / "out" / "greedy.jsonl").read_text().splitlines()) == 2
+
+    shortgpt = first["paths"]["shortgpt|4"]
+    given = {key: asked[key] for key in ("model", "questions", "bridges", "text", "limit", "tokens")}
+    given_rivals.main(**given, prompts="builtin", prompt_limit=64, path=[shortgpt], out=tmp_path / "given")
+    rows = json.loads(capsys.readouterr().out)["depths"]["4"]
+    assert rows["ours"]["divergence"] == pytest.approx(rows["shortgpt"]["divergence"])  # it is that path
+    assert rows["ours+bridges"]["divergence"] == pytest.approx(rows["shortgpt+bridges"]["divergence"])
+    assert rows["ours"]["divergence"] != pytest.approx(rows["ours+bridges"]["divergence"])

@@ -115,7 +115,7 @@ def test_fitted_bridges_of_a_model_without_biases(tmp_path):
     base = save_family(tmp_path / "base", "llama")
     model = PathModel.from_pretrained(str(base))
     sums = [LayerSums.empty(WIDTH) for _ in range(LAYERS)]
-    add_texts(model, torch.randint(1, 97, (40, 60), generator=torch.Generator().manual_seed(0)).tolist(), sums)
+    add_texts(model, [torch.randint(1, 97, (40, 60), generator=torch.Generator().manual_seed(0)).tolist()], sums)
     bridges = save(tmp_path / "bridges", base, Bridges(tuple(each.solve(None, 1e-2) for each in sums)))
     (tmp_path / "mine.txt").write_text("the cat sat on the mat and looked at the dog. " * 40)
     out = tmp_path / "out"
