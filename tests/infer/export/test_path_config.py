@@ -107,7 +107,7 @@ def test_settings_of_single_layers_move_with_them():
     assert path_config(raw, base, PATH)["per_layer_config"] == wanted
 
 
-@pytest.mark.parametrize(("family", "extra"), [("Bamba", {"attn_layer_indices": [1], **MAMBA}), ("FalconH1", MAMBA)])
+@pytest.mark.parametrize(("family", "extra"), [HYBRIDS["bamba"], HYBRIDS["falcon_h1"]])
 def test_kinds_that_a_config_computes_are_not_written_and_follow_the_path(family, extra):
     base = getattr(transformers, f"{family}Config")(**SIZES | NO_SPECIAL | extra)
     config = path_config(base.to_dict(), base, PATH)

@@ -29,7 +29,7 @@ def test_flops_follow_the_weights_that_a_token_meets(tmp_path):
         "model.layers.1.mlp.experts.gate_up_proj": (4, 8, 16),  # four experts, one a token
         "model.layers.2.self_attn.q_proj.weight": (8, 8),  # a layer of a head that predicts further: none of ours
     }
-    save(tmp_path, tensors, num_local_experts=4, num_experts_per_tok=1)
+    save(tmp_path, tensors, num_hidden_layers=2, num_local_experts=4, num_experts_per_tok=1)
     first, second = 64 + 32, 64 + 32 + 128
     cost = flops_cost(tmp_path, 2)
     assert cost.name == "flops"
@@ -51,7 +51,7 @@ def test_flops_of_equal_layers_are_layers(tiny_model):
 
 
 def test_names_that_do_not_tell_the_layers_apart_are_refused(tmp_path):
-    save(tmp_path, {"model.layers.0.w": (2, 2), "somewhere.else.w": (2, 2)})
+    save(tmp_path, {"model.layers.0.w": (2, 2), "somewhere.else.w": (2, 2)}, num_hidden_layers=2)
     with pytest.raises(InputError, match="use --cost layers or latency"):
         flops_cost(tmp_path, 2)
 

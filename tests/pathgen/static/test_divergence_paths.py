@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 from router_commands import FULL, SHALLOW, divergence_file, static_file
 
+from pathgen.bridges.info import BridgesInfo
 from pathgen.errors import ArtefactError, InputError
 from pathgen.fitting.options import BridgeOptions
-from pathgen.fitting.run import BridgeResult, bridge_text
+from pathgen.fitting.result import BridgeResult, bridge_text
 from pathgen.paths.layer_path import LayerPath
 from pathgen.static.choice import static_text
 from pathgen.static.divergence_paths import DivergencePaths
@@ -114,7 +115,9 @@ RUN = {"out": "F.json", "paths": ("my run",)}
         ("d" * 16, {"out": "F.json", "text": ("q.jsonl",), "model": "m", "bridges": "b"}, " --bridges b"),
     ],
 )
-def test_the_next_command_of_a_bridged_path_exports_its_bridges(found, capsys, bridges, options, shown):
+def test_the_next_command_of_a_bridged_path_exports_its_bridges(found, capsys, monkeypatch, bridges, options, shown):
+    fitted = BridgesInfo("m", "f", 6, 32, 4, 0.1, (), 9, (0.5,) * 6, "d" * 16)
+    monkeypatch.setattr("pathgen.static.divergence_text.folder_info", lambda folder: fitted)
     divergence_text(replace(found, bridges=bridges), StaticOptions(target="divergence", **options))
     assert (
         capsys.readouterr().out.splitlines()[-1] == f"next: infer export --static F.json --depth 5{shown} --out MODEL"
@@ -132,7 +135,10 @@ def test_the_next_command_trains_over_bridges_that_the_runs_do_not_keep(tmp_path
 
 @pytest.mark.parametrize(("chat", "shown"), [(False, ""), (True, " --chat")])
 def test_the_next_command_of_a_fit_asks_as_the_fit_did(chat, shown):
-    done = BridgeResult("my b", "m", 2, tokens=9, rank=1, r2=(0.1, 0.9), seconds=1.0, parameters=5, parameter_share=0.1)
+    done = BridgeResult(
+        "my b", "m", 2, tokens=9, rank=1, r2=(0.1, 0.9), seconds=1.0, parameters=5, parameter_share=0.1,
+        distilled=None, actors=1, tokens_per_second=None,
+    )  # fmt: skip
     last = bridge_text(done, BridgeOptions(out="my b", task="arc", chat=chat)).splitlines()[-1]
     wanted = f"--model m --bridges 'my b' --text QUESTIONS --task arc{shown} --out static.json"
     assert last == f"next: pathgen static --target divergence {wanted}"
