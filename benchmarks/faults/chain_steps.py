@@ -12,6 +12,7 @@ from pathgen.generate.jobs import Job, RunSettings
 from pathgen.generate.options import GenerateOptions
 from pathgen.generate.run import GenerationRun
 from pathgen.generate.worker import SearchWorker
+from pathgen.models.loading import load_model
 from pathgen.paths.cost import CostModel
 from pathgen.search.settings import SearchSettings
 from pathgen.store.provenance import ShardMetadata
@@ -160,7 +161,8 @@ class Chain:
         method = ("--static", self._static, "--target-depth", self._layers, "--out", out)
         called("router", "train", "--paths", self.run, *method)
         ours = RoutedLM(str(self.model), str(out), device="cpu", batch_size=4)
-        plain = HFLM(pretrained=str(self.model), dtype="float32", device="cpu", batch_size=1)
+        model, tokenizer = load_model(str(self.model))  # the harness itself loads causal classes alone
+        plain = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1)
         gap = harness_gap(ours, plain, read_questions(self.questions)[:SCORED])
         if gap > CLOSE:
             raise PathgenError(f"log-likelihoods differ by up to {gap:.2g} nats")
