@@ -196,7 +196,7 @@ def test_evaluations_run_again_are_the_same_and_loading_a_model_shows_no_bar(his
 def test_a_measured_cost_is_kept(history):
     stored = json.loads((history.out / "run.json").read_text())
     assert stored["settings"]["cost"] == "flops"
-    assert stored["notes"] == {"cost": {"name": "flops", "weights": [1.0] * NUM_LAYERS}}
+    assert stored["notes"] == {"cost": {"name": "flops", "weights": [1.0] * NUM_LAYERS, "skips": []}}
 
 
 def test_a_finished_run_called_again_starts_nothing(history, monkeypatch):
