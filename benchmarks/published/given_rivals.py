@@ -15,7 +15,6 @@ What is fitted and answered is kept in --out, so the same command goes on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +25,7 @@ from benchmarks.findings.bridged_paths import Way, choice_task, score_ways
 from benchmarks.lab.measurement import machine, run_script
 from benchmarks.lab.models import Model
 from benchmarks.lab.stored_answers import load_answers
-from benchmarks.published.rival_maps import in_place_of, run_maps
+from benchmarks.published.rival_maps import in_place_of, run_maps, text_draw
 from benchmarks.published.rival_paths import least_changing_runs, random_path, run_path
 from benchmarks.published.static_rivals import BRIDGED, OURS, compared, show
 from cluster.program.console import print_json
@@ -34,7 +33,6 @@ from infer.systems.shortgpt import block_influence, pruned_path
 from pathgen.bridges.folder import load_bridges
 from pathgen.engine.path_model import PathModel
 from pathgen.evaluation.evaluator import Evaluator
-from pathgen.fitting.text import Piece, draw, open_source
 from pathgen.models.facts import fingerprint
 from pathgen.models.resolving import resolve_model
 from pathgen.paths.layer_path import LayerPath
@@ -70,10 +68,7 @@ def main(
     influence = block_influence(path_model, prompt_ids)
     runs = least_changing_runs(path_model, prompt_ids, skips)
 
-    def draw_text() -> Sequence[Piece]:
-        streams = [open_source(source, asked_as, chat=False, seed=seed)(path_model) for source in text]
-        return draw(streams, tokens).fit
-
+    draw_text = text_draw(path_model, text, asked_as, tokens, seed)
     ways: dict[str, Way] = {}
     in_place = run_maps(path_model, runs, draw_text, out)
     for one, count, run, bridge in zip(given, skips, runs, in_place, strict=True):

@@ -15,30 +15,41 @@ from pathgen.bridges.sums import LayerSums
 from pathgen.engine.path_model import PathModel
 from pathgen.fitting.along import refit
 from pathgen.fitting.states import batch_inputs, batches_of
-from pathgen.fitting.text import Piece
+from pathgen.fitting.text import Piece, draw, open_source
 from pathgen.paths.layer_path import LayerPath
+from pathgen.questions.tasks import Task
 
 RIDGE = 1e-3
 Draw = Callable[[], Sequence[Piece]]
 """Gives the text to fit on."""
 
 
-def run_maps(model: PathModel, runs: Sequence[range], draw: Draw, folder: Path) -> list[Bridge]:
+def text_draw(model: PathModel, sources: Sequence[str], task: Task, tokens: int, seed: int) -> Draw:
+    """Draws text from sources as `pathgen bridge` does, whenever it is called."""
+
+    def drawn() -> Sequence[Piece]:
+        streams = [open_source(source, task, chat=False, seed=seed)(model) for source in sources]
+        return draw(streams, tokens).fit
+
+    return drawn
+
+
+def run_maps(model: PathModel, runs: Sequence[range], draw_text: Draw, folder: Path) -> list[Bridge]:
     """The map in the place of each run."""
     file = folder / "runs.safetensors"
     if not file.exists():
-        fitted = fit_runs(model, batches_of(model, draw()), runs, RIDGE)
+        fitted = fit_runs(model, batches_of(model, draw_text()), runs, RIDGE)
         _keep(file, {str(run): one for run, one in zip(runs, fitted, strict=True)})
     stored = load_file(file)
     return [_kept(stored, str(run)) for run in runs]
 
 
-def refitted(model: PathModel, maps: Bridges, path: LayerPath, draw: Draw, folder: Path) -> Bridges:
+def refitted(model: PathModel, maps: Bridges, path: LayerPath, draw_text: Draw, folder: Path) -> Bridges:
     """The bridges, those of the layers that a path skips refitted along it."""
     file = folder / f"refit_{path.depth}.safetensors"
     if not file.exists():
         rank = maps.maps[0].rank if maps.maps[0].up is not None else None
-        fitted = refit(model, batches_of(model, draw()), path, rank, RIDGE)
+        fitted = refit(model, batches_of(model, draw_text()), path, rank, RIDGE)
         _keep(file, {str(layer): one for layer, one in fitted.items()})
     stored = load_file(file)
     return Bridges(

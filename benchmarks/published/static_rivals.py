@@ -37,14 +37,13 @@ from benchmarks.findings.bridged_paths import Way, choice_task, score_ways
 from benchmarks.lab.measurement import machine, mean, run_script
 from benchmarks.lab.models import Model
 from benchmarks.lab.stored_answers import StoredAnswers, load_answers
-from benchmarks.published.rival_maps import in_place_of, refitted, run_maps
+from benchmarks.published.rival_maps import in_place_of, refitted, run_maps, text_draw
 from benchmarks.published.rival_paths import greedy_removals, least_changing_runs, random_path, run_path
 from cluster.program.console import print_json
 from infer.systems.shortgpt import block_influence, pruned_path
 from pathgen.bridges.folder import load_bridges
 from pathgen.engine.path_model import PathModel
 from pathgen.evaluation.evaluator import Evaluator
-from pathgen.fitting.text import Piece, draw, open_source
 from pathgen.models.facts import fingerprint
 from pathgen.models.resolving import resolve_model
 from pathgen.paths.layer_path import LayerPath
@@ -158,10 +157,7 @@ def main(
     runs = least_changing_runs(path_model, prompts, skips)
     ways: dict[str, Way] = {}
 
-    def draw_text() -> Sequence[Piece]:
-        streams = [open_source(source, asked_as, chat=False, seed=seed)(path_model) for source in text]
-        return draw(streams, tokens).fit
-
+    draw_text = text_draw(path_model, text, asked_as, tokens, seed)
     in_place = run_maps(path_model, runs, draw_text, out)
     for count, run, bridge in zip(skips, runs, in_place, strict=True):
         depth = layers - count
