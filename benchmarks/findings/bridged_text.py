@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from benchmarks.findings.bridge_text import named
 from benchmarks.lab.measurement import mean, run_script
 from benchmarks.lab.models import Model
 from cluster.program.progress import counted
@@ -64,9 +65,9 @@ def main(
     torch.set_num_threads(threads)
     folder = resolve_model(model)
     path_model, asked_as = PathModel.from_pretrained(str(folder)), find_task(task)
-    ways = {name: load_bridges(place, fingerprint(folder)) for name, place in _named(bridges)}
+    ways = {name: load_bridges(place, fingerprint(folder)) for name, place in named(bridges).items()}
     pieces: dict[str, list[tuple[Piece, int]]] = {}  # by source: texts, and where what is compared begins
-    for name, source in _named(text):
+    for name, source in named(text).items():
         stream = open_source(source, asked_as, chat=False, seed=1)(path_model)
         pieces[name] = [(piece, 1) for piece, _ in zip(stream, range(texts), strict=False) if len(piece) > 1]
     if prompts is not None:
@@ -131,10 +132,6 @@ def _generated(model: PathModel, source: str, count: int, new_tokens: int) -> It
     for ids in encode_prompts(model.tokenizer, [question.prompt for question in asked], chat=True):
         row = model.generate(torch.tensor([ids], device=model.device), policy=full, max_new_tokens=new_tokens)
         yield tuple(row[0].tolist()), len(ids)
-
-
-def _named(entries: Sequence[str]) -> list[tuple[str, str]]:
-    return [(name, value) for name, _, value in (entry.partition("=") for entry in entries)]
 
 
 if __name__ == "__main__":
