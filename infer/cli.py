@@ -19,13 +19,10 @@ from .bench.options import BenchOptions
 from .export.options import ExportOptions
 from .harness.command import harness
 from .routed.options import AnswerOptions
-from .routed.prompts import blank_hint, check_prompts, end_tokens, read_prompts
 
 if TYPE_CHECKING:
     from .routed.routed_model import Completion
 
-PRINTED_BATCHES = 4
-"""Batches whose prompts are sorted by length together; their answers are printed before the next ones run."""
 LEFT_OUT = 3
 """Exit code of a benchmark that left questions out."""
 
@@ -34,46 +31,17 @@ app = make_app("infer", "Run a frozen language model along the layer paths that 
 
 @command(app)
 def generate(options: AnswerOptions, config: Config = None, as_json: AsJson = False) -> None:
-    """Answer prompts, each along the path that the router chooses for it."""
-    texts = read_prompts(options.prompts, options.file)
+    """Answer prompts, each along the path that the router chooses for it; without a router, with all layers."""
+    from .routed.answering import answer_prompts
 
-    from cluster.program.progress import ProgressView
-    from pathgen.bridges.folder import load_bridges
-    from pathgen.engine.path_model import PathModel
-    from pathgen.models.devices import default_device, default_dtype
-    from pathgen.models.reading import load_tokenizer
-    from pathgen.models.resolving import resolve_model
-    from pathgen.questions.chat import Chat
-
-    from .routed.given_router import router_and_base, uses_chat
-    from .routed.routed_model import RoutedModel
-
-    router, name = router_and_base(options.router, options.model)
-    folder = resolve_model(name)
-    chat: Chat = uses_chat(router.config, load_tokenizer(folder), end_tokens(folder))
-    if options.chat is not None:
-        chat = options.chat
-    check_prompts(folder, texts, options.max_new_tokens, chat=chat)
-    if options.bridges is not None:
-        router.bridges = load_bridges(options.bridges, router.config.base_fingerprint)
-    device = options.device or default_device()
-    model = PathModel.from_pretrained(name, dtype=options.dtype or default_dtype(device), device=device)
-    routed = RoutedModel(model, router, bias=options.bias)
-    answers: list[Completion] = []
-    size, quiet = options.batch_size, options.quiet
-    with memory_told("a smaller --batch-size"), ProgressView("answering", len(texts), words="", quiet=quiet) as bar:
-        for start in range(0, len(texts), PRINTED_BATCHES * size):
-            part = texts[start : start + PRINTED_BATCHES * size]
-            on_done = partial(lambda before, done: bar.show(before + done), start)
-            done_now = routed.complete(part, options.max_new_tokens, size, chat, on_done=on_done)
-            answers += done_now
-            if not as_json:
-                with bar.aside():
-                    _print_answers(done_now, quiet=quiet)
+    shown = not as_json and options.out is None
+    found = answer_prompts(options, partial(_print_answers, quiet=options.quiet) if shown else len)
     if as_json:
-        print_json({"outputs": [asdict(answer) for answer in answers]})
-    if not quiet and (hint := blank_hint([answer.text for answer in answers], model.tokenizer, chat=bool(chat))):
-        tell(hint)
+        print_json({"outputs": [asdict(answer) for answer in found.answers]})
+    elif options.out is not None:
+        _tell_kept(found.answers, options)
+    if not options.quiet and found.hint:
+        tell(found.hint)
 
 
 @command(app)
@@ -127,6 +95,14 @@ def _print_answers(answers: Sequence[Completion], *, quiet: bool) -> None:
         if not quiet:
             layers = len(answer.path)
             tell(f"{answer.path} depth {answer.depth} of {layers}, layers saved {layers - answer.depth}")
+
+
+def _tell_kept(answers: Sequence[Completion], options: AnswerOptions) -> None:
+    cut = sum(answer.new_tokens == options.max_new_tokens for answer in answers)
+    told = f"; {cut} of them were cut at {options.max_new_tokens} tokens (--max-new-tokens)" if cut else ""
+    print(f"{options.out}: {len(answers)} answers{told}")
+    model, out = f" --model {shlex.quote(options.model)}" if options.model else "", shlex.quote(options.out or "")
+    print(f"next: pathgen bridge{model} --text {out} --out BRIDGES  (maps fitted on what the model writes)")
 
 
 def main() -> None:

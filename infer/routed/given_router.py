@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from pathgen.errors import InputError
 from pathgen.models.facts import fingerprint, num_layers
+from pathgen.models.reading import load_config
 from pathgen.models.resolving import resolve_model, resolve_recorded
+from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.chat import Chat
 from router.net.config import RouterConfig
-from router.net.router import Router
+from router.net.router import Router, path_logits
 from router.saved.loading import load_router, resolve_router
 
 from .prompts import answers_chats
@@ -47,6 +49,20 @@ def router_and_base(router: str | Path, base: str | None) -> tuple[Router, str]:
     except InputError as error:
         raise InputError(f"{router} is a router for {name}, which is not found: {error}; give --model") from error
     return found, name
+
+
+def full_depth(name: str) -> Router:
+    """A router that runs every layer of a model once.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    folder = resolve_model(name)
+    layers, width = num_layers(folder), load_config(folder).get_text_config().hidden_size
+    config = RouterConfig(name, fingerprint(folder), layers, width, (), "static", head="none")
+    router = Router(config)
+    router.static_logits.data = path_logits(LayerPath.full(layers))
+    return router
 
 
 def uses_chat(config: RouterConfig, tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> Chat:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cluster.program.options import option
+from pathgen.errors import InputError
 from pathgen.models.devices import DTYPES, Device, check_device_and_dtype
 from router.net.bias import Bias, check_bias
 
@@ -22,7 +23,7 @@ class AnswerOptions:
         InputError: an option is wrong; the message has the given and the possible values.
     """
 
-    router: Annotated[str, option("Folder or hub id of the router.")]
+    router: Annotated[str | None, option("Folder or hub id of the router; without one, all layers run once.")] = None
     model: Annotated[
         str | None, option("Alias, hub id, local folder or GGUF file of the frozen model [default: the router's].")
     ] = None
@@ -32,6 +33,13 @@ class AnswerOptions:
         option(
             "A .jsonl or .json of objects with `prompt`, a .json list of texts, else one prompt a line; blank lines "
             "are skipped; - is standard input."
+        ),
+    ] = None
+    out: Annotated[
+        str | None,
+        option(
+            "A .jsonl to keep prompts and answers in, as text for `pathgen bridge` and `pathgen static`; the same "
+            "command goes on where it ended."
         ),
     ] = None
     max_new_tokens: Annotated[int, option("Longest answer, in tokens.", min=1)] = MAX_NEW_TOKENS
@@ -53,5 +61,11 @@ class AnswerOptions:
     quiet: Annotated[bool, option("Print answers only: no paths, no progress.")] = False
 
     def __post_init__(self) -> None:
+        if self.router is None and self.model is None:
+            raise InputError("give --router R, or --model M for a model with all of its layers")
+        if self.router is None and self.bridges is not None:
+            raise InputError("--bridges run where a router skips: give --router too")
+        if self.out is not None and not self.out.endswith(".jsonl"):
+            raise InputError(f"--out {self.out}: answers are kept as JSON lines, in a file that ends in .jsonl")
         check_bias(self.bias)
         check_device_and_dtype(self.device, self.dtype)

@@ -36,8 +36,8 @@ class BridgeOptions:
     text: Annotated[
         tuple[str, ...],
         option(
-            "Questions (as --questions of generate), a .txt, a .jsonl with `text`, or self: sampled from the model. "
-            "May repeat; equal shares [default: builtin and self]."
+            "Questions (as --questions of generate), a .txt, a .jsonl with `text`, one of `infer generate --out`, or "
+            "self: sampled from the model. May repeat; equal shares [default: builtin and self]."
         ),
     ] = ()
     task: Annotated[str, option("How questions are asked: arc, arc-letter or math.")] = "arc"

@@ -12,10 +12,12 @@ import torch
 
 from ..errors import InputError, one_line
 from ..paths.records import seeded_hash
+from ..questions.chat import Chat
 from ..questions.loading import load_questions
 from ..questions.question import Question
 from ..questions.sources import read_rows
 from ..questions.tasks import Task
+from ..questions.written import WRITTEN, is_written, read_written
 
 if TYPE_CHECKING:
     from ..engine.path_model import PathModel
@@ -71,13 +73,17 @@ def open_source(source: str, task: Task, *, chat: bool, seed: int) -> Stream:
     """The pieces of a source, once there is a model; those of `self` do not end.
 
     Questions are read here. They give their prompts, with each choice where the task scores choices; never gold, and
-    no reference.
+    no reference. Written answers are read here too: they give the prompt with the answer.
 
     Raises:
         InputError: the source cannot be read.
     """
     if source == SELF:
         return partial(_sampled, seed=seed)
+    if is_written(source):
+        written = read_written(source)
+        written.questions.sort(key=lambda question: seeded_hash(seed, question.id))
+        return partial(_answered, questions=written.questions, chat=written.chat)
     if not _is_plain(source):
         questions = load_questions(source, needs=task.needs)
         questions.sort(key=lambda question: seeded_hash(seed, question.id))
@@ -124,6 +130,14 @@ def _asked(model: PathModel, questions: Sequence[Question], task: Task, *, chat:
         if task.generates or task.letters:
             continuations = [[]]
         yield from (tuple([*prompt, *tokens][:PIECE_TOKENS]) for tokens in continuations)
+
+
+def _answered(model: PathModel, questions: Sequence[Question], chat: Chat) -> Iterator[Piece]:
+    assert model.tokenizer is not None
+    for question in questions:
+        prompt, (answer,) = WRITTEN.encode(question, model.tokenizer, chat)
+        ids = [*prompt, *answer]
+        yield from (tuple(ids[start : start + PIECE_TOKENS]) for start in range(0, len(ids), PIECE_TOKENS))
 
 
 def _sampled(model: PathModel, seed: int) -> Iterator[Piece]:

@@ -10,13 +10,13 @@ from itertools import islice
 
 from ..errors import InputError
 from .builtin import builtin_questions
-from .columns import ColumnMap, find_columns, shown_row
-from .drafts import Draft, are_question_words, draft
-from .gold import NUMBERED, READINGS, GoldReading
 from .grading import is_gradable
 from .parsing import PROBLEMS_SHOWN, refuse_unusable
 from .question import Needs, Question
-from .schemas import NONE
+from .rows.columns import ColumnMap, find_columns, shown_row
+from .rows.drafts import Draft, are_question_words, draft
+from .rows.gold import NUMBERED, READINGS, GoldReading
+from .rows.schemas import NONE
 from .sources import SourceRow, read_rows
 
 logger = logging.getLogger(__name__)

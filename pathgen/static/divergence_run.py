@@ -17,6 +17,7 @@ from ..models.reading import load_tokenizer
 from ..paths.layer_path import LayerPath
 from ..questions.loading import load_questions
 from ..questions.tasks import find_task
+from ..questions.written import WRITTEN, is_written, read_written
 from ..store.files import check_writable, parent, put
 from .candidates import shallowest_depth
 from .divergence_paths import DivergencePaths
@@ -55,8 +56,8 @@ def find_divergence_paths(options: StaticOptions) -> DivergencePaths:
     name, folder = resolved(options, runs[0] if runs else None)
     sources = [Source(run.info.asked_task, run.chat, run.questions) for run in runs] or _read(options, folder)
     layers = num_layers(folder)
-    asked = {"chat": bool(sources[0].chat), "generates": any(source.task.generates for source in sources)}
-    print_ = used_by(fingerprint(folder), **asked)
+    chat, generates = any(source.chat for source in sources), any(source.task.generates for source in sources)
+    print_ = used_by(fingerprint(folder), chat=chat, generates=generates)
     shallowest = _shallowest(options.depth, layers, name)
     bridges = bridges_info(options, print_, runs[0] if runs else None)
     fitted_along = _fitted_along(bridges, options.depth)
@@ -81,7 +82,7 @@ def find_divergence_paths(options: StaticOptions) -> DivergencePaths:
         model_id=name,
         fingerprint=print_,
         tasks=tuple(dict.fromkeys(source.task.name for source in sources)),
-        chat=bool(sources[0].chat),
+        chat=chat,
         num_layers=layers,
         questions=len(held_out),
         seed=options.seed,
@@ -131,10 +132,17 @@ def _read(options: StaticOptions, model: Path) -> list[Source]:
     if len(set(options.text)) < len(options.text):
         raise InputError("--text names a source twice")
     task = find_task(options.task or "arc-letter")
-    asked = [load_questions(text, needs=task.needs, labelled=False) for text in options.text]
-    if options.chat:
-        task.encode(asked[0][0], load_tokenizer(model), chat=True)
-    return [Source(task, options.chat, questions) for questions in asked]
+    sources = []
+    for text in options.text:
+        if is_written(text):
+            written = read_written(text)
+            sources.append(Source(WRITTEN, written.chat, written.questions))
+        else:
+            questions = load_questions(text, needs=task.needs, labelled=False)
+            sources.append(Source(task, options.chat, questions))
+    if asked := next((source for source in sources if source.chat), None):
+        asked.task.encode(asked.questions[0], load_tokenizer(model), asked.chat)
+    return sources
 
 
 def _shallowest(wanted: int | None, layers: int, model: str) -> int:

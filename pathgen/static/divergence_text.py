@@ -52,12 +52,19 @@ def divergence_text(found: DivergencePaths, options: StaticOptions) -> None:
     depth = shallow.depth if shallow != found.full or not found.frontier else found.frontier[-1].depth
     out, bridges = shlex.quote(options.out), options.bridges_flag(of_runs=found.bridges is not None)
     if options.bridges and folder_info(options.bridges).along is None:
-        refit = f"pathgen bridge --model {shlex.quote(found.model_id)} --along {out} --depth {depth}"
+        refit = f"pathgen bridge --model {shlex.quote(found.model_id)} --along {out} --depth {depth}{_text(options)}"
         console.print(
-            f"next: {refit} --text TEXT --out {shlex.quote(options.bridges)}-{depth}  (refits them along this path)",
-            soft_wrap=True,
+            f"next: {refit} --out {shlex.quote(options.bridges)}-{depth}  (refits them along this path)", soft_wrap=True
         )
     console.print(f"next: infer export --static {out} --depth {depth}{bridges} --out MODEL", soft_wrap=True)
+
+
+def _text(options: StaticOptions) -> str:
+    """The options of `pathgen bridge` that give the text of this command."""
+    if not options.text:
+        return " --text TEXT"
+    sources = "".join(f" --text {shlex.quote(source)}" for source in options.text)
+    return f"{sources}{f' --task {options.task}' if options.task else ''}{' --chat' if options.chat else ''}"
 
 
 def bar(value: float, most: float) -> str:

@@ -27,9 +27,17 @@ class StaticOptions:
     target: Annotated[Target, option("Choose paths by accuracy, or by divergence from full depth (no labels).")] = (
         "accuracy"
     )
-    text: Annotated[tuple[str, ...], option("divergence: a question source in place of --paths; may repeat.")] = ()
-    task: Annotated[str | None, option("divergence: how --text is asked [default: arc-letter].")] = None
-    chat: Annotated[bool, option("divergence: ask --text through the chat template.", "--chat/--no-chat")] = False
+    text: Annotated[
+        tuple[str, ...],
+        option(
+            "divergence: a question source in place of --paths, or a .jsonl of `infer generate --out`, whose answers "
+            "are compared token by token; may repeat."
+        ),
+    ] = ()
+    task: Annotated[str | None, option("divergence: how questions of --text are asked [default: arc-letter].")] = None
+    chat: Annotated[
+        bool, option("divergence: ask questions of --text through the chat template.", "--chat/--no-chat")
+    ] = False
     depth: Annotated[int | None, option("divergence: shallowest depth [default: 0.7 of the layers].", min=1)] = None
     limit: Annotated[
         int | None, option("At most N questions of each folder or source [default: all; divergence: 64].", min=1)

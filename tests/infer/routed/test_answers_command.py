@@ -90,7 +90,7 @@ def test_answers_come_before_all_are_done(folders, expected, monkeypatch):
         return complete(self, prompts, *arguments, **more)
 
     monkeypatch.setattr(RoutedModel, "complete", until_the_last)
-    monkeypatch.setattr("infer.cli.PRINTED_BATCHES", 2)
+    monkeypatch.setattr("infer.routed.answering.PRINTED_BATCHES", 2)
     answer = generate(folders, *PROMPTS, "--max-new-tokens", 5, "--batch-size", 1, "--quiet")
     assert asked == [PROMPTS[:2], PROMPTS[2:]]
     assert answer.stdout == "".join(f"{completion.text}\n" for completion in expected[:2])

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from string import ascii_uppercase
 from typing import Any
 
+from ..parsing import parse_choices, parse_id, parse_reference, parse_text
+from ..question import Needs, Question
+from ..sources import SourceRow
 from .columns import ColumnMap
 from .gold import GoldReading, gold_readings
-from .parsing import parse_choices, parse_id, parse_reference, parse_text
-from .question import Needs, Question
 from .schemas import QUESTION_WORDS
-from .sources import SourceRow
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass
 from string import ascii_lowercase, ascii_uppercase
 
+from ..question import Needs
 from .gold import NUMBERED
-from .question import Needs
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "id": ("id",),

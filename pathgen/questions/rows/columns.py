@@ -9,13 +9,13 @@ from itertools import takewhile
 from string import ascii_uppercase
 from typing import Any
 
-from ..errors import InputError
+from ...errors import InputError
+from ..mathematics.values import read_value
+from ..parsing import parse_choices, parse_reference, parse_text
+from ..question import Needs
+from ..sources import SourceRow
 from .gold import READINGS
-from .mathematics.values import read_value
-from .parsing import parse_choices, parse_reference, parse_text
-from .question import Needs
 from .schemas import ANSWERS, COLUMNS, FIELDS, LOOKS_USEFUL, NONE, SPREAD
-from .sources import SourceRow
 
 SHOWN = 300
 """Characters of a row in a message."""

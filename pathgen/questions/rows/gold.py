@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from string import ascii_uppercase
 from typing import Any
 
-from .parsing import is_whole, parse_text
+from ..parsing import is_whole, parse_text
 
 NUMBERED = ("index0", "index1")
 READINGS = {
