@@ -29,6 +29,7 @@ from benchmarks.lab.models import Model
 from cluster.program.console import print_json, tell
 from pathgen.bridges.maps import Bridge
 from pathgen.bridges.sums import LayerSums
+from pathgen.engine.logprobs import divergence
 from pathgen.engine.path_model import PathModel
 from pathgen.fitting.fit import empty_sums
 from pathgen.fitting.states import add_texts, batch_inputs, groups_of
@@ -105,7 +106,7 @@ def divergences(
 
 
 def _kl(full: Tensor, other: Tensor) -> float:
-    return float((full.exp() * (full - other)).sum(-1).mean())
+    return float(divergence(full, other).mean())
 
 
 def main(

@@ -28,6 +28,7 @@ from cluster.program.progress import counted
 from infer.routed.prompts import encode_prompts
 from pathgen.bridges.folder import load_bridges
 from pathgen.bridges.maps import Bridges
+from pathgen.engine.logprobs import divergence
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import FixedPaths
 from pathgen.fitting.text import Piece, open_source
@@ -98,8 +99,8 @@ def compared(
         with model.bridged(bridges):
             along = predicted(path)
         same = (along.argmax(-1) == base.argmax(-1)).tolist()
-        divergence = (base.exp() * (base - along)).sum(-1).mean()
-        found[name] = Along(float(divergence), float(np.mean(same)), sum(1 for _ in takewhile(bool, same)))
+        nats = float(divergence(base, along).mean())
+        found[name] = Along(nats, float(np.mean(same)), sum(1 for _ in takewhile(bool, same)))
     return found
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pathgen.bridges.maps import Bridges
+from pathgen.engine.logprobs import divergence
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import FixedPaths
 from pathgen.errors import PathgenError
@@ -57,9 +58,7 @@ class Divergence:
 
 def kl(reference: Tensor, other: Tensor) -> Tensor:
     """[T] KL(reference ‖ other) in nats of the logits [T, V] of two runs."""
-    return torch.nn.functional.kl_div(
-        other.log_softmax(-1), reference.log_softmax(-1), reduction="none", log_target=True
-    ).sum(-1)
+    return divergence(reference.log_softmax(-1), other.log_softmax(-1))
 
 
 @torch.inference_mode()

@@ -74,7 +74,7 @@ def answer_prompts(options: AnswerOptions, show: Callable[[Sequence[Completion]]
             raise InputError(
                 f"--out {options.out}: its prompts were asked with{'' if kept.chat else 'out'} a chat template"
             )
-        chat = chat and settled(tokenizer, recorded=kept.chat)
+        chat = chat and settled(tokenizer, recorded=kept.chat or (chat if isinstance(chat, str) else None))
     check_prompts(folder, texts, options.max_new_tokens, chat=chat)
     known = kept.answers if kept else {}
     asked = [text for text in texts if text not in known]

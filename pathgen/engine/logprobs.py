@@ -22,6 +22,12 @@ def target_logprobs(logits: Tensor, predicts: Tensor, targets: Tensor) -> Tensor
     return logits.float().log_softmax(-1)[predicts, targets]
 
 
+def divergence(full: Tensor, found: Tensor) -> Tensor:
+    """[…] KL(full ‖ found) in nats, of log-probabilities […, V]; those of `full` may lack leading dimensions."""
+    weights = full.exp()
+    return (weights * (full - found)).masked_fill(weights == 0, 0).sum(-1)  # 0 · log 0 is 0
+
+
 def state_logprobs(
     model: PathModel, states: Tensor, predicts: NDArray[np.int64], targets: NDArray[np.int64]
 ) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..engine.logprobs import HEAD_ROWS
+from ..engine.logprobs import HEAD_ROWS, divergence
 from ..engine.path_model import PathModel
 from ..engine.token_rows import scored_positions
 from ..paths.layer_path import LayerPath
@@ -117,15 +117,15 @@ def _differences(model: PathModel, prepared: Prepared, full: Tensor, others: Ten
     owners = np.concatenate([row.owners for row in prepared.rows])
     scores = [np.bincount(owners, weights=values) for values in logprobs]
     found = []
-    for place, divergence in enumerate(kl[1:, counted].mean(axis=1), start=1):
-        finite = bool(np.isfinite(divergence) and np.isfinite(scores[place]).all())
+    for place, mean in enumerate(kl[1:, counted].mean(axis=1), start=1):
+        finite = bool(np.isfinite(mean) and np.isfinite(scores[place]).all())
         if (choices := prepared.question.choices) is None:
             same = (best[place] == best[0])[counted].mean()
         else:  # by text: equal choices score alike
             same = choices[scores[place].argmax()] == choices[scores[0].argmax()]
         found.append(
             Difference(
-                divergence=float(divergence) if finite else float("inf"),
+                divergence=float(mean) if finite else float("inf"),
                 agreement=float(same) if finite else 0.0,
                 correct=_is_right(prepared, scores[place], finite=finite),
                 scores=tuple(scores[place].tolist()),
@@ -153,14 +153,12 @@ def _compare(
     for start in range(0, length, HEAD_ROWS):
         block = slice(start, min(start + HEAD_ROWS, length))
         base = model.head(full[block]).log_softmax(-1)
-        weights = base.exp()
         here = np.flatnonzero((block.start <= predicts) & (predicts < block.stop))
         places, tokens = (torch.from_numpy(a[here]).to(base.device) for a in (predicts - start, targets))
         first = 0
         for found in chain([base[None]], _distributions(model, others[:, block])):
             rows = slice(first, first + len(found))
-            terms = (weights * (base - found)).masked_fill_(weights == 0, 0)  # 0 · log 0 is 0
-            kl[rows, block] = terms.sum(-1).clamp(min=0).cpu().numpy()
+            kl[rows, block] = divergence(base, found).clamp(min=0).cpu().numpy()
             logprobs[rows, here] = found[:, places, tokens].cpu().numpy()
             best[rows, block] = found.argmax(-1).cpu().numpy()
             first += len(found)

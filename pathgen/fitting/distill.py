@@ -13,6 +13,7 @@ from cluster.program.progress import ProgressView
 
 from ..bridges.info import Distillation
 from ..bridges.maps import Bridge
+from ..engine.logprobs import divergence
 from ..engine.path_model import PathModel
 from ..engine.wrapped.wrapped_model import LayerCalls
 from ..evaluation.batching import row_batches
@@ -182,9 +183,7 @@ def _token_divergences(model: PathModel, full: Tensor, found: Tensor) -> Tensor:
     """[n] KL(full ‖ path) in nats, from [n, H] states that the last layer returned."""
     with torch.no_grad():
         base = model.head(full).log_softmax(-1)
-    weights = base.exp()
-    terms = weights * (base - model.head(found).log_softmax(-1))
-    return terms.masked_fill(weights == 0, 0).sum(-1)  # 0 · log 0 is 0
+    return divergence(base, model.head(found).log_softmax(-1))
 
 
 @torch.no_grad()
