@@ -21,7 +21,7 @@ from typing import Annotated
 import torch
 import typer
 
-from benchmarks.findings.bridged_paths import Way, choice_task, score_ways
+from benchmarks.bridges.paths import Way, choice_task, score_ways
 from benchmarks.lab.measurement import machine, run_script
 from benchmarks.lab.models import Model
 from benchmarks.lab.stored_answers import load_answers

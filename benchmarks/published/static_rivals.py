@@ -33,7 +33,7 @@ import typer
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks.findings.bridged_paths import Way, choice_task, score_ways
+from benchmarks.bridges.paths import Way, choice_task, score_ways
 from benchmarks.lab.measurement import machine, mean, run_script
 from benchmarks.lab.models import Model
 from benchmarks.lab.stored_answers import StoredAnswers, load_answers

@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.findings import cascade, stated_risk
+from benchmarks.bridges import cascade
+from benchmarks.findings import stated_risk
 from benchmarks.lab.stored_answers import answers_line, load_answers
 from pathgen.errors import InputError
 from pathgen.evaluation.divergence import Difference

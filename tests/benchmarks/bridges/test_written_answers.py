@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from benchmarks.findings import bridged_generation, layer_costs
+from benchmarks.bridges import generation, layer_costs
 from pathgen.bridges.folder import save_bridges
 from pathgen.bridges.info import BridgesInfo
 from pathgen.bridges.maps import Bridge, Bridges
@@ -47,14 +47,14 @@ def test_answers_and_what_layers_cost(chat_model, tmp_path, capsys):
         "max_new_tokens": 12,
         "together": 1,
     }
-    bridged_generation.run(**asked)
+    generation.run(**asked)
     before = (tmp_path / "answers.jsonl").read_text()
     (tmp_path / "answers.jsonl").write_text(before.splitlines()[0] + '\n{"id": "s1')  # killed while it wrote
-    bridged_generation.run(**asked)
-    entries = bridged_generation.read(tmp_path / "answers.jsonl")
+    generation.run(**asked)
+    entries = generation.read(tmp_path / "answers.jsonl")
     assert entries == [json.loads(line) for line in before.splitlines()]
     for entry, n in zip(entries, (3, 14), strict=True):
-        assert entry["answers"]["full"]["text"] == stock_answer(chat_model, f"<{n} + 1?\n{bridged_generation.ASK}>=")
+        assert entry["answers"]["full"]["text"] == stock_answer(chat_model, f"<{n} + 1?\n{generation.ASK}>=")
     capsys.readouterr()
 
     costs = {
@@ -71,9 +71,7 @@ def test_answers_and_what_layers_cost(chat_model, tmp_path, capsys):
     found = layer_costs.read(tmp_path / "costs.jsonl")
     assert len(found) == 2 * (6 + 1)
     model = PathModel.from_pretrained(str(chat_model))
-    prompt = model.tokenizer(f"<Question: 3 + 1?\n{bridged_generation.ASK}\nAnswer:>=", add_special_tokens=False)[
-        "input_ids"
-    ]
+    prompt = model.tokenizer(f"<Question: 3 + 1?\n{generation.ASK}\nAnswer:>=", add_special_tokens=False)["input_ids"]
     answer = model.tokenizer(entries[0]["answers"]["full"]["text"], add_special_tokens=False)["input_ids"]
     for path in ("..-...", "..--.."):  # bridges of zero leave the states as skips do
         logits = [

@@ -1,6 +1,6 @@
 """Bridges of one path side by side on unseen text, and on what full depth itself generates.
 
-    python -m benchmarks.findings.bridged_text --model M --path ....--.. --text notes=notes.txt --prompts Q
+    python -m benchmarks.bridges.unseen_text --model M --path ....--.. --text notes=notes.txt --prompts Q
         --bridges closed=DIR --bridges refit=DIR2 --bridges distilled=DIR3
 
 Divergence from full depth and equal most probable tokens, text by text; differences from the first bridges are paired.
@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.findings.bridge_text import named
+from benchmarks.bridges.fitted_text import named
 from benchmarks.lab.measurement import mean, run_script
 from benchmarks.lab.models import Model
 from cluster.program.progress import counted

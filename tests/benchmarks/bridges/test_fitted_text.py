@@ -5,7 +5,7 @@ import json
 import numpy as np
 import torch
 
-from benchmarks.findings import bridge_text
+from benchmarks.bridges import fitted_text
 from pathgen.bridges.maps import Bridge
 from pathgen.engine.path_model import PathModel
 from pathgen.engine.policies import FixedPaths
@@ -17,7 +17,7 @@ def test_divergences_are_those_of_the_models_logits(tiny_model):
     paths, texts = [LayerPath.parse("..-..."), LayerPath.parse("...--.")], [(5, 6, 7, 8), (9, 3, 2)]
     width = model.config.hidden_size
     nothing = [Bridge(torch.zeros(1, width), torch.zeros(width, 1), torch.zeros(width))] * 6
-    found = bridge_text.divergences(model, texts, paths, [None, nothing])
+    found = fitted_text.divergences(model, texts, paths, [None, nothing])
     for row, path in zip(found[0], paths, strict=True):
         for nats, ids in zip(row, texts, strict=True):
             full, other = (
@@ -32,7 +32,7 @@ def test_divergences_are_those_of_the_models_logits(tiny_model):
 def test_the_command_compares_mixtures_of_equal_size(tiny_model, tmp_path, capsys):
     for name, letters in {"a": "abcd ", "b": "wxyz "}.items():
         (tmp_path / f"{name}.txt").write_text("".join(np.random.default_rng(0).choice(list(letters), 1500)))
-    bridge_text.main(
+    fitted_text.main(
         model=str(tiny_model),
         text=[f"a={tmp_path}/a.txt", f"b={tmp_path}/b.txt"],
         held_out=[f"b={tmp_path}/b.txt"],

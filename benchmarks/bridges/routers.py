@@ -1,6 +1,6 @@
 """Do routers on bridged paths read the question? The search's headroom; each router against its shuffle and one path.
 
-    python -m benchmarks.findings.bridged_routers --train TRAIN --text TEXT --sealed SEALED --bridges DIR --out FOLDER
+    python -m benchmarks.bridges.routers --train TRAIN --text TEXT --sealed SEALED --bridges DIR --out FOLDER
 
 Every figure comes from commands that anyone can run: `pathgen generate` and `pathgen stats` (with the bridges and
 without), `pathgen static --target divergence`, `router train`, `infer bench`, and `findings.conditional` over the paths

@@ -1,6 +1,6 @@
 """A cheap path first, full depth where it is unsure: does that beat one static path at the same risk, or depth?
 
-    python -m benchmarks.findings.cascade ANSWERS.jsonl --risk 0.02 --confidence 0.95 --only "bridged|"
+    python -m benchmarks.bridges.cascade ANSWERS.jsonl --risk 0.02 --confidence 0.95 --only "bridged|"
 
 From stored answers. A cascade takes the cheap path's answer if its two best choices are at least a
 threshold apart, in nats, else full depth's. Full depth starts again from the states before the first layer that the

@@ -1,6 +1,6 @@
 """Generated answers along paths with bridges, against full depth: accuracy, equal answers, tokens.
 
-    python -m benchmarks.findings.bridged_generation --model M --questions Q --bridges DIR
+    python -m benchmarks.bridges.generation --model M --questions Q --bridges DIR
         --path 26=....--.. --path 24=...----. --plain 26=....--.. --out answers.jsonl
 
 Each question is asked in a chat and answered with a chain of thought, greedily, along all paths at once in one batch.

@@ -1,6 +1,6 @@
 """What it costs to skip each layer alone, over bridges: on answers by letter, and on answers that the model writes.
 
-    python -m benchmarks.findings.layer_costs --model M --bridges DIR --out costs.jsonl
+    python -m benchmarks.bridges.layer_costs --model M --bridges DIR --out costs.jsonl
         --letters QUESTIONS_WITH_CHOICES --written QUESTIONS --answers OUT_OF_BRIDGED_GENERATION
 
 The cost is the divergence from full depth, in nats a scored position: the prompt's last for letters, each position of
@@ -21,8 +21,8 @@ import torch
 import typer
 from rich.console import Console
 
-from benchmarks.findings.bridged_generation import ASK
-from benchmarks.findings.bridged_generation import read as read_answers
+from benchmarks.bridges.generation import ASK
+from benchmarks.bridges.generation import read as read_answers
 from benchmarks.lab.measurement import run_script
 from benchmarks.lab.models import Model
 from benchmarks.lab.stored_answers import FULL
@@ -50,7 +50,7 @@ def run(
     bridges: Annotated[Path, typer.Option(help="Folder of `pathgen bridge`.")],
     letters: Annotated[str, typer.Option(help="Questions with choices.")],
     written: Annotated[str, typer.Option(help="Questions of the answers.")],
-    answers: Annotated[Path, typer.Option(help="Answers that `findings.bridged_generation` kept.")],
+    answers: Annotated[Path, typer.Option(help="Answers that `bridges.generation` kept.")],
     out: Annotated[Path, typer.Option(help="JSON lines of divergences.")],
     path: Annotated[list[str] | None, typer.Option(help="Another path; may repeat.")] = None,
     limit: Annotated[int, typer.Option(help="Questions of each kind.")] = 4,

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.findings.depth_picture import Column, Point, picture, read_column
+from benchmarks.bridges.depth_picture import Column, Point, picture, read_column
 from pathgen.errors import InputError
 
 FOUND = {

@@ -1,8 +1,8 @@
 """The picture of accuracy and agreement against depth, from stored results: a column for each file.
 
-    python -m benchmarks.findings.depth_picture [RESULT.json …] --out docs/images/depth.svg
+    python -m benchmarks.bridges.depth_picture [RESULT.json …] --out docs/images/depth.svg
 
-Reads what `bridged_paths` and the benchmark of rivals store; without files, all of these in benchmarks/results. Bars
+Reads what `bridges.paths` and the benchmark of rivals store; without files, all of these in benchmarks/results. Bars
 are 95 % Wilson intervals.
 """
 
@@ -53,7 +53,7 @@ class Column:
 
 
 def read_column(content: Mapping[str, Any]) -> Column:
-    """A file of `bridged_paths` (`ways`: `plain|26 (…)`), or of the benchmark of rivals (`depths`, then systems).
+    """A file of `bridges.paths` (`ways`: `plain|26 (…)`), or of the benchmark of rivals (`depths`, then systems).
 
     Raises:
         InputError: it is neither.
@@ -78,7 +78,7 @@ def read_column(content: Mapping[str, Any]) -> Column:
                 add(system, int(depth), row)
         full, count = content["full_accuracy"], content["questions"]["count"]
     else:
-        raise InputError("a result holds neither `ways` nor `depths`: give files of bridged_paths or of the rivals")
+        raise InputError("a result holds neither `ways` nor `depths`: give files of bridges.paths or of the rivals")
     order = sorted(points, key=lambda name: (name != BRIDGES, name != PLAIN, name))
     systems = {name: tuple(sorted(points[name], key=lambda point: point.depth)) for name in order}
     task = {"arc-letter": "by letter", "arc": "by continuation"}.get(content["task"], content["task"])

@@ -1,6 +1,6 @@
 """On which text should bridges be fitted? Divergence from full depth on other text, by source and mixture.
 
-    python -m benchmarks.findings.bridge_text --text builtin --text self --text math=gsm8k_text.jsonl
+    python -m benchmarks.bridges.fitted_text --text builtin --text self --text math=gsm8k_text.jsonl
         --mix builtin+self --mix builtin+self+math --held-out arc=A.jsonl --held-out math=B.jsonl
         --path 27=......---... --path 22=...--------... --out table.json
 

@@ -1,6 +1,6 @@
 """Paths with bridges and without, against full depth: accuracy, agreement, divergence on questions with gold.
 
-    python -m benchmarks.findings.bridged_paths --model M --task arc-letter --questions Q --bridges DIR
+    python -m benchmarks.bridges.paths --model M --task arc-letter --questions Q --bridges DIR
         --path 26=....--.. --path 24=...----. --out scores.jsonl
 
 Every path runs over the bridges and plainly. Results are kept in --out as they come, so the same command goes on.

@@ -1,0 +1,1 @@
+"""Measurements of bridges: text, generation, paths, routers over them."""
