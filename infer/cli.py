@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -35,11 +34,12 @@ def generate(options: AnswerOptions, config: Config = None, as_json: AsJson = Fa
     from .routed.answering import answer_prompts
 
     shown = not as_json and options.out is None
-    found = answer_prompts(options, partial(_print_answers, quiet=options.quiet) if shown else len)
+    found = answer_prompts(options, partial(_print_answers, quiet=options.quiet) if shown else lambda new: None)
     if as_json:
-        print_json({"outputs": [asdict(answer) for answer in found.answers]})
-    elif options.out is not None:
-        _tell_kept(found.answers, options)
+        told = ("text", "path", "depth", "new_tokens")
+        print_json({"outputs": [{name: getattr(answer, name) for name in told} for answer in found.answers]})
+    elif options.out is not None and not options.quiet:
+        _tell_kept(found.answers, found.model, options)
     if not options.quiet and found.hint:
         tell(found.hint)
 
@@ -97,12 +97,13 @@ def _print_answers(answers: Sequence[Completion], *, quiet: bool) -> None:
             tell(f"{answer.path} depth {answer.depth} of {layers}, layers saved {layers - answer.depth}")
 
 
-def _tell_kept(answers: Sequence[Completion], options: AnswerOptions) -> None:
+def _tell_kept(answers: Sequence[Completion], model: str, options: AnswerOptions) -> None:
     cut = sum(answer.new_tokens == options.max_new_tokens for answer in answers)
-    told = f"; {cut} of them were cut at {options.max_new_tokens} tokens (--max-new-tokens)" if cut else ""
-    print(f"{options.out}: {len(answers)} answers{told}")
-    model, out = f" --model {shlex.quote(options.model)}" if options.model else "", shlex.quote(options.out or "")
-    print(f"next: pathgen bridge{model} --text {out} --out BRIDGES  (maps fitted on what the model writes)")
+    told = f"; {cut} cut at {options.max_new_tokens} tokens (--max-new-tokens)" if cut else ""
+    out = shlex.quote(options.out or "")
+    print(f"{options.out}: answers to all {len(answers)} prompts{told}")
+    if options.router is None:
+        print(f"next: pathgen bridge --model {shlex.quote(model)} --text {out} --out BRIDGES")
 
 
 def main() -> None:

@@ -27,8 +27,7 @@ from pathgen.static.static_paths import AnyStaticPaths, load_static
 from router.data.path_datasets import PathDatasets
 from router.data.split import folded
 from router.net.router import Router
-from router.saved.layout import CONFIG_NAME, WEIGHTS_NAME
-from router.saved.loading import load_router, resolve_router, seen_by
+from router.saved.loading import load_router, resolve_router, router_digest, seen_by
 
 from .options import BRIDGED, GATES, BenchOptions
 
@@ -163,8 +162,7 @@ def _read_router(name: str, given: str, digest: str, layers: int) -> GivenRouter
         raise InputError(
             f"--router {GATES}={given} may repeat layers; train it with --method gates --actions skip,execute"
         )
-    content = b"".join((folder / file).read_bytes() for file in (CONFIG_NAME, WEIGHTS_NAME))
-    return GivenRouter(router, digest_of(content.hex()), seen_by(folder))
+    return GivenRouter(router, router_digest(folder), seen_by(folder))
 
 
 def _check_context(folder: Path, task: Task, questions: Sequence[Question], *, chat: Chat) -> None:

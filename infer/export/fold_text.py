@@ -15,6 +15,7 @@ from pathgen.questions.builtin import builtin_questions
 from pathgen.questions.loading import load_questions
 from pathgen.questions.question import Question
 from pathgen.questions.tasks import TASKS, Task
+from pathgen.questions.written import Written, is_written, read_written
 
 Row = tuple[int, ...]
 """Token ids."""
@@ -43,20 +44,27 @@ class FoldText:
     sources: tuple[str, ...]
 
 
-def read_sources(sources: Sequence[str]) -> dict[str, list[str]]:
-    """The texts of sources that the user names: `.txt` files, and question sources as in `load_questions`.
+def read_sources(sources: Sequence[str]) -> dict[str, list[str] | Written]:
+    """The texts of sources that the user names: `.txt` files, files of `infer generate --out`, and question sources as
+    in `load_questions`.
 
     Raises:
         InputError: a source cannot be read, or is empty.
     """
-    return {source: _text_file(source) if source.endswith(".txt") else _questions(source) for source in sources}
+    found: dict[str, list[str] | Written] = {}
+    for source in sources:
+        if source.endswith(".txt"):
+            found[source] = _text_file(source)
+        else:
+            found[source] = read_written(source) if is_written(source) else _questions(source)
+    return found
 
 
-def fold_text(given: Mapping[str, Sequence[str]], tokenizer: Any, longest: int = LONGEST) -> FoldText:
+def fold_text(given: Mapping[str, Sequence[str] | Written], tokenizer: Any, longest: int = LONGEST) -> FoldText:
     """The built-in questions, the train split to fit on and the test split to measure on, and the given texts.
 
     Args:
-        given: texts by source.
+        given: texts, or written answers, by source.
         tokenizer: of the model.
         longest: most tokens of a row.
 
@@ -121,8 +129,12 @@ def _spread(rows: Sequence[Row]) -> list[Row]:
     return list(rows[::step][:MEASURED_ROWS])
 
 
-def _rows(texts: Sequence[str], tokenizer: Any, longest: int) -> list[Row]:
+def _rows(texts: Sequence[str] | Written, tokenizer: Any, longest: int) -> list[Row]:
     """The texts in token ids, split into rows; rows of one token are left out."""
-    found = [tuple(tokenizer(text, verbose=False)["input_ids"]) for text in texts]
+    if isinstance(texts, Written):
+        encoded = [texts.task.encode(question, tokenizer, texts.chat) for question in texts.questions]
+        found = [(*prompt, *answer) for prompt, (answer,) in encoded]
+    else:
+        found = [tuple(tokenizer(text, verbose=False)["input_ids"]) for text in texts]
     rows = [ids[start : start + longest] for ids in found for start in range(0, len(ids), longest)]
     return [row for row in rows if len(row) > 1]

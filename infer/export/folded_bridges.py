@@ -11,6 +11,7 @@ from pathgen.bridges.maps import Bridges
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import InputError
 from pathgen.paths.layer_path import LayerPath
+from pathgen.questions.written import Written
 
 from .divergence import Divergence, measure
 from .fold_sums import Change
@@ -63,7 +64,7 @@ def fold_path(
     bridges: Bridges,
     path: LayerPath,
     tensors: Mapping[str, StoredTensor],
-    given: Mapping[str, Sequence[str]],
+    given: Mapping[str, Sequence[str] | Written],
     tell: Callable[[str], None],
 ) -> FoldedBridges:
     """Fold the bridges of a path into its checkpoint.

@@ -11,27 +11,30 @@ from cluster.program.progress import ProgressView
 from pathgen.bridges.folder import load_bridges
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import InputError, memory_told
+from pathgen.identity import used_by
 from pathgen.models.devices import default_device, default_dtype
 from pathgen.models.facts import fingerprint
 from pathgen.models.reading import load_tokenizer
 from pathgen.models.resolving import resolve_model
 from pathgen.questions.chat import Chat, settled
+from router.saved.loading import resolve_router, router_digest
 
 from .given_router import full_depth, router_and_base, uses_chat
 from .kept_answers import KeptAnswers
 from .options import AnswerOptions
-from .prompts import blank_hint, check_prompts, end_tokens, read_prompts
+from .prompts import blank_hint, check_prompts, encode_prompts, end_tokens, read_prompts
 from .routed_model import Completion, RoutedModel
 
 PRINTED_BATCHES = 4
-"""Batches whose prompts are sorted by length together; their answers are shown and kept before the next ones run."""
+"""Batches whose prompts are sorted by length together; their answers are shown before the next ones run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The answers of a command, in the order of its prompts, and what may help if some are blank."""
+    """The answers of a command in the order of its prompts, the model's name, and what may help if some are blank."""
 
     answers: list[Completion]
+    model: str
     hint: str | None
 
 
@@ -41,6 +44,7 @@ def answer_prompts(options: AnswerOptions, show: Callable[[Sequence[Completion]]
     Raises:
         InputError: a prompt, the model, the router, bridges or the kept answers cannot be used.
         ArtefactError: the router or the bridges are damaged, or of another model.
+        PathgenError: answers cannot be kept.
     """
     texts = read_prompts(options.prompts, options.file)
     if options.router is None:
@@ -59,42 +63,42 @@ def answer_prompts(options: AnswerOptions, show: Callable[[Sequence[Completion]]
     dtype = options.dtype or default_dtype(device)
     kept = None
     if options.out is not None:
-        kept = KeptAnswers(
-            Path(options.out),
-            {
-                "model": fingerprint(folder),
-                "router": options.router,
-                "bridges": router.bridges.digest if router.bridges else None,
-                "bias": options.bias,
-                "dtype": dtype,
-                "max_new_tokens": options.max_new_tokens,
-            },
-        )
+        settings = {
+            "model": used_by(fingerprint(folder), chat=bool(chat), generates=True),
+            "router": router_digest(resolve_router(options.router)) if options.router else None,
+            "bridges": router.bridges.digest if router.bridges else None,
+            "bias": options.bias,
+            "dtype": dtype,
+            "max_new_tokens": options.max_new_tokens,
+        }
+        kept = KeptAnswers(Path(options.out), settings)
         if kept.chat is not None and bool(kept.chat) != bool(chat):
-            raise InputError(
-                f"--out {options.out}: its prompts were asked with{'' if kept.chat else 'out'} a chat template"
-            )
+            how = "with" if kept.chat else "without"
+            raise InputError(f"--out {options.out}: its prompts were asked {how} the chat template; give another --out")
         chat = chat and settled(tokenizer, recorded=kept.chat or (chat if isinstance(chat, str) else None))
     check_prompts(folder, texts, options.max_new_tokens, chat=chat)
-    known = kept.answers if kept else {}
-    asked = [text for text in texts if text not in known]
+    if kept:
+        kept.open()
+        texts_left = [text for text in dict.fromkeys(texts) if text not in kept.answers]
+    else:
+        texts_left = texts
     found: list[Completion] = []
-    if asked:
+    if texts_left:
         routed = RoutedModel(PathModel.from_pretrained(name, dtype=dtype, device=device), router, bias=options.bias)
         size = options.batch_size
+        step = size if kept else PRINTED_BATCHES * size
         with (
             memory_told("a smaller --batch-size"),
-            ProgressView("answering", len(asked), words="", quiet=options.quiet) as bar,
+            ProgressView("answering", len(texts_left), words="", quiet=options.quiet) as bar,
         ):
-            for start in range(0, len(asked), PRINTED_BATCHES * size):
-                part = asked[start : start + PRINTED_BATCHES * size]
+            for start in range(0, len(texts_left), step):
+                part = texts_left[start : start + step]
                 on_done = partial(lambda before, done: bar.show(before + done), start)
                 new = routed.complete(part, options.max_new_tokens, size, chat, on_done=on_done)
                 found += new
                 if kept:
-                    kept.add(part, new, chat, str(tokenizer.eos_token or ""))
+                    kept.add(part, encode_prompts(tokenizer, part, chat=chat), new, chat)
                 with bar.aside():
                     show(new)
-    new_answers = iter(found)
-    answers = [known[text] if text in known else next(new_answers) for text in texts]
-    return Answered(answers, blank_hint([answer.text for answer in answers], tokenizer, chat=bool(chat)))
+    answers = [kept.answers[text] for text in texts] if kept else found
+    return Answered(answers, name, blank_hint([answer.text for answer in answers], tokenizer, chat=bool(chat)))

@@ -38,8 +38,8 @@ class AnswerOptions:
     out: Annotated[
         str | None,
         option(
-            "A .jsonl to keep prompts and answers in, as text for `pathgen bridge` and `pathgen static`; the same "
-            "command goes on where it ended."
+            "A .jsonl to keep prompts and answers in, and not to print them: text for `pathgen bridge` and `pathgen "
+            "static`; the same command resumes."
         ),
     ] = None
     max_new_tokens: Annotated[int, option("Longest answer, in tokens.", min=1)] = MAX_NEW_TOKENS
@@ -63,8 +63,8 @@ class AnswerOptions:
     def __post_init__(self) -> None:
         if self.router is None and self.model is None:
             raise InputError("give --router R, or --model M for a model with all of its layers")
-        if self.router is None and self.bridges is not None:
-            raise InputError("--bridges run where a router skips: give --router too")
+        if self.router is None and (self.bridges is not None or self.bias):
+            raise InputError("--bridges run where a router skips, and --bias moves its choice: give --router too")
         if self.out is not None and not self.out.endswith(".jsonl"):
             raise InputError(f"--out {self.out}: answers are kept as JSON lines, in a file that ends in .jsonl")
         check_bias(self.bias)

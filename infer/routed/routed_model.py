@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby, takewhile
 from pathlib import Path
@@ -44,12 +44,14 @@ class Completion:
     Attributes:
         depth: layer executions of each forward pass.
         new_tokens: number of tokens generated before the end token.
+        tokens: ids of the answer's tokens, with the end token if there was one.
     """
 
     text: str
     path: LayerPath
     depth: int
     new_tokens: int
+    tokens: tuple[int, ...] = field(default=(), repr=False)
 
 
 class RoutedModel:
@@ -277,7 +279,8 @@ class RoutedModel:
         ends = {*eos, self._setting("pad_token_id", kwargs)}
         tokens = list(takewhile(lambda token: token not in ends, new))
         text = before_stop(str(self.tokenizer.decode(tokens, skip_special_tokens=True)), stop)
-        return Completion(text, path, path.depth, len(tokens))
+        ended = new[len(tokens) : len(tokens) + 1]
+        return Completion(text, path, path.depth, len(tokens), (*tokens, *(token for token in ended if token in eos)))
 
 
 def _longest_first(

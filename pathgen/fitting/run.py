@@ -45,7 +45,7 @@ class BridgeFit:
     """
 
     def __init__(self, options: BridgeOptions, tell: Callable[[str], None]):
-        from .text import open_source
+        from .text import asks_in_chat, open_source
 
         self.options, self.tell = options, tell
         self.out = Path(options.out)
@@ -56,7 +56,8 @@ class BridgeFit:
                 raise InputError(f"--out {options.out}: {place} is a file; give a folder")
         self.task: Task = find_task(options.task)
         self.folder = resolve_model(options.model)
-        self.fingerprint = used_by(fingerprint(self.folder), chat=options.chat, generates=False)
+        in_chat = options.chat or any(map(asks_in_chat, options.sources))
+        self.fingerprint = used_by(fingerprint(self.folder), chat=in_chat, generates=False)
         self.layers = num_layers(self.folder)
         self.width = int(load_config(self.folder).get_text_config().hidden_size)
         if options.rank is not None and options.rank > self.width:

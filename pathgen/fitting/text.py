@@ -12,12 +12,11 @@ import torch
 
 from ..errors import InputError, one_line
 from ..paths.records import seeded_hash
-from ..questions.chat import Chat
 from ..questions.loading import load_questions
 from ..questions.question import Question
 from ..questions.sources import read_rows
 from ..questions.tasks import Task
-from ..questions.written import WRITTEN, is_written, read_written
+from ..questions.written import Written, is_written, read_written
 
 if TYPE_CHECKING:
     from ..engine.path_model import PathModel
@@ -29,6 +28,8 @@ Stream = Callable[["PathModel"], Iterator[Piece]]
 SELF = "self"
 PIECE_TOKENS = 512
 """Longer texts are cut into pieces of this length."""
+WRITTEN_TOKENS = 2048
+"""A prompt with its answer is cut off after so many."""
 SAMPLED_TOKENS = 256
 SAMPLED_TOGETHER = 32
 HELD_OUT = 10
@@ -83,7 +84,7 @@ def open_source(source: str, task: Task, *, chat: bool, seed: int) -> Stream:
     if is_written(source):
         written = read_written(source)
         written.questions.sort(key=lambda question: seeded_hash(seed, question.id))
-        return partial(_answered, questions=written.questions, chat=written.chat)
+        return partial(_answered, written=written)
     if not _is_plain(source):
         questions = load_questions(source, needs=task.needs)
         questions.sort(key=lambda question: seeded_hash(seed, question.id))
@@ -91,6 +92,11 @@ def open_source(source: str, task: Task, *, chat: bool, seed: int) -> Stream:
     if not Path(source).is_file():
         raise InputError(f"{source}: no such file")
     return partial(_plain, source=source)
+
+
+def asks_in_chat(source: str) -> bool:
+    """Whether the source holds answers that were asked in a chat."""
+    return is_written(source) and bool(read_written(source).chat)
 
 
 def _is_plain(source: str) -> bool:
@@ -132,12 +138,11 @@ def _asked(model: PathModel, questions: Sequence[Question], task: Task, *, chat:
         yield from (tuple([*prompt, *tokens][:PIECE_TOKENS]) for tokens in continuations)
 
 
-def _answered(model: PathModel, questions: Sequence[Question], chat: Chat) -> Iterator[Piece]:
+def _answered(model: PathModel, written: Written) -> Iterator[Piece]:
     assert model.tokenizer is not None
-    for question in questions:
-        prompt, (answer,) = WRITTEN.encode(question, model.tokenizer, chat)
-        ids = [*prompt, *answer]
-        yield from (tuple(ids[start : start + PIECE_TOKENS]) for start in range(0, len(ids), PIECE_TOKENS))
+    for question in written.questions:
+        prompt, (answer,) = written.task.encode(question, model.tokenizer, written.chat)
+        yield (*prompt, *answer)[:WRITTEN_TOKENS]
 
 
 def _sampled(model: PathModel, seed: int) -> Iterator[Piece]:

@@ -18,6 +18,8 @@ from .rows.drafts import Draft, are_question_words, draft
 from .rows.gold import NUMBERED, READINGS, GoldReading
 from .rows.schemas import NONE
 from .sources import SourceRow, read_rows
+from .written import COLUMNS as WRITTEN_COLUMNS
+from .written import NO_QUESTIONS
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +64,8 @@ def load_questions(
     readable = [row for row in rows if not row.fault]
     if not readable:
         refuse_unusable("questions", [f"{row.where}: {row.fault}" for row in rows], len(rows), source)
+    if not columns and readable[0].values.keys() >= WRITTEN_COLUMNS:
+        raise InputError(f"{source} {NO_QUESTIONS}")
     found = find_columns(source, readable, columns, needs, labelled)
     if found.unused:
         logger.warning(

@@ -17,7 +17,7 @@ from ..models.reading import load_tokenizer
 from ..paths.layer_path import LayerPath
 from ..questions.loading import load_questions
 from ..questions.tasks import find_task
-from ..questions.written import WRITTEN, is_written, read_written
+from ..questions.written import is_written, read_written
 from ..store.files import check_writable, parent, put
 from .candidates import shallowest_depth
 from .divergence_paths import DivergencePaths
@@ -136,7 +136,7 @@ def _read(options: StaticOptions, model: Path) -> list[Source]:
     for text in options.text:
         if is_written(text):
             written = read_written(text)
-            sources.append(Source(WRITTEN, written.chat, written.questions))
+            sources.append(Source(written.task, written.chat, written.questions))
         else:
             questions = load_questions(text, needs=task.needs, labelled=False)
             sources.append(Source(task, options.chat, questions))

@@ -45,7 +45,7 @@ def divergence_text(found: DivergencePaths, options: StaticOptions) -> None:
             bar(entry.divergence, most),
         )
     console.print(table)
-    console.print("divergence: KL(full ‖ path), nats a scored position; all figures held out, ± standard error")
+    console.print("divergence: KL(full ‖ path), nats a position; on questions held out from the search, ± its error")
     shallow = found.shallow
     what = "the full path" if shallow == found.full else f"depth {shallow.depth}"
     console.print(f"shallow: {what} (the shallowest with an agreement of {SHALLOW_AGREEMENT:.0%})", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -40,6 +41,12 @@ def seen_by(folder: Path) -> frozenset[str]:
         return frozenset()
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ArtefactError(f"{file} is damaged ({error}); train the router again") from error
+
+
+def router_digest(folder: Path) -> str:
+    """Hash of a router's settings and weights, 16 hex digits."""
+    content = b"".join((folder / file).read_bytes() for file in (CONFIG_NAME, WEIGHTS_NAME))
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def load_router(name: str | Path, *, fingerprint: str | None = None, num_layers: int | None = None) -> Router:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from pathgen.engine.policies import FixedPaths
 from pathgen.fitting.text import open_source
 from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.tasks import find_task
-from pathgen.questions.written import WRITTEN, read_written
+from pathgen.questions.written import read_written
 from pathgen.static.static_paths import load_static
 
 PROMPTS = [f"why does the cat sit on mat {number}?" for number in range(9)]
@@ -48,9 +47,9 @@ def model(tiny_model) -> PathModel:
 def written(tiny_model, tmp_path_factory):
     """A file of the whole model's answers."""
     file = tmp_path_factory.mktemp("written") / "w.jsonl"
-    answer = generate(tiny_model, *PROMPTS, "--out", file, "--quiet")
+    answer = generate(tiny_model, *PROMPTS, "--out", file)
     assert answer.code == 0, answer.stderr
-    assert f"{file}: {len(PROMPTS)} answers" in answer.stdout
+    assert f"{file}: answers to all {len(PROMPTS)} prompts" in answer.stdout
     assert f"pathgen bridge --model {tiny_model} --text {file}" in answer.stdout
     return file
 
@@ -94,6 +93,29 @@ def test_the_same_command_goes_on_after_a_torn_line(tiny_model, written, tmp_pat
     assert asked == PROMPTS[4:], "nothing is answered twice"
 
 
+def test_a_whole_last_line_is_kept_and_ended(tiny_model, written, tmp_path):
+    file = tmp_path / "w.jsonl"
+    file.write_text(written.read_text().rstrip("\n"))
+    assert generate(tiny_model, PROMPTS[0], PROMPTS[0], "one more", "--out", file).code == 0
+    assert [row["prompt"] for row in rows_of(file)] == [*PROMPTS, "one more"]
+
+
+def test_an_answer_that_ends_keeps_its_end_token(tiny_model, model, tmp_path, monkeypatch):
+    """The fourth token that the model gives becomes one that ends a generation."""
+    (ids,) = stock_answers(model, PROMPTS[:1])
+    start = len(model.tokenizer(PROMPTS[0])["input_ids"])
+    complete = RoutedModel.complete
+
+    def ended(self, *arguments, **more):
+        return complete(self, *arguments, **more, eos_token_id=[ids[start + 3]])
+
+    monkeypatch.setattr(RoutedModel, "complete", ended)
+    generate(tiny_model, PROMPTS[0], "--out", tmp_path / "w.jsonl")
+    (row,) = rows_of(tmp_path / "w.jsonl")
+    assert row["prompt_tokens"] + row["tokens"] == ids[: start + 4]
+    assert row["new_tokens"] == 3
+
+
 @pytest.mark.parametrize("other", [("--max-new-tokens", 5), ("--router", "mixed"), ("--dtype", "bfloat16")])
 def test_answers_of_other_settings_are_not_mixed(tiny_model, written, tmp_path, other):
     router = mixed_router(tiny_model, tmp_path / "mixed")
@@ -111,6 +133,7 @@ def test_answers_of_other_settings_are_not_mixed(tiny_model, written, tmp_path, 
     [
         (("--out", "w.txt"), "ends in .jsonl"),
         (("--bridges", "b"), "give --router too"),
+        (("--bias", 1.5), "give --router too"),
         (("--out", "none/w.jsonl"), "No such file or directory"),
     ],
 )
@@ -121,23 +144,22 @@ def test_wrong_use_is_one_line(tiny_model, tmp_path, monkeypatch, arguments, tol
     assert told in answer.error
 
 
-def test_a_file_of_something_else_is_left_as_it_is(tiny_model, tmp_path):
+@pytest.mark.parametrize(
+    "content", ['{"question": "Why?"}\n', '{"prompt": "Why?"}', "why?", '{"prompt": 3, "text": ""}\n']
+)
+def test_a_file_of_something_else_is_left_as_it_is(tiny_model, tmp_path, content):
     file = tmp_path / "q.jsonl"
-    file.write_text('{"question": "Why?"}\n')
+    file.write_text(content)
     answer = generate(tiny_model, "x", "--out", file)
     assert answer.code == 2
     assert "line 1 is no kept answer" in answer.error
-    assert file.read_text() == '{"question": "Why?"}\n'
+    assert file.read_text() == content
 
 
 def test_bridges_are_fitted_to_the_prompts_with_their_answers(model, written):
+    """To the tokens that were written, though few of these random bytes are text."""
     pieces = list(open_source(str(written), find_task("arc"), chat=True, seed=0)(model))
-    ids = partial(model.tokenizer, add_special_tokens=False)
-    wanted = [
-        [*model.tokenizer(row["prompt"])["input_ids"], *ids(row["text"] + row["end"])["input_ids"]]
-        for row in rows_of(written)
-    ]
-    assert sorted(map(list, pieces)) == sorted(wanted)
+    assert sorted(map(list, pieces)) == sorted(stock_answers(model, PROMPTS))
 
 
 def test_paths_are_chosen_by_the_answers(model, tiny_model, written, tmp_path):
@@ -152,8 +174,9 @@ def test_paths_are_chosen_by_the_answers(model, tiny_model, written, tmp_path):
     assert f"--text {written}" in chosen.stdout.replace("\n", " ")
     found = load_static(str(static))
     assert (found.tasks, found.chat) == (("written",), False)
-    questions = {question.sha: question for question in read_written(str(written)).questions}
-    held_out = [WRITTEN.encode(questions[sha], model.tokenizer, False) for sha in found.judged_on]
+    read = read_written(str(written))
+    questions = {question.sha: question for question in read.questions}
+    held_out = [read.task.encode(questions[sha], model.tokenizer, False) for sha in found.judged_on]
     for entry in found.frontier:
         divergences = []
         for prompt, (answer,) in held_out:
