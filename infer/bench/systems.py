@@ -247,8 +247,9 @@ class Systems:
 
     def static_candidates(self) -> list[LayerPath]:
         """Static paths to try, proposed from the effects of single edits outside the benchmark."""
-        scores = self._scores_of("static", self._scanned_and_judged[0], scanned_paths(self.inputs.num_layers))
-        return propose(Effects.measure(scores.quality), STATIC_CANDIDATES)
+        pinned = self.evaluator.model.pinned_layers
+        scores = self._scores_of("static", self._scanned_and_judged[0], scanned_paths(self.inputs.num_layers, pinned))
+        return propose(Effects.measure(scores.quality, pinned), STATIC_CANDIDATES)
 
     def _clearly_best(self) -> LayerPath:
         """The static path by the rule of `pathgen static`: the full path unless another one gains clearly, held out."""

@@ -25,6 +25,11 @@ HEADER_BYTES = 16 << 20
 """Holds the header of a GGUF file, a vocabulary of 500,000 tokens included."""
 
 
+def shares_keys(folder: Path) -> bool:
+    """Whether some layers read the keys of earlier ones, which a loaded model then pins (`PathModel.pinned_layers`)."""
+    return bool(getattr(load_config(folder).get_text_config(), "num_kv_shared_layers", 0))
+
+
 def fingerprint(folder: Path) -> str:
     """Digests of all that answers depend on, as `pathgen.identity` joins them.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import combinations, groupby, zip_longest
 
@@ -32,17 +32,25 @@ class Effects:
 
     The paths that a search stored are biased: it runs more paths with edits that help on its question, and nearly
     every edit helps on a question that full depth gets wrong.
+
+    Layers of `pinned` take part in no path; their effects are 0.
     """
 
     skip: np.ndarray
     repeat: np.ndarray
+    pinned: Collection[int] = ()
 
     @classmethod
-    def measure(cls, quality: np.ndarray) -> Effects:
-        """Shrunken means over questions, from the [Q, 1 + 2L] quality of `scanned_paths`, without NaN."""
+    def measure(cls, quality: np.ndarray, pinned: Collection[int] = ()) -> Effects:
+        """Shrunken means over questions, from the [Q, 1 + 2F] quality of `scanned_paths`, without NaN.
+
+        F is the number of free layers.
+        """
         count, width = quality.shape
         changes = (quality[:, 1:] - quality[:, :1]).sum(axis=0) / (count + SHRINKAGE)
-        return cls(changes[: width // 2], changes[width // 2 :])
+        effects = np.zeros((2, width // 2 + len(pinned)))
+        effects[:, [layer for layer in range(effects.shape[1]) if layer not in pinned]] = np.split(changes, 2)
+        return cls(effects[0], effects[1], pinned)
 
     @property
     def num_layers(self) -> int:
@@ -54,11 +62,11 @@ class Effects:
         return (paths == LayerAction.SKIP) @ self.skip + (paths == LayerAction.REPEAT) @ self.repeat
 
 
-def scanned_paths(num_layers: int) -> list[LayerPath]:
-    """The full path, then every layer skipped alone, then every layer repeated alone: 1 + 2L paths."""
+def scanned_paths(num_layers: int, pinned: Collection[int] = ()) -> list[LayerPath]:
+    """The full path, then every free layer skipped alone, then every one repeated alone."""
     full = LayerPath.full(num_layers)
-    actions = (LayerAction.SKIP, LayerAction.REPEAT)
-    return [full, *(Move(layer, action).apply(full) for action in actions for layer in range(num_layers))]
+    edits = [(action, layer) for action in (LayerAction.SKIP, LayerAction.REPEAT) for layer in range(num_layers)]
+    return [full, *(Move(layer, action).apply(full) for action, layer in edits if layer not in pinned)]
 
 
 def propose(effects: Effects, count: int) -> list[LayerPath]:
@@ -69,11 +77,13 @@ def propose(effects: Effects, count: int) -> list[LayerPath]:
     num_layers = effects.num_layers
     full = LayerPath.full(num_layers)
     shallowest = shallowest_depth(num_layers)
-    shorter = {full, *_blocks(num_layers), *_beam_search(effects, shallowest)}
+    shorter = {full, *_blocks(num_layers, effects.pinned), *_beam_search(effects, shallowest)}
     bases = [
         path for ranked in _by_depth(effects, shorter) for group in _split_blocks(ranked) for path in group[:COMBINED]
     ]
-    pool = shorter | {move.apply(full) for move in all_moves(num_layers)} | _with_repeats(effects, bases)
+    pool = (
+        shorter | {move.apply(full) for move in all_moves(num_layers, effects.pinned)} | _with_repeats(effects, bases)
+    )
     inside = [path for path in pool - {full} if shallowest <= path.depth <= num_layers + EXTRA_LAYERS]
     # Blocks and other paths alternate, because a block is often better than the sum of its layers predicts.
     by_depth = [_in_turn(_split_blocks(ranked)) for ranked in _by_depth(effects, inside)]
@@ -87,18 +97,19 @@ def shallowest_depth(num_layers: int) -> int:
     return max(1, math.ceil(SHALLOWEST_SHARE * num_layers))
 
 
-def _blocks(num_layers: int) -> Iterable[LayerPath]:
-    """Paths that skip one block of adjacent layers."""
+def _blocks(num_layers: int, pinned: Collection[int]) -> Iterable[LayerPath]:
+    """Paths that skip one block of adjacent free layers."""
     full = LayerPath.full(num_layers)
     for width in range(1, min(WIDEST_BLOCK_LAYERS, num_layers - 1) + 1):
         for first in range(num_layers - width + 1):
-            yield Move(first, LayerAction.SKIP, width).apply(full)
+            if not any(layer in pinned for layer in range(first, first + width)):
+                yield Move(first, LayerAction.SKIP, width).apply(full)
 
 
 def _beam_search(effects: Effects, shallowest: int) -> Iterable[LayerPath]:
     beam = [LayerPath.full(effects.num_layers)]
-    skips = [Move(layer, LayerAction.SKIP) for layer in range(effects.num_layers)]
-    while beam[0].depth > shallowest:
+    skips = [Move(layer, LayerAction.SKIP) for layer in range(effects.num_layers) if layer not in effects.pinned]
+    while beam and beam[0].depth > shallowest:
         longer = {skip.apply(path) for path in beam for skip in skips if skip.fits(path)}
         beam = _ranked(effects, longer)[:BEAM]
         yield from beam
@@ -122,8 +133,8 @@ def _split_blocks(paths: list[LayerPath]) -> tuple[list[LayerPath], list[LayerPa
 
 def _with_repeats(effects: Effects, bases: Iterable[LayerPath]) -> set[LayerPath]:
     """The bases with one and with two of the best repeats, on layers that they execute."""
-    best = np.argsort(-effects.repeat, kind="stable")[:BEST_REPEATS]
-    repeats = [Move(layer, LayerAction.REPEAT) for layer in best.tolist()]
+    best = [layer for layer in np.argsort(-effects.repeat, kind="stable").tolist() if layer not in effects.pinned]
+    repeats = [Move(layer, LayerAction.REPEAT) for layer in best[:BEST_REPEATS]]
     found = set()
     for path in bases:
         fitting = [repeat for repeat in repeats if repeat.fits(path)]
@@ -141,5 +152,5 @@ def _by_depth(effects: Effects, paths: Iterable[LayerPath]) -> list[list[LayerPa
 def _ranked(effects: Effects, paths: Iterable[LayerPath]) -> list[LayerPath]:
     """Best prediction first; ties in lexicographic order."""
     ordered = sorted(paths)
-    predicted = effects.predict(np.array(ordered))
+    predicted = effects.predict(np.array(ordered, dtype=int).reshape(-1, effects.num_layers))
     return [ordered[index] for index in np.argsort(-predicted, kind="stable")]

@@ -18,6 +18,7 @@ from ..errors import ArtefactError, InputError
 from ..evaluation.answer_book import AnswerBook, OnProgress, Scores
 from ..evaluation.answer_file import AnswerFile
 from ..identity import difference_told, differences, shown
+from ..models.facts import shares_keys
 from ..paths.layer_path import LayerAction, LayerPath
 from ..store.files import check_writable, open_folder, parent, put
 from ..store.run_reader import SearchedRun
@@ -58,10 +59,11 @@ def find_static_paths(options: StaticOptions, wanted: Callable[[str], bool] = la
     placed = bridges_info(options, runs[0].info.fingerprint, runs[0])
     bridges = placed.digest if placed else None
     model = cache(partial(load_model, runs[0], options, dtype))
+    pinned = model().pinned_layers if shares_keys(resolved(options, runs[0])[1]) else ()
     books = [open_book(run, dtype, partial(evaluator_of, run, model), bridges) for run in runs]
     with counted("evaluating single edits", len(scanned), quiet=options.quiet) as on_progress:
-        quality = scores_of(books, scanned, scanned_paths(runs[0].num_layers), on_progress).quality
-    paths = race(books, judged, propose(Effects.measure(quality), options.candidates), quiet=options.quiet)
+        quality = scores_of(books, scanned, scanned_paths(runs[0].num_layers, pinned), on_progress).quality
+    paths = race(books, judged, propose(Effects.measure(quality, pinned), options.candidates), quiet=options.quiet)
     scores = scores_of(books, judged, paths)
     run_of = np.array([entry.run for entry in judged])
     shas = [entry.question.sha for entry in (*scanned, *judged)]

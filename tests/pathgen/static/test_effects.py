@@ -35,3 +35,13 @@ def test_a_prediction_is_the_sum_of_its_edits():
 
 def test_scanned_are_the_full_path_then_skips_then_repeats():
     assert scanned_paths(2) == [LayerPath(p) for p in ([1, 1], [0, 1], [1, 0], [2, 1], [1, 2])]
+
+
+def test_pinned_layers_are_not_scanned_and_have_no_effect():
+    paths = scanned_paths(3, pinned={1})
+    assert paths == [LayerPath(p) for p in ([1, 1, 1], [0, 1, 1], [1, 1, 0], [2, 1, 1], [1, 1, 2])]
+    quality = np.array([[0.5, 0.6, 0.3, 0.7, 0.1]] * 30)
+    found = Effects.measure(quality, pinned={1})
+    kept = 30 / (30 + SHRINKAGE)
+    assert found.skip == pytest.approx([kept * 0.1, 0, kept * -0.2])
+    assert found.repeat == pytest.approx([kept * 0.2, 0, kept * -0.4])

@@ -68,3 +68,13 @@ def test_the_smallest_models_have_candidates_too(num_layers):
     assert paths[0] == LayerPath.full(num_layers)
     assert all(1 <= path.depth <= num_layers + 2 for path in paths)
     assert len(paths) > 1
+
+
+@pytest.mark.parametrize("pinned", [{2}, {0, 18, 19}, set(range(3, NUM_LAYERS)), set(range(NUM_LAYERS))])
+def test_pinned_layers_run_once_on_every_candidate(pinned):
+    """Though skipping and repeating all layers promises a gain."""
+    gains = np.full(NUM_LAYERS, 0.05)
+    paths = propose(Effects(gains, gains, pinned), 48)
+    assert paths[0] == FULL
+    assert all(path[layer] == 1 for path in paths for layer in pinned)
+    assert (len(paths) > 1) == (len(pinned) < NUM_LAYERS)
