@@ -35,7 +35,7 @@ demo: setup
 	$(BIN)/pathgen stats $(DEMO)/paths
 	sed -n $(DEMO_OTHERS)p pathgen/questions/builtin.jsonl > $(DEMO)/others.jsonl
 	test -e $(DEMO)/bridges || $(BIN)/pathgen bridge --text $(DEMO)/others.jsonl --tokens 7500 --rank full --out $(DEMO)/bridges
-	$(BIN)/pathgen static --target divergence --model smollm2-135m --text $(DEMO)/others.jsonl --task arc --limit 48 --depth 27 \
+	$(BIN)/pathgen static --target divergence --model smollm2-135m --text $(DEMO)/others.jsonl --task arc --limit 40 --depth 27 \
 		--bridges $(DEMO)/bridges --out $(DEMO)/static.json
 	$(BIN)/router train --paths $(DEMO)/paths --static $(DEMO)/static.json --bridges $(DEMO)/bridges --risk 0.1 \
 		--out $(DEMO)/router

@@ -2,8 +2,8 @@
 
     python -m benchmarks.bridges.depth_picture [RESULT.json …] --out docs/images/depth.svg
 
-Reads what `bridges.paths` and the benchmark of rivals store; without files, all of these in benchmarks/results. Bars
-are 95 % Wilson intervals.
+Reads what `bridges.paths` and the benchmark of rivals store; without files, those of the README. Bars are 95 % Wilson
+intervals.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathgen.errors import InputError
 from pathgen.evaluation.intervals import wilson_interval
 
 RESULTS = Path(__file__).parents[1] / "results"
+OF_README = ("bridged_1.5b_letters.json", "bridged_135m_builtin.json", "bridged_135m_sealed_arc.json")
 BRIDGES, PLAIN = "with bridges", "plain skip"
 NAMES = {"bridged": BRIDGES, "ours+bridges": BRIDGES, "plain": PLAIN, "ours": PLAIN}
 """A system's name in a file: its name in the picture. Others keep theirs."""
@@ -43,9 +44,10 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What a file holds; `systems` has points by name in the picture, deepest last."""
+    """What a file holds; `asked` says on which questions, `systems` has points by name in the picture, deepest last."""
 
     title: str
+    asked: str
     questions: int
     full_accuracy: float
     layers: int
@@ -83,7 +85,7 @@ def read_column(content: Mapping[str, Any]) -> Column:
     systems = {name: tuple(sorted(points[name], key=lambda point: point.depth)) for name in order}
     task = {"arc-letter": "by letter", "arc": "by continuation"}.get(content["task"], content["task"])
     title = f"{content['model'].rsplit('/', 1)[-1]}, {task}"
-    return Column(title, count, full, layers, systems)
+    return Column(title, content.get("asked", f"{count:,} unseen questions"), count, full, layers, systems)
 
 
 def _depth_and_skips(path: str) -> tuple[int, int]:
@@ -108,7 +110,7 @@ def picture(columns: Sequence[Column]) -> str:
     for place, column in enumerate(columns):
         left = LEFT + place * (PANEL_W + LEFT)
         parts.append(f'<text x="{left}" y="{TOP - 28}" font-weight="bold">{escape(column.title)}</text>')
-        parts.append(f'<text x="{left}" y="{TOP - 12}">{column.questions:,} unseen questions</text>')
+        parts.append(f'<text x="{left}" y="{TOP - 12}">{escape(column.asked)}</text>')
         depths = [point.depth for found in column.systems.values() for point in found]
         x = Scale(min(depths) - 0.5, column.layers + 0.5, left, left + PANEL_W, 1)
         for row, (what, full) in enumerate((("accuracy", column.full_accuracy), ("agreement", 1.0))):
@@ -155,13 +157,11 @@ def _panel(column: Column, what: str, full: float, x: Scale, top: float, colours
 
 
 def main(
-    results: Annotated[
-        list[Path] | None, typer.Argument(help="Result files [default: those of benchmarks/results].")
-    ] = None,
+    results: Annotated[list[Path] | None, typer.Argument(help="Result files [default: those of the README].")] = None,
     out: Annotated[Path, typer.Option(help="SVG file to write.")] = Path("docs/images/depth.svg"),
 ) -> None:
     """Draw the picture, and name its files."""
-    files = results or [*sorted(RESULTS.glob("bridged_*.json")), *sorted(RESULTS.glob("static_rivals*.json"))]
+    files = results or [RESULTS / name for name in OF_README]
     columns = [read_column(json.loads(file.read_text(encoding="utf-8"))) for file in files]
     out.write_text(picture(columns), encoding="utf-8")
     print(f"{out}: {', '.join(file.name for file in files)}")

@@ -47,7 +47,7 @@ def test_another_file_is_refused():
 
 
 def test_each_point_stands_with_its_interval_in_both_panels():
-    column = Column("tiny", 40, 0.75, 28, FOUND)
+    column = Column("tiny", "40 unseen questions", 40, 0.75, 28, FOUND)
     tree = ElementTree.fromstring(picture([column, column]))
     titles = [element.text for element in tree.iter() if element.tag.endswith("title")]
     assert len(titles) == 2 * 2 * 4
