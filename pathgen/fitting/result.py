@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 
 from ..bridges.info import Distillation
+from ..questions.written import is_written
 from .options import BridgeOptions
 
 
@@ -38,7 +39,7 @@ class BridgeResult:
 
 
 def bridge_text(done: BridgeResult, options: BridgeOptions) -> str:
-    """The result for a reader, with the next command, which asks questions as the fit did."""
+    """The result for a reader, with the next command, which asks questions as the fit did, or takes other answers."""
     marks = "▁▂▃▄▅▆▇█"
     bars = "".join(marks[min(7, max(0, int(8 * share)))] for share in done.r2)
     rank = "whole maps" if done.rank is None else f"rank {done.rank}"
@@ -47,6 +48,10 @@ def bridge_text(done: BridgeResult, options: BridgeOptions) -> str:
     if (training := done.distilled) is not None:
         change = f"{training.before:.3f} → {training.after:.3f}"
         further = [f"held-out divergence along the path: {change} nats in {training.steps} steps"]
+    if any(map(is_written, options.sources)):
+        text = "--text OTHER_ANSWERS.jsonl"
+    else:
+        text = f"--text QUESTIONS --task {options.task}{' --chat' * options.chat}"
     return "\n".join(
         [
             f"{done.out}: {rank}, {done.tokens:,} tokens, {done.seconds:.0f} s{rate}, {done.parameters:,} values "
@@ -54,7 +59,6 @@ def bridge_text(done: BridgeResult, options: BridgeOptions) -> str:
             f"changes explained on held-out text, by layer: {bars}  {min(done.r2):.2f} to {max(done.r2):.2f}",
             *further,
             f"next: pathgen static --target divergence --model {shlex.quote(done.model)} "
-            f"--bridges {shlex.quote(done.out)} --text QUESTIONS --task {options.task}{' --chat' * options.chat} "
-            "--out static.json",
+            f"--bridges {shlex.quote(done.out)} {text} --out static.json",
         ]
     )

@@ -188,3 +188,9 @@ def test_paths_are_chosen_by_the_answers(model, tiny_model, written, tmp_path):
                     along = model.logits(ids, policy=FixedPaths([entry.path]))[0, scored].double().log_softmax(-1)
             divergences.append(float((full.exp() * (full - along)).sum(-1).mean()))
         assert entry.divergence == pytest.approx(np.mean(divergences), rel=1e-3, abs=1e-6)
+
+
+def test_the_next_command_takes_other_answers(tiny_model, written, tmp_path):
+    common = ("--model", tiny_model, "--text", written, "--rank", 4, "--quiet")
+    last = pathgen("bridge", *common, "--out", tmp_path / "b").stdout.splitlines()[-1]
+    assert last.endswith(f"--bridges {tmp_path / 'b'} --text OTHER_ANSWERS.jsonl --out static.json")
