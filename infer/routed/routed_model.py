@@ -278,9 +278,13 @@ class RoutedModel:
         eos, stop = (_as_list(self._setting(name, kwargs)) for name in ("eos_token_id", "stop_strings"))
         ends = {*eos, self._setting("pad_token_id", kwargs)}
         tokens = list(takewhile(lambda token: token not in ends, new))
-        text = before_stop(str(self.tokenizer.decode(tokens, skip_special_tokens=True)), stop)
-        ended = new[len(tokens) : len(tokens) + 1]
-        return Completion(text, path, path.depth, len(tokens), (*tokens, *(token for token in ended if token in eos)))
+        whole = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+        text = before_stop(whole, stop)
+        ends_here = (
+            text == whole and len(tokens) < len(new) and new[len(tokens)] in eos
+        )  # and is not padding after a stop
+        kept = new[: len(tokens) + ends_here]
+        return Completion(text, path, path.depth, len(tokens), tuple(kept))
 
 
 def _longest_first(
