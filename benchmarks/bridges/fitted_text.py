@@ -22,7 +22,6 @@ import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
-from torch import Tensor
 
 from benchmarks.lab.measurement import machine, ratio, run_script
 from benchmarks.lab.models import Model
@@ -101,12 +100,8 @@ def divergences(
                         state = model.run_layer(layer, state, *calls[layer])
                     elif maps is not None:
                         state = maps[layer].apply(state)
-                found[way, number, place] = _kl(wanted, model.head(state[0]).log_softmax(-1))
+                found[way, number, place] = float(divergence(wanted, model.head(state[0]).log_softmax(-1)).mean())
     return found
-
-
-def _kl(full: Tensor, other: Tensor) -> float:
-    return float(divergence(full, other).mean())
 
 
 def main(

@@ -1,7 +1,7 @@
 """What it costs to skip each layer alone, over bridges: on answers by letter, and on answers that the model writes.
 
     python -m benchmarks.bridges.layer_costs --model M --bridges DIR --out costs.jsonl
-        --letters QUESTIONS_WITH_CHOICES --written QUESTIONS --answers OUT_OF_BRIDGED_GENERATION
+        --letters QUESTIONS_WITH_CHOICES --written QUESTIONS --answers OUT_OF_GENERATION
 
 The cost is the divergence from full depth, in nats a scored position: the prompt's last for letters, each position of
 full depth's own answer for written ones. --path PATH adds other paths. Results are kept in --out, so the same command

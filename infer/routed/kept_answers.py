@@ -52,7 +52,7 @@ class KeptAnswers:
             if line.strip():
                 self._read(line, f"{file}, line {number}")
             self._end += len(line)
-        self._ends_open = bool(lines) and not lines[-1].endswith(b"\n") and self._end == len(data)
+        self._ends_open = self._end > 0 and data[self._end - 1 : self._end] != b"\n"
 
     def open(self) -> None:
         """Check that the file can be added to. A last line that was cut off is taken off, or ended if it is whole.
