@@ -18,9 +18,11 @@ import typer
 from markupsafe import escape
 
 from benchmarks.lab.measurement import run_script
+from benchmarks.lab.stored_answers import FULL
 from infer.report.chart import Scale
 from pathgen.errors import InputError
 from pathgen.evaluation.intervals import wilson_interval
+from pathgen.paths.layer_path import LayerPath
 
 RESULTS = Path(__file__).parents[1] / "results"
 OF_README = ("bridged_1.5b_letters.json", "bridged_135m_builtin.json", "bridged_135m_sealed_arc.json")
@@ -55,30 +57,28 @@ class Column:
 
 
 def read_column(content: Mapping[str, Any]) -> Column:
-    """A file of `bridges.paths` (`ways`: `plain|26 (…)`), or of the benchmark of rivals (`depths`, then systems).
+    """A file of `bridges.paths` (`ways`: `plain|26`), or of the benchmark of rivals (`depths`, then systems).
 
     Raises:
         InputError: it is neither.
     """
     points: dict[str, list[Point]] = {}
-    layers = len(next(iter(content.get("paths", {}).values()), ""))
 
     def add(system: str, depth: int, row: Mapping[str, Any]) -> None:
         points.setdefault(NAMES.get(system, system), []).append(Point(depth, row["accuracy"], row["agreement"]))
 
     if "ways" in content:
         for name, row in content["ways"].items():
-            system, _, path = name.partition("|")
-            if path:
-                depth, skipped = _depth_and_skips(path)
-                add(system, depth, row)
-                layers = depth + skipped
-        full, count = content["ways"]["full"]["accuracy"], content["questions"]
+            if name != FULL:
+                add(name.partition("|")[0], LayerPath.parse(row["path"]).depth, row)
+        full, count = content["ways"][FULL]["accuracy"], content["questions"]
+        layers = len(content["ways"][FULL]["path"])
     elif "depths" in content:
         for depth, rows in content["depths"].items():
             for system, row in rows.items():
                 add(system, int(depth), row)
         full, count = content["full_accuracy"], content["questions"]["count"]
+        layers = len(next(iter(content["paths"].values())))
     else:
         raise InputError("a result holds neither `ways` nor `depths`: give files of bridges.paths or of the rivals")
     order = sorted(points, key=lambda name: (name != BRIDGES, name != PLAIN, name))
@@ -86,13 +86,6 @@ def read_column(content: Mapping[str, Any]) -> Column:
     task = {"arc-letter": "by letter", "arc": "by continuation"}.get(content["task"], content["task"])
     title = f"{content['model'].rsplit('/', 1)[-1]}, {task}"
     return Column(title, content.get("asked", f"{count:,} unseen questions"), count, full, layers, systems)
-
-
-def _depth_and_skips(path: str) -> tuple[int, int]:
-    """The depth, and the number of skipped layers, of `22 (20,22-26)`."""
-    depth, _, skips = path.rstrip(")").partition(" (")
-    ends = [part.split("-") for part in skips.split(",")]
-    return int(depth), sum(int(part[-1]) - int(part[0]) + 1 for part in ends)
 
 
 def picture(columns: Sequence[Column]) -> str:

@@ -23,8 +23,9 @@ import torch
 import typer
 from numpy.typing import NDArray
 
+from benchmarks.lab.entries import named, named_paths
 from benchmarks.lab.measurement import machine, ratio, run_script
-from benchmarks.lab.models import Model
+from benchmarks.lab.models import Model, model_title
 from cluster.program.console import print_json, tell
 from pathgen.bridges.maps import Bridge
 from pathgen.bridges.sums import LayerSums
@@ -40,11 +41,6 @@ from pathgen.questions.tasks import find_task
 RIDGE = 1e-3
 Sums = list[LayerSums]
 Maps = Sequence[Bridge]
-
-
-def named(entries: Sequence[str]) -> dict[str, str]:
-    """NAME=VALUE entries; one without a name is its own."""
-    return {name: value or name for name, _, value in (entry.partition("=") for entry in entries)}
 
 
 def pieces_of(model: PathModel, source: str, task: str, seed: int, tokens: int) -> list[Piece]:
@@ -121,7 +117,7 @@ def main(
     """Fit and measure; the last line on stdout is one JSON document."""
     torch.set_num_threads(threads)
     path_model = PathModel.from_pretrained(str(resolve_model(model)))
-    paths = {name: LayerPath.parse(value) for name, value in named(path).items()}
+    paths = named_paths(path)
     mixtures = [one.split("+") for one in (*mix, *(name for name in named(text) if name not in mix))]
     shares = math.lcm(*map(len, mixtures))
     parts: dict[str, list[Sums]] = {}
@@ -147,7 +143,7 @@ def main(
     result = {
         "benchmark": "bridge_text",
         "machine": machine(threads),
-        "model": model,
+        "model": model_title(model),
         "tokens": tokens,
         "test_tokens": test_tokens,
         "rank": rank,

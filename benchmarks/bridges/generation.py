@@ -21,6 +21,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.lab.entries import named_paths
 from benchmarks.lab.measurement import run_script
 from benchmarks.lab.models import Model
 from benchmarks.lab.stored_answers import FULL
@@ -58,12 +59,10 @@ def run(
     path_model = PathModel.from_pretrained(str(folder))
     tokenizer = path_model.tokenizer
     assert tokenizer is not None
+    bridged = {f"bridged|{name}": one for name, one in named_paths(path).items()}
     ways = [
-        (
-            load_bridges(bridges, fingerprint(folder)),
-            named("bridged", path) | {FULL: LayerPath.full(path_model.num_layers)},
-        ),
-        (None, named("plain", plain or [])),
+        (load_bridges(bridges, fingerprint(folder)), bridged | {FULL: LayerPath.full(path_model.num_layers)}),
+        (None, {f"plain|{name}": one for name, one in named_paths(plain or []).items()}),
     ]
     asked = load_questions(questions, needs="reference", limit=limit)
     done = {entry["id"] for entry in read(out)}
@@ -95,11 +94,6 @@ def run(
             file.flush()
             on_done(len(part))
     Console().print(answers_table(read(out)))
-
-
-def named(way: str, entries: Sequence[str]) -> dict[str, LayerPath]:
-    """Paths of NAME=PATH entries, by way and name."""
-    return {f"{way}|{name}": LayerPath.parse(text) for name, _, text in (entry.partition("=") for entry in entries)}
 
 
 def read(out: Path) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ import typer
 
 from benchmarks.lab.digits import to_digits
 from benchmarks.lab.measurement import machine, run_script
-from benchmarks.lab.models import Model
+from benchmarks.lab.models import Model, model_title
 from cluster.program.console import print_json
 from infer.bench.bench import Bench, BenchOutcome
 from infer.bench.options import BenchOptions
@@ -189,7 +189,7 @@ def main(
     fit = folder_info(bridges)
     document = {
         "benchmark": "bridged_routers",
-        "model": model,
+        "model": model_title(model),
         "sources": {name: Path(file).name for name, file in (("train", train), ("text", text), ("sealed", sealed))},
         "bridges": {"rank": fit.rank, "tokens": fit.tokens, "text": [Path(source).name for source in fit.text]},
         "simulations": simulations,

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks.bridges.fitted_text import named
+from benchmarks.lab.entries import named
 from benchmarks.lab.measurement import mean, run_script
 from benchmarks.lab.models import Model
 from cluster.program.progress import counted

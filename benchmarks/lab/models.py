@@ -95,6 +95,12 @@ def _file_of(name: str) -> str:
     return str(lab_model(name)) if name in LAB_MODELS else name
 
 
+def model_title(model: str) -> str:
+    """How people know what a script's `--model` gave."""
+    place = Path(model)
+    return LAB_MODELS[place.stem].title if place.stem in LAB_MODELS else place.name
+
+
 Model = Annotated[
     str, typer.Option(help=f"As `pathgen --model` takes it, or {', '.join(LAB_MODELS)}.", callback=_file_of)
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -121,15 +121,17 @@ def stored_ways(file: Path) -> dict[str, tuple[int, Ways]]:
     return known
 
 
-def load_answers(file: Path, only: Sequence[str] = ALL) -> StoredAnswers:
+def load_answers(file: Path, only: Sequence[str] = ALL, questions: Collection[str] | None = None) -> StoredAnswers:
     """The answers of full depth and of the ways whose names begin with one of `only`.
 
-    Questions on which one of these ways is missing are left out.
+    Questions on which one of these ways is missing are left out, and, if `questions` are given, all other ids.
 
     Raises:
         InputError: the file cannot be read, or its parts do not fit each other.
     """
-    known = stored_ways(file)
+    known = {
+        question: stored for question, stored in stored_ways(file).items() if questions is None or question in questions
+    }
     names = dict.fromkeys(name for _, ways in known.values() for name in ways)
     chosen = [FULL, *(name for name in names if name != FULL and name.startswith(tuple(only)))]
     rows = [(gold, [ways[name] for name in chosen]) for gold, ways in known.values() if ways.keys() >= set(chosen)]

@@ -23,7 +23,7 @@ import typer
 
 from benchmarks.bridges.paths import Way, choice_task, score_ways
 from benchmarks.lab.measurement import machine, run_script
-from benchmarks.lab.models import Model
+from benchmarks.lab.models import Model, model_title
 from benchmarks.lab.stored_answers import load_answers
 from benchmarks.published.rival_maps import in_place_of, run_maps, text_draw
 from benchmarks.published.rival_paths import least_changing_runs, random_path, run_path
@@ -95,7 +95,7 @@ def main(
     print_json(
         {
             "benchmark": "given_rivals",
-            "model": model,
+            "model": model_title(model),
             "task": task,
             "questions": {"source": Path(questions).name, "count": len(answers.gold)},
             "bridges": maps.digest,

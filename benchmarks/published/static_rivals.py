@@ -35,7 +35,7 @@ from rich.console import Console
 
 from benchmarks.bridges.paths import Way, choice_task, score_ways
 from benchmarks.lab.measurement import machine, mean, run_script
-from benchmarks.lab.models import Model
+from benchmarks.lab.models import Model, model_title
 from benchmarks.lab.stored_answers import StoredAnswers, load_answers
 from benchmarks.published.rival_maps import in_place_of, refitted, run_maps, text_draw
 from benchmarks.published.rival_paths import greedy_removals, least_changing_runs, random_path, run_path
@@ -192,7 +192,7 @@ def main(
     print_json(
         {
             "benchmark": "static_rivals",
-            "model": model,
+            "model": model_title(model),
             "task": task,
             "questions": {"source": Path(questions).name, "count": len(answers[BRIDGED].gold)},
             "search": {"source": Path(search).name, "questions": search_limit, "times": times},

@@ -23,13 +23,12 @@ def row(point):
 def test_both_kinds_of_results_are_read(kind):
     names = {"plain skip": ("plain", "ours"), "with bridges": ("bridged", "ours+bridges")}
     if kind == "ways":
-        skipped = {22: "20,22-26", 24: "23-26"}
         ways = {
-            f"{names[name][0]}|{point.depth} ({skipped[point.depth]})": row(point)
+            f"{names[name][0]}|{point.depth}": row(point) | {"path": "." * point.depth + "-" * (28 - point.depth)}
             for name in FOUND
             for point in FOUND[name]
         }
-        content = {"ways": {"full": {"accuracy": 0.75}} | ways, "questions": 40}
+        content = {"ways": {"full": {"accuracy": 0.75, "path": "." * 28}} | ways, "questions": 40}
     else:
         depths = {"22": {names[name][1]: row(FOUND[name][0]) for name in FOUND}}
         depths["24"] = {names[name][1]: row(FOUND[name][1]) for name in FOUND} | {"greedy": row(Point(24, 0.5, 0.6))}
