@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from ..slots.layer_slots import KeyValueSlot, SlotMaker, holds_state
+from ..paths.layer_path import LayerAction
+from ..slots.layer_slots import KeyValueSlot, SlotMaker, holds_state, joined
 from .supported import UnsupportedModelError, tensors_in
 
 
@@ -91,6 +92,7 @@ class RoutedCache(Cache):
         self.slots = self.layers.made
         self.length = 0
         self.plans: dict[int, RowPlan] = {}
+        self._aside: dict[int, Any] = {}
 
     @property
     def turn(self) -> int:
@@ -182,13 +184,40 @@ class RoutedCache(Cache):
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep the batch rows `indices` [B'], with their slots and paths, in this order."""
         index = torch.as_tensor(indices).cpu()  # one read-back for all layers: the actions are on the CPU
-        device = next((t.device for slot in self.slots.values() for t in tensors_in(vars(slot))), torch.device("cpu"))
+        device = self._device
         for (layer, turn), slot in self.slots.items():
             ran = self.plans[layer].actions > turn  # [B]
             place = ran.cumsum(0) - 1  # of each row among the rows that ran
             slot.reorder_cache(place[index[ran[index]]])
         for layer, plan in self.plans.items():
             self.plans[layer] = RowPlan.of(plan.actions[index], device)
+
+    def set_aside(self, layer: int, rows: Tensor) -> None:
+        """Forget what a layer stored for the rows [R]; they run it once more, alone, and then `put_back` joins all."""
+        stays = torch.ones(self.batch_size, dtype=torch.bool).index_fill_(0, rows, False)
+        for turn in (0, 1):
+            slot, ran = self.slots.pop((layer, turn), None), self.plans[layer].actions > turn
+            if slot is not None and bool((ran & stays).any()):
+                slot.reorder_cache((ran.cumsum(0) - 1)[ran & stays])
+                self._aside[turn] = slot
+        self.turn = 0
+
+    def put_back(self, layer: int, rows: Tensor) -> None:
+        """Join what was set aside of a layer with what the rows [R] stored since, as executed once."""
+        before = self.plans[layer].actions
+        if (others := self._aside.pop(0, None)) is not None and (layer, 0) in self.slots:
+            ran = (before > 0).index_fill(0, rows, False).nonzero()[:, 0]
+            order = torch.cat([ran, rows]).argsort()
+            self.slots[layer, 0] = joined(others, self.slots[layer, 0], order, self.layers.makers[layer]())
+        if (repeated := self._aside.pop(1, None)) is not None:
+            self.slots[layer, 1] = repeated
+        self.plans[layer] = RowPlan.of(before.index_fill(0, rows, int(LayerAction.EXECUTE)), self._device)
+
+    @property
+    def _device(self) -> torch.device:
+        """Of the first slot that stores something; the CPU without one."""
+        stored = (tensor.device for slot in self.slots.values() for tensor in tensors_in(vars(slot)))
+        return next(stored, torch.device("cpu"))
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """As `batch_select_indices`, under the name that beam search calls."""

@@ -15,7 +15,7 @@ from ..models.token_inputs import IDS_ONLY, ONE_FORWARD, OWN_CACHE, check_contin
 from ..paths.layer_path import LayerAction
 from ..slots.layer_slots import holds_state, slot_makers
 from .cache import RoutedCache
-from .policies import FixedPaths, LayerPolicy
+from .policies import Cascade, FixedPaths, LayerPolicy
 from .probe.load_probe import probe_model
 from .supported import PinnedLayerError, layer_places
 from .wrapped.bridged_model import BridgedModel
@@ -206,6 +206,8 @@ class PathModel(BridgedModel):
             raise ValueError(f"the policy is {type(policy).__name__}; FixedPaths(paths) follows given paths")
         if isinstance(policy, FixedPaths) and (self.pinned_layers or policy.table.shape[1] != self.num_layers):
             self.check_paths(policy.table.tolist())
+        if isinstance(policy, Cascade):
+            self.check_paths([policy.path])
         return self.mode(Routing(self, policy, prompt_mask))
 
 

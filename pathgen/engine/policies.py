@@ -1,18 +1,25 @@
-"""The policies: fixed paths, and the record of another policy's decisions."""
+"""The policies: fixed paths, a cascade, and the record of another policy's decisions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ..paths.layer_path import LayerPath
+from ..paths.layer_path import LayerAction, LayerPath
+
+Unsure = Callable[[Tensor], Tensor]
+"""[B, V] float32 logits of the token after each prompt -> [B] whether a row goes on at full depth."""
 
 
 class LayerPolicy(Protocol):
-    """Decides, layer by layer, which action each row of a batch takes."""
+    """Decides, layer by layer, which action each row of a batch takes.
+
+    A policy with an attribute `unsure` is asked once more after the last layer of the prefill: where that says so, the
+    row executes every layer once instead, from the first one on that it did not (`wrapped/fall_back.py`).
+    """
 
     def actions(self, layer: int, hidden: Tensor, prompt_mask: Tensor) -> Tensor:
         """[B] integers on any device: one LayerAction per row, for the whole sequence.
@@ -39,12 +46,45 @@ class FixedPaths:
         return self.table[:, layer]
 
 
+class Cascade:
+    """One path for all rows, and full depth for those whose next token it leaves unsure.
+
+    Args:
+        path: runs first.
+        gap: in nats; a row falls back to full depth where its likeliest next token is less than this ahead of the
+            second one. Logits that are not finite fall back.
+    """
+
+    def __init__(self, path: LayerPath, gap: float):
+        self.path, self.gap = LayerPath(path), gap
+
+    def actions(self, layer: int, hidden: Tensor, prompt_mask: Tensor) -> Tensor:
+        """[B] the path's action at this layer."""
+        return torch.full((len(hidden),), int(self.path[layer]))
+
+    def unsure(self, logits: Tensor) -> Tensor:
+        """[B] whether the two likeliest of [B, V] next tokens are less than the gap apart."""
+        return ~(next_token_gaps(logits) >= self.gap)
+
+
+def next_token_gaps(logits: Tensor) -> Tensor:
+    """[B] log-probability of the likeliest token minus that of the second one, in nats, of [B, V] logits."""
+    best, second = logits.topk(2, dim=-1).values.unbind(-1)
+    return best - second
+
+
 class RecordedPolicy:
-    """Records the decisions of another policy."""
+    """Records the decisions of another policy.
+
+    Attributes:
+        unsure: as the other policy's; None if it has none.
+    """
 
     def __init__(self, policy: LayerPolicy):
         self._policy = policy
         self._taken: list[Tensor] = []
+        self._fell_back: Tensor | None = None
+        self.unsure: Unsure | None = None if getattr(policy, "unsure", None) is None else self._doubted
 
     def actions(self, layer: int, hidden: Tensor, prompt_mask: Tensor) -> Tensor:
         """[B] the actions of the recorded policy."""
@@ -52,7 +92,13 @@ class RecordedPolicy:
         self._taken.append(taken)
         return taken
 
+    def _doubted(self, logits: Tensor) -> Tensor:
+        self._fell_back = self._policy.unsure(logits)  # type: ignore[attr-defined]  # it has one
+        return self._fell_back
+
     def paths(self) -> list[LayerPath]:
         """One path per row, after the forward; this is the only read-back from the device."""
         table = torch.stack([taken.to(self._taken[-1].device) for taken in self._taken], dim=1)
+        if self._fell_back is not None:
+            table = table.masked_fill(self._fell_back[:, None].to(table.device), int(LayerAction.EXECUTE))
         return [LayerPath(row) for row in table.tolist()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers.cache_utils import (
     DYNAMIC_LAYER_TYPE_MAPPING,
@@ -154,6 +155,12 @@ def filled(slot: Any, parts: Content) -> Any:
         elif name == "indexer":
             slot.update_indexer(state)
     return slot
+
+
+def joined(first: Any, second: Any, order: Tensor, empty: Any) -> Any:
+    """The empty slot, filled with the rows of two slots: of the first's and then the second's, those at `order` [R]."""
+    parts, more = content(first), content(second)
+    return filled(empty, {name: torch.cat([part, more[name]])[order.to(part.device)] for name, part in parts.items()})
 
 
 def batched(rows: Sequence[Content], tokens: Sequence[int], width: int, from_end: bool) -> Content:

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from ...paths.layer_path import LayerAction
 from ..cache import RoutedCache, RowPlan, layer_cache
-from ..policies import LayerPolicy
+from ..policies import LayerPolicy, Unsure
 from ..supported import PinnedLayerError, take_rows
 from .bridged_model import BridgedModel
+from .fall_back import Fork
 
 
 class Routing:
@@ -26,6 +27,13 @@ class Routing:
         self._model = model
         self._policy = policy
         self._prompt_mask = prompt_mask
+        self._unsure: Unsure | None = getattr(policy, "unsure", None)
+        self._fork: Fork | None = None
+        if self._unsure is not None and model.pinned_layers:
+            raise PinnedLayerError(
+                f"{model.name}: later layers read the keys of layer {min(model.pinned_layers)}, so rows cannot fall "
+                "back to full depth: a cascade does not run here"
+            )
 
     def __call__(self, index: int, hidden: Tensor, *args: Any, **kwargs: Any) -> Any:
         """What the layer returns: [B, T, H] states in its own form, of rows that skipped, ran or repeated it."""
@@ -34,6 +42,8 @@ class Routing:
         plan = cache.plans.get(index) if cache is not None else None
         if plan is None:
             plan = self._decided(index, hidden, cache)
+            if self._unsure is not None:
+                self._note(index, plan, hidden, args, kwargs)
         if plan.skipped and model.bridges is not None:
             for rows in plan.skipped:
                 hidden = self._bridge_rows(index, rows, hidden)
@@ -44,8 +54,12 @@ class Routing:
                 hidden = model.run_layer(index, hidden, args, kwargs)
             else:
                 hidden = self._run_rows(index, rows.to(hidden.device), hidden, args, kwargs)
-        if cache is not None and index == model.num_layers - 1:
-            cache.length += hidden.shape[1]
+        if index == model.num_layers - 1:
+            if self._fork is not None and self._unsure is not None:
+                hidden = self._fork.settled(model, hidden, self._prompt_mask, self._unsure, cache)
+                self._fork = None
+            if cache is not None:
+                cache.length += hidden.shape[1]
         return model.as_returned(index, hidden)
 
     def _decided(self, index: int, hidden: Tensor, cache: RoutedCache | None) -> RowPlan:
@@ -62,6 +76,15 @@ class Routing:
         if cache is not None:
             cache.plans[index] = plan
         return plan
+
+    def _note(self, index: int, plan: RowPlan, hidden: Tensor, args: tuple, kwargs: dict) -> None:
+        """Keep what it takes to run the layers again from the first on that a row does not execute once."""
+        if index == 0:
+            self._fork = None
+        if self._fork is None and not bool((plan.actions == LayerAction.EXECUTE).all()):
+            self._fork = Fork(index, hidden)
+        if self._fork is not None:
+            self._fork.calls.append((args, kwargs))
 
     def _run_rows(self, index: int, rows: Tensor, hidden: Tensor, args: tuple, kwargs: dict) -> Tensor:
         some_args, some_kwargs = take_rows((args, kwargs), rows, hidden.shape[0], self._model.row_axes)
