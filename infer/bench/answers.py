@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pathgen.engine.policies import Cascade, LayerPolicy
 from pathgen.paths.layer_path import LayerPath
 from pathgen.paths.records import Evaluation
 from pathgen.questions import grading
@@ -37,6 +38,17 @@ class Effort:
         skips = (table == 0).sum(axis=0)
         return cls(tuple(table.sum(axis=0).tolist()), tuple(skips.tolist()), len(paths), probes)
 
+    @classmethod
+    def of_policy(cls, policy: LayerPolicy, path: LayerPath) -> Effort:
+        """The cost of a prompt that ends on this path: a cascade reads one state's logits, and may run layers again."""
+        if not isinstance(policy, Cascade):
+            return cls.of_paths([path])
+        first = cls.of_paths([policy.path], probes=1)
+        if path == policy.path:
+            return first
+        again = range(len(path) - (policy.depth(path) - policy.path.depth), len(path))
+        return replace(first, executions=tuple(n + (layer in again) for layer, n in enumerate(first.executions)))
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -52,6 +64,11 @@ class Answer:
     answer: str | None
     effort: Effort
     cut: bool = False
+
+    @property
+    def depth(self) -> int:
+        """Layer executions on its prompt; of a search, those of the path that it found."""
+        return sum(self.effort.executions) if self.effort.passes == 1 else self.path.depth
 
     @classmethod
     def of(cls, question: Question, evaluation: Evaluation, effort: Effort | None = None) -> Answer:
@@ -107,5 +124,5 @@ class SystemResult:
 
     @property
     def mean_depth(self) -> float:
-        """Layer executions per forward pass."""
-        return float(np.mean([path.depth for path in self.paths]))
+        """Layer executions per forward pass over the prompt."""
+        return float(np.mean([answer.depth for answer in self.answers]))

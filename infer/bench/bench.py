@@ -22,7 +22,7 @@ from pathgen.questions.question import Question
 from pathgen.store.files import check_writable, open_folder, parent
 from pathgen.store.provenance import ShardMetadata
 from router.dev.routed_scores import askable
-from router.net.policy import RouterPolicy
+from router.net.policy import policy_of
 
 from ..systems.confident_search import search_questions
 from ..systems.early_exit import EarlyExit
@@ -198,7 +198,7 @@ class Bench:
         model = evaluator.model
         if name in self.inputs.routers:
             router = self.inputs.routers[name].router.to(model.device)
-            policy = RouterPolicy(router, pinned=model.pinned_layers)  # made once, as in deployment
+            policy = policy_of(router, pinned=model.pinned_layers)  # made once, as in deployment
             return lambda places: policy
         if name.removesuffix(BRIDGED) == "early_exit":
             assert isinstance(result.setting, float)

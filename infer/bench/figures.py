@@ -30,7 +30,7 @@ class SystemFigures:
         delta_vs_full: accuracy less that of full depth; `delta_ci95` is its interval (`difference_interval`).
         p_value: exact McNemar test against full depth.
         discordant: questions won and lost against full depth.
-        mean_depth: layer executions per forward pass.
+        mean_depth: layer executions per forward pass over the prompt, with those that a cascade repeats.
         off_full_share: share of questions whose path is not the full one.
         off_common_share: share of questions off the system's most common path.
         tokens_per_second: scored or new tokens.
@@ -86,8 +86,8 @@ class SystemFigures:
             name=name,
             accuracy=float(correct.mean()),
             accuracy_ci95=wilson_interval(int(correct.sum()), len(correct)),
-            mean_depth=shares.mean_depth,
-            layers_saved=len(result.paths[0]) - shares.mean_depth,
+            mean_depth=result.mean_depth,
+            layers_saved=len(result.paths[0]) - result.mean_depth,
             off_full_share=shares.off_full,
             off_common_share=shares.off_common,
             flops_ratio=cost.ratio([answer.effort for answer in result.answers]),

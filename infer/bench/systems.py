@@ -21,7 +21,7 @@ from pathgen.static.candidates import Effects, propose, scanned_paths
 from pathgen.static.choice import own_choice
 from pathgen.static.draw import FEWEST_FOLDS, SCAN_SHARE
 from router.dev.routed_scores import askable, route
-from router.net.policy import RouterPolicy
+from router.net.policy import policy_of
 
 from ..systems.confident_search import search_questions
 from ..systems.early_exit import exit_confidences, exit_paths
@@ -114,8 +114,9 @@ class Systems:
             given, how = ("", "") if name == ROUTER else (f"{GATES}=", " (--method gates --actions skip,execute)")
             raise Unavailable(f"no router: give --router {given}DIR of `router train`{how}")
         router = self.inputs.routers[name].router.to(self.evaluator.model.device)
-        policy = RouterPolicy(router, pinned=self.evaluator.model.pinned_layers)
-        return self._answered(name, route(self.evaluator, policy, self.questions))
+        policy = policy_of(router, pinned=self.evaluator.model.pinned_layers)
+        paths = route(self.evaluator, policy, self.questions)
+        return self._answered(name, paths, efforts=[Effort.of_policy(policy, path) for path in paths])
 
     def _oracle(self) -> SystemResult:
         """The best path of each question's search, chosen with gold; the answers come from its record."""

@@ -77,6 +77,11 @@ def _of_router(name: str, model: str | None, bias: float) -> ChosenPath:
     router = load_router(place)
     config = router.config
     path, trained = RouterPolicy(router, bias).path, RouterPolicy(router).path
+    if config.fall_back_below is not None:
+        raise InputError(
+            f"{name} is a cascade: unsure questions take full depth, so it has no one path to export; use it with "
+            "`infer generate`, or export one of `pathgen static`"
+        )
     if path is None:
         raise InputError(
             f"{name} reads each question (method {config.method}, head {config.head}) and so has no one path to "

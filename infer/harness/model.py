@@ -76,7 +76,7 @@ class RoutedLM(HFLM):
         routed = RoutedModel.from_pretrained(
             pretrained, router, dtype=dtype or default_dtype(device), device=device, bias=bias
         )
-        self.path_model, self.policy = routed.path_model, routed.policy
+        self.path_model, self.policy, self.router_config = routed.path_model, routed.policy, routed.router.config
         self.path_model.use_bridges(routed.router.bridges)
         self.paths_taken: Counter[LayerPath] = Counter()
         super().__init__(
@@ -90,7 +90,7 @@ class RoutedLM(HFLM):
 
     def get_model_info(self) -> dict[str, Any]:
         """Facts for the harness's result file, with the depth of the rows."""
-        config, rows = self.policy.router.config, max(1, self.paths_taken.total())
+        config, rows = self.router_config, max(1, self.paths_taken.total())
         return {
             **super().get_model_info(),
             "router_method": config.method,

@@ -23,7 +23,7 @@ from pathgen.models.resolving import resolve_model
 from pathgen.models.token_inputs import checked_mask, refuse_options, texts_of, token_rows_of, whole_number
 from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.chat import Chat
-from router.net.policy import RouterPolicy
+from router.net.policy import policy_of
 from router.net.router import Router
 
 from .given_router import router_for, uses_chat
@@ -57,8 +57,9 @@ class Completion:
 class RoutedModel:
     """A frozen causal language model that runs each prompt along the path that its router decides.
 
-    The router decides layer by layer during the prefill, from the states of the row's own prompt. The path holds for
-    the whole sequence. A row's results therefore do not depend on the other rows of its batch.
+    The router decides layer by layer during the prefill, from the states of the row's own prompt; a cascade decides
+    after the last layer, from the next token's logits. The path holds for the whole sequence. A row's results
+    therefore do not depend on the other rows of its batch.
 
     Args:
         path_model: the wrapped model.
@@ -82,7 +83,7 @@ class RoutedModel:
             )
         self.path_model = path_model
         self.router = router.to(path_model.device)
-        self.policy = RouterPolicy(self.router, bias, path_model.pinned_layers)
+        self.policy = policy_of(self.router, bias, path_model.pinned_layers)
         self._bridges = path_model.placed(router.bridges)
         self.cache_bytes = 0
 

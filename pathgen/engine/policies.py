@@ -62,6 +62,13 @@ class Cascade:
         """[B] the path's action at this layer."""
         return torch.full((len(hidden),), int(self.path[layer]))
 
+    def depth(self, path: LayerPath) -> int:
+        """Layer executions of a prompt that ends on this path; where it fell back, those of both from the fork on."""
+        if path == self.path:
+            return path.depth
+        fork = next(layer for layer, action in enumerate(self.path) if action != LayerAction.EXECUTE)
+        return self.path.depth + len(path) - fork
+
     def unsure(self, logits: Tensor) -> Tensor:
         """[B] whether the two likeliest of [B, V] next tokens are less than the gap apart."""
         return ~(next_token_gaps(logits) >= self.gap)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import compress, groupby
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cluster.program.progress import counted
 from pathgen.engine.path_model import PathModel
-from pathgen.engine.policies import LayerPolicy
+from pathgen.engine.policies import Cascade, LayerPolicy
 from pathgen.evaluation.agreement import same_answer
 from pathgen.evaluation.answer_book import AnswerBook
 from pathgen.evaluation.evaluator import Evaluator
@@ -27,7 +27,7 @@ from pathgen.questions.tasks import Task
 from ..data.path_datasets import PathDatasets
 from .figures import DevFigures, FolderFigures, RoutedFigures
 from .metrics import PathShares
-from .routed_scores import RoutedScores, route
+from .routed_scores import RoutedScores, prompt_gaps, route
 
 CHUNK_ROUTED = 128
 """Questions routed in one call, which sorts them into batches of like length; then progress is shown."""
@@ -98,6 +98,22 @@ class DevSet:
         correct = [found.correct for found in self._evaluations(paths)]
         return RoutedScores(tuple(paths), np.array(correct, dtype=bool))
 
+    def routed(self, policy: LayerPolicy) -> RoutedScores:
+        """Run each question along the path that the policy takes."""
+        found = self.run(self.route(policy))
+        return replace(found, cascade=policy) if isinstance(policy, Cascade) else found
+
+    def next_token_gaps(self, path: LayerPath) -> NDArray[np.float64]:
+        """[N] how far the likeliest token after each prompt is ahead of the second one along a path, in nats."""
+        gaps: list[float] = []
+        with counted("confidence", len(self.questions), quiet=self._quiet) as on_done:
+            for book, questions in self._parts:
+                for start in range(0, len(questions), CHUNK_ROUTED):
+                    chunk = questions[start : start + CHUNK_ROUTED]
+                    gaps += prompt_gaps(book.evaluator, path, chunk)
+                    on_done(len(chunk))
+        return np.array(gaps)
+
     def agreement(self, paths: Sequence[LayerPath]) -> NDArray[np.bool_]:
         """[N] whether each answer along its own path is that of full depth (`pathgen.evaluation.agreement`)."""
         full = self._evaluations([LayerPath.full(self.num_layers)] * len(self.questions))
@@ -151,7 +167,7 @@ class DevSet:
                 static_accuracy=float(static[among].mean()),
                 delta_vs_full=difference.delta,
                 delta_ci95=difference.ci95,
-                mean_depth=shares.mean_depth,
+                mean_depth=float(routed.depths[among].mean()),
             )
 
         per_folder = []

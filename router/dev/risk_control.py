@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,21 @@ from .dev_set import DevSet
 from .risk import Outcome, RiskKind, StatedRisk, passing
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate(Generic[T_co]):
+    """A setting that may be deployed, what it does on the held-out questions, and its mean depth there."""
+
+    setting: T_co
+    outcome: Outcome
+    depth: float
+
+
+def candidate_of(setting: T, kind: RiskKind, dev: DevSet, paths: Sequence[LayerPath]) -> Candidate[T]:
+    """A setting with the path of each question."""
+    return Candidate(setting, outcome_of(kind, dev, paths), float(np.mean([path.depth for path in paths])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,35 +67,34 @@ class RiskFigures:
 
 
 def hold_risk(
-    stated: StatedRisk, dev: DevSet, settings: Iterable[tuple[T, Sequence[LayerPath]]]
+    stated: StatedRisk, questions: int, num_layers: int, candidates: Iterable[Candidate[T]]
 ) -> tuple[T | None, RiskFigures]:
     """The last setting before the first that does not hold the risk, and its figures; None for full depth.
 
     Args:
         stated: the risk.
-        dev: questions on which nothing was chosen: not the settings, and not their order.
-        settings: with the path of each question, the deepest first. They are drawn one by one.
+        questions: number of them; nothing was chosen on them: not the settings, and not their order.
+        num_layers: of the model.
+        candidates: the safest first. They are drawn one by one.
     """
     tested: list[SettingFigures] = []
 
-    def holds(candidate: tuple[T, Sequence[LayerPath]]) -> bool:
-        _, paths = candidate
-        outcome = outcome_of(stated.kind, dev, paths)
-        depth = float(np.mean([path.depth for path in paths]))
-        row = SettingFigures(depth, outcome.observed, stated.p_value(outcome), stated.questions_needed(outcome))
-        tested.append(row)
+    def holds(candidate: Candidate[T]) -> bool:
+        outcome = candidate.outcome
+        needed = stated.questions_needed(outcome)
+        tested.append(SettingFigures(candidate.depth, outcome.observed, stated.p_value(outcome), needed))
         return stated.holds(outcome)
 
-    passed = [setting for setting, _ in passing(settings, holds)] if dev.questions else []
+    passed = [candidate.setting for candidate in passing(candidates, holds)] if questions else []
     last = tested[len(passed) - 1] if passed else None
     figures = RiskFigures(
         kind=stated.kind,
         stated=stated.stated,
         confidence=stated.confidence,
         observed=last.observed if last else 0.0,
-        questions=len(dev.questions),
-        depth=last.depth if last else float(dev.num_layers),
-        num_layers=dev.num_layers,
+        questions=questions,
+        depth=last.depth if last else float(num_layers),
+        num_layers=num_layers,
         p_value=last.p_value if last else None,
         failed=tested[-1] if len(tested) > len(passed) else None,
     )

@@ -34,10 +34,13 @@ class RouterConfig(JsonArtefact):
         scale: α, the factor of the head's logits, which are added to the static part's; 0 is static only.
         bias: added to every SKIP logit and subtracted from every REPEAT logit, in addition to the user's bias.
         bridges: digest of the bridges in its folder, which run where it skips; None without.
+        fall_back_below: of a cascade, which has no head: prompts whose next token is ahead of the second likeliest by
+            less than this, in nats, along its path, take full depth; None: no cascade.
         notes: figures of its training, only shown.
 
     Raises:
-        ValueError: a size is out of bounds, a scale or bias is not finite, or a head or action is unknown.
+        ValueError: a size is out of bounds, a scale, bias or gap is not finite, a head or action is unknown, or a
+            cascade has a head.
     """
 
     VERSION = ("format_version", 1)
@@ -58,6 +61,7 @@ class RouterConfig(JsonArtefact):
     scale: float = 1.0
     bias: float = 0.0
     bridges: str | None = None
+    fall_back_below: float | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -70,6 +74,9 @@ class RouterConfig(JsonArtefact):
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not math.isfinite(value):
                 raise ValueError(f"{name} must be a finite number; got {value!r}")
+        gap = self.fall_back_below
+        if gap is not None and (not isinstance(gap, (int, float)) or not 0 <= gap < math.inf or self.reads_states):
+            raise ValueError(f"fall_back_below must be a number of nats from 0, of a router without heads; got {gap!r}")
         if self.head not in get_args(HeadKind):
             raise ValueError(f"head must be one of {', '.join(get_args(HeadKind))}; got {self.head!r}")
         if not all(isinstance(name, str) for name in (*self.tasks, self.labels or "")):
@@ -82,9 +89,14 @@ class RouterConfig(JsonArtefact):
         allowed_actions(self.actions)
 
     @property
+    def reads_states(self) -> bool:
+        """Whether heads read the prompt's states."""
+        return self.head != "none" and self.scale != 0
+
+    @property
     def static_only(self) -> bool:
         """Whether every question takes the same path."""
-        return self.head == "none" or self.scale == 0
+        return not self.reads_states and self.fall_back_below is None
 
 
 def allowed_actions(names: tuple[str, ...]) -> tuple[LayerAction, ...]:

@@ -7,10 +7,20 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
+from pathgen.engine.policies import Cascade
 from pathgen.paths.layer_path import LayerAction, LayerPath
 
 from .config import TIE_ORDER
 from .router import Router
+
+
+def policy_of(router: Router, bias: float = 0.0, pinned: Collection[int] = ()) -> RouterPolicy | Cascade:
+    """What the model asks in deployment; arguments as `RouterPolicy`."""
+    policy, gap = RouterPolicy(router, bias, pinned), router.config.fall_back_below
+    if gap is None:
+        return policy
+    assert policy.path is not None  # a cascade has no head
+    return Cascade(policy.path, gap)
 
 
 class RouterPolicy:
@@ -30,13 +40,13 @@ class RouterPolicy:
         with torch.inference_mode():
             self._static_part = router.static_part(router.config.bias + bias)
             # On the CPU: a path known in advance is never read back from a device.
-            self._path = self._chosen(self._static_part).cpu() if router.config.static_only else None
+            self._path = self._chosen(self._static_part).cpu() if not router.config.reads_states else None
             if self._path is not None:
                 self._path[sorted(self._pinned)] = int(LayerAction.EXECUTE)
 
     @property
     def path(self) -> LayerPath | None:
-        """The path of every prompt; None if the router reads the prompt."""
+        """The path of every prompt, or the one that a cascade begins with; None if heads read the prompt."""
         return None if self._path is None else LayerPath(self._path.tolist())
 
     @torch.inference_mode()

@@ -100,7 +100,7 @@ class Router(nn.Module):
         `static_part` is the result [L, 3] of that method; it is computed here if None.
         """
         fixed = (self.static_part() if static_part is None else static_part)[layer]
-        if self.config.static_only:
+        if not self.config.reads_states:
             return fixed.expand(len(pooled), NUM_ACTIONS)
         return torch.add(fixed, self.heads[layer](pooled.to(self.static_logits.dtype)), alpha=self.config.scale)
 

@@ -18,7 +18,7 @@ from ..dev.dev_set import DevSet, dev_questions
 from ..dev.figures import DevFigures
 from ..dev.metrics import chosen_actions
 from ..labels.labels import make_labels
-from ..net.policy import RouterPolicy
+from ..net.policy import policy_of
 from ..net.router import Router
 from ..saved.loading import load_router, resolve_router, seen_by
 from ..training.label_examples import LabelFigures, predict_here
@@ -63,7 +63,7 @@ def evaluate_router(options: EvaluateOptions) -> EvaluationResult:
     base.use_bridges(router.bridges)
     router, seen = router.to(base.device), seen_by(place)
     dev = DevSet(base, dev_questions(datasets), datasets.chat, quiet=options.quiet)
-    routed = dev.run(dev.route(RouterPolicy(router, options.bias, dev.pinned_layers)))
+    routed = dev.routed(policy_of(router, options.bias, dev.pinned_layers))
     static = dev.run_static(static_path(router) if router.config.static_only else routed.common_path)
     return EvaluationResult(
         router=options.router,

@@ -112,9 +112,9 @@ class TrainingInputs:
 
     @cached_property
     def static_paths(self) -> AnyStaticPaths | None:
-        """The static paths of --static, or those found by a search for method static; None if there are none."""
+        """The static paths of --static, or those found by a search if the method follows them; None without."""
         options = self.options
-        if self.given_static is not None or options.method != "static":
+        if self.given_static is not None or not options.follows_static:
             return self.given_static
         search = StaticOptions(
             paths=options.paths,
@@ -158,7 +158,7 @@ class TrainingInputs:
     def is_tuned_on(self, question_id: str) -> bool:
         """Whether something may be chosen on this development question.
 
-        With a stated risk, half of them are kept for its test, except that method static chooses on none.
+        With a stated risk, half of them are kept for its test, unless static paths are followed: those tune nothing.
         """
         return self.is_dev(question_id) and not (self._halved and held_out(question_id, 0.5, seed=1))
 
@@ -189,7 +189,7 @@ class TrainingInputs:
 
     @property
     def _halved(self) -> bool:
-        return self.options.stated_risk is not None and self.options.method != "static"
+        return self.options.stated_risk is not None and not self.options.follows_static
 
     def _check_development(self, development: PathDatasets) -> None:
         parts = differences(self.training.fingerprint, development.fingerprint)

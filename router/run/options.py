@@ -20,16 +20,16 @@ from ..training.settings import TrainSettings
 from ..training.tracking import DEFAULT_TRACKER, TRACKERS
 
 DEFAULT_RISK = 0.05
-"""Of method static, if no other bound is given: the share of answers that may differ from full depth's."""
+"""Of static paths, if no other bound is given: the share of answers that may differ from full depth's."""
 DEFAULT_DEV_SHARE = 0.15
-METHODS = ("static", "imitate", "gates")
+METHODS = ("static", "cascade", "imitate", "gates")
 READ_BY = {
     **dict.fromkeys(("--labels", "--unsolved", "--width", "--tracker"), ("imitate",)),
     **dict.fromkeys(("--batch-size", "--learning-rate", "--patience"), ("imitate",)),
     **dict.fromkeys(("--actors", "--threads-per-actor", "--gpus-per-actor", "--address", "--shared-fs"), ("imitate",)),
     **dict.fromkeys(("--pooling", "--windows", "--epochs"), ("imitate", "gates")),
     **dict.fromkeys(("--rank", "--compute-penalty"), ("gates",)),
-    "--static": ("static", "imitate"),
+    "--static": ("static", "cascade", "imitate"),
 }
 """The methods that read an option of `router train`; all methods read an option that is not listed."""
 
@@ -45,7 +45,11 @@ class TrainOptions:
     paths: Annotated[tuple[str, ...], option("Folder of paths from `pathgen generate`; may repeat.")]
     out: Annotated[str, option("Folder to write the router to.")]
     method: Annotated[
-        str, option("static (one path for all), imitate (learns searched paths) or gates (trained on the task's loss).")
+        str,
+        option(
+            "static (one path for all), cascade (full depth where it is unsure), imitate (learns searched paths) or "
+            "gates (trained on the task's loss)."
+        ),
     ] = "static"
     labels: Annotated[str, option("For imitate: shortest, margin, consensus or value.")] = "shortest"
     unsolved: Annotated[Literal["full", "drop"], option("Questions without a right path: full path or drop.")] = "drop"
@@ -72,7 +76,7 @@ class TrainOptions:
         float | None,
         option(
             "Deploy the shallowest path whose answers differ from full depth's on at most this share "
-            "[default: 0.05 for method static without --target-depth]."
+            "[default: 0.05 for cascade, and for static without --target-depth]."
         ),
     ] = None
     max_loss: Annotated[
@@ -108,8 +112,14 @@ class TrainOptions:
             check_bias(self.bias)
         if self.target_depth is not None and not 0 < self.target_depth < math.inf:
             raise InputError(f"--target-depth must be above 0; got {self.target_depth:g}")
-        if self.bias is not None and self.method == "static":
-            raise InputError("--bias shifts what heads or gates choose; method static has neither: give --target-depth")
+        if self.bias is not None and self.follows_static:
+            instead = "--target-depth" if self.method == "static" else "--risk"
+            raise InputError(
+                f"--bias shifts what heads or gates choose; method {self.method} has neither: give {instead}"
+            )
+        if self.method == "cascade" and (self.no_risk or self.target_depth is not None):
+            given = "--no-risk" if self.no_risk else "--target-depth"
+            raise InputError(f"a cascade is as shallow as its risk allows: give --risk or --max-loss, not {given}")
         if self.bias is not None and self.target_depth is not None:
             raise InputError("--bias and --target-depth both set how deep the router goes; give one")
         try:
@@ -120,12 +130,12 @@ class TrainOptions:
 
     @property
     def stated_risk(self) -> StatedRisk | None:
-        """What --risk or --max-loss states; of method static, DEFAULT_RISK where nothing else sets the depth."""
+        """What --risk or --max-loss states; of static paths, DEFAULT_RISK where nothing else sets the depth."""
         if self.max_loss is not None:
             return StatedRisk("loss", self.max_loss, self.confidence)
         if self.risk is not None:
             return StatedRisk("disagreement", self.risk, self.confidence)
-        if self.method != "static" or self.target_depth is not None or self.no_risk:
+        if not self.follows_static or self.target_depth is not None or self.no_risk:
             return None
         return StatedRisk("disagreement", DEFAULT_RISK, self.confidence)
 
@@ -139,7 +149,12 @@ class TrainOptions:
     @property
     def trains_on_nothing(self) -> bool:
         """Whether the static paths to choose from are given."""
-        return self.method == "static" and self.static is not None
+        return self.follows_static and self.static is not None
+
+    @property
+    def follows_static(self) -> bool:
+        """Whether static paths are what the method deploys: it trains no heads and no gates."""
+        return self.method in ("static", "cascade")
 
     def _check_risk(self) -> None:
         if not 0.5 < self.confidence < 1:
@@ -156,7 +171,7 @@ class TrainOptions:
             for other in ("target_depth", "bias"):
                 if getattr(self, other) is not None:
                     raise InputError(f"{flag} and --{other.replace('_', '-')} both set how deep to go; give one")
-            if self.method != "static" and "repeat" in self.actions:
+            if not self.follows_static and "repeat" in self.actions:
                 raise InputError(
                     f"{flag} tries biases from full depth on, and low ones repeat layers: give --actions skip,execute"
                 )

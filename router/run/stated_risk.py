@@ -1,4 +1,4 @@
-"""The stated risk of `router train`: the shallowest path, or bias of a router, that holds a stated risk."""
+"""The stated risk of `router train`: the shallowest path, cascade, or bias of a router, that holds a stated risk."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import numpy as np
 
 from pathgen.paths.layer_path import LayerPath
 
+from ..dev.cascade_choice import hold_cascade
 from ..dev.dev_set import DevSet
 from ..dev.risk import StatedRisk
-from ..dev.risk_control import RiskFigures, hold_risk
+from ..dev.risk_control import RiskFigures, candidate_of, hold_risk
 from ..dev.tuning import rising_biases
 from ..net.policy import RouterPolicy
 from ..net.router import Router, path_logits
@@ -21,14 +22,24 @@ from .inputs import TrainingInputs
 def deploy_within_risk(inputs: TrainingInputs, router: Router, stated: StatedRisk) -> tuple[Router, RiskFigures]:
     """The router at the shallowest setting that holds the risk on held-out questions, else at full depth.
 
-    Of method static, the settings are the paths of the frontier that are shallower than the model; of other methods,
-    rising biases. Both were chosen on other questions, and the deepest is tested first.
+    Of method static, the settings are the paths of the frontier that are shallower than the model; of a cascade, gaps
+    for each of them; of other methods, rising biases. All were chosen on other questions; the safest is tested first.
     """
     dev = held_out_questions(inputs)
+    count, kind = len(dev.questions), stated.kind
+    if inputs.options.method == "cascade":
+        cascade, figures = hold_cascade(stated, dev, _shallower(inputs))
+        if cascade is None:
+            return _along(router, None), figures
+        router = _along(router, cascade.path)
+        router.config = replace(router.config, fall_back_below=cascade.gap)
+        return router, figures
     if inputs.options.method == "static":
-        path, figures = hold_risk(stated, dev, ((path, [path] * len(dev.questions)) for path in _shallower(inputs)))
+        tried = (candidate_of(path, kind, dev, [path] * count) for path in _shallower(inputs))
+        path, figures = hold_risk(stated, count, dev.num_layers, tried)
         return _along(router, path), figures
-    bias, figures = hold_risk(stated, dev, _routed(inputs, router, dev))
+    bent = (candidate_of(bias, kind, dev, paths) for bias, paths in _routed(inputs, router, dev))
+    bias, figures = hold_risk(stated, count, dev.num_layers, bent)
     if bias is None:
         return _along(router, None), figures
     router.config = replace(router.config, bias=bias)
@@ -42,7 +53,7 @@ def held_out_questions(inputs: TrainingInputs) -> DevSet:
         inputs.tell(
             f"{seen} development questions are left out of the test of the risk: static paths were chosen on them"
         )
-    if inputs.options.method != "static":
+    if not inputs.options.follows_static:
         used |= {entry.question.sha for entry in inputs.tuning.questions}
     return inputs.dev.part(lambda question: question.sha not in used)
 

@@ -22,6 +22,7 @@ from .training_run import TrainingResult
 STATIC_ONLY = "static only: every question takes the same path"
 METHODS = {
     "static": "one path for all questions",
+    "cascade": "a cheap path first, full depth where it leaves the next token unsure",
     "imitate": "heads that learned the paths which the search found",
     "gates": "a factor per layer, learned on the task's own loss and rounded to skip, run or repeat",
 }
@@ -31,7 +32,7 @@ METHODS = {
 def training_text(result: TrainingResult, paths: str) -> None:
     """Print the result of `router train` on the run in `paths`."""
     console = Console(highlight=False)
-    kind = STATIC_ONLY if result.static_only else "reads the question"
+    kind = STATIC_ONLY if result.static_only else "the question decides"
     console.print(Text(f"{result.router}: {result.method}, {kind}", style="bold"), soft_wrap=True)
     console.print(f"{result.method}: {METHODS[result.method]}", soft_wrap=True)
     console.print(
@@ -73,11 +74,13 @@ def router_text(config: RouterConfig, weights: int, path: str) -> None:
     """Print `router show`."""
     console = Console(highlight=False)
     console.print(Text(f"router for {config.base_model} ({shown(config.base_fingerprint)})", style="bold"))
-    kind = (
-        STATIC_ONLY
-        if config.static_only
-        else f"{config.head} heads of width {config.width} that read the question, at scale {config.scale:g}"
-    )
+    kind, reads = STATIC_ONLY, "nothing"
+    if config.fall_back_below is not None:
+        kind = "cascade: the path below, and full depth for questions whose next token it leaves unsure"
+        reads = f"the next token: full depth where it leads by less than {config.fall_back_below:g} nats"
+    elif config.reads_states:
+        kind = f"{config.head} heads of width {config.width} that read the question, at scale {config.scale:g}"
+        reads = f"{config.pooling.kind}, {config.pooling.windows} per prompt"
     table = Table(show_header=False, box=None, pad_edge=False)
     rows = {
         "kind": kind,
@@ -85,11 +88,11 @@ def router_text(config: RouterConfig, weights: int, path: str) -> None:
         "tasks": ", ".join(config.tasks) + (", through the chat template" if config.chat else ""),
         "layers": str(config.num_layers),
         "actions": ", ".join(config.actions),
-        "reads": "nothing" if config.static_only else f"{config.pooling.kind}, {config.pooling.windows} per prompt",
+        "reads": reads,
         "bridges": f"{config.bridges}, where it skips" if config.bridges else "none",
         "weights": f"{weights:,}",
         "bias": f"{config.bias:g}",
-        "path" if config.static_only else "static part": path,
+        "static part" if config.reads_states else "path": path,
         **{name.replace("_", " "): fact_text(value) for name, value in config.notes.items()},
     }
     for name, value in rows.items():

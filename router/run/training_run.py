@@ -12,7 +12,7 @@ from pathgen.errors import InputError
 from ..dev.figures import DevFigures
 from ..dev.risk_control import RiskFigures, risk_text
 from ..dev.tuning import choose_scale, find_bias
-from ..net.policy import RouterPolicy
+from ..net.policy import policy_of
 from ..net.router import Router
 from ..saved.folder import save_router
 from ..saved.layout import QUESTIONS_NAME, TRAINING_NAME
@@ -95,7 +95,7 @@ def train_router(inputs: TrainingInputs) -> TrainingResult:
         with inputs.tracker:
             fitted = fit_imitation(inputs, *labels)
     else:
-        fitted = fit_static(inputs) if options.method == "static" else fit_gates(inputs)
+        fitted = fit_static(inputs) if options.follows_static else fit_gates(inputs)
     router, tuned = _tuned(inputs, fitted.router.to(inputs.device))
     risk = None
     if stated := options.stated_risk:
@@ -154,8 +154,8 @@ def _tuned(inputs: TrainingInputs, router: Router) -> tuple[Router, list[str]]:
 
 def _dev_figures(inputs: TrainingInputs, router: Router) -> DevFigures:
     """The routed model, and one path for all, on development questions."""
-    routed = inputs.dev.run(inputs.dev.route(RouterPolicy(router, pinned=inputs.dev.pinned_layers)))
-    given = None if inputs.options.method == "static" else inputs.static_path  # a stated risk may deploy another
+    routed = inputs.dev.routed(policy_of(router, pinned=inputs.dev.pinned_layers))
+    given = None if inputs.options.follows_static else inputs.static_path  # a stated risk may deploy another
     static = inputs.dev.run_static(given or routed.common_path)
     per_folder = inputs.static_paths.per_folder if inputs.static_paths else ()
     own_paths = {result.folder: result.own_path for result in per_folder}

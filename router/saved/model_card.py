@@ -41,7 +41,8 @@ def card_text(router: Router) -> str:
         "labels": config.labels or "none",
         "actions": ", ".join(config.actions),
         "head": head,
-        "reads": f"{config.pooling.kind}, {config.pooling.windows} per prompt",
+        "reads": f"{config.pooling.kind}, {config.pooling.windows} per prompt" if config.reads_states else "nothing",
+        "falls back to full depth": _fall_back(config.fall_back_below),
         "bridges": config.bridges or "none",
         "weights": f"{router.num_parameters:,}",
         "bias": f"{config.bias:g}",
@@ -50,6 +51,10 @@ def card_text(router: Router) -> str:
     escaped = {name: fact_text(value).replace("|", "\\|") for name, value in facts.items()}
     rows = "\n".join(f"| {name} | {text} |" for name, text in escaped.items())
     return _TEXT.format(base_model=config.base_model, num_layers=config.num_layers, rows=rows)
+
+
+def _fall_back(gap: float | None) -> str:
+    return "never" if gap is None else f"where the next token leads by less than {gap:g} nats"
 
 
 def fact_text(value: object) -> str:
