@@ -2,12 +2,10 @@
 
     python -m benchmarks.bridges.cascade ANSWERS.jsonl --risk 0.02 --confidence 0.95 --only "bridged|"
 
-From stored answers. A cascade takes the cheap path's answer if its two best choices are at least a
-threshold apart, in nats, else full depth's. Full depth starts again from the states before the first layer that the
-cheap path does not run once, so a fall-back costs the cheap path's depth and the layers from there on. Thresholds of a
-fixed grid are tested on calibration questions from the largest on (`router.dev.risk`); figures are of the test half,
-means over the splits. `chosen` takes the cascade of lowest calibration cost, each tested at a Bonferroni share of the
-level. Against it: the static path that passes the same risk; and, at the cascade's own mean depth, the static path, or
+From stored answers. A cascade takes the cheap path's answer if its two best choices are at least a threshold apart, in
+nats, else full depth's, as `router train --method cascade` does with the two likeliest tokens after the prompt.
+Thresholds are tested on calibration questions from the largest on; figures are of the test half, means over the splits.
+`chosen` takes the cascade of lowest calibration cost, each tested at a Bonferroni share of the level. Against it: the static path that passes the same risk; and, at the cascade's own mean depth, the static path, or
 the draw between two for each question, that agrees best on the calibration questions.
 """
 
@@ -36,26 +34,17 @@ from benchmarks.findings.stated_risk import (
 from benchmarks.lab.measurement import machine, run_script
 from benchmarks.lab.stored_answers import ALL, StoredAnswers, load_answers
 from cluster.program.console import print_json
+from pathgen.engine.policies import Cascade
 from pathgen.errors import InputError
-from pathgen.paths.layer_path import LayerAction, LayerPath
 from pathgen.report.figures import figure_table, percent, points
+from router.dev.cascade_choice import GAPS
 from router.dev.risk import StatedRisk, passing
 
-THRESHOLDS = tuple(np.arange(12, -0.125, -0.125))
-"""In nats, the safest first; fixed, so that they do not depend on the calibration questions."""
 TABLE_WIDTH = 200
 
 
-def fall_back_depth(path: LayerPath) -> int:
-    """Layer executions of the cheap path and of full depth after it, which shares the first states."""
-    shared = next((layer for layer, action in enumerate(path) if action != LayerAction.EXECUTE), len(path))
-    if shared < len(path) and path[shared] == LayerAction.REPEAT:
-        shared += 1  # a repeat starts from the single execution
-    return path.depth + len(path) - shared
-
-
 @dataclass(frozen=True)
-class Cascade:
+class StoredCascade:
     """The cheap path of an index, and the gap from which on its answer stands; None is full depth alone."""
 
     path: int
@@ -81,17 +70,17 @@ class Cascade:
         """Layer executions per question."""
         if self.threshold is None:
             return answers.num_layers
-        path = answers.paths[self.path]
-        return float(np.where(self.stands(answers), path.depth, fall_back_depth(path)).mean())
+        cascade, full = Cascade(answers.paths[self.path], self.threshold), answers.paths[0]
+        return float(np.where(self.stands(answers), cascade.path.depth, cascade.depth(full)).mean())
 
 
-def calibrated(stated: StatedRisk, calibration: StoredAnswers, path: int) -> Cascade:
+def calibrated(stated: StatedRisk, calibration: StoredAnswers, path: int) -> StoredCascade:
     """The cascade of the smallest threshold before the first that fails."""
 
     def holds(threshold: float) -> bool:
-        return stated.holds(outcome(stated, Cascade(path, threshold).answers(calibration), 1))
+        return stated.holds(outcome(stated, StoredCascade(path, threshold).answers(calibration), 1))
 
-    return Cascade(path, ([None, *passing(THRESHOLDS, holds)])[-1])
+    return StoredCascade(path, ([None, *passing(GAPS, holds)])[-1])
 
 
 def lottery(calibration: StoredAnswers, depth: float) -> list[tuple[int, float]]:
@@ -109,7 +98,7 @@ def lottery(calibration: StoredAnswers, depth: float) -> list[tuple[int, float]]
     return min(found, key=lambda shares: sum(share * differs[index] for index, share in shares))
 
 
-def row_of(cascade: Cascade, calibration: StoredAnswers, test: StoredAnswers) -> dict[str, float]:
+def row_of(cascade: StoredCascade, calibration: StoredAnswers, test: StoredAnswers) -> dict[str, float]:
     """A cascade on the test questions, beside static paths of its mean depth."""
     routed, depth = cascade.answers(test), cascade.mean_depth(test)
     shares = lottery(calibration, depth)
@@ -151,7 +140,7 @@ def main(
         found = [calibrated(shared, tuned, path) for path in stored.shallower]
         chosen = min(found, key=lambda cascade: cascade.mean_depth(tuned))
         rows.setdefault("chosen", []).append(row_of(chosen, tuned, test))
-        static = Cascade(deployed(stated, tuned), 0.0)
+        static = StoredCascade(deployed(stated, tuned), 0.0)
         rows.setdefault("static at this risk", []).append(row_of(static, tuned, test))
     means = {name: {key: float(np.mean([row[key] for row in of])) for key in of[0]} for name, of in rows.items()}
     titles = ("mean depth", "falls back", "agreement", "accuracy", "static depth", "its agreement", "its accuracy")

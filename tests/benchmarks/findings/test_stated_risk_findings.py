@@ -12,7 +12,6 @@ from benchmarks.findings import stated_risk
 from benchmarks.lab.stored_answers import answers_line, load_answers
 from pathgen.errors import InputError
 from pathgen.evaluation.divergence import Difference
-from pathgen.paths.layer_path import LayerPath
 from router.dev.risk import StatedRisk
 
 QUESTIONS = 600
@@ -90,11 +89,6 @@ def test_the_risk_over_splits(file, capsys):
     assert json.loads(capsys.readouterr().out)["mean_depth"] == 6
     with pytest.raises(InputError, match="one of --risk and --max-loss"):
         stated_risk.main(file)
-
-
-@pytest.mark.parametrize(("text", "depth"), [("..--..", 4 + 4), ("-.....", 5 + 6), (".2-...", 6 + 4), ("......", 6)])
-def test_a_fall_back_starts_again_at_the_first_layer_not_run_once(text, depth):
-    assert cascade.fall_back_depth(LayerPath.parse(text)) == depth
 
 
 def test_a_cascade_stands_where_the_cheap_path_is_sure(file, capsys):

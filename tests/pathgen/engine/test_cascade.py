@@ -124,6 +124,13 @@ def test_only_the_layers_after_the_fork_run_again(monkeypatch: pytest.MonkeyPatc
     assert ran == [(0, len(ROWS)), (1, len(ROWS)), (3, len(ROWS)), (2, back), (3, back)]
 
 
+@pytest.mark.parametrize(("text", "depth"), [("..--..", 4 + 4), ("-.....", 5 + 6), (".22...", 8 + 5)])
+def test_the_depth_of_a_fall_back_counts_the_layers_that_run_again(text: str, depth: int) -> None:
+    policy = Cascade(LayerPath.parse(text), 1.0)
+    assert policy.depth(LayerPath.full(6)) == depth
+    assert policy.depth(policy.path) == policy.path.depth
+
+
 def test_logits_that_are_not_finite_fall_back() -> None:
     logits = torch.tensor([[1.0, 0.0, float("nan")], [float("inf"), float("inf"), 0.0], [3.0, 0.0, 0.0]])
     assert Cascade(CHEAP[0], 2.0).unsure(logits).tolist() == [True, True, False]
