@@ -5,8 +5,9 @@
 From stored answers. A cascade takes the cheap path's answer if its two best choices are at least a threshold apart, in
 nats, else full depth's, as `router train --method cascade` does with the two likeliest tokens after the prompt.
 Thresholds are tested on calibration questions from the largest on; figures are of the test half, means over the splits.
-`chosen` takes the cascade of lowest calibration cost, each tested at a Bonferroni share of the level. Against it: the static path that passes the same risk; and, at the cascade's own mean depth, the static path, or
-the draw between two for each question, that agrees best on the calibration questions.
+`chosen` takes the cascade of lowest calibration cost, each tested at a Bonferroni share of the level. Against it: the
+static path that passes the same risk; and, at the cascade's own mean depth, the static path, or the draw between two
+for each question, that agrees best on the calibration questions.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from benchmarks.findings import stated_risk
 from benchmarks.lab.stored_answers import answers_line, load_answers
 from pathgen.errors import InputError
 from pathgen.evaluation.divergence import Difference
+from pathgen.paths.layer_path import LayerPath
 from router.dev.risk import StatedRisk
 
 QUESTIONS = 600
