@@ -8,14 +8,14 @@ from .paths.layer_path import LayerAction, LayerPath
 
 if TYPE_CHECKING:
     from .engine.path_model import PathModel
-    from .engine.policies import FixedPaths, LayerPolicy
+    from .engine.policies import Cascade, FixedPaths, LayerPolicy
 
-__all__ = ["FixedPaths", "LayerAction", "LayerPath", "LayerPolicy", "PathModel"]
+__all__ = ["Cascade", "FixedPaths", "LayerAction", "LayerPath", "LayerPolicy", "PathModel"]
 
 
 def __getattr__(name: str) -> Any:
     """What needs torch is imported when it is first used, so that commands answer at once."""
-    if name in ("FixedPaths", "LayerPolicy", "PathModel"):
+    if name in ("Cascade", "FixedPaths", "LayerPolicy", "PathModel"):
         from .engine import path_model as model
 
         return getattr(model, name)

@@ -18,6 +18,11 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
+def candidate_of(setting: T, kind: RiskKind, dev: DevSet, paths: Sequence[LayerPath]) -> Candidate[T]:
+    """A setting with the path of each question."""
+    return Candidate(setting, outcome_of(kind, dev, paths), float(np.mean([path.depth for path in paths])))
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate(Generic[T_co]):
     """A setting that may be deployed, what it does on the held-out questions, and its mean depth there."""
@@ -25,11 +30,6 @@ class Candidate(Generic[T_co]):
     setting: T_co
     outcome: Outcome
     depth: float
-
-
-def candidate_of(setting: T, kind: RiskKind, dev: DevSet, paths: Sequence[LayerPath]) -> Candidate[T]:
-    """A setting with the path of each question."""
-    return Candidate(setting, outcome_of(kind, dev, paths), float(np.mean([path.depth for path in paths])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,13 @@ class SettingFigures:
     observed: float
     p_value: float
     questions_needed: float
+
+    @classmethod
+    def of(cls, stated: StatedRisk, candidate: Candidate[object]) -> SettingFigures:
+        """The figures of a candidate under the stated risk."""
+        outcome = candidate.outcome
+        needed = stated.questions_needed(outcome)
+        return cls(candidate.depth, outcome.observed, stated.p_value(outcome), needed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,28 +84,28 @@ def hold_risk(
         num_layers: of the model.
         candidates: the safest first. They are drawn one by one.
     """
-    tested: list[SettingFigures] = []
+    failed: list[Candidate[T]] = []
 
     def holds(candidate: Candidate[T]) -> bool:
-        outcome = candidate.outcome
-        needed = stated.questions_needed(outcome)
-        tested.append(SettingFigures(candidate.depth, outcome.observed, stated.p_value(outcome), needed))
-        return stated.holds(outcome)
+        if stated.holds(candidate.outcome):
+            return True
+        failed.append(candidate)
+        return False
 
-    passed = [candidate.setting for candidate in passing(candidates, holds)] if questions else []
-    last = tested[len(passed) - 1] if passed else None
+    passed = list(passing(candidates, holds)) if questions else []
+    last = passed[-1] if passed else None
     figures = RiskFigures(
         kind=stated.kind,
         stated=stated.stated,
         confidence=stated.confidence,
-        observed=last.observed if last else 0.0,
+        observed=last.outcome.observed if last else 0.0,
         questions=questions,
         depth=last.depth if last else float(num_layers),
         num_layers=num_layers,
-        p_value=last.p_value if last else None,
-        failed=tested[-1] if len(tested) > len(passed) else None,
+        p_value=stated.p_value(last.outcome) if last else None,
+        failed=SettingFigures.of(stated, failed[0]) if failed else None,
     )
-    return passed[-1] if passed else None, figures
+    return None if last is None else last.setting, figures
 
 
 def outcome_of(kind: RiskKind, dev: DevSet, paths: Sequence[LayerPath]) -> Outcome:
