@@ -7,13 +7,15 @@ nats, else full depth's, as `router train --method cascade` does with the two li
 Thresholds are tested on calibration questions from the largest on; figures are of the test half, means over the splits.
 `chosen` takes the cascade of lowest calibration cost, each tested at a Bonferroni share of the level. Against it: the
 static path that passes the same risk; and, at the cascade's own mean depth, the static path, or the draw between two
-for each question, that agrees best on the calibration questions.
+for each question, that agrees best on the calibration questions. `kept_beyond_static` is the difference from these on
+the test half of the first split, with an interval over its questions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,12 +34,12 @@ from benchmarks.findings.stated_risk import (
     outcome,
     stated_risk,
 )
-from benchmarks.lab.measurement import machine, run_script
+from benchmarks.lab.measurement import machine, mean, run_script
 from benchmarks.lab.stored_answers import ALL, StoredAnswers, load_answers
 from cluster.program.console import print_json
 from pathgen.engine.policies import Cascade
 from pathgen.errors import InputError
-from pathgen.report.figures import figure_table, percent, points
+from pathgen.report.figures import figure_table, interval, percent, points
 from router.dev.cascade_choice import GAPS
 from router.dev.risk import StatedRisk, passing
 
@@ -99,6 +101,15 @@ def lottery(calibration: StoredAnswers, depth: float) -> list[tuple[int, float]]
     return min(found, key=lambda shares: sum(share * differs[index] for index, share in shares))
 
 
+def kept_beyond_static(
+    cascade: StoredCascade, calibration: StoredAnswers, test: StoredAnswers, seed: int
+) -> dict[str, Any]:
+    """Share of full depth's answers kept beyond static paths of the cascade's mean depth, with its interval."""
+    kept = 1.0 - cascade.answers(test).differs[1]
+    static = sum(share * (1.0 - test.differs[way]) for way, share in lottery(calibration, cascade.mean_depth(test)))
+    return mean(kept - static, seed)
+
+
 def row_of(cascade: StoredCascade, calibration: StoredAnswers, test: StoredAnswers) -> dict[str, float]:
     """A cascade on the test questions, beside static paths of its mean depth."""
     routed, depth = cascade.answers(test), cascade.mean_depth(test)
@@ -135,16 +146,30 @@ def main(
         raise InputError(f"{answers}: no way is below full depth")
     shared = StatedRisk(stated.kind, stated.stated, 1 - stated.alpha / len(stored.shallower))
     rows: dict[str, list[dict[str, float]]] = {}
+    beyond: dict[str, Any] = {}
     for tuned, test in stored.splits(splits, calibration, seed):
         for path in stored.shallower:
             rows.setdefault(stored.names[path], []).append(row_of(calibrated(stated, tuned, path), tuned, test))
         found = [calibrated(shared, tuned, path) for path in stored.shallower]
         chosen = min(found, key=lambda cascade: cascade.mean_depth(tuned))
         rows.setdefault("chosen", []).append(row_of(chosen, tuned, test))
+        beyond = beyond or kept_beyond_static(chosen, tuned, test, seed)
         static = StoredCascade(deployed(stated, tuned), 0.0)
         rows.setdefault("static at this risk", []).append(row_of(static, tuned, test))
-    means = {name: {key: float(np.mean([row[key] for row in of])) for key in of[0]} for name, of in rows.items()}
-    titles = ("mean depth", "falls back", "agreement", "accuracy", "static depth", "its agreement", "its accuracy")
+    means: dict[str, dict[str, Any]] = {
+        name: {key: float(np.mean([row[key] for row in of])) for key in of[0]} for name, of in rows.items()
+    }
+    means["chosen"]["kept_beyond_static"] = beyond
+    titles = (
+        "mean depth",
+        "falls back",
+        "agreement",
+        "accuracy",
+        "static depth",
+        "its agreement",
+        "its accuracy",
+        "first split: more kept",
+    )
     table = figure_table("cheap path", *titles, no_wrap=True)
     for name, row in means.items():
         table.add_row(name, *_cells(row))
@@ -165,7 +190,8 @@ def main(
     )
 
 
-def _cells(row: dict[str, float]) -> list[str]:
+def _cells(row: dict[str, Any]) -> list[str]:
+    gain = row.get("kept_beyond_static")
     return [
         f"{row['mean_depth']:.2f}",
         percent(row["falls_back"]),
@@ -174,6 +200,7 @@ def _cells(row: dict[str, float]) -> list[str]:
         f"{row['static_depth']:.2f}",
         percent(row["static_agreement"]),
         points(row["static_accuracy_gain"]),
+        f"{points(gain['value'])} {interval(gain['ci95'], points)}" if gain else "",
     ]
 
 

@@ -106,6 +106,8 @@ def test_a_cascade_stands_where_the_cheap_path_is_sure(file, capsys):
     assert set(rows) == {"b|4", "b|5", "chosen", "static at this risk"}
     assert rows["b|4"]["mean_depth"] < 6
     assert rows["b|4"]["agreement"] > 0.97
+    low, high = rows["chosen"]["kept_beyond_static"]["ci95"]
+    assert 0 < low <= rows["chosen"]["kept_beyond_static"]["value"] <= high
     assert rows["static at this risk"]["mean_depth"] >= 5
     assert "cheap path" in out.err
 
