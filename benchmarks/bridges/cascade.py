@@ -34,7 +34,7 @@ from benchmarks.findings.stated_risk import (
     outcome,
     stated_risk,
 )
-from benchmarks.lab.measurement import machine, mean, run_script
+from benchmarks.lab.measurement import machine, mean, run_script, share
 from benchmarks.lab.stored_answers import ALL, StoredAnswers, load_answers
 from cluster.program.console import print_json
 from pathgen.engine.policies import Cascade
@@ -96,9 +96,9 @@ def lottery(calibration: StoredAnswers, depth: float) -> list[tuple[int, float]]
     found = [[(index, 1.0)] for index in within]
     for low in within:
         for high in (index for index, own in enumerate(depths) if own > depth):
-            share = (depth - depths[low]) / (depths[high] - depths[low])
-            found.append([(low, 1 - share), (high, share)])
-    return min(found, key=lambda shares: sum(share * differs[index] for index, share in shares))
+            upper = (depth - depths[low]) / (depths[high] - depths[low])
+            found.append([(low, 1 - upper), (high, upper)])
+    return min(found, key=lambda shares: sum(part * differs[index] for index, part in shares))
 
 
 def kept_beyond_static(
@@ -106,7 +106,8 @@ def kept_beyond_static(
 ) -> dict[str, Any]:
     """Share of full depth's answers kept beyond static paths of the cascade's mean depth, with its interval."""
     kept = 1.0 - cascade.answers(test).differs[1]
-    static = sum(share * (1.0 - test.differs[way]) for way, share in lottery(calibration, cascade.mean_depth(test)))
+    shares = lottery(calibration, cascade.mean_depth(test))
+    static = sum(part * (1.0 - test.differs[way]) for way, part in shares)
     return mean(kept - static, seed)
 
 
@@ -116,7 +117,7 @@ def row_of(cascade: StoredCascade, calibration: StoredAnswers, test: StoredAnswe
     shares = lottery(calibration, depth)
 
     def drawn(values: Sequence[float]) -> float:
-        return sum(share * float(values[index]) for index, share in shares)
+        return sum(part * float(values[index]) for index, part in shares)
 
     gains = test.correct.mean(axis=1) - test.correct[0].mean()
     return {
@@ -159,7 +160,11 @@ def main(
     means: dict[str, dict[str, Any]] = {
         name: {key: float(np.mean([row[key] for row in of])) for key in of[0]} for name, of in rows.items()
     }
-    means["chosen"]["kept_beyond_static"] = beyond
+    risks = [1 - row["agreement"] if stated.kind == "disagreement" else -row["accuracy_gain"] for row in rows["chosen"]]
+    means["chosen"] |= {
+        "kept_beyond_static": beyond,
+        "exceeded_on_test": share(sum(risk > stated.stated for risk in risks), splits),
+    }
     titles = (
         "mean depth",
         "falls back",
