@@ -3,8 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
-# The first 200 built-in questions are searched and test the risk; maps and layers are chosen on the others (lines of the file).
-DEMO_SEARCHED := 200
+# The first built-in questions are searched and test the risk; maps are fitted and layers chosen on others (lines of the file).
+DEMO_SEARCHED := 140
 DEMO_OTHERS := 201,330
 DEMO_SYSTEMS := full,router,shortgpt+bridges
 
@@ -35,7 +35,7 @@ demo: setup
 	$(BIN)/pathgen stats $(DEMO)/paths
 	sed -n $(DEMO_OTHERS)p pathgen/questions/builtin.jsonl > $(DEMO)/others.jsonl
 	test -e $(DEMO)/bridges || $(BIN)/pathgen bridge --text $(DEMO)/others.jsonl --tokens 7500 --rank full --out $(DEMO)/bridges
-	$(BIN)/pathgen static --target divergence --model smollm2-135m --text $(DEMO)/others.jsonl --task arc --limit 40 --depth 27 \
+	$(BIN)/pathgen static --target divergence --model smollm2-135m --text $(DEMO)/others.jsonl --task arc --limit 32 --depth 27 \
 		--bridges $(DEMO)/bridges --out $(DEMO)/static.json
 	$(BIN)/router train --paths $(DEMO)/paths --static $(DEMO)/static.json --bridges $(DEMO)/bridges --risk 0.1 \
 		--out $(DEMO)/router
