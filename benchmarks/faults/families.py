@@ -1,8 +1,8 @@
 """Which families of the installed transformers run along paths: each as a tiny random model, against a plain loop.
 
 Every type of the causal and image-text mappings is built with random weights, wrapped, and compared: mixed paths
-padded left and right, cached greedy decoding, and the search's executor in plain and packed rows. Each runs in a child
-process with a time limit. The result is the page of families.
+padded left and right, cascades, cached greedy decoding, and the search's executor in plain and packed rows. Each runs
+in a child process with a time limit. The result is the page of families.
 
     OMP_NUM_THREADS=1 python -m benchmarks.faults.families --out docs/families.md
 """
@@ -139,10 +139,10 @@ def page(found: list[dict[str, Any]], version: str) -> str:
         "# Model families",
         "",
         f"All causal and image-text types of transformers {version}, each as a tiny random model, on text alone: mixed "
-        "paths padded left and right, cached greedy decoding, the search in plain and packed rows. Each is compared "
-        "with the stock model, one unpadded row at a time. *Exact* is a gap of at most 1e-4 of the largest logit. "
-        "The same is probed on a few dozen tokens whenever a model is wrapped; `pathgen check FOLDER` tells what "
-        "was found for a model at hand.",
+        "paths padded left and right, cascades, cached greedy decoding, the search in plain and packed rows. Each is "
+        "compared with the stock model, one unpadded row at a time. *Exact* is a gap of at most 1e-4 of the largest "
+        "logit. The same is probed on a few dozen tokens whenever a model is wrapped; `pathgen check FOLDER` tells "
+        "what was found for a model at hand.",
         "",
         "Made by `python -m benchmarks.faults.families --out docs/families.md`.",
         "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pathgen.engine.executor import Executor
 from pathgen.engine.mask_probe import find_mask_form
 from pathgen.engine.path_model import PathModel
-from pathgen.engine.policies import FixedPaths
+from pathgen.engine.policies import Cascade, FixedPaths, LayerPolicy, next_token_gaps
 from pathgen.engine.supported import find_layers
 from pathgen.engine.token_rows import packed_row, plain_rows
 from pathgen.paths.layer_path import LayerPath
@@ -25,6 +25,8 @@ LENGTHS = (9, 4, 12)
 NEW_TOKENS = 5
 CLOSE = 1e-4
 """Largest gap, relative to the row's largest logit where that is above 1."""
+NEARLY = 1e-3
+"""Nats by which a cascade's gap lies below the median row's, which then stands whatever its last digits are."""
 
 
 class PlainLoop:
@@ -82,18 +84,38 @@ def largest_gap(stock: Any) -> tuple[float, PathModel]:
     rng = random.Random(0)
     rows = [[rng.randrange(2, TEXT_TOKENS) for _ in range(length)] for length in LENGTHS]
     paths = mixed_paths(model, len(rows))
+    gaps = _followed(model, loop, rows, paths, FixedPaths)
+    for path in paths if not model.pinned_layers else ():
+        threshold = sorted(float(next_token_gaps(loop(row, path)[-1:])) for row in rows)[len(rows) // 2]
+        taken = [
+            path if float(next_token_gaps(loop(row, path)[-1:])) >= threshold else LayerPath.full(len(path))
+            for row in rows
+        ]
+        cascade = Cascade(path, threshold - NEARLY)
+        gaps += _followed(model, loop, rows, taken, lambda _, cascade=cascade: cascade)
+    return max(gaps + _searched(model, loop, rows[0][:6], paths[:2])), model
+
+
+def _followed(
+    model: PathModel,
+    loop: PlainLoop,
+    rows: list[list[int]],
+    paths: list[LayerPath],
+    policy: Callable[[list[LayerPath]], LayerPolicy],
+) -> list[float]:
+    """Gaps of forwards and of cached decoding, where the policy should take these paths."""
     gaps = [0.0]
     for together in _groups(model, rows, decodes=False):
         for side in ("left",) if not model.restrictions.one_length else ("right",):
             ids, mask = _padded([rows[row] for row in together], side)
-            logits = model.logits(ids, mask, policy=FixedPaths(paths[row] for row in together))
+            logits = model.logits(ids, mask, policy=policy([paths[row] for row in together]))
             gaps += [
                 _gap(got[m == 1], loop(rows[row], paths[row]))
                 for got, m, row in zip(logits, mask, together, strict=True)
             ]
     for together in _groups(model, rows, decodes=True):
-        gaps += _decoded(model, loop, [rows[row] for row in together], [paths[row] for row in together])
-    return max(gaps + _searched(model, loop, rows[0][:6], paths[:2])), model
+        gaps += _decoded(model, loop, [rows[row] for row in together], [paths[row] for row in together], policy)
+    return gaps
 
 
 def mixed_paths(model: PathModel, count: int) -> list[LayerPath]:
@@ -116,13 +138,19 @@ def _groups(model: PathModel, rows: Sequence[Sequence[int]], *, decodes: bool) -
     return list(found.values())
 
 
-def _decoded(model: PathModel, loop: PlainLoop, rows: list[list[int]], paths: list[LayerPath]) -> list[float]:
+def _decoded(
+    model: PathModel,
+    loop: PlainLoop,
+    rows: list[list[int]],
+    paths: list[LayerPath],
+    policy: Callable[[list[LayerPath]], LayerPolicy],
+) -> list[float]:
     border, longest = model.restrictions.border, max(map(len, rows))
     count = NEW_TOKENS if border is None or longest > border else min(NEW_TOKENS, border - longest)
     if count < 1:
         return []
     ids, mask = _padded(rows, "left")
-    made = model.generate(ids, mask, policy=FixedPaths(paths), max_new_tokens=count)[:, ids.shape[1] :]
+    made = model.generate(ids, mask, policy=policy(paths), max_new_tokens=count)[:, ids.shape[1] :]
     gaps = []
     for row, path, new in zip(rows, paths, made, strict=True):
         best = loop([*row, *new.tolist()], path)[len(row) - 1 : -1]
