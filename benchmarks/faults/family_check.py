@@ -6,6 +6,7 @@ import copy
 import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -25,8 +26,6 @@ LENGTHS = (9, 4, 12)
 NEW_TOKENS = 5
 CLOSE = 1e-4
 """Largest gap, relative to the row's largest logit where that is above 1."""
-NEARLY = 1e-3
-"""Nats by which a cascade's gap lies below the median row's, which then stands whatever its last digits are."""
 
 
 class PlainLoop:
@@ -85,14 +84,14 @@ def largest_gap(stock: Any) -> tuple[float, PathModel]:
     rows = [[rng.randrange(2, TEXT_TOKENS) for _ in range(length)] for length in LENGTHS]
     paths = mixed_paths(model, len(rows))
     gaps = _followed(model, loop, rows, paths, FixedPaths)
+    runs = [rows[row] for together in _groups(model, rows, decodes=False) for row in together]
     for path in paths if not model.pinned_layers else ():
-        threshold = sorted(float(next_token_gaps(loop(row, path)[-1:])) for row in rows)[len(rows) // 2]
-        taken = [
-            path if float(next_token_gaps(loop(row, path)[-1:])) >= threshold else LayerPath.full(len(path))
-            for row in rows
-        ]
-        cascade = Cascade(path, threshold - NEARLY)
-        gaps += _followed(model, loop, rows, taken, lambda _, cascade=cascade: cascade)
+        sure = [float(next_token_gaps(loop(row, path)[-1:])) for row in runs]
+        order = sorted(sure) if len(sure) > 1 else [sure[0], sure[0] + 1]
+        _, threshold = max((high - low, (low + high) / 2) for low, high in pairwise(order))
+        taken = [path if gap >= threshold else LayerPath.full(len(path)) for gap in sure]
+        cascade = Cascade(path, threshold)  # far from every row's gap; a single row falls back
+        gaps += _followed(model, loop, runs, taken, lambda _, cascade=cascade: cascade)
     return max(gaps + _searched(model, loop, rows[0][:6], paths[:2])), model
 
 
