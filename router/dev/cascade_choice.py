@@ -75,4 +75,6 @@ def hold_cascade(stated: StatedRisk, dev: DevSet, paths: Sequence[LayerPath]) ->
         for path in paths
     ]
     cascade, figures = min(found, key=lambda each: each[1].depth)
+    if figures.depth >= dev.num_layers:  # the risk holds, and nothing is saved
+        cascade, figures = None, replace(figures, observed=0.0, depth=float(dev.num_layers), p_value=None)
     return cascade, replace(figures, confidence=stated.confidence)

@@ -67,6 +67,15 @@ def test_it_is_the_least_deep_of_all_that_hold(seed, count, stated, share):
         assert (cascade.path, cascade.gap) == (path, gap)
 
 
+def test_a_cascade_that_saves_nothing_is_not_deployed():
+    """Nearly every question falls back, so each path costs more than full depth."""
+    gaps = np.full((len(PATHS), 200), 0.5)
+    dev = MadeUp(gaps, np.ones(gaps.shape, dtype=bool))
+    cascade, figures = hold_cascade(StatedRisk("disagreement", 0.1, 0.95), dev, PATHS)
+    assert (cascade, figures.depth, figures.observed, figures.p_value) == (None, LAYERS, 0.0, None)
+    assert figures.failed is not None
+
+
 def test_the_loss_counts_right_answers():
     full = np.array([1, 1, 0, 0, 1], dtype=bool)
     right = np.array([1, 0, 1, 0, 1], dtype=bool)
