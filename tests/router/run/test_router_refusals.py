@@ -77,7 +77,7 @@ def other_model(tmp_path_factory):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("--method", "magic"), "unknown method 'magic'; methods are static, imitate, gates"),
+        (("--method", "magic"), "unknown method 'magic'; methods are static, cascade, imitate, gates"),
         (("--labels", "best"), "unknown label policy 'best'; policies are shortest, margin, consensus, value"),
         (("--tracker", "mlfow"), "unknown tracker 'mlfow'; trackers are none, tensorboard, wandb, mlflow, trackio"),
         (("--actions", "skip,jump"), "--actions: unknown action 'jump'; actions are skip, execute, repeat"),
