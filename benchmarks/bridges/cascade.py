@@ -31,7 +31,7 @@ from benchmarks.findings.stated_risk import (
     Seed,
     Splits,
     deployed,
-    outcome,
+    losses,
     stated_risk,
 )
 from benchmarks.lab.measurement import machine, mean, run_script, share
@@ -40,8 +40,9 @@ from cluster.program.console import print_json
 from pathgen.engine.policies import Cascade
 from pathgen.errors import InputError
 from pathgen.report.figures import figure_table, interval, percent, points
-from router.dev.cascade_choice import GAPS
-from router.dev.risk import StatedRisk, passing
+from router.dev.cascade_choice import CheapAnswers
+from router.dev.risk import StatedRisk
+from router.dev.risk_control import hold_risk
 
 TABLE_WIDTH = 200
 
@@ -79,11 +80,9 @@ class StoredCascade:
 
 def calibrated(stated: StatedRisk, calibration: StoredAnswers, path: int) -> StoredCascade:
     """The cascade of the smallest threshold before the first that fails."""
-
-    def holds(threshold: float) -> bool:
-        return stated.holds(outcome(stated, StoredCascade(path, threshold).answers(calibration), 1))
-
-    return StoredCascade(path, ([None, *passing(GAPS, holds)])[-1])
+    cheap = CheapAnswers(calibration.paths[path], calibration.gaps[path], *losses(stated, calibration, path))
+    cascade, _ = hold_risk(stated, len(cheap.gaps), calibration.num_layers, cheap.cascades())
+    return StoredCascade(path, None if cascade is None else cascade.gap)
 
 
 def lottery(calibration: StoredAnswers, depth: float) -> list[tuple[int, float]]:

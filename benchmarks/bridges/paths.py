@@ -25,7 +25,7 @@ from benchmarks.lab.models import Model, model_title
 from benchmarks.lab.stored_answers import FULL, StoredAnswers, answers_line, load_answers, stored_ways
 from cluster.program.console import print_json
 from cluster.program.progress import counted
-from pathgen.bridges.folder import folder_info, load_bridges
+from pathgen.bridges.folder import load_bridges
 from pathgen.bridges.maps import Bridges
 from pathgen.engine.path_model import PathModel
 from pathgen.errors import InputError
@@ -69,7 +69,9 @@ def main(
     """Score; print a table to stderr, and one JSON object."""
     torch.set_num_threads(threads)
     folder, asked_as = resolve_model(model), choice_task(task)
-    maps, info = load_bridges(bridges, fingerprint(folder)), folder_info(bridges)
+    maps = load_bridges(bridges, fingerprint(folder))
+    info = maps.info
+    assert info is not None  # of the folder
     ways: dict[str, Way] = {}
     for name, one in named_paths(path).items():
         ways |= {f"{BRIDGED}|{name}": Way(one, maps), f"{PLAIN}|{name}": Way(one)}

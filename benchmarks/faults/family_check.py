@@ -26,6 +26,8 @@ LENGTHS = (9, 4, 12)
 NEW_TOKENS = 5
 CLOSE = 1e-4
 """Largest gap, relative to the row's largest logit where that is above 1."""
+PolicyMaker = Callable[[list[LayerPath]], LayerPolicy]
+"""From the path that each row should take."""
 
 
 class PlainLoop:
@@ -100,7 +102,7 @@ def _followed(
     loop: PlainLoop,
     rows: list[list[int]],
     paths: list[LayerPath],
-    policy: Callable[[list[LayerPath]], LayerPolicy],
+    policy: PolicyMaker,
 ) -> list[float]:
     """Gaps of forwards and of cached decoding, where the policy should take these paths."""
     gaps = [0.0]
@@ -142,7 +144,7 @@ def _decoded(
     loop: PlainLoop,
     rows: list[list[int]],
     paths: list[LayerPath],
-    policy: Callable[[list[LayerPath]], LayerPolicy],
+    policy: PolicyMaker,
 ) -> list[float]:
     border, longest = model.restrictions.border, max(map(len, rows))
     count = NEW_TOKENS if border is None or longest > border else min(NEW_TOKENS, border - longest)

@@ -14,6 +14,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from benchmarks.lab.measurement import machine, run_script, share
 from benchmarks.lab.stored_answers import ALL, StoredAnswers, load_answers
@@ -46,11 +47,16 @@ def stated_risk(risk: float | None, max_loss: float | None, confidence: float) -
 
 def outcome(stated: StatedRisk, answers: StoredAnswers, path: int) -> Outcome:
     """One path against full depth."""
-    count = answers.choices.shape[1]
+    worse, better = losses(stated, answers, path)
+    return Outcome(int(worse.sum()), int(better.sum()), len(worse))
+
+
+def losses(stated: StatedRisk, answers: StoredAnswers, path: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """[Q] whether each answer is worse than full depth's, and [Q] whether it is better."""
     if stated.kind == "disagreement":
-        return Outcome(int(answers.differs[path].sum()), 0, count)
+        return answers.differs[path], np.zeros_like(answers.differs[path])
     right, full = answers.correct[path], answers.correct[0]
-    return Outcome(int((full & ~right).sum()), int((right & ~full).sum()), count)
+    return full & ~right, right & ~full
 
 
 def deployed(stated: StatedRisk, calibration: StoredAnswers) -> int:

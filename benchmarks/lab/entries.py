@@ -24,5 +24,5 @@ def named_paths(entries: Sequence[str]) -> dict[str, LayerPath]:
         try:
             paths[name] = LayerPath.parse(text)
         except ValueError as error:
-            raise InputError(f"--path {name}: {error}") from error
+            raise InputError(f"path {name}: {error}") from error
     return paths

@@ -46,8 +46,8 @@ class Effort:
         first = cls.of_paths([policy.path], probes=1)
         if path == policy.path:
             return first
-        again = range(len(path) - (policy.depth(path) - policy.path.depth), len(path))
-        return replace(first, executions=tuple(n + (layer in again) for layer, n in enumerate(first.executions)))
+        again = tuple(runs + (layer >= policy.fork) for layer, runs in enumerate(first.executions))
+        return replace(first, executions=again)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -62,12 +63,15 @@ class Cascade:
         """[B] the path's action at this layer."""
         return torch.full((len(hidden),), int(self.path[layer]))
 
+    @property
+    def fork(self) -> int:
+        """The first layer that the path does not execute once; the number of layers without one."""
+        edits = (layer for layer, action in enumerate(self.path) if action != LayerAction.EXECUTE)
+        return next(edits, len(self.path))
+
     def depth(self, path: LayerPath) -> int:
         """Layer executions of a prompt that ends on this path; where it fell back, those of both from the fork on."""
-        if path == self.path:
-            return path.depth
-        fork = next(layer for layer, action in enumerate(self.path) if action != LayerAction.EXECUTE)
-        return self.path.depth + len(path) - fork
+        return path.depth if path == self.path else self.path.depth + len(path) - self.fork
 
     def unsure(self, logits: Tensor) -> Tensor:
         """[B] whether the two likeliest of [B, V] next tokens are less than the gap apart."""
@@ -91,7 +95,8 @@ class RecordedPolicy:
         self._policy = policy
         self._taken: list[Tensor] = []
         self._fell_back: Tensor | None = None
-        self.unsure: Unsure | None = None if getattr(policy, "unsure", None) is None else self._doubted
+        asked: Unsure | None = getattr(policy, "unsure", None)
+        self.unsure: Unsure | None = None if asked is None else partial(self._doubted, asked)
 
     def actions(self, layer: int, hidden: Tensor, prompt_mask: Tensor) -> Tensor:
         """[B] the actions of the recorded policy."""
@@ -99,8 +104,8 @@ class RecordedPolicy:
         self._taken.append(taken)
         return taken
 
-    def _doubted(self, logits: Tensor) -> Tensor:
-        self._fell_back = self._policy.unsure(logits)  # type: ignore[attr-defined]  # it has one
+    def _doubted(self, asked: Unsure, logits: Tensor) -> Tensor:
+        self._fell_back = asked(logits)
         return self._fell_back
 
     def paths(self) -> list[LayerPath]:

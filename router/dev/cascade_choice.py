@@ -13,7 +13,7 @@ from pathgen.paths.layer_path import LayerPath
 
 from .dev_set import DevSet
 from .risk import Outcome, RiskKind, StatedRisk
-from .risk_control import Candidate, RiskFigures, hold_risk
+from .risk_control import Candidate, RiskFigures, hold_risk, losses_of
 
 GAPS = tuple(float(gap) for gap in np.arange(12, -0.125, -0.125))
 """In nats, the safest first; fixed, so that they do not depend on the tested questions. At 0 no question falls back."""
@@ -38,12 +38,7 @@ class CheapAnswers:
     def of(cls, kind: RiskKind, dev: DevSet, path: LayerPath) -> CheapAnswers:
         """Run the questions along the path."""
         paths = [path] * len(dev.questions)
-        gaps = dev.next_token_gaps(path)
-        if kind == "disagreement":
-            differs = ~dev.agreement(paths)
-            return cls(path, gaps, differs, np.zeros_like(differs))
-        right, full = dev.run(paths).correct, dev.full
-        return cls(path, gaps, full & ~right, right & ~full)
+        return cls(path, dev.next_token_gaps(path), *losses_of(kind, dev, paths))
 
     def cascades(self) -> Iterator[Candidate[Cascade]]:
         """With a smaller gap each, so that fewer questions fall back."""

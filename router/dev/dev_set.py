@@ -7,6 +7,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import compress, groupby
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,8 @@ from ..data.path_datasets import PathDatasets
 from .figures import DevFigures, FolderFigures, RoutedFigures
 from .metrics import PathShares
 from .routed_scores import RoutedScores, prompt_gaps, route
+
+T = TypeVar("T")
 
 CHUNK_ROUTED = 128
 """Questions routed in one call, which sorts them into batches of like length; then progress is shown."""
@@ -75,14 +78,7 @@ class DevSet:
 
     def route(self, policy: LayerPolicy) -> list[LayerPath]:
         """The path that the policy takes on each question."""
-        paths: list[LayerPath] = []
-        with counted("routing", len(self.questions), quiet=self._quiet) as on_done:
-            for book, questions in self._parts:
-                for start in range(0, len(questions), CHUNK_ROUTED):
-                    chunk = questions[start : start + CHUNK_ROUTED]
-                    paths += route(book.evaluator, policy, chunk)
-                    on_done(len(chunk))
-        return paths
+        return self._of_prompts("routing", lambda evaluator, chunk: route(evaluator, policy, chunk))
 
     def part(self, wanted: Callable[[Question], bool]) -> DevSet:
         """The questions that are wanted, equal ones once. Answers are shared: none runs again."""
@@ -105,14 +101,18 @@ class DevSet:
 
     def next_token_gaps(self, path: LayerPath) -> NDArray[np.float64]:
         """[N] how far the likeliest token after each prompt is ahead of the second one along a path, in nats."""
-        gaps: list[float] = []
-        with counted("confidence", len(self.questions), quiet=self._quiet) as on_done:
+        return np.array(self._of_prompts("confidence", lambda evaluator, chunk: prompt_gaps(evaluator, path, chunk)))
+
+    def _of_prompts(self, what: str, found: Callable[[Evaluator, Sequence[Question]], Sequence[T]]) -> list[T]:
+        """What is found of each question's prompt; `what` names it beside the progress."""
+        answers: list[T] = []
+        with counted(what, len(self.questions), quiet=self._quiet) as on_done:
             for book, questions in self._parts:
                 for start in range(0, len(questions), CHUNK_ROUTED):
                     chunk = questions[start : start + CHUNK_ROUTED]
-                    gaps += prompt_gaps(book.evaluator, path, chunk)
+                    answers += found(book.evaluator, chunk)
                     on_done(len(chunk))
-        return np.array(gaps)
+        return answers
 
     def agreement(self, paths: Sequence[LayerPath]) -> NDArray[np.bool_]:
         """[N] whether each answer along its own path is that of full depth (`pathgen.evaluation.agreement`)."""

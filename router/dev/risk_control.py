@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pathgen.paths.layer_path import LayerPath
 
@@ -110,10 +111,17 @@ def hold_risk(
 
 def outcome_of(kind: RiskKind, dev: DevSet, paths: Sequence[LayerPath]) -> Outcome:
     """The answers along these paths, one per question, against those at full depth."""
+    worse, better = losses_of(kind, dev, paths)
+    return Outcome(int(worse.sum()), int(better.sum()), len(paths))
+
+
+def losses_of(kind: RiskKind, dev: DevSet, paths: Sequence[LayerPath]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """[N] whether each answer is worse than full depth's, and [N] whether it is better, as `Outcome` counts them."""
     if kind == "disagreement":
-        return Outcome(int((~dev.agreement(paths)).sum()), 0, len(paths))
+        differs = ~dev.agreement(paths)
+        return differs, np.zeros_like(differs)
     right, full = dev.run(paths).correct, dev.full
-    return Outcome(int((full & ~right).sum()), int((right & ~full).sum()), len(paths))
+    return full & ~right, right & ~full
 
 
 def risk_text(figures: RiskFigures) -> str:
