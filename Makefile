@@ -55,7 +55,7 @@ test: export OMP_NUM_THREADS = 1
 test: setup browser lint
 	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow and not ray and not model and not browser"
 	@if [ -e $(VENV)/.browser ]; then $(BIN)/pytest -q -m browser; fi
-	$(BIN)/pytest -q -m ray tests/cluster
+	$(BIN)/pytest -q -n 2 --dist loadfile -m ray tests/cluster
 	$(BIN)/pytest -q -n 2 --dist loadfile -m "ray or model or slow" --ignore tests/cluster --ignore tests/benchmarks
 
 # Three nodes of a Ray cluster here, an actor or a node killed every few seconds for three minutes; about five in all. Then
