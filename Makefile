@@ -48,15 +48,15 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Quick tests first: what a mistake breaks is seen early. Two processes, a file's tests in one of them. Ray settles on
-# authentication once per process, so the tests that start a Ray of their own (tests/cluster) and those that join one run
-# in processes of their own.
+# Quick tests first: what a mistake breaks is seen early. A file's tests run in one process, two files at a time; three where
+# tests wait for Ray more than they compute. Ray settles on authentication once per process, so the tests that start a Ray of
+# their own (tests/cluster) and those that join one run in processes of their own.
 test: export OMP_NUM_THREADS = 1
 test: setup browser lint
 	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow and not ray and not model and not browser"
 	@if [ -e $(VENV)/.browser ]; then $(BIN)/pytest -q -m browser; fi
 	$(BIN)/pytest -q -n 2 --dist loadfile -m ray tests/cluster
-	$(BIN)/pytest -q -n 2 --dist loadfile -m "ray or model or slow" --ignore tests/cluster --ignore tests/benchmarks
+	$(BIN)/pytest -q -n 3 --dist loadfile -m "ray or model or slow" --ignore tests/cluster --ignore tests/benchmarks
 
 # Three nodes of a Ray cluster here, an actor or a node killed every few seconds for three minutes; about five in all. Then
 # the benchmark scripts that start a Ray, about six minutes more.

@@ -116,7 +116,7 @@ def test_a_killed_driver_takes_its_actors_along_and_the_same_command_goes_on(lab
 
 def test_actors_that_find_no_place_are_waited_for_only_while_none_works(lab, whole, add, tmp_path):
     add(1)
-    outcome = generate(lab, tmp_path / "run", actors=2, start_timeout_s=20)
+    outcome = generate(lab, tmp_path / "run", actors=2, start_timeout_s=90)
     assert outcome.exit_code == 0
     assert lab.births == 2
     assert_same(records(tmp_path / "run"), whole)
