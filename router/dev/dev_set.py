@@ -53,7 +53,7 @@ def dev_questions(
 
 
 class DevSet:
-    """Development questions and the model that answers them. Each question runs along each path at most once.
+    """Development questions and the model that answers them. Each answer, and each gap after a prompt, is found once.
 
     All paths run here, the full one too: a stored answer may be of another program or another dtype.
 
@@ -71,6 +71,7 @@ class DevSet:
         self.questions = sorted(questions, key=lambda entry: entry.task.name)  # stable
         self.num_layers, self._quiet = model.num_layers, quiet
         self.pinned_layers = model.pinned_layers
+        self._gaps: dict[tuple[str, LayerPath], dict[str, float]] = {}
         self._parts: list[tuple[AnswerBook, list[Question]]] = []
         for task, entries in groupby(self.questions, key=lambda entry: entry.task):
             book = AnswerBook(task, partial(Evaluator, model, task, chat=chat))
@@ -78,6 +79,9 @@ class DevSet:
 
     def route(self, policy: LayerPolicy) -> list[LayerPath]:
         """The path that the policy takes on each question."""
+        if isinstance(policy, Cascade):
+            full = LayerPath.full(self.num_layers)
+            return [policy.path if gap >= policy.gap else full for gap in self.next_token_gaps(policy.path)]
         return self._of_prompts("routing", lambda evaluator, chunk: route(evaluator, policy, chunk))
 
     def part(self, wanted: Callable[[Question], bool]) -> DevSet:
@@ -101,7 +105,14 @@ class DevSet:
 
     def next_token_gaps(self, path: LayerPath) -> NDArray[np.float64]:
         """[N] how far the likeliest token after each prompt is ahead of the second one along a path, in nats."""
-        return np.array(self._of_prompts("confidence", lambda evaluator, chunk: prompt_gaps(evaluator, path, chunk)))
+
+        def found(evaluator: Evaluator, chunk: Sequence[Question]) -> list[float]:
+            known = self._gaps.setdefault((evaluator.task.name, path), {})
+            new = [question for question in chunk if question.sha not in known]
+            known.update(zip((question.sha for question in new), prompt_gaps(evaluator, path, new), strict=True))
+            return [known[question.sha] for question in chunk]
+
+        return np.array(self._of_prompts("confidence", found))
 
     def _of_prompts(self, what: str, found: Callable[[Evaluator, Sequence[Question]], Sequence[T]]) -> list[T]:
         """What is found of each question's prompt; `what` names it beside the progress."""

@@ -8,6 +8,8 @@ from path_runs import path
 from router_commands import DEEP, FULL, SHALLOW
 
 from pathgen.engine.path_model import PathModel
+from pathgen.engine.policies import Cascade
+from pathgen.evaluation.decided_paths import decide_paths
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.questions.question import Question
 from pathgen.questions.tasks import find_task
@@ -96,6 +98,21 @@ def test_questions_are_routed_in_their_order_in_parts(model, questions, monkeypa
         expected.append(PATHS[1] if len(prompt) % 2 else PATHS[0])
     assert dev.route(ByLength()) == expected
     assert set(expected) == {PATHS[0], PATHS[1]}
+
+
+def test_a_cascade_routes_by_gaps_that_are_found_once(model, questions, monkeypatch):
+    dev = DevSet(model, questions, chat=False)
+    gap = float(np.median(dev.next_token_gaps(PATHS[1])))
+    ran = []
+    states = PathModel.states
+    monkeypatch.setattr(PathModel, "states", lambda *args, **options: ran.append(args) or states(*args, **options))
+    part = dev.part(lambda question: question.choices is not None)
+    assert part.next_token_gaps(PATHS[1]).tolist() == dev.next_token_gaps(PATHS[1])[:6].tolist()
+    taken = dev.route(Cascade(PATHS[1], gap))
+    assert not ran
+    prompts = [Evaluator(model, entry.task).prepare(entry.question).prompt_ids for entry in dev.questions]
+    assert taken == decide_paths(model, Cascade(PATHS[1], gap), prompts)
+    assert set(taken) == {PATHS[0], PATHS[1]}
 
 
 def test_quality_shares_prefixes_and_takes_the_first_of_each_task(model, questions):
