@@ -27,6 +27,7 @@ import typer
 
 from benchmarks.lab.digits import to_digits
 from benchmarks.lab.measurement import machine, run_script
+from benchmarks.lab.menu_data import read_layers
 from benchmarks.lab.models import Model, model_title
 from cluster.program.console import print_json
 from infer.bench.bench import Bench, BenchOutcome
@@ -40,9 +41,9 @@ from pathgen.static.static_paths import load_static
 
 ROUTERS = {"imitate": (), "value": ("--labels", "value")}
 """The published recipe, and heads that learn what each action adds to the margin; with their options."""
-REGRESSION, COVERAGE = "mean at layer 10", 1.0
-"""The features of the regression whose choices count as its look, and the share of questions that follow it: taken
-before any result was known."""
+COVERAGE = 1.0
+"""Share of the questions that follow the regression. It reads the mean over the prompt a third of the way up. Both were
+taken before any result was known."""
 ONE_ACTOR = ("--actors", "1", "--threads-per-actor", "1")
 STATS = ("done", "base_accuracy", "solved_rate", "mean_best_depth", "headroom")
 TRAINED = ("questions", "macro_f1", "dev_questions", "routed_accuracy", "full_accuracy", "mean_depth", "bias")
@@ -154,10 +155,11 @@ class Lab:
         words += [] if limit is None else ["--limit", str(limit)]
         script = "benchmarks.findings.conditional"
         found = command(self.out / "conditional.json", script, *words, "--scores", str(self.out / "scores.jsonl"))
-        looks = found["blocks"][REGRESSION]["choices"]
+        features = f"mean at layer {read_layers(len(paths[0]))[1]}"
+        looks = found["blocks"][features]["choices"]
         return {
             "menu": {str(path): right for path, right in zip(paths, found["accuracies"][1:], strict=True)},
-            "features": REGRESSION,
+            "features": features,
             **next(row for row in looks if row["coverage"] == COVERAGE),
             "r2": {name: block["r2"] for name, block in found["blocks"].items()},
             "planted": found["planted"],

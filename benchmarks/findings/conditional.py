@@ -24,11 +24,12 @@ import torch
 import typer
 from numpy.typing import NDArray
 
+from benchmarks.bridges.paths import choice_task
 from benchmarks.findings.interaction import edits, effects_of
 from benchmarks.lab.digits import from_digits, to_digits
 from benchmarks.lab.measurement import ci95, machine, resamples, run_script
 from benchmarks.lab.menu_data import prompt_states
-from benchmarks.lab.models import Model
+from benchmarks.lab.models import Model, model_title
 from benchmarks.lab.path_scores import PathScores
 from benchmarks.lab.ridge import Array, assign_folds, centred, explained, out_of_fold
 from cluster.program.console import print_json
@@ -114,6 +115,7 @@ def main(
     menu: Annotated[list[str] | None, typer.Option(help="Path beside full depth; may repeat.")] = None,
     limit: Annotated[int | None, typer.Option(help="Questions of each file.")] = None,
     model: Model = "smollm2-135m",
+    task: Annotated[str, typer.Option(help="arc or arc-letter.")] = "arc",
     num_layers: Annotated[int, typer.Option(help="Of the model.")] = 30,
     folds: Annotated[int, typer.Option(help="Of the cross-validation.")] = 5,
     bridges: Annotated[Path | None, typer.Option(help="Folder of bridges.")] = None,
@@ -123,17 +125,18 @@ def main(
 ) -> None:
     """Print one JSON object."""
     torch.set_num_threads(1)
+    choice_task(task)  # or an error before anything runs
     files = [load_questions(file, needs="choices", limit=limit) for file in questions]
     asked = [question for file in files for question in file]
     chosen = [from_digits(digits) for digits in menu or ()]
     paths = [LayerPath.full(num_layers), *(chosen or edits(num_layers))]
     table = PathScores(scores, model, workers, bridges)
-    table.compute("arc", dict.fromkeys(asked, paths))
-    margins = table.margins("arc", asked, paths)
+    table.compute(task, dict.fromkeys(asked, paths))
+    margins = table.margins(task, asked, paths)
     choosable = slice(1 if without_full else 0, None)
     correct = margins[:, choosable] > 0
     rng = np.random.default_rng(seed)
-    states = prompt_states(model, asked)
+    states = prompt_states(model, asked, task)
     owners = np.repeat(np.arange(len(files)), [len(file) for file in files])
     effects = within_files(effects_of(margins)[:, choosable], owners)
     states = {name: within_files(block, owners) for name, block in states.items()}
@@ -155,6 +158,8 @@ def main(
     print_json(
         {
             "benchmark": "conditional",
+            "model": model_title(model),
+            "task": task,
             "questions": {Path(name).name: len(file) for name, file in zip(questions, files, strict=True)},
             "menu": [to_digits(path) for path in paths],
             "accuracies": (margins > 0).mean(0).tolist(),

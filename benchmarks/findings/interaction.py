@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from benchmarks.lab.measurement import ci95, machine, resamples, run_script
 from benchmarks.lab.models import Model
-from benchmarks.lab.path_scores import TEMPLATES, PathScores
+from benchmarks.lab.path_scores import WORDINGS, PathScores
 from benchmarks.lab.ridge import centred
 from cluster.program.console import print_json
 from pathgen.paths.layer_path import LayerPath
@@ -60,15 +60,15 @@ def main(
     paths = [LayerPath.full(num_layers), *edits(num_layers)]
     table = PathScores(scores, model)
     margins = {}
-    for name in TEMPLATES:
+    for name in WORDINGS:
         table.compute(name, dict.fromkeys(asked, paths))
         margins[name] = table.margins(name, asked, paths)
-    first, second = (centred(effects_of(margins[name])[:, 1:]) for name in TEMPLATES)
+    first, second = (centred(effects_of(margins[name])[:, 1:]) for name in WORDINGS)
     rng = np.random.default_rng(seed)
     count = len(asked)
     null = [correlation(first, second[rng.permutation(count)]) for _ in range(DRAWS)]
     boot = [correlation(first[rows], second[rows]) for rows in resamples(count, rng, DRAWS)]
-    base = [margins[name][:, 0] for name in TEMPLATES]
+    base = [margins[name][:, 0] for name in WORDINGS]
     gains = {name: ((value > 0).mean(0)[1:] - (value[:, 0] > 0).mean()) for name, value in margins.items()}
     print_json(
         {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -21,8 +21,6 @@ from pathgen.questions.tasks import find_task
 from pathgen.static.run import open_book
 from pathgen.store.run_reader import SearchedRun
 from router.net.pooling import Pooling
-
-LAYERS = (0, 10, 20, 29)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,20 +62,21 @@ def load_menu(menu: Sequence[str], folders: Sequence[str], model: str) -> Menu:
     return Menu(paths, questions, np.array(owners), correct, margin.astype(float))
 
 
-def prompt_states(model: str, questions: Sequence[Question]) -> dict[str, NDArray[np.float64]]:
-    """[Q, D] features of each prompt by name: the mean over it and its last token at some layers, full depth."""
+def prompt_states(model: str, questions: Sequence[Question], task_name: str = "arc") -> dict[str, NDArray[np.float64]]:
+    """[Q, D] features of each prompt by name: the mean over it and its last token at `read_layers`, full depth."""
     path_model = PathModel.from_pretrained(model)
     assert path_model.tokenizer is not None
-    task = find_task("arc")
+    task = find_task(task_name)
+    layers = read_layers(path_model.num_layers)
     prompts = [task.encode(question, path_model.tokenizer, chat=False)[0] for question in questions]
     kinds = {"mean": Pooling(windows=1), "last": Pooling("last", 1)}
     found: dict[str, list[Tensor]] = {}
     order: list[int] = []
     for indices, ids, mask in prompt_batches(path_model, prompts):
         order += indices
-        states = _States()
+        states = _States(layers)
         path_model.states(ids, mask, policy=states)
-        for layer in LAYERS:
+        for layer in layers:
             for kind, pooling in kinds.items():
                 pooled = pooling.pool(states.hidden[layer], mask).flatten(1)
                 found.setdefault(f"{kind} at layer {layer}", []).append(pooled)
@@ -85,13 +84,19 @@ def prompt_states(model: str, questions: Sequence[Question]) -> dict[str, NDArra
     return {name: torch.cat(parts).double().numpy()[back] for name, parts in found.items()}
 
 
+def read_layers(num_layers: int) -> tuple[int, int, int, int]:
+    """The first layer, a third and two thirds of the way, and the last."""
+    return 0, num_layers // 3, 2 * num_layers // 3, num_layers - 1
+
+
 class _States:
     """Executes every layer and keeps the states that reach some."""
 
-    def __init__(self):
+    def __init__(self, layers: Collection[int]):
+        self._layers = layers
         self.hidden: dict[int, Tensor] = {}
 
     def actions(self, layer: int, hidden: Tensor, prompt_mask: Tensor) -> Tensor:
-        if layer in LAYERS:
+        if layer in self._layers:
             self.hidden[layer] = hidden
         return torch.ones(len(hidden), dtype=torch.int64)

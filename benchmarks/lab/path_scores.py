@@ -16,7 +16,7 @@ from benchmarks.lab.digits import from_digits, to_digits
 from pathgen.bridges.folder import folder_info
 from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.question import Question
-from pathgen.questions.tasks import Task, choice_margin
+from pathgen.questions.tasks import Task, choice_margin, find_task
 
 CHUNK_QUESTIONS = 4
 
@@ -36,10 +36,12 @@ class Template(Task):
         return self.wording.format(question.prompt)
 
 
-TEMPLATES = {
+WORDINGS = {
     "arc": Template("arc", "choices"),
     "plain": Template("plain", "choices", wording="Here is a question about science: {}\nThe correct answer is:"),
 }
+"""Of one task, whose choices are scored by continuation."""
+TEMPLATES = {**WORDINGS, "arc-letter": find_task("arc-letter")}
 _worker: dict = {}
 
 
