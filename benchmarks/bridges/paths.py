@@ -9,8 +9,9 @@ fewer of the questions it tells of these. `bridges.depth_picture` draws its resu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -76,7 +77,7 @@ def main(
     for name, one in named_paths(path).items():
         ways |= {f"{BRIDGED}|{name}": Way(one, maps), f"{PLAIN}|{name}": Way(one)}
     given = load_questions(questions, needs="choices", limit=limit)
-    score_ways(PathModel.from_pretrained(str(folder)), asked_as, given, ways, out)
+    score_ways(partial(PathModel.from_pretrained, str(folder)), asked_as, given, ways, out)
     answers = load_answers(out, list(ways), {question.id for question in given})
     rows, count = ways_measured(answers, seed), len(answers.gold)
     Console(stderr=True).print(ways_table(rows, count))
@@ -103,13 +104,18 @@ def choice_task(name: str) -> Task:
     return task
 
 
-def score_ways(model: PathModel, task: Task, questions: Sequence[Question], ways: Mapping[str, Way], out: Path) -> None:
-    """Add the answers of all ways, and of full depth, to a file; those that it holds are not computed again."""
-    evaluator = Evaluator(model, task)
+def score_ways(
+    load: Callable[[], PathModel], task: Task, questions: Sequence[Question], ways: Mapping[str, Way], out: Path
+) -> None:
+    """Add the answers of all ways, and of full depth, to a file; those that it holds are not computed again.
+
+    Without any that is missing no model is loaded.
+    """
     known = {name: frozenset(ways) for name, (_, ways) in stored_ways(out).items()}
     left = [question for question in questions if not ways.keys() <= known.get(question.id, frozenset())]
     if not left:
         return
+    evaluator = Evaluator(load(), task)
     with out.open("a") as file, counted("scoring", len(left), quiet=False) as on_done:
         if file.tell():
             file.write("\n")  # the last line may have been cut off

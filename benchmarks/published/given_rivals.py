@@ -84,7 +84,7 @@ def main(
             f"random|{one.depth}": Way(random_path(path_model.num_layers, count, seed)),
         }
     stored = out / "answers.jsonl"
-    score_ways(path_model, asked_as, load_questions(questions, needs="choices", limit=limit), ways, stored)
+    score_ways(lambda: path_model, asked_as, load_questions(questions, needs="choices", limit=limit), ways, stored)
     answers = load_answers(stored)
     systems = list(dict.fromkeys(name.partition("|")[0] for name in ways))
     rows = {

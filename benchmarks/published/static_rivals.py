@@ -175,8 +175,8 @@ def main(
     asked = [question for question in load_questions(questions, needs="choices") if question.sha not in seen]
     stored, plainly = out / "answers.jsonl", {name: way for name, way in ways.items() if way.bridges is None}
     with_maps = {name: way for name, way in ways.items() if name not in plainly}
-    score_ways(path_model, asked_as, asked[:limit], with_maps, stored)
-    score_ways(path_model, asked_as, asked[:limit][:plain_limit], plainly, stored)
+    score_ways(lambda: path_model, asked_as, asked[:limit], with_maps, stored)
+    score_ways(lambda: path_model, asked_as, asked[:limit][:plain_limit], plainly, stored)
 
     systems = list(dict.fromkeys(name.partition("|")[0] for name in ways))
     mapped = {name.partition("|")[0] for name in with_maps}
