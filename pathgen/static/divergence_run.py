@@ -131,7 +131,7 @@ def _read(options: StaticOptions, model: Path) -> list[Source]:
     """The questions of --text, gold or not. With --chat, the tokenizer in the model's folder must have a template."""
     if len(set(options.text)) < len(options.text):
         raise InputError("--text names a source twice")
-    task = find_task(options.task or "arc-letter")
+    task = find_task(options.task or "arc")
     sources = []
     for text in options.text:
         if is_written(text):

@@ -34,7 +34,7 @@ class StaticOptions:
             "are compared token by token; may repeat."
         ),
     ] = ()
-    task: Annotated[str | None, option("divergence: how questions of --text are asked [default: arc-letter].")] = None
+    task: Annotated[str | None, option("divergence: how questions of --text are asked [default: arc].")] = None
     chat: Annotated[
         bool, option("divergence: ask questions of --text through the chat template.", "--chat/--no-chat")
     ] = False
