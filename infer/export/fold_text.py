@@ -99,7 +99,8 @@ def _builtin(split: Literal["train", "test"]) -> list[str]:
 
 def _questions(source: str) -> list[str]:
     try:
-        return [_answered(TASKS["arc-letter"], question) for question in load_questions(source, needs="choices")]
+        questions = load_questions(source, needs="choices", labelled=False)
+        return [_answered(TASKS["arc-letter"], question) for question in questions]
     except InputError as error:
         try:
             return [_answered(TASKS["math"], question) for question in load_questions(source, needs="reference")]
@@ -108,9 +109,12 @@ def _questions(source: str) -> list[str]:
 
 
 def _answered(task: Task, question: Question) -> str:
-    """The question as its task asks it, and the right answer in full."""
-    answer = question.reference if question.choices is None else question.choices[question.gold or 0]
-    return f"{task.prompt(question)} {answer}"
+    """The question as its task asks it, and the right answer in full where it is known."""
+    if question.choices is None:
+        return f"{task.prompt(question)} {question.reference}"
+    if question.gold is None:
+        return task.prompt(question)
+    return f"{task.prompt(question)} {question.choices[question.gold]}"
 
 
 def _text_file(name: str) -> list[str]:

@@ -86,7 +86,7 @@ def open_source(source: str, task: Task, *, chat: bool, seed: int) -> Stream:
         written.questions.sort(key=lambda question: seeded_hash(seed, question.id))
         return partial(_answered, written=written)
     if not _is_plain(source):
-        questions = load_questions(source, needs=task.needs)
+        questions = load_questions(source, needs=task.needs, labelled=False)
         questions.sort(key=lambda question: seeded_hash(seed, question.id))
         return partial(_asked, questions=questions, task=task, chat=chat)
     if not Path(source).is_file():

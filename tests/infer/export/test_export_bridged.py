@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from commands import write_questions
 from exports import export, plain, save_family
 from families import FAMILIES, of_family
 from safetensors.torch import load_file
@@ -189,3 +190,11 @@ def test_wrong_use(tiny_model, tmp_path, more, says):
     assert answer.code == 2
     assert says in answer.error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_questions_without_a_right_answer_are_text_too(tmp_path):
+    row = {"prompt": "Which floats?", "choices": ["cork", "lead"]}
+    known, unknown = (write_questions(tmp_path / f"{len(more)}.jsonl", row | more) for more in ({"answer": "lead"}, {}))
+    ((with_answer,), (without,)) = texts.read_sources([str(known), str(unknown)]).values()
+    assert with_answer == f"{without} lead"
+    assert without.startswith("Question: Which floats?")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from commands import pathgen, question, write_questions
+from safetensors.torch import load_file
 
 from pathgen.bridges.folder import load_bridges, local_reader, read_info
 from pathgen.bridges.sums import LayerSums
@@ -149,6 +150,13 @@ def test_questions_give_prompts_and_choices_but_never_gold(tiny_model, tmp_path)
     assert done.code == 0, done.stderr
     letters = call(tiny_model, tmp_path / "l", "--text", file, "--task", "arc-letter", "--rank", 1, "--tokens", 500)
     assert letters.code == 0, letters.stderr
+    for row in rows:
+        del row["answer"]
+    blind = write_questions(tmp_path / "blind.jsonl", *rows)
+    assert call(tiny_model, tmp_path / "n", "--text", blind, "--rank", 1, "--tokens", 500).code == 0
+    known, unknown = (load_file(tmp_path / name / "bridges.safetensors") for name in ("b", "n"))
+    for name, values in known.items():
+        torch.testing.assert_close(unknown[name], values, rtol=0, atol=0)
 
 
 def test_text_sampled_from_the_model_needs_nothing_else(tiny_model, tmp_path):
