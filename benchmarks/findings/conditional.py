@@ -125,7 +125,7 @@ def main(
 ) -> None:
     """Print one JSON object."""
     torch.set_num_threads(1)
-    choice_task(task)  # or an error before anything runs
+    asked_as = choice_task(task)
     files = [load_questions(file, needs="choices", limit=limit) for file in questions]
     asked = [question for file in files for question in file]
     chosen = [from_digits(digits) for digits in menu or ()]
@@ -136,7 +136,7 @@ def main(
     choosable = slice(1 if without_full else 0, None)
     correct = margins[:, choosable] > 0
     rng = np.random.default_rng(seed)
-    states = prompt_states(model, asked, task)
+    states = prompt_states(model, asked, asked_as)
     owners = np.repeat(np.arange(len(files)), [len(file) for file in files])
     effects = within_files(effects_of(margins)[:, choosable], owners)
     states = {name: within_files(block, owners) for name, block in states.items()}

@@ -17,7 +17,7 @@ from pathgen.evaluation.decided_paths import prompt_batches
 from pathgen.evaluation.evaluator import Evaluator
 from pathgen.paths.layer_path import LayerPath
 from pathgen.questions.question import Question
-from pathgen.questions.tasks import find_task
+from pathgen.questions.tasks import Task, find_task
 from pathgen.static.run import open_book
 from pathgen.store.run_reader import SearchedRun
 from router.net.pooling import Pooling
@@ -62,11 +62,10 @@ def load_menu(menu: Sequence[str], folders: Sequence[str], model: str) -> Menu:
     return Menu(paths, questions, np.array(owners), correct, margin.astype(float))
 
 
-def prompt_states(model: str, questions: Sequence[Question], task_name: str = "arc") -> dict[str, NDArray[np.float64]]:
+def prompt_states(model: str, questions: Sequence[Question], task: Task) -> dict[str, NDArray[np.float64]]:
     """[Q, D] features of each prompt by name: the mean over it and its last token at `read_layers`, full depth."""
     path_model = PathModel.from_pretrained(model)
     assert path_model.tokenizer is not None
-    task = find_task(task_name)
     layers = read_layers(path_model.num_layers)
     prompts = [task.encode(question, path_model.tokenizer, chat=False)[0] for question in questions]
     kinds = {"mean": Pooling(windows=1), "last": Pooling("last", 1)}
